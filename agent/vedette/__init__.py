@@ -1,0 +1,77 @@
+"""vedette: a lightweight monitoring agent.
+
+What a plugin imports is here; names load on first use, so that `vedette.instrument` in a payment service costs
+neither pydantic nor pluggy (PEP 562).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vedette.check import Check, CheckConfig, Listener
+    from vedette.emit import Emit
+    from vedette.errors import CheckError
+    from vedette.hookspecs import hookimpl
+    from vedette.metrics import Batch, Kind, Metric, Sample, Status
+    from vedette.notifier import Notifier, NotifierConfig
+    from vedette.secrets import Secret
+    from vedette.sink import Sink, SinkConfig
+    from vedette.units import Duration
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Batch": "metrics",
+    "Check": "check",
+    "CheckConfig": "check",
+    "CheckError": "errors",
+    "Duration": "units",
+    "Emit": "emit",
+    "Kind": "metrics",
+    "Listener": "check",
+    "Metric": "metrics",
+    "Notifier": "notifier",
+    "NotifierConfig": "notifier",
+    "Sample": "metrics",
+    "Secret": "secrets",
+    "Sink": "sink",
+    "SinkConfig": "sink",
+    "Status": "metrics",
+    "hookimpl": "hookspecs",
+}
+
+__all__ = [
+    "Batch",
+    "Check",
+    "CheckConfig",
+    "CheckError",
+    "Duration",
+    "Emit",
+    "Kind",
+    "Listener",
+    "Metric",
+    "Notifier",
+    "NotifierConfig",
+    "Sample",
+    "Secret",
+    "Sink",
+    "SinkConfig",
+    "Status",
+    "hookimpl",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'vedette' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"vedette.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,317 @@
+"""Floor 1: what a running check speaks into, and how its words become a batch."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from decimal import Decimal
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from vedette.metrics import Batch, Event, Kind, LogRecord, Metric, Sample, ServiceCheck, Sketch, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from vedette.filters import NameFilter
+    from vedette.metrics import Tags, Value
+    from vedette.secrets import Masker
+
+_MOST_CACHED_TAGS = 20_000
+_MOST_NAMED = 100
+_LONGEST_MESSAGE = 4_000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_SINGLE_VALUED = frozenset({Kind.GAUGE, Kind.COUNTER, Kind.RATE})
+
+
+class Channel:
+    """What the runs of one instance share: declared names, tags, filters and the count of what was dropped.
+
+    Args:
+        instance: instance id, `<check>/<name>`.
+        check: the check's name.
+        metrics: the declared metrics.
+        statuses: the declared service checks.
+        tags: tags that every sample gets.
+        open_names: let undeclared names pass (listeners and bridges).
+        interval: seconds between runs.
+        host: host name of the samples, empty where they must not depend on it.
+        names: compiled `metrics:` option, or None.
+        masker: blots secrets out of texts.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        check: str,
+        metrics: Iterable[Metric],
+        statuses: Iterable[str],
+        tags: Iterable[str] = (),
+        *,
+        open_names: bool = False,
+        interval: float = 0.0,
+        host: str = "",
+        names: NameFilter | None = None,
+        masker: Masker | None = None,
+    ) -> None:
+        self.instance = instance
+        self.check = check
+        self.open_names = open_names
+        self.interval = interval
+        self.host = host
+        self.dropped: Counter[str] = Counter()
+        self.undeclared: set[str] = set()
+        self.mask: Callable[[str], str] = masker or (lambda text: text)
+        self._filter = names
+        self._tags = tuple(tags)
+        self.base_tags: Tags = canonical_tags(self._tags)
+        self._tag_sets: dict[tuple[str, ...], Tags] = {(): self.base_tags}
+        self._declared = {metric.name: metric.kind for metric in metrics}
+        self._statuses = frozenset(statuses)
+        self.names: dict[tuple[str, Kind], str] = {}
+
+    def admit(self, name: str, kind: Kind) -> str | None:
+        """The name to emit under, remembered in `names`; None if it is dropped (and counted where it is a fault)."""
+        declared = self._declared.get(name)
+        if declared is None and not self.open_names:
+            self.drop("undeclared", name)
+            return None
+        if declared is not None and declared is not kind:
+            self.drop("wrong_kind", name)
+            return None
+        out = name if self._filter is None else self._filter(name)
+        if out is not None:
+            self.names[name, kind] = out
+        return out
+
+    def admits_status(self, name: str) -> bool:
+        """Whether this service check was declared; if not, it is counted as dropped."""
+        if self.open_names or name in self._statuses:
+            return True
+        self.drop("undeclared", name)
+        return False
+
+    def drop(self, reason: str, name: str) -> None:
+        """Count something that will not be delivered, and remember the name if it was not declared."""
+        self.dropped[reason] += 1
+        if reason in ("undeclared", "wrong_kind") and len(self.undeclared) < _MOST_NAMED:
+            self.undeclared.add(name)
+
+    def tag_set(self, tags: Iterable[str]) -> Tags:
+        """These tags and the instance's own, canonical and shared between runs."""
+        raw = tags if type(tags) is tuple else (tags,) if isinstance(tags, str) else tuple(tags)
+        try:
+            return self._tag_sets[raw]
+        except KeyError:
+            if len(self._tag_sets) >= _MOST_CACHED_TAGS:
+                self._tag_sets = {(): self.base_tags}
+            made = self._tag_sets[raw] = canonical_tags((*self._tags, *map(str, raw)))
+            return made
+        except TypeError:  # an unhashable tag
+            return canonical_tags((*self._tags, *map(str, raw)))
+
+
+def canonical_tags(tags: Iterable[str]) -> Tags:
+    """The tags sorted, each once, control characters replaced, booleans in lower case."""
+    clean = set()
+    for tag in tags:
+        text = _CONTROL.sub("_", tag).strip()
+        if text.endswith((":True", ":False")):
+            key, _, value = text.rpartition(":")
+            text = f"{key}:{value.lower()}"
+        if text:
+            clean.add(text)
+    return tuple(sorted(clean))
+
+
+class Emit:
+    """Collects what one run of a check has to say.
+
+    All methods take `tags` (an iterable of `key:value`) and `time` (Unix seconds; None is the run's start).
+    A name that the check did not declare, a number that is not finite and a repeated gauge are dropped or
+    replaced, and counted in `vedette.check.dropped`; none of them raises.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        time: float,
+        flush: Callable[[Batch], Awaitable[None]] | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._channel = channel
+        self._names = channel.names
+        self._time = time
+        self._flush = flush
+        self._clock = clock
+        self._dead = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._points: dict[tuple[str, Tags, float | None], Sample] = {}
+        self._many: list[Sample] = []
+        self._statuses: dict[tuple[str, Tags], ServiceCheck] = {}
+        self._events: list[Event] = []
+        self._logs: list[LogRecord] = []
+        self._commits: dict[str, Any] = {}
+
+    def gauge(self, name: str, value: float | Decimal, tags: Iterable[str] = (), time: float | None = None) -> None:
+        """A level now."""
+        self._add(name, Kind.GAUGE, value, tags, time)
+
+    def count(self, name: str, value: float | Decimal = 1, tags: Iterable[str] = (), time: float | None = None) -> None:
+        """A delta: how many since the last run. Several in one run add up."""
+        self._add(name, Kind.COUNT, value, tags, time)
+
+    def counter(self, name: str, value: float | Decimal, tags: Iterable[str] = (), time: float | None = None) -> None:
+        """A cumulative total, as the server reports it. Datadog gets the delta as a count."""
+        self._add(name, Kind.COUNTER, value, tags, time)
+
+    def rate(self, name: str, value: float | Decimal, tags: Iterable[str] = (), time: float | None = None) -> None:
+        """A cumulative total, as the server reports it. Datadog gets a per-second gauge."""
+        self._add(name, Kind.RATE, value, tags, time)
+
+    def histogram(
+        self, name: str, value: float | Decimal | Sketch, tags: Iterable[str] = (), time: float | None = None
+    ) -> None:
+        """One observation, aggregated per host by the receiver."""
+        self._add(name, Kind.HISTOGRAM, value, tags, time)
+
+    def distribution(
+        self, name: str, value: float | Decimal | Sketch, tags: Iterable[str] = (), time: float | None = None
+    ) -> None:
+        """One observation, aggregated over all hosts by the receiver."""
+        self._add(name, Kind.DISTRIBUTION, value, tags, time)
+
+    def set(self, name: str, value: str | int, tags: Iterable[str] = (), time: float | None = None) -> None:
+        """A member of a set whose distinct members are counted."""
+        self._add(name, Kind.SET, value, tags, time)
+
+    def _add(self, name: str, kind: Kind, value: Value, tags: Iterable[str], time: float | None) -> None:
+        if self._dead:
+            return
+        try:
+            out = self._names.get((name, kind)) or self._channel.admit(name, kind)
+        except TypeError:
+            out = self._channel.drop("bad_name", repr(type(name)))
+        if out is None:
+            return
+        number = value.__class__
+        if number is not int and (number is not float or not isfinite(value)):  # type: ignore[arg-type]
+            checked = _number(value, kind)
+            if checked is None:
+                self._channel.drop("not_finite" if isinstance(value, float | Decimal) else "bad_value", name)
+                return
+            value = checked
+        full = self._channel.tag_set(tags)
+        if kind in _SINGLE_VALUED:
+            points = self._points
+            key = (out, full, time)
+            if key in points:
+                self._channel.drop("duplicate", name)
+            points[key] = Sample(out, kind, value, full, time)
+        else:
+            self._many.append(Sample(out, kind, value, full, time))
+
+    def status(
+        self,
+        name: str,
+        status: Status,
+        message: str = "",
+        tags: Iterable[str] = (),
+        time: float | None = None,
+    ) -> None:
+        """A service check's result; the worst one of a run decides `health_check.status`."""
+        if self._dead or not self._channel.admits_status(name):
+            return
+        full = self._channel.tag_set(tags)
+        text = self._channel.mask(str(message))[:_LONGEST_MESSAGE]
+        if (name, full) in self._statuses:
+            self._channel.drop("duplicate", name)
+        self._statuses[name, full] = ServiceCheck(name, Status(status), text, full, time)
+
+    def event(
+        self,
+        title: str,
+        text: str = "",
+        *,
+        alert_type: str = "info",
+        aggregation_key: str = "",
+        tags: Iterable[str] = (),
+        time: float | None = None,
+    ) -> None:
+        """Something that happened once. `alert_type` is error, warning, info or success."""
+        if not self._dead:
+            mask = self._channel.mask
+            full = self._channel.tag_set(tags)
+            self._events.append(Event(mask(title), mask(text), alert_type, aggregation_key, full, time))
+
+    def log(
+        self,
+        message: str,
+        *,
+        level: str = "info",
+        tags: Iterable[str] = (),
+        time: float | None = None,
+        **attributes: Any,
+    ) -> None:
+        """One log line for the sinks that take logs (not for the agent's own log: that is `self.log`)."""
+        if not self._dead:
+            full = self._channel.tag_set(tags)
+            self._logs.append(LogRecord(self._channel.mask(message), level, full, time, attributes))
+
+    def commit(self, key: str, value: Any) -> None:
+        """Store `value` (anything JSON can hold) under `key` once every sink's queue has this batch."""
+        if not self._dead:
+            self._commits[key] = value
+
+    async def flush(self) -> None:
+        """Hand over what was collected and wait until the sinks' queues have room (listeners only).
+
+        Raises:
+            RuntimeError: called by a periodic check, whose batch is handed over when the run ends.
+        """
+        if self._flush is None or self._clock is None:
+            raise RuntimeError("only a Listener flushes; a Check's batch is handed over when its run ends")
+        batch = self.batch()
+        self._time = self._clock()
+        self._reset()
+        if not self._dead and (len(batch) or batch.commits):
+            await self._flush(batch)
+
+    def batch(self) -> Batch:
+        """What was collected so far."""
+        channel = self._channel
+        return Batch(
+            instance=channel.instance,
+            check=channel.check,
+            time=self._time,
+            interval=channel.interval,
+            host=channel.host,
+            samples=(*self._points.values(), *self._many),
+            statuses=tuple(self._statuses.values()),
+            events=tuple(self._events),
+            logs=tuple(self._logs),
+            commits=tuple(self._commits.items()),
+        )
+
+    def kill(self) -> None:
+        """Ignore everything from now on: the run was abandoned."""
+        self._dead = True
+
+
+def _number(value: Any, kind: Kind) -> Value | None:
+    """The value made fit for its kind, or None if it cannot be."""
+    if kind is Kind.SET:
+        return str(value)
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, Sketch):
+        return value if kind in (Kind.HISTOGRAM, Kind.DISTRIBUTION) else None
+    if isinstance(value, Decimal):
+        return value if value.is_finite() else None
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if isfinite(value) else None
+    return None

@@ -1,0 +1,53 @@
+"""Floor 1: the hooks of a plugin. One entry point, one module, one thing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vedette.check import Check, Listener
+    from vedette.notifier import Notifier
+    from vedette.sink import Sink
+
+PROJECT = "vedette"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a plugin's hook function: `@hookimpl def register_checks(register): register(MyCheck)`."""
+
+
+class SecretResolver(Protocol):
+    """Resolves the references of one `${resolver:reference}` scheme."""
+
+    name: str
+
+    async def resolve(self, reference: str) -> str:
+        """The secret behind the reference.
+
+        Raises:
+            SecretError: it cannot be had; the text never holds a value.
+        """
+        ...
+
+
+@hookspec
+def register_checks(register: Callable[[type[Check] | type[Listener]], None]) -> None:  # type: ignore[type-arg]
+    """Call `register` with the check class of this entry point (group `vedette.checks`)."""
+
+
+@hookspec
+def register_sinks(register: Callable[[type[Sink]], None]) -> None:  # type: ignore[type-arg]
+    """Call `register` with the sink class of this entry point (group `vedette.sinks`)."""
+
+
+@hookspec
+def register_notifiers(register: Callable[[type[Notifier]], None]) -> None:  # type: ignore[type-arg]
+    """Call `register` with the notifier class of this entry point (group `vedette.notifiers`)."""
+
+
+@hookspec
+def register_secrets(register: Callable[[type[SecretResolver]], None]) -> None:
+    """Call `register` with the secret resolver class of this entry point (group `vedette.secrets`)."""

@@ -1,0 +1,235 @@
+"""Floor 1: what checks and sinks share. The second public module: `from vedette.kit import Deltas`."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections import OrderedDict
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vedette.metrics import Sketch
+from vedette.secrets import Masker, mask
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from vedette.metrics import Batch, Tags, Value
+
+__all__ = ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "json_objects", "mask", "ssl_context"]
+
+
+class Deltas:
+    """Turns cumulative totals into deltas and rates, per series, and forgets the series of closed instances.
+
+    A first sight gives nothing; a fall (a restarted server) sets a new base and gives nothing; a dropped batch
+    heals, since the next delta spans the gap.
+    """
+
+    def __init__(self) -> None:
+        self._owners: dict[str, dict[Hashable, tuple[Any, float]]] = {}
+
+    def delta(self, owner: str, series: Hashable, value: Any, time: float) -> Any:
+        """How much the total grew since its last sample, or None where that cannot be said.
+
+        Args:
+            owner: instance id; `forget` drops all its series.
+            series: what tells this series from others, such as (name, tags).
+            value: the total now: int, float or Decimal.
+            time: Unix seconds of this sample.
+        """
+        step = self._step(owner, series, value, time)
+        return None if step is None else step[0]
+
+    def rate(self, owner: str, series: Hashable, value: Any, time: float) -> float | None:
+        """Growth per second since the last sample, by the real time between the two; None as in `delta`."""
+        step = self._step(owner, series, value, time)
+        if step is None or step[1] <= 0:
+            return None
+        return float(step[0]) / step[1]
+
+    def forget(self, owner: str) -> None:
+        """Drop every series of this instance."""
+        self._owners.pop(owner, None)
+
+    def _step(self, owner: str, series: Hashable, value: Any, time: float) -> tuple[Any, float] | None:
+        known = self._owners.setdefault(owner, {})
+        base = known.get(series)
+        if base is not None and time < base[1]:
+            return None  # an older point arrived late: it must not become the base of the next one
+        known[series] = (value, time)
+        if base is None or value < base[0]:
+            return None
+        return value - base[0], time - base[1]
+
+
+class Budget:
+    """Limits how many distinct keys (tag sets, tables, queues) an instance reports; the rest is counted as cut.
+
+    The keys admitted first stay; one that was not asked for during a whole round makes room.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.cut = 0
+        """Distinct keys refused in this round."""
+        self._kept: OrderedDict[Hashable, None] = OrderedDict()
+        self._seen: set[Hashable] = set()
+        self._refused: set[Hashable] = set()
+
+    def begin(self) -> None:
+        """Start a round, usually a run: forget keys that the last round did not ask for, and the cut."""
+        if self._seen or self._refused:
+            for key in [key for key in self._kept if key not in self._seen]:
+                del self._kept[key]
+        self._seen = set()
+        self._refused = set()
+        self.cut = 0
+
+    def admit(self, key: Hashable) -> bool:
+        """Whether this key may be reported."""
+        if key in self._kept:
+            self._seen.add(key)
+            return True
+        if len(self._kept) < self.limit:
+            self._kept[key] = None
+            self._seen.add(key)
+            return True
+        self._refused.add(key)
+        self.cut = len(self._refused)
+        return False
+
+
+_NOT_METRIC = re.compile(r"[^a-zA-Z0-9_:]")
+_NOT_LABEL = re.compile(r"[^a-zA-Z0-9_]")
+
+
+class PromNames:
+    """Prometheus names and labels for dotted names and `key:value` tags.
+
+    Source: Prometheus data model, "Metric names and labels".
+    """
+
+    def __init__(self) -> None:
+        self._labels: dict[Tags, tuple[tuple[str, str], ...]] = {}
+
+    @staticmethod
+    def metric(name: str) -> str:
+        """`redis.mem.used` as `redis_mem_used`."""
+        clean = _NOT_METRIC.sub("_", name)
+        return f"_{clean}" if clean[:1].isdigit() or not clean else clean
+
+    def labels(self, tags: Tags) -> tuple[tuple[str, str], ...]:
+        """Label pairs of tags, sorted by key; a tag without a value becomes "true", repeated keys join with ','."""
+        try:
+            return self._labels[tags]
+        except KeyError:
+            if len(self._labels) > 50_000:
+                self._labels.clear()
+            made = self._labels[tags] = self._make(tags)
+            return made
+
+    @staticmethod
+    def _make(tags: Tags) -> tuple[tuple[str, str], ...]:
+        pairs: dict[str, list[str]] = {}
+        for tag in tags:
+            key, colon, value = tag.partition(":")
+            label = _NOT_LABEL.sub("_", key)
+            if label[:1].isdigit() or not label:
+                label = f"_{label}"
+            if label.startswith("__"):  # reserved for Prometheus itself
+                label = f"tag{label}"
+            pairs.setdefault(label, []).append(value if colon else "true")
+        return tuple((key, ",".join(values)) for key, values in sorted(pairs.items()))
+
+
+def ssl_context(
+    *,
+    ca_file: Path | None = None,
+    cert_file: Path | None = None,
+    key_file: Path | None = None,
+    verify: bool = True,
+) -> ssl.SSLContext:
+    """A client TLS context, one and the same for the same files as they are now on disk (making one costs 20 ms).
+
+    Args:
+        ca_file: certificate authorities to trust instead of the system's.
+        cert_file: client certificate chain.
+        key_file: its private key, if not in `cert_file`.
+        verify: False accepts any certificate and host name.
+
+    Raises:
+        OSError: a file cannot be read, or ssl.SSLError: it holds no usable certificate or key.
+    """
+    files = tuple((path, path.stat().st_mtime_ns) if path else None for path in (ca_file, cert_file, key_file))
+    return _ssl_context(files, verify)
+
+
+@lru_cache(maxsize=64)
+def _ssl_context(files: tuple[tuple[Path, int] | None, ...], verify: bool) -> ssl.SSLContext:
+    ca_file, cert_file, key_file = (file[0] if file else None for file in files)
+    context = ssl.create_default_context(cafile=ca_file)
+    if cert_file is not None:
+        context.load_cert_chain(cert_file, key_file)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def json_objects(batch: Batch) -> Iterator[dict[str, Any]]:
+    """One JSON-ready object for each sample, status, event and log of a batch, as the file sink writes them.
+
+    Totals stay totals; a Decimal stays a Decimal (write it with `msgspec.json.Encoder(decimal_format="number")`).
+    """
+    head = {"time": batch.time, "check": batch.check, "instance": batch.instance.partition("/")[2]}
+    if batch.host:
+        head["host"] = batch.host
+
+    def start(time: float | None) -> dict[str, Any]:
+        return head if time is None else {**head, "time": time}
+
+    for sample in batch.samples:
+        yield {
+            **start(sample.time),
+            "name": sample.name,
+            "kind": sample.kind.value,
+            "value": _plain(sample.value),
+            "tags": sample.tags,
+        }
+    for status in batch.statuses:
+        yield {
+            **start(status.time),
+            "name": status.name,
+            "kind": "status",
+            "value": int(status.status),
+            "status": status.status.name.lower(),
+            "message": status.message,
+            "tags": status.tags,
+        }
+    for event in batch.events:
+        yield {
+            **start(event.time),
+            "name": event.title,
+            "kind": "event",
+            "value": event.text,
+            "alert_type": event.alert_type,
+            "tags": event.tags,
+        }
+    for log in batch.logs:
+        yield {
+            **start(log.time),
+            "name": "log",
+            "kind": "log",
+            "value": log.message,
+            "level": log.level,
+            "attributes": dict(log.attributes),
+            "tags": log.tags,
+        }
+
+
+def _plain(value: Value) -> Any:
+    if isinstance(value, Sketch):
+        return {"count": value.count, "sum": value.sum, "min": value.min, "max": value.max, "bins": value.bins}
+    return value

@@ -1,0 +1,91 @@
+"""Floor 2: finds checks, sinks, notifiers and secret resolvers by entry point, and imports only what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+import pluggy
+
+from vedette import hookspecs
+from vedette.errors import MissingDriver, PluginError
+
+Group = Literal["checks", "sinks", "notifiers", "secrets"]
+_EXTRAS = {"redis": "redis"}
+"""Import names of drivers that an extra of vedette brings."""
+
+
+class Registry:
+    """What is installed, by group and name. Loading a name imports its module and no other.
+
+    Args:
+        find: returns the entry points of a group; the installed ones by default.
+    """
+
+    def __init__(self, find: Callable[[str], Any] = lambda group: entry_points(group=group)) -> None:
+        self._find = find
+        self._points: dict[Group, dict[str, EntryPoint]] = {}
+        self._loaded: dict[tuple[Group, str], Any] = {}
+
+    def names(self, group: Group) -> list[str]:
+        """The names of a group, sorted; nothing is imported."""
+        return sorted(self._group(group))
+
+    def entry(self, group: Group, name: str) -> EntryPoint:
+        """The entry point of a name, for showing where it comes from."""
+        return self._group(group)[name]
+
+    def load(self, group: Group, name: str) -> Any:
+        """The class behind a name.
+
+        Raises:
+            KeyError: no plugin has this name.
+            MissingDriver: the plugin needs a package that is not installed.
+            PluginError: the plugin cannot be loaded, for a reason in its text.
+        """
+        if (group, name) not in self._loaded:
+            self._loaded[group, name] = self._load(group, name, self._group(group)[name])
+        return self._loaded[group, name]
+
+    def _group(self, group: Group) -> dict[str, EntryPoint]:
+        if group not in self._points:
+            self._points[group] = {point.name: point for point in self._find(f"vedette.{group}")}
+        return self._points[group]
+
+    def _load(self, group: Group, name: str, point: EntryPoint) -> Any:
+        try:
+            module = point.load()
+        except ModuleNotFoundError as error:
+            raise MissingDriver(_missing(name, error.name or "", point)) from error
+        except Exception as error:
+            raise PluginError(
+                f"{name}: {point.value} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+        manager = pluggy.PluginManager(hookspecs.PROJECT)
+        manager.add_hookspecs(hookspecs)
+        found: list[Any] = []
+        try:
+            manager.register(module)
+            manager.check_pending()
+            getattr(manager.hook, f"register_{group}")(register=found.append)
+        except Exception as error:
+            raise PluginError(f"{name}: {point.value}: {error}") from error
+        return _only(group, name, point, found)
+
+
+def _missing(name: str, module: str, point: EntryPoint) -> str:
+    extra = _EXTRAS.get(module.partition(".")[0])
+    need = f"'vedette[{extra}]'" if extra else module or "the missing package"
+    owner = point.dist.name if point.dist else point.value
+    return f"{name} (of {owner}) needs {module}, which is not installed: pip install {need}"
+
+
+def _only(group: Group, name: str, point: EntryPoint, found: list[Any]) -> Any:
+    if len(found) != 1:
+        raise PluginError(f"{name}: {point.value} registered {len(found)} {group}; an entry point registers one")
+    if found[0].name != name:
+        raise PluginError(
+            f"{name}: {point.value} registered '{found[0].name}'; the entry point must have the same name"
+        )
+    return found[0]

@@ -1,0 +1,84 @@
+"""Floor 1: the contract of a sink."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vedette.check import model_of
+from vedette.filters import MetricFilter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from vedette.metrics import Batch, Metric
+
+
+class SinkConfig(BaseModel):
+    """The options of one sink. Subclass it and add a sink's own; unknown options are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    type: str = Field(description="Which sink.")
+    name: str = Field("", description="Name of the sink. Default: its type, `-n` from the second on.")
+    queue: int = Field(10_000, gt=0, description="Samples waiting for this sink; beyond that the oldest batch goes.")
+    metrics: MetricFilter = Field(
+        default_factory=MetricFilter,
+        description="Which metrics this sink gets and under what names: `include`, `exclude`, `rename`.",
+    )
+
+
+S = TypeVar("S", bound=SinkConfig)
+
+
+class Sink(Generic[S]):
+    """Sends batches somewhere. Only it knows its wire format.
+
+    Subclass it as `Sink[YourConfig]`, set `name` and write `run`. An exception from `run` is logged, counted,
+    and `run` is called again after a pause; the batch in hand is given to it once more.
+    """
+
+    name: ClassVar[str] = ""
+    """The entry point's name, and the word after `type:` in agent.yaml."""
+    config_class: ClassVar[type[SinkConfig]] = SinkConfig
+
+    def __init__(self, config: S) -> None:
+        self.config = config
+        self.log = logging.getLogger(f"vedette.sink.{config.name or self.name}")
+        self.catalog: dict[str, Metric] = {}
+        """Declared metrics by name, for units and help texts; kept up to date by the agent."""
+        self.errors = 0
+        """Failed sends so far."""
+        self.lost = 0
+        """Samples given up so far, beyond those that the queue dropped."""
+        self.trouble = ""
+        """What is wrong now; empty while sending works."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        model = model_of(cls, SinkConfig)
+        if model is not None:
+            cls.config_class = model
+
+    async def run(self, batches: AsyncIterator[Batch]) -> None:
+        """Set up, then `async for batch in batches`, then tear down: the sink lives as long as this call.
+
+        The iterator ends when the agent stops; what was not sent by then has a few seconds.
+        """
+        raise NotImplementedError
+
+    def failed(self, what: str, lost: int = 0) -> None:
+        """Count a failed send and `lost` samples; logs only when this is news."""
+        self.errors += 1
+        self.lost += lost
+        if what != self.trouble:
+            self.trouble = what
+            self.log.warning("%s", what)
+
+    def recovered(self) -> None:
+        """Sending works; logs only when it did not before."""
+        if self.trouble:
+            self.trouble = ""
+            self.log.info("sending again")
