@@ -21,6 +21,7 @@ _MOST_CACHED_TAGS = 20_000
 _MOST_NAMED = 100
 _LONGEST_MESSAGE = 4_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_BADNESS = {Status.OK: 0, Status.WARNING: 1, Status.UNKNOWN: 2, Status.CRITICAL: 3}
 _SINGLE_VALUED = frozenset({Kind.GAUGE, Kind.COUNTER, Kind.RATE})
 
 
@@ -66,6 +67,7 @@ class Channel:
         self._tags = tuple(tags)
         self.base_tags: Tags = canonical_tags(self._tags)
         self._tag_sets: dict[tuple[str, ...], Tags] = {(): self.base_tags}
+        self._reported: set[str] = set()
         self._declared = {metric.name: metric.kind for metric in metrics}
         self._statuses = frozenset(statuses)
         self.names: dict[tuple[str, Kind], str] = {}
@@ -94,8 +96,15 @@ class Channel:
     def drop(self, reason: str, name: str) -> None:
         """Count something that will not be delivered, and remember the name if it was not declared."""
         self.dropped[reason] += 1
-        if reason in ("undeclared", "wrong_kind") and len(self.undeclared) < _MOST_NAMED:
+        news = reason in ("undeclared", "wrong_kind") and name not in self._reported
+        if news and len(self._reported) < _MOST_NAMED:
+            self._reported.add(name)
             self.undeclared.add(name)
+
+    def take_undeclared(self) -> list[str]:
+        """Names that were dropped because the check does not declare them, each once in the instance's life."""
+        news, self.undeclared = sorted(self.undeclared), set()
+        return news
 
     def tag_set(self, tags: Iterable[str]) -> Tags:
         """These tags and the instance's own, canonical and shared between runs."""
@@ -279,8 +288,8 @@ class Emit:
         if not self._dead and (len(batch) or batch.commits):
             await self._flush(batch)
 
-    def batch(self) -> Batch:
-        """What was collected so far."""
+    def batch(self, *more: Sample) -> Batch:
+        """What was collected so far, and `more` samples that the runner adds of its own."""
         channel = self._channel
         return Batch(
             instance=channel.instance,
@@ -288,12 +297,20 @@ class Emit:
             time=self._time,
             interval=channel.interval,
             host=channel.host,
-            samples=(*self._points.values(), *self._many),
+            samples=(*self._points.values(), *self._many, *more),
             statuses=tuple(self._statuses.values()),
             events=tuple(self._events),
             logs=tuple(self._logs),
             commits=tuple(self._commits.items()),
         )
+
+    def worst(self) -> ServiceCheck | None:
+        """The status reported so far that is furthest from OK (critical, unknown, warning), or None."""
+        return max(self._statuses.values(), key=lambda one: _BADNESS[one.status], default=None)
+
+    def uncommit(self) -> None:
+        """Forget the commits: the run failed, so what they stand for is collected again."""
+        self._commits.clear()
 
     def kill(self) -> None:
         """Ignore everything from now on: the run was abandoned."""

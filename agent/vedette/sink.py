@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,9 +12,16 @@ from vedette.check import model_of
 from vedette.filters import MetricFilter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from vedette.metrics import Batch, Metric
+
+
+class Batches(AsyncIterator["Batch"], Protocol):
+    """What a sink iterates over: its queue's batches, oldest first, until the agent stops."""
+
+    @property
+    def waiting(self) -> int:
+        """Batches still in the queue behind the one in hand; 0 is the moment to flush a buffer."""
+        ...
 
 
 class SinkConfig(BaseModel):
@@ -62,7 +70,7 @@ class Sink(Generic[S]):
         if model is not None:
             cls.config_class = model
 
-    async def run(self, batches: AsyncIterator[Batch]) -> None:
+    async def run(self, batches: Batches) -> None:
         """Set up, then `async for batch in batches`, then tear down: the sink lives as long as this call.
 
         The iterator ends when the agent stops; what was not sent by then has a few seconds.

@@ -1,0 +1,300 @@
+"""Floor 5: wires configuration, runners, outboxes, sinks and state together, and starts and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from vedette.outbox import Outbox, supervise
+from vedette.report import AGENT_METRICS, SelfReport, SinkVitals
+from vedette.runner import Runner, Surroundings, Vitals
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Mapping
+
+    from vedette.config import Configuration, Instance
+    from vedette.errors import Problem
+    from vedette.metrics import Batch
+    from vedette.sink import Sink
+    from vedette.state import StateStore
+
+log = logging.getLogger("vedette.agent")
+
+_FIRST_REPORT = 2.0
+_KILLED_BY_SECOND_SIGNAL = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A read-only picture of the agent, for tables and pages.
+
+    Attributes:
+        time: Unix seconds.
+        started: Unix seconds of the agent's start.
+        instances: each instance's vitals, in configuration order.
+        sinks: each sink's vitals.
+        problems: what is wrong in the configuration.
+    """
+
+    time: float
+    started: float
+    instances: tuple[Vitals, ...]
+    sinks: tuple[SinkVitals, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(slots=True)
+class _Outlet:
+    """A sink at work: its queue and the task that supervises it."""
+
+    sink: Sink[Any]
+    outbox: Outbox
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def vitals(self) -> SinkVitals:
+        sink, outbox = self.sink, self.outbox
+        return SinkVitals(
+            name=sink.config.name or sink.name,
+            sent=max(0, outbox.delivered - sink.lost),
+            dropped=outbox.dropped + sink.lost,
+            errors=sink.errors,
+            queued=outbox.queued,
+            trouble=sink.trouble,
+        )
+
+
+class Agent:
+    """The running agent of one configuration.
+
+    Args:
+        configuration: what to run; only its valid instances are started.
+        state: where commits go; the agent closes it when it stops.
+        environ: environment variables, for the strategy's tags.
+        on_batch: called with every batch after the outboxes have it (alerts, tables, tests).
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        state: StateStore,
+        environ: Mapping[str, str] = os.environ,
+        on_batch: Callable[[Batch], None] | None = None,
+    ) -> None:
+        options = configuration.agent
+        self._configuration = configuration
+        self._state = state
+        self._on_batch = on_batch
+        self._started = time.time()
+        host = options.hostname or socket.gethostname()
+        tags = agent_tags(options.tags, environ)
+        self._outlets = [_outlet(plugin(config)) for plugin, config in configuration.sinks]
+        self._report = SelfReport(tags, host, options.report_interval, configuration.masker)
+        self._surroundings = Surroundings(self._deliver, self._room, tags, host, configuration.masker, state.view)
+        self._runners = [Runner(instance, self._surroundings) for instance in configuration.instances]
+        self._fill_catalogs()
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._stopping = asyncio.Event()
+
+    def snapshot(self) -> Snapshot:
+        """A picture of the agent as it is now."""
+        return Snapshot(
+            time=time.time(),
+            started=self._started,
+            instances=tuple(replace(runner.vitals) for runner in self._runners),
+            sinks=tuple(outlet.vitals for outlet in self._outlets),
+            problems=self._configuration.problems,
+        )
+
+    def stop(self) -> None:
+        """Ask the agent to stop; `run` returns soon after."""
+        self._stopping.set()
+
+    async def run(self, *, once: bool = False, duration: float | None = None) -> bool:
+        """Run until `stop`, a signal or `duration` seconds; with `once`, run each instance one time.
+
+        Returns whether everything ended in time; False means that a thread or task is still stuck, and the
+        process should end by `os._exit`.
+        """
+        loop = asyncio.get_running_loop()
+        signals = _handle_signals(loop, self.stop)
+        self._start_sinks(loop)
+        gc.collect()
+        gc.freeze()  # thousands of long-lived objects that every collection would walk (p99 lateness 70 ms → 1 ms)
+        try:
+            if once:
+                await self._run_each_once()
+            else:
+                self._start_runners(loop)
+                await _until(self._stopping, duration)
+            return await self._shut_down()
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+            gc.unfreeze()
+
+    # Running
+
+    def _start_sinks(self, loop: asyncio.AbstractEventLoop) -> None:
+        for outlet in self._outlets:
+            outlet.task = loop.create_task(supervise(outlet.sink, outlet.outbox))
+
+    def _start_runners(self, loop: asyncio.AbstractEventLoop) -> None:
+        for runner in self._runners:
+            self._spawn(loop, runner.serve(), runner.instance.id)
+        self._spawn(loop, self._report_regularly(), "vedette/agent")
+        log.info("%d instances, %d sinks", len(self._runners), len(self._outlets))
+
+    def _spawn(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = loop.create_task(work, name=name)
+        self._tasks[task] = name
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        name = self._tasks.pop(task, "?")
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("%s has stopped because of a fault in vedette itself", name, exc_info=error)
+
+    async def _run_each_once(self) -> None:
+        stop = asyncio.create_task(self._stopping.wait())
+        runs = asyncio.gather(*(runner.run() for runner in self._runners))
+        await asyncio.wait({stop, runs}, return_when=asyncio.FIRST_COMPLETED)
+        for one in (stop, runs):
+            one.cancel()
+        await asyncio.gather(stop, runs, return_exceptions=True)
+
+    async def _report_regularly(self) -> None:
+        await asyncio.sleep(min(_FIRST_REPORT, self._configuration.agent.report_interval))
+        while True:
+            self._report_now()
+            await asyncio.sleep(self._configuration.agent.report_interval)
+
+    def _report_now(self) -> None:
+        self._deliver(
+            self._report.batch(
+                (runner.vitals for runner in self._runners),
+                [outlet.vitals for outlet in self._outlets],
+                self._state.errors,
+                len(self._configuration.problems),
+            )
+        )
+
+    def _deliver(self, batch: Batch) -> None:
+        for outlet in self._outlets:
+            outlet.outbox.put(batch)
+        if batch.commits:
+            self._state.apply(batch.instance, batch.commits)
+        if self._on_batch is not None:
+            self._on_batch(batch)
+
+    async def _room(self) -> None:
+        for outlet in self._outlets:
+            await outlet.outbox.room()
+
+    def _fill_catalogs(self) -> None:
+        for outlet in self._outlets:
+            outlet.sink.catalog.update((metric.name, metric) for metric in AGENT_METRICS)
+            for instance in self._configuration.instances:
+                outlet.sink.catalog.update(_declared(instance))
+
+    # Stopping
+
+    async def _shut_down(self) -> bool:
+        """Stop runs, close checks, flush sinks, write state: each within its share of `stop_timeout`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._configuration.agent.stop_timeout
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=deadline - loop.time())
+        await asyncio.gather(*(runner.stop() for runner in self._runners))
+        self._report_now()
+        flushed = await self._flush_sinks(max(0.5, deadline - loop.time()))
+        await self._state.close()
+        stuck = [runner.instance.id for runner in self._runners if runner.abandoned]
+        if stuck:
+            log.warning("left behind, still running: %s", ", ".join(stuck))
+        return flushed and not stuck
+
+    async def _flush_sinks(self, timeout: float) -> bool:
+        tasks = {outlet.task for outlet in self._outlets if outlet.task is not None}
+        for outlet in self._outlets:
+            outlet.outbox.close()
+        if not tasks:
+            return True
+        _, late = await asyncio.wait(tasks, timeout=timeout)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1.0)
+        for outlet in self._outlets:
+            left = outlet.vitals.dropped
+            outlet.outbox.abandon()
+            if lost := outlet.vitals.dropped - left:
+                log.warning("sink %s: %d samples were not sent before the stop", outlet.vitals.name, lost)
+        return not any(not task.done() for task in late)
+
+
+def agent_tags(configured: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The configured tags, and `environment:`, `service:`, `version:` from the environment where not configured."""
+    tags = list(configured)
+    keys = {tag.partition(":")[0] for tag in tags}
+    sources = (
+        ("environment", ("ENVIRONMENT", "DD_ENV")),
+        ("service", ("DD_SERVICE",)),
+        ("version", ("APP_VERSION", "DD_VERSION")),
+    )
+    for key, variables in sources:
+        value = next((environ[name] for name in variables if environ.get(name)), None)
+        if value is not None and key not in keys:
+            tags.append(f"{key}:{value}")
+    return tuple(tags)
+
+
+def _outlet(sink: Sink[Any]) -> _Outlet:
+    names = sink.config.metrics.compile() if sink.config.metrics else None
+    return _Outlet(sink, Outbox(sink.config.queue, names))
+
+
+def _declared(instance: Instance) -> dict[str, Any]:
+    rename = instance.config.metrics.rename
+    return {rename.get(metric.name, metric.name): metric for metric in instance.plugin.declare(instance.config)}
+
+
+async def _until(event: asyncio.Event, duration: float | None) -> None:
+    if duration is None:
+        await event.wait()
+        return
+    waiter = asyncio.ensure_future(event.wait())
+    await asyncio.wait({waiter}, timeout=duration)
+    waiter.cancel()
+
+
+def _handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> list[int]:
+    """The first SIGTERM or SIGINT stops with a flush, the second ends the process at once."""
+    seen = 0
+
+    def on_signal(name: str) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > 1:
+            os._exit(_KILLED_BY_SECOND_SIGNAL)
+        log.info("%s: stopping", name)
+        stop()
+
+    handled: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, on_signal, number.name)
+        except (RuntimeError, ValueError):  # not in the main thread: whoever embeds the agent handles signals
+            continue
+        handled.append(number)
+    return handled

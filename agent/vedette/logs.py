@@ -1,0 +1,84 @@
+"""Floor 2: the agent's own log: readable lines or one JSON object a line, secrets masked."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TextIO
+
+import msgspec
+
+if TYPE_CHECKING:
+    from vedette.config.model import LogConfig
+    from vedette.secrets import Masker
+
+_COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m", "DEBUG": "\x1b[2m"}
+_RESET = "\x1b[0m"
+_NOISY = ("datadog", "asyncio", "urllib3", "httpx", "httpcore")
+
+
+class _Formatter(logging.Formatter):
+    """Makes one masked line of a record; a traceback only appears at level debug."""
+
+    def __init__(self, masker: Masker, *, debug: bool) -> None:
+        super().__init__()
+        self._masker = masker
+        self._debug = debug
+
+    def _message(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            if self._debug:
+                text = f"{text}\n{self.formatException(record.exc_info)}"
+            else:
+                text = f"{text}: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+        return self._masker(text)
+
+
+class TextFormatter(_Formatter):
+    """`2026-11-23 20:59:42 WARNING redis/cache: …`, in colour on a terminal."""
+
+    def __init__(self, masker: Masker, *, debug: bool, colour: bool) -> None:
+        super().__init__(masker, debug=debug)
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, or more with a traceback."""
+        stamp = datetime.fromtimestamp(record.created).strftime("%Y-%m-%d %H:%M:%S")
+        level = f"{record.levelname:<7}"
+        if self._colour and record.levelname in _COLOURS:
+            level = f"{_COLOURS[record.levelname]}{level}{_RESET}"
+        return f"{stamp} {level} {record.name.removeprefix('vedette.')}: {self._message(record)}"
+
+
+class JsonFormatter(_Formatter):
+    """One object a line: time (RFC 3339, UTC), level, logger, message, and `instance` where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, whatever the message holds."""
+        made = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self._message(record),
+        }
+        for key in ("instance", "sink"):
+            if (value := getattr(record, key, None)) is not None:
+                made[key] = value
+        return msgspec.json.encode(made).decode()
+
+
+def set_up(options: LogConfig, masker: Masker, stream: TextIO | None = None) -> None:
+    """Send everything logged to a stream (standard error by default), as `log:` of agent.yaml wants it."""
+    stream = sys.stderr if stream is None else stream
+    handler = logging.StreamHandler(stream)
+    debug = options.level == "debug"
+    handler.setFormatter(
+        JsonFormatter(masker, debug=debug)
+        if options.format == "json"
+        else TextFormatter(masker, debug=debug, colour=stream.isatty())
+    )
+    logging.basicConfig(handlers=[handler], level=options.level.upper(), force=True)
+    for name in _NOISY:  # sinks and checks report these clients' failures themselves, once and in one sentence
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.CRITICAL)

@@ -1,0 +1,111 @@
+"""Floor 4: what the agent says of itself, as a batch like any check's."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vedette.emit import Channel, Emit
+from vedette.metrics import Kind, Metric
+from vedette.runner import HEALTH_METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from vedette.metrics import Batch
+    from vedette.runner import Vitals
+    from vedette.secrets import Masker
+
+_CHECK, _SINK = ("check",), ("sink",)
+METRICS = (
+    Metric("health_check.overall", Kind.GAUGE, help="1 if every instance is healthy, else 0."),
+    Metric("vedette.check.duration", Kind.GAUGE, "second", "Length of the instance's last run.", _CHECK),
+    Metric("vedette.check.lateness", Kind.GAUGE, "second", "Latest start since the last report.", _CHECK),
+    Metric("vedette.check.skipped", Kind.COUNTER, "run", "Ticks that were not run, the last run being busy.", _CHECK),
+    Metric("vedette.check.failures", Kind.COUNTER, "run", "Runs that raised, timed out or got stuck.", _CHECK),
+    Metric("vedette.check.samples", Kind.COUNTER, "sample", "Samples handed to the sinks.", _CHECK),
+    Metric(
+        "vedette.check.dropped", Kind.COUNTER, "sample", "Samples refused, by reason.", ("check", "reason")
+    ),
+    Metric("vedette.sink.sent", Kind.COUNTER, "sample", "Samples that the sink took and sent.", _SINK),
+    Metric("vedette.sink.dropped", Kind.COUNTER, "sample", "Samples given up: queue full or not sendable.", _SINK),
+    Metric("vedette.sink.errors", Kind.COUNTER, "error", "Failed sends.", _SINK),
+    Metric("vedette.sink.queue", Kind.GAUGE, "sample", "Samples waiting for the sink.", _SINK),
+    Metric("vedette.state.errors", Kind.COUNTER, "error", "Failed writes of the state store."),
+    Metric("vedette.config.problems", Kind.GAUGE, help="Problems in the configuration, warnings included."),
+)
+"""Everything the agent emits beside its instances."""
+
+AGENT_METRICS = (*HEALTH_METRICS, *METRICS)
+"""What the core emits in all: for catalogues and documentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkVitals:
+    """Where a sink stands; all figures count samples since the start, `queued` those that wait now.
+
+    Attributes:
+        name: the sink's name.
+        sent: taken and sent.
+        dropped: given up.
+        errors: failed sends.
+        queued: waiting.
+        trouble: what is wrong now; empty while sending works.
+    """
+
+    name: str
+    sent: int
+    dropped: int
+    errors: int
+    queued: int
+    trouble: str
+
+
+class SelfReport:
+    """Makes the agent's own batches, at most one every `interval` seconds.
+
+    Args:
+        tags: the agent's tags.
+        host: host name.
+        interval: seconds between reports.
+        masker: blots out secrets.
+    """
+
+    def __init__(self, tags: Sequence[str], host: str, interval: float, masker: Masker) -> None:
+        self._channel = Channel("vedette/agent", "vedette", METRICS, (), tags, interval=interval, host=host, masker=masker)
+
+    def batch(
+        self, instances: Iterable[Vitals], sinks: Iterable[SinkVitals], state_errors: int, problems: int
+    ) -> Batch:
+        """The figures as of now; resets each instance's worst lateness."""
+        emit = Emit(self._channel, time.time())
+        healthy = True
+        for vitals in instances:
+            healthy = healthy and (vitals.healthy or not vitals.runs)
+            _add_instance(emit, vitals)
+        for sink in sinks:
+            tags = (f"sink:{sink.name}",)
+            emit.counter("vedette.sink.sent", sink.sent, tags)
+            emit.counter("vedette.sink.dropped", sink.dropped, tags)
+            emit.counter("vedette.sink.errors", sink.errors, tags)
+            emit.gauge("vedette.sink.queue", sink.queued, tags)
+        emit.gauge("health_check.overall", int(healthy))
+        emit.counter("vedette.state.errors", state_errors)
+        emit.gauge("vedette.config.problems", problems)
+        return emit.batch()
+
+
+def _add_instance(emit: Emit, vitals: Vitals) -> None:
+    tags = (f"check:{vitals.check}", f"instance:{vitals.instance.partition('/')[2]}")
+    if vitals.runs:
+        emit.gauge("vedette.check.duration", vitals.duration, tags)
+        emit.gauge("vedette.check.lateness", vitals.worst_lateness, tags)
+        vitals.worst_lateness = 0.0
+    emit.counter("vedette.check.skipped", vitals.skipped, tags)
+    emit.counter("vedette.check.failures", vitals.failures, tags)
+    emit.counter("vedette.check.samples", vitals.samples, tags)
+    for reason, number in (vitals.dropped or {}).items():
+        emit.counter("vedette.check.dropped", number, (*tags, f"reason:{reason}"))
+    if not vitals.dropped:
+        emit.counter("vedette.check.dropped", 0, (*tags, "reason:undeclared"))

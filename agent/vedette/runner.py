@@ -1,0 +1,423 @@
+"""Floor 3: performs the runs of one instance under a deadline, and survives whatever the check does."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import inspect
+import logging
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from vedette.check import Listener
+from vedette.emit import Channel, Emit
+from vedette.errors import CheckError
+from vedette.metrics import Kind, Metric, Sample, Status
+from vedette.outbox import describe
+from vedette.schedule import CronTicks, IntervalTicks
+from vedette.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+
+    from vedette.config import Instance
+    from vedette.metrics import Batch
+    from vedette.schedule import Ticks
+    from vedette.secrets import Masker
+
+CLOSE_TIMEOUT = 2.0
+GRACE = 2.0
+_LONGEST_SLEEP = 60.0
+_LISTENER_PAUSE = 30.0
+
+HEALTH_METRICS = (
+    Metric(
+        "health_check.status", Kind.GAUGE, help="1 if the instance's last run found all well, else 0.", tags=("check",)
+    ),
+    Metric(
+        "health_check.response_time", Kind.HISTOGRAM, "millisecond", "How long the instance's run took.", ("check",)
+    ),
+)
+
+
+class State(enum.StrEnum):
+    """Where an instance stands."""
+
+    STARTING = "starting"
+    OK = "ok"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    FAILING = "failing"
+    STUCK = "stuck"
+    STOPPED = "stopped"
+
+
+@dataclass(slots=True)
+class Vitals:
+    """What is known of an instance: the status page's row. Times are Unix seconds, durations seconds.
+
+    Attributes:
+        instance: instance id.
+        check: the check's name.
+        state: where it stands.
+        message: the error or the worst status's message; empty while all is well.
+        hint: how to mend it.
+        since: when it came into this state.
+        last_run: start of the last run, 0 before the first.
+        duration: length of the last run.
+        lateness: how late the last run began.
+        next_run: when the next run is due, 0 where that is not known.
+        runs: runs so far.
+        failures: runs that raised or were cancelled.
+        skipped: ticks that fell due while a run was in progress or the machine slept.
+        samples: samples handed over so far.
+        dropped: samples refused so far, by reason.
+        worst_lateness: largest lateness since it was last reported.
+    """
+
+    instance: str
+    check: str
+    state: State = State.STARTING
+    message: str = ""
+    hint: str = ""
+    since: float = 0.0
+    last_run: float = 0.0
+    duration: float = 0.0
+    lateness: float = 0.0
+    next_run: float = 0.0
+    runs: int = 0
+    failures: int = 0
+    skipped: int = 0
+    samples: int = 0
+    dropped: Mapping[str, int] | None = None
+    worst_lateness: float = 0.0
+
+    @property
+    def healthy(self) -> bool:
+        """Whether `health_check.status` is 1."""
+        return self.state in (State.OK, State.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the agent gives every instance.
+
+    Attributes:
+        deliver: hands a batch to every outbox and applies its commits; never waits.
+        room: waits until every outbox has room (for listeners).
+        tags: the agent's tags.
+        host: the host's name.
+        masker: blots out secrets.
+        state: gives an instance's stored values.
+    """
+
+    deliver: Callable[[Batch], None]
+    room: Callable[[], Awaitable[None]]
+    tags: tuple[str, ...]
+    host: str
+    masker: Masker
+    state: Callable[[str], Mapping[str, Any]]
+
+
+class Runner:
+    """One instance at work: its check object, its runs one after another, and its vitals."""
+
+    def __init__(self, instance: Instance, surroundings: Surroundings) -> None:
+        config, plugin = instance.config, instance.plugin
+        self.instance = instance
+        self.vitals = Vitals(instance.id, instance.check)
+        self._around = surroundings
+        self._log = logging.LoggerAdapter(logging.getLogger(f"vedette.{instance.id}"), {"instance": instance.id})
+        tags = (*surroundings.tags, *config.tags, f"instance:{config.name}")
+        self._channel = Channel(
+            instance.id,
+            instance.check,
+            plugin.declare(config),
+            plugin.statuses,
+            tags,
+            open_names=plugin.open_names,
+            interval=0.0 if config.schedule else config.interval,
+            host=surroundings.host if plugin.host_bound and config.run_on == "every_node" else "",
+            names=config.metrics.compile() if config.metrics else None,
+            masker=surroundings.masker,
+        )
+        self.vitals.dropped = self._channel.dropped
+        self._health_tags = self._channel.tag_set((f"check:{instance.check}",))
+        self._check: Any = plugin(config, surroundings.state(instance.id))
+        self._threaded = not issubclass(plugin, Listener) and not inspect.iscoroutinefunction(plugin.run)
+        self._thread: ThreadPoolExecutor | None = None
+        self._opened = False
+        self._current: asyncio.Task[None] | None = None
+
+    # The instance's life
+
+    async def serve(self) -> None:
+        """Run at every tick, or for a listener all the time, until cancelled."""
+        if isinstance(self._check, Listener):
+            await self._serve_listener()
+        else:
+            await self._serve_ticks()
+
+    async def _serve_ticks(self) -> None:
+        loop = asyncio.get_running_loop()
+        ticks = self._ticks(loop.time())
+        while True:
+            await self._sleep_until(ticks)
+            now, wall = loop.time(), time.time()
+            self.vitals.skipped += ticks.catch_up(now, wall)
+            await self.run(lateness=max(0.0, now - ticks.due))
+            self._advance(ticks)
+            if self.abandoned:
+                await self._until_unstuck(ticks)
+
+    def _advance(self, ticks: Ticks) -> None:
+        now, wall = asyncio.get_running_loop().time(), time.time()
+        self.vitals.skipped += ticks.advance(now, wall)
+        self.vitals.next_run = wall + ticks.due - now
+
+    def _ticks(self, now: float) -> Ticks:
+        config, wall = self.instance.config, time.time()
+        ticks: Ticks
+        if config.schedule is not None:
+            ticks = CronTicks(config.schedule, config.timezone, now, wall)
+        else:
+            ticks = IntervalTicks(self.instance.id, config.interval, now, wall)
+        self.vitals.next_run = wall + ticks.due - now
+        return ticks
+
+    async def _sleep_until(self, ticks: Ticks) -> None:
+        loop = asyncio.get_running_loop()
+        while (left := ticks.due - loop.time()) > 0:
+            await asyncio.sleep(min(left, _LONGEST_SLEEP))
+
+    async def _serve_listener(self) -> None:
+        pause = 1.0
+        while True:
+            begun = asyncio.get_running_loop().time()
+            emit = Emit(self._channel, time.time(), self._flush, time.time)
+            self.vitals.last_run = time.time()
+            error = await self._listen(emit)
+            self.vitals.runs += 1
+            self.vitals.failures += 1
+            self._conclude(State.FAILING, *self._explain(error))
+            await self._reopen()
+            if asyncio.get_running_loop().time() - begun > _LISTENER_PAUSE:
+                pause = 1.0
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads retries, guards nothing
+            pause = min(pause * 2, _LISTENER_PAUSE)
+
+    async def _listen(self, emit: Emit) -> BaseException:
+        try:
+            await self._open()
+            self._conclude(State.OK, "", "")
+            await self._check.serve(emit)
+        except (Exception, SystemExit) as error:
+            return error
+        return CheckError("the listener ended by itself")
+
+    async def _flush(self, batch: Batch) -> None:
+        self.vitals.samples += len(batch.samples)
+        self._around.deliver(batch)
+        await self._around.room()
+
+    # One run
+
+    async def run(self, lateness: float = 0.0) -> Batch:
+        """Perform one run and hand its batch over; whatever the check does, this returns in time + grace."""
+        loop, vitals = asyncio.get_running_loop(), self.vitals
+        vitals.last_run, started = time.time(), loop.time()
+        emit = Emit(self._channel, vitals.last_run)
+        task = self._current = loop.create_task(self._collect(emit))
+        try:
+            in_time = await _within(task, self.instance.config.deadline, GRACE)
+        except asyncio.CancelledError:  # the agent stops: the run gets the grace to clean up, and no more
+            await _within(task, 0.0, GRACE)
+            emit.kill()
+            raise
+        vitals.duration = loop.time() - started
+        vitals.lateness = lateness
+        vitals.worst_lateness = max(vitals.worst_lateness, lateness)
+        vitals.runs += 1
+        reopen = self._judge(task, emit, in_time)
+        batch = self._hand_over(emit)
+        if reopen:
+            await self._reopen()
+        return batch
+
+    async def _collect(self, emit: Emit) -> None:
+        try:
+            await self._open()
+            if self._threaded:
+                await self._run_in_thread(emit)
+            else:
+                await self._check.run(emit)
+        except SystemExit as error:  # out of a task it would end the whole agent
+            raise RuntimeError(f"the check called sys.exit({error.code!r})") from error
+
+    async def _open(self) -> None:
+        if not self._opened:
+            await self._check.open()
+            self._opened = True
+
+    async def _run_in_thread(self, emit: Emit) -> None:
+        if self._thread is None:  # a thread of its own: a hung one must not take a place in a shared pool
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"vedette-{self.instance.id}")
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._check.run, emit)
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if not running.cancel():  # a thread cannot be cancelled: the run lasts until it ends
+                await asyncio.wait({running})
+            raise
+
+    def _judge(self, task: asyncio.Task[None], emit: Emit, in_time: bool) -> bool:
+        """Conclude the vitals from how the run ended; returns whether to close and reopen."""
+        if not task.done():
+            emit.uncommit()
+            self.vitals.failures += 1
+            self._conclude(State.STUCK, f"{self._overrun()} and does not end", "it starts again once it has ended")
+            return False
+        if not in_time:
+            emit.uncommit()
+            self.vitals.failures += 1
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._log.debug("ended with an error after its deadline", exc_info=error)
+            self._conclude(State.FAILING, self._overrun(), "raise timeout, or see why the target is slow")
+            return True
+        error = asyncio.CancelledError("the check cancelled itself") if task.cancelled() else task.exception()
+        if error is None:
+            self._conclude_from_statuses(emit)
+            return False
+        self.vitals.failures += 1
+        self._conclude(State.FAILING, *self._explain(error))
+        if isinstance(error, CheckError):
+            return False
+        emit.uncommit()
+        self._log.debug("the run raised", exc_info=error)
+        return True
+
+    def _overrun(self) -> str:
+        return f"timed out after {format_duration(self.instance.config.deadline)}"
+
+    def _explain(self, error: BaseException) -> tuple[str, str]:
+        mask = self._around.masker
+        if isinstance(error, CheckError):
+            return mask(error.message), mask(error.hint)
+        return mask(f"the check failed: {describe(error)}"), "log: {level: debug} shows where"
+
+    def _conclude_from_statuses(self, emit: Emit) -> None:
+        worst = emit.worst()
+        if worst is None or worst.status is Status.OK:
+            self._conclude(State.OK, "", "")
+        elif worst.status is Status.CRITICAL:
+            self._conclude(State.CRITICAL, worst.message or f"{worst.name} is critical", "")
+        else:
+            self._conclude(State.WARNING, worst.message or f"{worst.name} is {worst.status.name.lower()}", "")
+
+    def _conclude(self, state: State, message: str, hint: str) -> None:
+        """Enter a state; logs only when the state changed."""
+        vitals, before = self.vitals, self.vitals.state
+        vitals.message, vitals.hint = message, hint
+        if state is before:
+            return
+        vitals.state, lasted = state, time.time() - vitals.since
+        vitals.since = time.time()
+        if state is State.OK:
+            if before is not State.STARTING:
+                self._log.info("recovered after %s", format_duration(lasted))
+        else:
+            level = logging.WARNING if state is State.WARNING else logging.ERROR
+            self._log.log(level, "%s: %s%s", state.value, message, f" ({hint})" if hint else "")
+
+    def _hand_over(self, emit: Emit) -> Batch:
+        vitals = self.vitals
+        batch = emit.batch(
+            Sample("health_check.status", Kind.GAUGE, int(vitals.healthy), self._health_tags),
+            Sample("health_check.response_time", Kind.HISTOGRAM, vitals.duration * 1000, self._health_tags),
+        )
+        if vitals.state is State.STUCK:
+            emit.kill()
+        vitals.samples += len(batch.samples)
+        self._warn_of_undeclared()
+        self._around.deliver(batch)
+        return batch
+
+    def _warn_of_undeclared(self) -> None:
+        if self._channel.undeclared:
+            names = ", ".join(self._channel.take_undeclared())
+            self._log.warning("dropped because the check does not declare them (with this kind): %s", names)
+
+    # Closing
+
+    async def _until_unstuck(self, ticks: Ticks) -> None:
+        """Wait for an abandoned run to end; at each tick meanwhile say that the instance is not healthy."""
+        loop = asyncio.get_running_loop()
+        while self._current is not None and not self._current.done():
+            await asyncio.wait({self._current}, timeout=max(0.0, ticks.due - loop.time()))
+            if not self._current.done():
+                self.vitals.skipped += 1
+                self._hand_over(Emit(self._channel, time.time()))
+                self._advance(ticks)
+        await self._reopen()
+
+    async def _reopen(self) -> None:
+        """Close what the failed run left behind; the next run opens anew."""
+        self._opened = False
+        error = await _bounded(self._check.close(), CLOSE_TIMEOUT)
+        if error is not None:
+            self._log.debug("close failed", exc_info=error)
+
+    async def stop(self) -> None:
+        """Close the check and say to the sinks that its series end; call it once `serve` has ended."""
+        if self._current is None or self._current.done():
+            await self._reopen()
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+        self.vitals.state = State.STOPPED
+
+    def farewell(self) -> Batch:
+        """The batch that makes sinks forget this instance's series."""
+        return replace(Emit(self._channel, time.time()).batch(), closed=True)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether a run is still going on that nobody waits for."""
+        return self._current is not None and not self._current.done()
+
+
+async def _within(task: asyncio.Task[None], timeout: float, grace: float) -> bool:
+    """Wait for a task; cancel it after `timeout` seconds, leave it alone `grace` seconds later.
+
+    Returns whether it ended before it was cancelled. Neither raises what the task raised nor cancels it when
+    the waiting itself is cancelled.
+    """
+    if timeout > 0:
+        done, _ = await asyncio.wait({task}, timeout=timeout)
+        if done:
+            return True
+    if task.done():
+        return True
+    task.cancel()
+    await asyncio.wait({task}, timeout=grace)
+    return False
+
+
+async def _bounded(work: Coroutine[Any, Any, Any], timeout: float) -> BaseException | None:
+    """Await something foreign for so long and no longer; returns what went wrong."""
+    task = asyncio.get_running_loop().create_task(_quiet(work))
+    done, _ = await asyncio.wait({task}, timeout=timeout)
+    if done:
+        return task.result() if not task.cancelled() else asyncio.CancelledError()
+    task.cancel()
+    return TimeoutError(f"did not end within {format_duration(timeout)}")
+
+
+async def _quiet(work: Coroutine[Any, Any, Any]) -> BaseException | None:
+    try:
+        await work
+    except (Exception, SystemExit) as error:
+        return error
+    return None

@@ -1,0 +1,112 @@
+"""Floor 3: when an instance is due. Pure arithmetic: the runner does the waiting."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from math import floor
+from typing import Protocol
+
+from vedette.cron import next_cron
+
+_SOON = 10.0
+_NEAR = 1e-6
+
+
+class Ticks(Protocol):
+    """The due times of one instance, on the event loop's monotonic clock, in seconds."""
+
+    @property
+    def due(self) -> float:
+        """When the next run is due."""
+        ...
+
+    def catch_up(self, now: float, wall: float) -> int:
+        """Woken at `now`: if later ticks have passed too (a suspend), move on to the last of them; count the rest."""
+        ...
+
+    def advance(self, now: float, wall: float) -> int:
+        """A run ended at `now`: move on to the next tick after it; count those that fell due meanwhile."""
+        ...
+
+
+def spread(key: str, span: float) -> float:
+    """A fixed pseudo-random number in [0, span) for this key: instances of many agents do not act in step."""
+    digest = blake2b(key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64 * span
+
+
+class IntervalTicks:
+    """Ticks at wall times congruent to the instance's phase modulo the interval, without drift.
+
+    An instance whose phase is more than 10 s away has one more tick within 10 s of its start.
+
+    Args:
+        key: instance id; its hash is the phase.
+        interval: seconds between ticks.
+        now: monotonic time.
+        wall: Unix time at `now`; the phase refers to it, so that a restart keeps it.
+    """
+
+    def __init__(self, key: str, interval: float, now: float, wall: float) -> None:
+        self.interval = interval
+        self._base = now + (spread(key, interval) - wall) % interval
+        self._index = 0
+        self._early: float | None = None
+        if self._base - now > _SOON:
+            self._early = now + spread(f"{key} start", _SOON)
+
+    @property
+    def due(self) -> float:
+        """When the next run is due."""
+        return self._early if self._early is not None else self._base + self._index * self.interval
+
+    def catch_up(self, now: float, wall: float) -> int:
+        """See `Ticks`."""
+        if self._early is not None:
+            return 0
+        latest = floor((now - self._base) / self.interval + _NEAR)
+        skipped = max(0, latest - self._index)
+        self._index += skipped
+        return skipped
+
+    def advance(self, now: float, wall: float) -> int:
+        """See `Ticks`."""
+        if self._early is not None:
+            self._early = None
+            after = self._index
+        else:
+            after = self._index + 1
+        self._index = max(after, floor((now - self._base) / self.interval + _NEAR) + 1)
+        return self._index - after
+
+
+class CronTicks:
+    """Ticks where a cron expression matches the wall clock of a time zone (daylight saving as in Debian's cron)."""
+
+    def __init__(self, expression: str, timezone: str, now: float, wall: float) -> None:
+        self._expression = expression
+        self._timezone = timezone
+        self._move(now, wall)
+
+    def _move(self, now: float, wall: float) -> None:
+        self._wall_due = next_cron(self._expression, self._timezone, wall)
+        self.due = now + self._wall_due - wall
+        """When the next run is due."""
+
+    def catch_up(self, now: float, wall: float) -> int:
+        """See `Ticks`."""
+        return self._count(wall)
+
+    def advance(self, now: float, wall: float) -> int:
+        """See `Ticks`."""
+        skipped = self._count(wall)
+        self._move(now, max(wall, self._wall_due))
+        self.due = now + self._wall_due - wall
+        return skipped
+
+    def _count(self, wall: float) -> int:
+        skipped = 0
+        while (following := next_cron(self._expression, self._timezone, self._wall_due)) <= wall:
+            self._wall_due = following
+            skipped += 1
+        return skipped

@@ -1,0 +1,185 @@
+"""Floor 2: a small durable key/value store for each instance, in one SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from vedette.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_FILE = "state.db"
+_LOCK = "agent.lock"
+_SCHEMA = """CREATE TABLE IF NOT EXISTS state (
+    instance TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (instance, key)
+) WITHOUT ROWID"""
+_UPSERT = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT (instance, key) DO UPDATE SET value = excluded.value"
+
+log = logging.getLogger("vedette.state")
+
+
+def state_directory(configured: str, environ: Mapping[str, str]) -> Path:
+    """Where state lives: the configured folder, systemd's STATE_DIRECTORY, or the XDG state directory.
+
+    Sources: systemd.exec(5) on StateDirectory=; XDG Base Directory Specification on XDG_STATE_HOME.
+    """
+    if configured:
+        return Path(configured)
+    if environ.get("STATE_DIRECTORY"):
+        return Path(environ["STATE_DIRECTORY"].partition(":")[0])
+    base = environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "vedette"
+
+
+class StateStore:
+    """What instances committed. Reads are from memory; writes go to disk in one thread, in order, atomically.
+
+    A disk that is full or read-only costs durability, not monitoring: values stay in memory, `trouble` says why,
+    and the write is tried again with the next commit and at the stop.
+
+    Args:
+        directory: created if it is not there.
+        writable: False reads what is there and takes no lock (`vedette check`).
+
+    Raises:
+        StateError: another agent holds the directory.
+    """
+
+    def __init__(self, directory: Path, *, writable: bool = True) -> None:
+        self.directory = directory
+        self.trouble = ""
+        """Why values are not durable now; empty while they are."""
+        self.errors = 0
+        """Failed writes so far."""
+        self._path = directory / _FILE
+        self._values: dict[str, dict[str, Any]] = {}
+        self._pending: dict[tuple[str, str], str] = {}
+        self._writer: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vedette-state") if writable else None
+        self._lock: int | None = None
+        if writable:
+            self._take_lock()
+            self._prepare()
+        self._read()
+
+    def view(self, instance: str) -> Mapping[str, Any]:
+        """What this instance committed, as of now and from now on; read-only."""
+        return MappingProxyType(self._values.setdefault(instance, {}))
+
+    def apply(self, instance: str, commits: Iterable[tuple[str, Any]]) -> None:
+        """Take over commits: visible at once, on disk soon. Must be called on the event loop."""
+        values = self._values.setdefault(instance, {})
+        for key, value in commits:
+            try:
+                text = json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError):
+                self._failed(f"{instance} committed a value under '{key}' that JSON cannot hold")
+                continue
+            values[key] = json.loads(text)
+            self._pending[instance, key] = text
+        if self._pending and self._thread is not None and (self._writer is None or self._writer.done()):
+            self._writer = asyncio.get_running_loop().create_task(self._write_all())
+
+    async def close(self) -> None:
+        """Write what is pending, release the lock."""
+        if self._thread is not None:
+            if self._writer is not None:
+                await asyncio.wait({self._writer})
+            if self._pending:
+                await self._write_all()
+            self._thread.shutdown(wait=True)
+        self.release()
+
+    def release(self) -> None:
+        """Give the directory free without writing."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def _write_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._pending:
+            batch, self._pending = self._pending, {}
+            try:
+                await loop.run_in_executor(self._thread, self._write, batch)
+            except (sqlite3.Error, OSError) as error:
+                self._pending = {**batch, **self._pending}
+                self._failed(f"state is kept in memory only: {self._path}: {error}")
+                return
+            if self.trouble:
+                self.trouble = ""
+                log.info("state is durable again")
+
+    def _write(self, rows: dict[tuple[str, str], str]) -> None:
+        with closing(sqlite3.connect(self._path, timeout=5.0)) as database, database:
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute(_SCHEMA)
+            database.executemany(_UPSERT, [(*key, value) for key, value in rows.items()])
+
+    def _failed(self, what: str) -> None:
+        self.errors += 1
+        if what != self.trouble:
+            self.trouble = what
+            log.warning("%s", what)
+
+    def _take_lock(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            self._failed(f"state is kept in memory only: {self.directory}: {error.strerror}")
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(lock)
+            raise StateError(
+                f"another vedette agent (process {holder}) uses {self.directory}; stop it, or give this one "
+                "a state_directory of its own in agent.yaml"
+            ) from None
+        with suppress(OSError):  # a full disk: the pid is only for people
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        self._lock = lock
+
+    def _prepare(self) -> None:
+        if self._lock is None:
+            return
+        try:
+            self._write({})
+        except sqlite3.DatabaseError as error:
+            if not isinstance(error, sqlite3.OperationalError):
+                self._set_aside(error)
+            else:
+                self._failed(f"state is kept in memory only: {self._path}: {error}")
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        aside = self._path.with_name(f"{_FILE}.damaged-{int(time.time())}")
+        with suppress(OSError):
+            self._path.rename(aside)
+            log.warning("%s is damaged (%s): set aside as %s, starting empty", self._path, error, aside.name)
+            self._write({})
+
+    def _read(self) -> None:
+        if not self._path.exists():
+            return
+        try:
+            uri = f"{self._path.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as database:
+                for instance, key, value in database.execute("SELECT instance, key, value FROM state"):
+                    self._values.setdefault(instance, {})[key] = json.loads(value)
+        except (sqlite3.Error, ValueError) as error:
+            self._failed(f"state cannot be read: {self._path}: {error}")

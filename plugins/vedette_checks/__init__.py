@@ -1,0 +1,1 @@
+"""The checks that come with vedette, one folder each; every one is a plugin like a third party's."""
