@@ -164,12 +164,11 @@ class Agent:
             log.critical("%s has stopped because of a fault in vedette itself", name, exc_info=error)
 
     async def _run_each_once(self) -> None:
-        stop = asyncio.create_task(self._stopping.wait())
         runs = asyncio.gather(*(runner.run() for runner in self._runners))
-        await asyncio.wait({stop, runs}, return_when=asyncio.FIRST_COMPLETED)
-        for one in (stop, runs):
-            one.cancel()
-        await asyncio.gather(stop, runs, return_exceptions=True)
+        stop = asyncio.ensure_future(self._stopping.wait())
+        stop.add_done_callback(lambda _: runs.cancel())
+        await asyncio.wait([runs])
+        stop.cancel()
 
     async def _report_regularly(self) -> None:
         await asyncio.sleep(min(_FIRST_REPORT, self._configuration.agent.report_interval))

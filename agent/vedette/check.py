@@ -40,7 +40,7 @@ class CheckConfig(BaseModel):
     )
     isolate: bool = Field(False, description="Run it in a child process.")
     metrics: MetricFilter = Field(
-        default_factory=MetricFilter,
+        default=MetricFilter(),
         description="Which metrics to keep and how to name them: `include`, `exclude`, `rename`.",
     )
 

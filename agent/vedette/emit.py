@@ -202,7 +202,8 @@ class Emit:
         try:
             out = self._names.get((name, kind)) or self._channel.admit(name, kind)
         except TypeError:
-            out = self._channel.drop("bad_name", repr(type(name)))
+            self._channel.drop("bad_name", "")
+            return
         if out is None:
             return
         number = value.__class__

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,11 +11,21 @@ from vedette.check import model_of
 from vedette.filters import MetricFilter
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from vedette.metrics import Batch, Metric
 
 
-class Batches(AsyncIterator["Batch"], Protocol):
-    """What a sink iterates over: its queue's batches, oldest first, until the agent stops."""
+class Batches(Protocol):
+    """What a sink iterates over: an async iterator of its queue's batches, oldest first, until the agent stops."""
+
+    def __aiter__(self) -> AsyncIterator[Batch]:
+        """Itself."""
+        ...
+
+    async def __anext__(self) -> Batch:
+        """The next batch; the one before it is done with."""
+        ...
 
     @property
     def waiting(self) -> int:
@@ -33,7 +42,7 @@ class SinkConfig(BaseModel):
     name: str = Field("", description="Name of the sink. Default: its type, `-n` from the second on.")
     queue: int = Field(10_000, gt=0, description="Samples waiting for this sink; beyond that the oldest batch goes.")
     metrics: MetricFilter = Field(
-        default_factory=MetricFilter,
+        default=MetricFilter(),
         description="Which metrics this sink gets and under what names: `include`, `exclude`, `rename`.",
     )
 

@@ -1,0 +1,120 @@
+"""Floor 6: the command line. Each command imports what it needs, so that none pays for another."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vedette import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+OK, WARNING, CRITICAL, BAD_CONFIGURATION, USAGE = 0, 1, 2, 3, 64
+INTERRUPTED = 130
+
+_CHECK_EXITS = "Exit status: 0 all is well, 1 a warning, 2 critical or failed, 3 a problem in the configuration."
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line, for running it and for documenting it."""
+    top = argparse.ArgumentParser(
+        prog="vedette",
+        description="A lightweight monitoring agent: drop a YAML file into conf.d and a check runs.",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"vedette {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+
+    run = _command(commands, "run", "run the agent until it is stopped", conf=True)
+    run.add_argument("--once", action="store_true", help="run every instance one time, flush and end")
+    run.add_argument("--for", metavar="TIME", dest="duration", help="end by itself after this time, such as 30s")
+    run.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="overrides agent.yaml")
+    run.add_argument("--log-format", choices=("text", "json"), help="overrides agent.yaml")
+
+    check = _command(commands, "check", "run one check now and show what it finds", conf=True, epilog=_CHECK_EXITS)
+    check.add_argument("name", metavar="NAME", help="name of the check, such as redis")
+    check.add_argument("--instance", metavar="N", help="only this instance (default: all of the check)")
+    check.add_argument("--runs", type=_positive, default=1, metavar="N", help="run N times, a second apart (default 1)")
+    check.add_argument("--json", action="store_true", help="print the samples of all runs as one JSON array")
+
+    validate = _command(commands, "validate", "say everything that is wrong in the configuration", conf=True)
+    validate.add_argument("--secrets", action="store_true", help="an unset secret is an error, not a warning")
+
+    _command(commands, "plugins", "list the installed checks, sinks, notifiers and secret resolvers")
+    example = _command(commands, "example", "print a complete example file of a check or sink")
+    example.add_argument("name", metavar="NAME", help="name of the check or sink")
+    schema = _command(commands, "schema", "print the JSON Schema of a check's file, for editors")
+    schema.add_argument("name", metavar="NAME", help="name of the check or sink")
+    return top
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    text: str,
+    *,
+    conf: bool = False,
+    epilog: str | None = None,
+) -> argparse.ArgumentParser:
+    made = commands.add_parser(name, help=text, description=text.capitalize() + ".", epilog=epilog, allow_abbrev=False)
+    if conf:
+        made.add_argument(
+            "--conf", metavar="DIR", type=Path, help="configuration folder (default: ./conf.d, else /etc/vedette/conf.d)"
+        )
+    return made
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the process's exit status. No traceback reaches the user."""
+    options = parser().parse_args(arguments)
+    try:
+        return _handler(options.command)(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `vedette … | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        if os.environ.get("VEDETTE_TRACEBACK"):
+            raise
+        return _complain(error)
+
+
+def _complain(error: Exception) -> int:
+    from vedette.errors import ConfigError, VedetteError
+
+    if isinstance(error, ConfigError):
+        print(error, file=sys.stderr)
+        return BAD_CONFIGURATION
+    if isinstance(error, VedetteError):
+        print(f"vedette: {error}", file=sys.stderr)
+        return WARNING
+    kind = type(error).__name__
+    print(f"vedette: a fault in vedette itself: {kind}; VEDETTE_TRACEBACK=1 shows where", file=sys.stderr)
+    return CRITICAL
+
+
+def _handler(command: str) -> Callable[[argparse.Namespace], int]:
+    if command == "run":
+        from vedette.cli.run import run
+
+        return run
+    if command == "check":
+        from vedette.cli.check import check
+
+        return check
+    from vedette.cli import show
+
+    handlers = {"validate": show.validate, "plugins": show.plugins, "example": show.example, "schema": show.schema}
+    return handlers[command]

@@ -1,0 +1,110 @@
+"""`vedette check NAME`: one check, now, for a person or a script."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from vedette.agent import agent_tags
+from vedette.cli import BAD_CONFIGURATION, CRITICAL, OK, WARNING
+from vedette.cli.common import conf_directory, print_problems, run_loop
+from vedette.config import load
+from vedette.config.loader import default_instance
+from vedette.kit import json_objects
+from vedette.logs import set_up
+from vedette.plugins import Registry
+from vedette.runner import Runner, State, Surroundings
+from vedette.state import StateStore, state_directory
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from pathlib import Path
+
+    from vedette.config import Configuration, Instance
+    from vedette.metrics import Batch
+
+_BETWEEN_RUNS = 1.0
+_EXITS = {State.OK: OK, State.WARNING: WARNING}
+
+
+def check(options: Namespace) -> int:
+    """Run the instances of one check and print what they found; reads state, never writes it."""
+    directory, registry = conf_directory(options.conf), Registry()
+    configuration, instances = _find(options, directory, registry)
+    if not instances:
+        return BAD_CONFIGURATION
+    set_up(configuration.agent.log.model_copy(update={"level": "warning"}), configuration.masker)
+    state = StateStore(state_directory(configuration.agent.state_directory, os.environ), writable=False)
+    runs = run_loop(_run_all(configuration, instances, state, options.runs))
+    if options.json:
+        _print_json([batch for _, batches in runs for batch in batches])
+    else:
+        from vedette.cli.tables import print_run
+
+        for runner, batches in runs:
+            print_run(runner, batches)
+    sys.stdout.flush()
+    status = max(_EXITS.get(runner.vitals.state, CRITICAL) for runner, _ in runs)
+    if any(runner.abandoned for runner, _ in runs):
+        os._exit(status)
+    return status
+
+
+def _find(options: Namespace, directory: Path, registry: Registry) -> tuple[Configuration, list[Instance]]:
+    configuration = load(directory, registry, only=options.name)
+    print_problems(configuration.problems)
+    instances = [one for one in configuration.instances if one.check == options.name]
+    if options.instance is not None:
+        wanted = [one for one in instances if one.config.name == options.instance]
+        if not wanted:
+            names = ", ".join(one.config.name for one in instances) or "none"
+            print(f"vedette check: {options.name} has no instance '{options.instance}'; there is: {names}", file=sys.stderr)
+        return configuration, wanted
+    if not instances and not any(problem.severity == "error" for problem in configuration.problems):
+        made = default_instance(options.name, registry)
+        print_problems(made.problems)
+        return made, list(made.instances)
+    return configuration, instances
+
+
+async def _run_all(
+    configuration: Configuration, instances: list[Instance], state: StateStore, runs: int
+) -> list[tuple[Runner, list[Batch]]]:
+    options = configuration.agent
+    surroundings = Surroundings(
+        deliver=lambda batch: None,
+        room=_no_wait,
+        tags=agent_tags(options.tags, os.environ),
+        host=options.hostname or socket.gethostname(),
+        masker=configuration.masker,
+        state=state.view,
+    )
+    return list(await asyncio.gather(*(_run_one(Runner(one, surroundings), runs) for one in instances)))
+
+
+async def _run_one(runner: Runner, runs: int) -> tuple[Runner, list[Batch]]:
+    batches = []
+    for number in range(runs):
+        if number:
+            await asyncio.sleep(_BETWEEN_RUNS)
+        if not runner.abandoned:
+            batches.append(await runner.run())
+    state = runner.vitals.state
+    await runner.stop()
+    runner.vitals.state = state
+    return runner, batches
+
+
+async def _no_wait() -> None:
+    """Nobody is behind `vedette check` whose room could be waited for."""
+
+
+def _print_json(batches: list[Batch]) -> None:
+    encoder = msgspec.json.Encoder(decimal_format="number")
+    rows = [encoder.encode(row).decode() for batch in batches for row in json_objects(batch)]
+    print("[" + ",\n ".join(rows) + "]")

@@ -1,0 +1,48 @@
+"""What several commands need: the configuration folder, the configuration, an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vedette.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+
+T = TypeVar("T")
+
+
+def conf_directory(given: Path | None) -> Path:
+    """The folder named on the command line, else ./conf.d, else /etc/vedette/conf.d."""
+    if given is not None:
+        return given
+    here = Path("conf.d")
+    return here if here.is_dir() else Path("/etc/vedette/conf.d")
+
+
+def print_problems(problems: Iterable[Problem]) -> None:
+    """Each problem as a line on standard error."""
+    for problem in problems:
+        print(problem, file=sys.stderr)
+
+
+def nothing_to_run(directory: Path) -> ConfigError:
+    """The error of a configuration without a single valid instance."""
+    return ConfigError(
+        [Problem(str(directory), 0, "", "no valid instance to run", "see `vedette example NAME` for a first file")]
+    )
+
+
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on uvloop where it is installed, else on asyncio's own loop."""
+    factory = None
+    if find_spec("uvloop") is not None:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)

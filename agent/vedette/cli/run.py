@@ -1,0 +1,60 @@
+"""`vedette run`: the agent itself. Imports no check, driver or pretty-printer that is not configured."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from vedette.agent import Agent
+from vedette.cli import BAD_CONFIGURATION, OK, USAGE
+from vedette.cli.common import conf_directory, nothing_to_run, print_problems, run_loop
+from vedette.config import load
+from vedette.logs import set_up
+from vedette.plugins import Registry
+from vedette.state import StateStore, state_directory
+from vedette.units import parse_duration
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from vedette.config import Configuration
+
+
+def run(options: Namespace) -> int:
+    """Run until stopped; 3 if agent.yaml is broken or nothing is valid."""
+    try:
+        duration = parse_duration(options.duration) if options.duration else None
+    except ValueError as error:
+        print(f"vedette run: --for {error}", file=sys.stderr)
+        return USAGE
+    directory = conf_directory(options.conf)
+    configuration = load(directory, Registry())
+    print_problems(configuration.problems)
+    if configuration.fatal:
+        return BAD_CONFIGURATION
+    if not configuration.instances:
+        raise nothing_to_run(directory)
+    return _run(configuration, options, duration)
+
+
+def _run(configuration: Configuration, options: Namespace, duration: float | None) -> int:
+    overrides = {"level": options.log_level, "format": options.log_format}
+    log = configuration.agent.log.model_copy(update={key: value for key, value in overrides.items() if value})
+    set_up(log, configuration.masker)
+    state = StateStore(state_directory(configuration.agent.state_directory, os.environ))
+    agent = Agent(configuration, state)
+    if not run_loop(_main(agent, once=options.once, duration=duration)):
+        _leave_stuck_threads()
+    return OK
+
+
+async def _main(agent: Agent, *, once: bool, duration: float | None) -> bool:
+    return await agent.run(once=once, duration=duration)
+
+
+def _leave_stuck_threads() -> None:
+    """Python waits for its threads at exit; a stuck one would wait for ever."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(OK)

@@ -1,0 +1,86 @@
+"""The commands that only show something: validate, plugins, example, schema."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from vedette.cli import BAD_CONFIGURATION, OK
+from vedette.cli.common import conf_directory, print_problems
+from vedette.errors import ConfigError, MissingDriver, PluginError, Problem
+from vedette.plugins import Registry
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from vedette.plugins import Group
+
+
+def validate(options: Namespace) -> int:
+    """Print every problem; 3 if there is an error among them."""
+    from vedette.config import load
+
+    directory = conf_directory(options.conf)
+    configuration = load(directory, Registry(), secrets="resolve" if options.secrets else "lazy")
+    print_problems(configuration.problems)
+    if configuration.fatal or any(problem.severity == "error" for problem in configuration.problems):
+        return BAD_CONFIGURATION
+    number = len(configuration.instances)
+    print(f"{directory}: {number} instance{'' if number == 1 else 's'}, no errors")
+    return OK
+
+
+def plugins(options: Namespace) -> int:
+    """A table of everything installed, with the package it comes from or the reason it does not load."""
+    from vedette.cli.tables import print_plugins
+
+    registry = Registry()
+    groups: tuple[Group, ...] = ("checks", "sinks", "notifiers", "secrets")
+    rows = [(group, name, *_origin(registry, group, name)) for group in groups for name in registry.names(group)]
+    print_plugins(rows)
+    return OK
+
+
+def _origin(registry: Registry, group: Group, name: str) -> tuple[str, str]:
+    dist = registry.entry(group, name).dist
+    package = f"{dist.name} {dist.version}" if dist else "unknown"
+    try:
+        plugin = registry.load(group, name)
+    except (MissingDriver, PluginError) as error:
+        return package, str(error)
+    return package, (plugin.__doc__ or "").strip().partition("\n")[0]
+
+
+def example(options: Namespace) -> int:
+    """Print the example file of a check or sink."""
+    from vedette.render import example_yaml
+
+    sys.stdout.write(example_yaml(_plugin(options.name)))
+    return OK
+
+
+def schema(options: Namespace) -> int:
+    """Print the JSON Schema of a check's file or a sink's options."""
+    import msgspec
+
+    from vedette.render import json_schema
+
+    text = msgspec.json.format(msgspec.json.encode(json_schema(_plugin(options.name))), indent=2)
+    print(text.decode())
+    return OK
+
+
+def _plugin(name: str) -> Any:
+    registry = Registry()
+    known: dict[str, Group] = {}
+    groups: tuple[Group, ...] = ("notifiers", "sinks", "checks")
+    for group in groups:
+        known.update(dict.fromkeys(registry.names(group), group))
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean '{near[0]}'?" if near else "see `vedette plugins`"
+        raise ConfigError([Problem("vedette", 0, "", f"no check, sink or notifier is called '{name}'", hint)])
+    return registry.load(known[name], name)
+
+

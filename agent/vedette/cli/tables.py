@@ -1,0 +1,128 @@
+"""Tables on the terminal (rich), for the commands that a person reads."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vedette.metrics import Sketch
+from vedette.runner import HEALTH_METRICS, State
+from vedette.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vedette.agent import Snapshot
+    from vedette.metrics import Batch, Metric, Value
+    from vedette.runner import Runner, Vitals
+
+_STYLES = {
+    "ok": "green",
+    "warning": "yellow",
+    "critical": "bold red",
+    "failing": "bold red",
+    "stuck": "bold magenta",
+    "unknown": "magenta",
+}
+
+
+def print_run(runner: Runner, batches: list[Batch]) -> None:
+    """What the last run of an instance found: metrics with units and tags, statuses, timing."""
+    console = Console()
+    vitals, instance = runner.vitals, runner.instance
+    console.print(_headline(vitals))
+    if not batches:
+        return
+    batch = batches[-1]
+    declared = {metric.name: metric for metric in (*instance.plugin.declare(instance.config), *HEALTH_METRICS)}
+    common = set.intersection(*(set(sample.tags) for sample in batch.samples)) if batch.samples else set()
+    if common:
+        console.print(Text(f"tags on all: {', '.join(sorted(common))}", "dim"))
+    console.print(_samples(batch, declared, common))
+    for status in batch.statuses:
+        line = Text.assemble(("● ", _STYLES[status.status.name.lower()]), status.name, f" {status.status.name}")
+        console.print(line.append(f"  {status.message}" if status.message else ""))
+    counted = ", ".join(f"{number} {reason}" for reason, number in (vitals.dropped or {}).items())
+    took = f"{len(batch.samples)} samples in {format_duration(vitals.duration)}"
+    console.print(Text(f"{took}; dropped: {counted}" if counted else took, "dim"))
+
+
+def _headline(vitals: Vitals) -> Text:
+    text = Text.assemble((vitals.instance, "bold"), " ", (vitals.state.value, _STYLES.get(vitals.state.value, "")))
+    if vitals.message:
+        text.append(f": {vitals.message}")
+    if vitals.hint:
+        text.append(f"\n  hint: {vitals.hint}", "cyan")
+    return text
+
+
+def _samples(batch: Batch, declared: dict[str, Metric], common: set[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("metric", overflow="fold")
+    table.add_column("value", justify="right")
+    table.add_column("unit")
+    table.add_column("kind", style="dim")
+    table.add_column("tags", style="dim", overflow="fold")
+    for sample in sorted(batch.samples, key=lambda one: (one.name, one.tags)):
+        metric = declared.get(sample.name)
+        own = [tag for tag in sample.tags if tag not in common]
+        table.add_row(
+            Text(sample.name), _number(sample.value), _unit(metric), sample.kind.value, Text(" ".join(own))
+        )
+    return table
+
+
+def _unit(metric: Metric | None) -> str:
+    if metric is None:
+        return ""
+    return f"{metric.unit}/{metric.per}" if metric.per else metric.unit
+
+
+def _number(value: Value) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.1f}"
+    if isinstance(value, Decimal):
+        return f"{value:,f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value.count} values" if isinstance(value, Sketch) else value
+
+
+def print_plugins(rows: Iterable[tuple[str, str, str, str]]) -> None:
+    """What is installed: kind, name, package, first line of its description or why it does not load."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("kind", "name", "package", "description"):
+        table.add_column(heading, overflow="fold")
+    for group, name, package, text in rows:
+        table.add_row(group.removesuffix("s") if group != "secrets" else "secret", name, package, Text(text))
+    Console().print(table)
+
+
+def instances_table(snapshot: Snapshot, title: str = "") -> Table:
+    """The agent at a glance: every instance with status, last run, duration and next run."""
+    table = Table(title=title or None, box=None, pad_edge=False, header_style="bold")
+    for heading in ("instance", "status", "last run", "took", "next run", "runs", "samples", "message"):
+        table.add_column(heading, justify="right" if heading in ("took", "runs", "samples") else "left")
+    for vitals in snapshot.instances:
+        table.add_row(*_vitals_row(vitals, snapshot.time))
+    return table
+
+
+def _vitals_row(vitals: Vitals, now: float) -> tuple[Any, ...]:
+    ran = vitals.last_run > 0
+    wait = vitals.next_run - now
+    return (
+        Text(vitals.instance),
+        Text(vitals.state.value, _STYLES.get(vitals.state.value, "dim")),
+        datetime.fromtimestamp(vitals.last_run).strftime("%H:%M:%S") if ran else "-",
+        format_duration(vitals.duration) if ran and vitals.state is not State.STARTING else "-",
+        f"in {format_duration(wait)}" if wait > 0 else "now",
+        str(vitals.runs),
+        str(vitals.samples),
+        Text(vitals.message, overflow="ellipsis"),
+    )

@@ -1,0 +1,266 @@
+"""Floor 2: `${env:NAME}`, `${env:NAME:-default}`, `${file:PATH}` and `${resolver:reference}` inside string values.
+
+`$${` is a literal `${`. A result is never parsed again, neither as YAML nor for further references.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from vedette.config.problems import Path as NodePath
+from vedette.config.problems import Report, one_line, suggest
+from vedette.config.source import Entry, Hole, Mapping, Node, Scalar, Sequence
+from vedette.errors import SecretError, VedetteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from collections.abc import Mapping as Dict
+
+    from vedette.plugins import Registry
+    from vedette.secrets import Masker
+
+RESOLVER_TIMEOUT: Final = 10.0
+"""Seconds that one resolver may take for one reference."""
+MAX_SECRET_BYTES: Final = 1024 * 1024
+
+_OPENING = re.compile(r"\$\$\{|\$\{")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHAPE = "write ${env:NAME} or ${file:PATH}, or $${ for a literal ${"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One `${scheme:name}`; `default` only for `env`."""
+
+    scheme: str
+    name: str
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a reference has no value; `malformed` ones are errors even where nothing is resolved."""
+
+    message: str
+    hint: str = ""
+    malformed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A reference that only a plugin could resolve, in a load that asks no plugin."""
+
+
+class BadReference(ValueError):
+    """A `${` that does not begin a reference."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+def parse_references(text: str) -> list[str | Reference]:
+    """The literal pieces and the references of a string, in order.
+
+    Raises:
+        BadReference: a `${` is not closed, holds another one or names no scheme; no part of the text is repeated.
+    """
+    pieces: list[str | Reference] = []
+    position = 0
+    while match := _OPENING.search(text, position):
+        if match.start() > position:
+            pieces.append(text[position : match.start()])
+        position = match.end()
+        if match[0] == "$${":
+            pieces.append("${")
+            continue
+        end = text.find("}", position)
+        if end < 0:
+            raise BadReference("a '${' is never closed")
+        pieces.append(_reference(text[position:end]))
+        position = end + 1
+    if position < len(text):
+        pieces.append(text[position:])
+    return pieces
+
+
+def _reference(body: str) -> Reference:
+    if "${" in body:
+        raise BadReference("a reference inside another one")
+    scheme, colon, name = body.partition(":")
+    if not colon or not scheme or not name:
+        raise BadReference("a '${' that is no reference")
+    if scheme != "env":
+        return Reference(scheme, name)
+    variable, dash, default = name.partition(":-")
+    if not _ENV_NAME.fullmatch(variable):
+        raise BadReference("a '${env:' without the name of a variable")
+    return Reference("env", variable, default if dash else None)
+
+
+class Secrets:
+    """Replaces references by what they stand for.
+
+    Args:
+        environ: the environment variables.
+        registry: knows the resolver plugins.
+        mode: `resolve` asks everything and reports what fails as an error; `lazy` asks no plugin, and what is
+            missing is a warning.
+        masker: learns the resolved values. Not the defaults of `${env:NAME:-default}`, which stand in the file,
+            and not environment values that are numbers or under six characters: masking `6379` or `prod` would
+            make the log unreadable. Where such a value ends up in a `Secret` option, the loader adds it after all.
+    """
+
+    def __init__(
+        self, environ: Dict[str, str], registry: Registry, mode: Literal["resolve", "lazy"], masker: Masker
+    ) -> None:
+        self._environ = environ
+        self._registry = registry
+        self._mode = mode
+        self._masker = masker
+        self._known: dict[tuple[Reference, Path | None], str | Failure | Deferred] = {}
+
+    def prepare(self, nodes: Iterable[Node]) -> None:
+        """Ask the resolver plugins for everything these trees need, all at once."""
+        if self._mode == "lazy":
+            return
+        plugins = set(self._registry.names("secrets")) - {"env", "file"}
+        wanted = {ref for node in nodes for ref in _references(node) if ref.scheme in plugins}
+        if wanted:
+            asyncio.run(self._ask(sorted(wanted, key=lambda ref: (ref.scheme, ref.name))))
+
+    def fill(self, node: Node, path: NodePath, base: Path, report: Report) -> Node:
+        """The tree with its references replaced; one that cannot be becomes a `Hole` and is reported.
+
+        Args:
+            node: the tree.
+            path: where it stands in its document.
+            base: the folder that relative `${file:…}` paths start from.
+            report: gets the problems.
+        """
+        if isinstance(node, Scalar):
+            if not isinstance(node.value, str) or "${" not in node.value:
+                return node
+            return self._fill_text(node.value, node.line, path, base, report)
+        if isinstance(node, Mapping):
+            entries = {
+                key: Entry(self.fill(entry.node, (*path, key), base, report), entry.line, entry.inherited)
+                for key, entry in node.entries.items()
+            }
+            return Mapping(entries, node.line)
+        if isinstance(node, Sequence):
+            items = (self.fill(item, (*path, i), base, report) for i, item in enumerate(node.items))
+            return Sequence(tuple(items), node.line)
+        return node
+
+    def _fill_text(self, text: str, line: int, path: NodePath, base: Path, report: Report) -> Node:
+        try:
+            pieces = parse_references(text)
+        except BadReference as error:
+            report.error(line, path, error.message, _SHAPE)
+            return Hole(line)
+        filled: list[str] = []
+        whole = True
+        for piece in pieces:
+            value = piece if isinstance(piece, str) else self._value(piece, base)
+            if isinstance(value, str):
+                filled.append(value)
+                continue
+            whole = False
+            if isinstance(value, Failure):
+                lenient = self._mode == "lazy" and not value.malformed
+                (report.warning if lenient else report.error)(line, path, value.message, value.hint)
+        return Scalar("".join(filled), line, quoted=True) if whole else Hole(line)
+
+    def _value(self, ref: Reference, base: Path) -> str | Failure | Deferred:
+        key = (ref, base if ref.scheme == "file" else None)
+        if key not in self._known:
+            self._known[key] = self._find(ref, base)
+        return self._known[key]
+
+    def _find(self, ref: Reference, base: Path) -> str | Failure | Deferred:
+        if ref.scheme == "env":
+            return self._env(ref)
+        if ref.scheme == "file":
+            value = _read(base / Path(ref.name).expanduser() if ref.name[0] == "~" else base / ref.name, ref.name)
+            if isinstance(value, str):
+                self._masker.add(value)
+            return value
+        known = ["env", "file", *self._registry.names("secrets")]
+        if ref.scheme in known:
+            return Deferred()
+        hint = suggest(ref.scheme, known) or _SHAPE
+        return Failure("a reference of an unknown kind", hint, malformed=True)
+
+    def _env(self, ref: Reference) -> str | Failure:
+        value = self._environ.get(ref.name)
+        if ref.default is not None and not value:  # as in a shell, `:-` also replaces an empty value
+            return ref.default
+        if value is None:
+            hint = f"set it, or write ${{env:{ref.name}:-default}}"
+            return Failure(f"environment variable {ref.name} is not set", hint)
+        if len(value) >= 6 and not _NUMERIC.fullmatch(value):
+            self._masker.add(value)
+        return value
+
+    async def _ask(self, references: list[Reference]) -> None:
+        answers = await asyncio.gather(*(self._ask_one(ref) for ref in references))
+        for ref, answer in zip(references, answers, strict=True):
+            self._known[ref, None] = answer
+            if isinstance(answer, str):
+                self._masker.add(answer)
+
+    async def _ask_one(self, ref: Reference) -> str | Failure:
+        try:
+            resolver: Any = self._registry.load("secrets", ref.scheme)()
+            async with asyncio.timeout(RESOLVER_TIMEOUT):
+                value = await resolver.resolve(ref.name)
+        except TimeoutError:
+            return Failure(f"'{ref.scheme}' did not answer within {RESOLVER_TIMEOUT:g}s")
+        except (SecretError, VedetteError) as error:
+            return Failure(one_line(self._masker(str(error))))
+        except Exception as error:
+            return Failure(f"'{ref.scheme}' failed ({type(error).__name__})")
+        return value if isinstance(value, str) else Failure(f"'{ref.scheme}' did not answer with text")
+
+
+_NUMERIC = re.compile(r"[-+]?[0-9.,:]+")
+
+
+def _references(node: Node) -> Iterator[Reference]:
+    if isinstance(node, Mapping):
+        for entry in node.entries.values():
+            yield from _references(entry.node)
+    elif isinstance(node, Sequence):
+        for item in node.items:
+            yield from _references(item)
+    elif isinstance(node, Scalar) and isinstance(node.value, str) and "${" in node.value:
+        try:
+            pieces = parse_references(node.value)
+        except BadReference:
+            return
+        yield from (piece for piece in pieces if isinstance(piece, Reference))
+
+
+def _read(path: Path, shown: str) -> str | Failure:
+    what = f"file {one_line(shown, 100)}"
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return Failure(f"{what} is not a regular file")
+        with path.open("rb") as stream:
+            data = stream.read(MAX_SECRET_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no usable path"
+        return Failure(f"{what} cannot be read: {reason}")
+    if len(data) > MAX_SECRET_BYTES:
+        return Failure(f"{what} is larger than {MAX_SECRET_BYTES // 1024**2} MiB")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return Failure(f"{what} is not UTF-8 text")
+    return text.removesuffix("\n").removesuffix("\r")

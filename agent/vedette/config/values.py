@@ -1,0 +1,58 @@
+"""Floor 2: walks validated options, for paths that are relative to their file and for secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from vedette.config.source import PLACEHOLDER
+from vedette.secrets import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def localize(value: Any, base: Path) -> Any:
+    """The options with every relative `pathlib.Path` in them made absolute: it starts from the YAML file's folder.
+
+    Works on models inside models, lists, tuples and dicts; what holds no relative path is returned as it is.
+    """
+    if isinstance(value, Path):
+        return value if value.is_absolute() else base.absolute() / value
+    if isinstance(value, BaseModel):
+        changed = {}
+        for name in type(value).model_fields:
+            old = getattr(value, name)
+            new = localize(old, base)
+            if new is not old:
+                changed[name] = new
+        if not changed:
+            return value
+        copy = value.model_copy(update=changed)
+        object.__setattr__(copy, "__pydantic_fields_set__", set(value.model_fields_set))
+        return copy
+    if isinstance(value, dict):
+        made = {key: localize(item, base) for key, item in value.items()}
+        return made if any(made[key] is not value[key] for key in value) else value
+    if type(value) in (list, tuple, set, frozenset):
+        items = [localize(item, base) for item in value]
+        return type(value)(items) if any(a is not b for a, b in zip(items, value, strict=True)) else value
+    return value
+
+
+def harvest(value: Any, add: Callable[[str], None]) -> None:
+    """Give every secret in the options to `add`, so that even one written down in the YAML file is masked."""
+    if isinstance(value, Secret):
+        if value.reveal() != PLACEHOLDER:
+            add(value.reveal())
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            harvest(getattr(value, name), add)
+    elif isinstance(value, dict):
+        for item in value.values():
+            harvest(item, add)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            harvest(item, add)

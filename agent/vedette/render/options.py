@@ -1,0 +1,227 @@
+"""Floor 2: the options of a plugin as its pydantic model declares them."""
+
+from __future__ import annotations
+
+import enum
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from vedette.check import CheckConfig
+from vedette.notifier import NotifierConfig
+from vedette.render.yamltext import flow
+from vedette.secrets import Secret
+from vedette.sink import SinkConfig
+from vedette.units import parse_duration
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from vedette.check import Check, Listener
+    from vedette.sink import Sink
+
+    Plugin = type[Check[Any]] | type[Listener[Any]] | type[Sink[Any]]
+    """What has options to write about."""
+
+HEADS = frozenset({"name", "type"})
+"""Options that begin an entry of a list in YAML and need no row of their own."""
+_DEFAULT = re.compile(r"\s*Default: (?P<text>.*?)\.?\s*$")
+_PLAIN: dict[Any, str] = {
+    bool: "boolean", int: "integer", float: "number", Decimal: "number", str: "string", Secret: "secret",
+    Path: "path", Any: "any value", type(None): "null",
+}  # fmt: skip
+_PLACEHOLDER = {"boolean": True, "integer": 1, "number": 1.5, "duration": "10s", "path": "/path/to/file"}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a model.
+
+    Attributes:
+        name: the key in YAML.
+        path: the key with what leads to it, such as `counters[].metric`.
+        type: for people: `integer (1 to 65535)`, `list of strings`.
+        required: whether it has no default.
+        default: the default as YAML or as a phrase of the description; empty if there is none.
+        meaning: the description without its phrase about the default.
+        shown: plain data for the example: the default, else the example, else something of its type.
+        nested: the options of the models in it, all levels.
+        common: whether every check (or every sink) has it, just so.
+    """
+
+    name: str
+    path: str
+    type: str
+    required: bool
+    default: str
+    meaning: str
+    shown: Any
+    nested: tuple[Option, ...]
+    common: bool = False
+
+
+def plugin_options(plugin: Plugin) -> list[Option]:
+    """The plugin's options: its own in the order of the model, then those that all its siblings have."""
+    model = plugin.config_class
+    base = next(base for base in (CheckConfig, SinkConfig, NotifierConfig) if issubclass(model, base))
+    options = list(_options(model, "", plugin.name, base, ()))
+    return sorted(options, key=lambda option: option.common)
+
+
+def _options(
+    model: type[BaseModel], prefix: str, owner: str, base: type[BaseModel] | None, above: tuple[type, ...]
+) -> Iterator[Option]:
+    for attribute, field in model.model_fields.items():
+        alias = field.validation_alias if isinstance(field.validation_alias, str) else field.alias
+        name = alias or attribute
+        inner = [
+            option
+            for way, nested in _models(field.annotation)
+            if nested not in (*above, model)
+            for option in _options(nested, f"{prefix}{name}{way}.", owner, None, (*above, model))
+        ]
+        kind = _type(field.annotation, field.metadata)
+        default = None if field.is_required() else plain(field.get_default(call_default_factory=True), kind)
+        text = (field.description or "").strip()
+        phrase = _DEFAULT.search(text)
+        yield Option(
+            name=name,
+            path=f"{prefix}{name}",
+            type=kind,
+            required=field.is_required(),
+            default=phrase["text"] if phrase else "" if _empty(default) else flow(default),
+            meaning=text[: phrase.start()] if phrase else text,
+            shown=_shown(field, default, kind, f"{owner}_{name}", inner),
+            nested=tuple(inner),
+            common=base is not None and _same(field, base.model_fields.get(attribute)),
+        )
+
+
+def _same(field: FieldInfo, other: FieldInfo | None) -> bool:
+    return other is not None and (field.annotation, field.description, field.default) == (
+        other.annotation,
+        other.description,
+        other.default,
+    )
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value in ("", [], {})
+
+
+def _shown(field: FieldInfo, default: Any, kind: str, variable: str, inner: list[Option]) -> Any:
+    if field.examples and (field.is_required() or _empty(default) or isinstance(default, dict)):
+        return plain(field.examples[0], kind)
+    if "secret" in kind.split(" or "):
+        return "${env:" + re.sub(r"\W", "_", variable).upper() + "}"
+    if inner and (_empty(default) or isinstance(default, dict)):
+        entry = _entry(inner, field.examples)
+        return [entry] if kind.startswith("list") else {"name": entry} if kind.startswith("mapping") else entry
+    if not field.is_required() and not _empty(default):
+        return default
+    first = kind.removeprefix("list of ").partition(" or ")[0]
+    value = _PLACEHOLDER.get(first.rstrip("s") if kind.startswith("list") else first.partition(" (")[0])
+    value = first.strip("`") if value is None and first.startswith("`") else value
+    value = field_word(variable) if value is None else value
+    return [value] if kind.startswith("list") else {} if kind.startswith("mapping") else value
+
+
+def field_word(variable: str) -> str:
+    """A stand-in for a string that has no example: the last word of its name."""
+    return variable.rpartition("_")[2]
+
+
+def _entry(inner: list[Option], examples: list[Any] | None) -> dict[str, Any]:
+    """An example of a nested model: what it requires, or all of it if it requires nothing."""
+    depth = min(re.sub(r"\[\]|<\w+>", "", option.path).count(".") for option in inner)
+    direct = [option for option in inner if option.path.replace(".<name>", "").count(".") == depth]
+    needed = [option for option in direct if option.required] or direct
+    return {option.name: option.shown for option in needed}
+
+
+def plain(value: Any, kind: str = "") -> Any:
+    """A Python value as the plain data that YAML writes it with; seconds of a duration as `15s`."""
+    if isinstance(value, BaseModel):
+        return {name: plain(getattr(value, name)) for name in type(value).model_fields if getattr(value, name)}
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float) and kind.partition(" (")[0] == "duration":
+        return duration_text(float(value))
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    if isinstance(value, int | float | Decimal | str):
+        return value
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    if isinstance(value, Set):
+        return sorted((plain(item) for item in value), key=str)
+    return str(value)
+
+
+def duration_text(seconds: float) -> str:
+    """Exact and short, as a user writes it: `500ms`, `15s`, `90s`, `5m`, `1d`."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds * 1000:.0f}ms" if seconds and seconds * 1000 % 1 == 0 else f"{seconds:g}s"
+
+
+def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    if any(getattr(item, "func", None) is parse_duration for item in metadata):
+        return f"duration{_bounds(metadata)}"
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0], (*arguments[1:], *metadata))
+    if origin in (Union, types.UnionType):
+        names = dict.fromkeys(_type(item, metadata) for item in arguments if item is not type(None))
+        return " or ".join(names)
+    if origin is Literal:
+        return " or ".join(f"`{flow(plain(item))}`" for item in arguments)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"mapping of {_plural(_type(arguments[0]))} to {_plural(_type(arguments[1]))}"
+    if isinstance(origin, type) and issubclass(origin, Sequence | Set):
+        return f"list of {_plural(_type(arguments[0]))}"
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return " or ".join(f"`{flow(plain(item))}`" for item in annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "options"
+    return f"{_PLAIN.get(annotation) or getattr(annotation, '__name__', 'value').lower()}{_bounds(metadata)}"
+
+
+def _plural(name: str) -> str:
+    return name if name.endswith(("s", "`", ")", "value")) or " " in name else f"{name}s"
+
+
+def _bounds(metadata: Sequence[Any]) -> str:
+    """` (1 to 65535)`, ` (above 0)` from the constraints of a field."""
+    limits = {word: getattr(item, word) for item in metadata for word in ("ge", "gt", "le", "lt") if hasattr(item, word)}
+    limits = {word: limit for word, limit in limits.items() if limit is not None}
+    if set(limits) == {"ge", "le"}:
+        return f" ({limits['ge']} to {limits['le']})"
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    text = ", ".join(f"{words[word]} {limit}" for word, limit in limits.items())
+    return f" ({text})" if text else ""
+
+
+def _models(annotation: Any, way: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """The models inside an annotation, each with what leads to it: `[]` for a list, `.<name>` for a mapping."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield way, annotation
+    elif origin is Annotated:
+        yield from _models(arguments[0], way)
+    elif isinstance(origin, type) and issubclass(origin, Mapping):
+        yield from _models(arguments[1], f"{way}.<name>")
+    elif isinstance(origin, type) and issubclass(origin, Sequence | Set):
+        yield from _models(arguments[0], f"{way}[]")
+    elif origin in (Union, types.UnionType):
+        for item in arguments:
+            yield from _models(item, way)

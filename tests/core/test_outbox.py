@@ -1,0 +1,126 @@
+"""Queues and supervision: drop oldest, room for listeners, redelivery, restart with backoff."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from core.clock import run_virtually
+from vedette import Batch, Kind, Sample, Sink, SinkConfig
+from vedette.filters import MetricFilter
+from vedette.outbox import Outbox, supervise
+
+
+def batch(number: int, samples: int = 1) -> Batch:
+    made = tuple(Sample(f"m{n}", Kind.GAUGE, number) for n in range(samples))
+    return Batch(instance=f"t/{number}", check="t", time=float(number), samples=made)
+
+
+class Plain(Sink[SinkConfig]):
+    name = "plain"
+
+    def __init__(self, fail_on: tuple[str, ...] = (), times: int = 1) -> None:
+        super().__init__(SinkConfig(type="plain"))
+        self.got: list[str] = []
+        self.starts: list[float] = []
+        self.fail_on = dict.fromkeys(fail_on, times)
+
+    async def run(self, batches: Any) -> None:
+        self.starts.append(asyncio.get_running_loop().time())
+        async for one in batches:
+            if self.fail_on.get(one.instance, 0) > 0:
+                self.fail_on[one.instance] -= 1
+                raise OSError(28, "No space left on device")
+            self.got.append(one.instance)
+
+
+def test_a_full_queue_drops_the_oldest_and_counts_samples() -> None:
+    outbox = Outbox(limit=5)
+    for number in range(4):
+        outbox.put(batch(number, samples=2))
+    assert (outbox.queued, outbox.waiting, outbox.dropped) == (4, 2, 4)
+    outbox.put(batch(9, samples=50))  # larger than the whole limit: still better than nothing
+    assert (outbox.queued, outbox.waiting, outbox.dropped) == (50, 1, 8)
+
+
+def test_a_sink_gets_everything_in_order_and_ends_with_its_queue() -> None:
+    async def main() -> None:
+        sink, outbox = Plain(), Outbox(100)
+        task = asyncio.create_task(supervise(sink, outbox))
+        for number in range(5):
+            outbox.put(batch(number))
+            await asyncio.sleep(0)
+        outbox.close()
+        await task
+        assert sink.got == [f"t/{n}" for n in range(5)]
+        assert (outbox.delivered, outbox.dropped, outbox.queued) == (5, 0, 0)
+
+    run_virtually(main())
+
+
+def test_a_crashing_sink_restarts_with_backoff_and_gets_the_batch_in_hand_once_more() -> None:
+    async def main() -> None:
+        sink, outbox = Plain(fail_on=("t/1", "t/2"), times=2), Outbox(100)
+        task = asyncio.create_task(supervise(sink, outbox))
+        for number in range(4):
+            outbox.put(batch(number))
+        while "t/3" not in sink.got:
+            await asyncio.sleep(1)
+        assert sink.got == ["t/0", "t/3"]  # t/1 and t/2 each failed twice: given up, counted
+        assert (outbox.delivered, outbox.dropped) == (2, 2)
+        assert sink.errors == 4
+        assert sink.trouble == "No space left on device"
+        pauses = [after - before for before, after in zip(sink.starts, sink.starts[1:], strict=False)]
+        assert all(low / 2 <= pause <= low for low, pause in zip((1, 2, 4, 8), pauses, strict=True))
+        outbox.close()
+        await task
+
+    run_virtually(main())
+
+
+def test_a_sink_that_fails_while_the_agent_stops_is_not_waited_for() -> None:
+    async def main() -> None:
+        sink, outbox = Plain(fail_on=("t/0",)), Outbox(100)
+        outbox.put(batch(0))
+        outbox.put(batch(1))
+        outbox.close()
+        await supervise(sink, outbox)
+        assert (sink.got, outbox.dropped, outbox.queued) == ([], 2, 0)
+
+    run_virtually(main())
+
+
+def test_room_holds_a_listener_back_until_the_sink_has_taken_something() -> None:
+    async def main() -> None:
+        outbox, seen = Outbox(limit=2), []
+
+        async def listener() -> None:
+            for number in range(4):
+                outbox.put(batch(number))
+                seen.append(number)
+                await outbox.room()
+
+        task = asyncio.create_task(listener())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert seen == [0, 1]
+        assert (await anext(outbox)).instance == "t/0"
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert seen == [0, 1, 2]
+        await anext(outbox)
+        await anext(outbox)
+        await task
+        assert outbox.dropped == 0
+
+    run_virtually(main())
+
+
+def test_a_sinks_metric_filter_drops_and_renames() -> None:
+    async def main() -> None:
+        names = MetricFilter(exclude=("m1",), rename={"m2": "two"}).compile()
+        outbox = Outbox(100, names)
+        outbox.put(batch(0, samples=3))
+        assert [sample.name for sample in (await anext(outbox)).samples] == ["m0", "two"]
+
+    run_virtually(main())
