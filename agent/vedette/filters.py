@@ -14,10 +14,10 @@ class MetricFilter(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     include: tuple[str, ...] = Field(
-        (), description="Keep only these metrics (glob patterns); empty keeps all.", examples=[["redis.mem.*"]]
+        default=(), description="Keep only these metrics (glob patterns); empty keeps all.", examples=[["redis.mem.*"]]
     )
     exclude: tuple[str, ...] = Field(
-        (), description="Drop these metrics (glob patterns).", examples=[["redis.command.*"]]
+        default=(), description="Drop these metrics (glob patterns).", examples=[["redis.command.*"]]
     )
     rename: dict[str, str] = Field(
         default_factory=dict, description="New names, old: new.", examples=[{"redis.mem.used": "cache.memory"}]

@@ -71,13 +71,12 @@ class JsonFormatter(_Formatter):
 
 def set_up(options: LogConfig, masker: Masker, stream: TextIO | None = None) -> None:
     """Send everything logged to a stream (standard error by default), as `log:` of agent.yaml wants it."""
-    stream = sys.stderr if stream is None else stream
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(stream or sys.stderr)
     debug = options.level == "debug"
     handler.setFormatter(
         JsonFormatter(masker, debug=debug)
         if options.format == "json"
-        else TextFormatter(masker, debug=debug, colour=stream.isatty())
+        else TextFormatter(masker, debug=debug, colour=handler.stream.isatty())
     )
     logging.basicConfig(handlers=[handler], level=options.level.upper(), force=True)
     for name in _NOISY:  # sinks and checks report these clients' failures themselves, once and in one sentence

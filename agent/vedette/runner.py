@@ -265,11 +265,12 @@ class Runner:
     async def _run_in_thread(self, emit: Emit) -> None:
         if self._thread is None:  # a thread of its own: a hung one must not take a place in a shared pool
             self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"vedette-{self.instance.id}")
-        running = asyncio.get_running_loop().run_in_executor(self._thread, self._check.run, emit)
+        job = self._thread.submit(self._check.run, emit)
+        running = asyncio.wrap_future(job)
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:
-            if not running.cancel():  # a thread cannot be cancelled: the run lasts until it ends
+            if not job.cancel():  # a thread cannot be cancelled: the run lasts until it ends
                 await asyncio.wait({running})
             raise
 

@@ -217,18 +217,15 @@ def merge(defaults: Mapping, own: Mapping, *, top: bool = True) -> Mapping:
     return Mapping(entries, own.line)
 
 
-def unique(found: list[Candidate]) -> list[Candidate]:
-    """The candidates without those whose name an earlier one of the same check has; these are reported."""
+def report_twins(found: list[Candidate]) -> None:
+    """Report every candidate whose name an earlier one of the same check has."""
     first: dict[tuple[str, str], Candidate] = {}
     for candidate in found:
-        if "name" in candidate.own.entries and isinstance(candidate.own.entries["name"].node, Hole):
+        if isinstance(candidate.own.entries["name"].node, Hole):
             continue
         earlier = first.setdefault((candidate.check, candidate.name), candidate)
         if earlier is not candidate:
             _report_twin(candidate, earlier)
-    kept = {id(candidate) for candidate in first.values()}
-    holes = [c for c in found if isinstance(c.own.entries["name"].node, Hole)]
-    return [c for c in found if id(c) in kept or c in holes]
 
 
 def _report_twin(candidate: Candidate, earlier: Candidate) -> None:

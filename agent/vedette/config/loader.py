@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, Literal
 
-from vedette.config.agentfile import Sinks, read_agent
-from vedette.config.checkfile import Candidate, Document, build, candidates, check_name, unique
-from vedette.config.files import Found, find, read
+from vedette.config.agentfile import read_agent
+from vedette.config.checkfile import Document, build, candidates, check_name, report_twins
+from vedette.config.files import find, read
 from vedette.config.interpolate import Secrets
 from vedette.config.model import AgentConfig, Configuration, Instance
 from vedette.config.problems import Report
@@ -16,13 +18,17 @@ from vedette.errors import Problem
 from vedette.secrets import Masker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Mapping as Dict
     from pathlib import Path
 
+    from vedette.config.files import Found
     from vedette.plugins import Registry
 
 AGENT: Final = "agent"
 ALERTS: Final = "alerts"
+_LITERAL: Final = ("check", "alerts")
+"""Keys of a check's file in which references are not resolved."""
 
 
 def load(
@@ -36,8 +42,9 @@ def load(
 ) -> Configuration:
     """Read a configuration directory. Whatever the user wrote, this returns; what is wrong is in `problems`.
 
-    Blocking: it reads files and, with `secrets="resolve"`, may drive resolver plugins in an event loop of its
-    own. Call it before the agent's loop starts, or in a thread.
+    An error inside one instance keeps that instance out, any other error in a check's file all of the file's.
+    Blocking: it reads files and may drive resolver plugins in an event loop of its own. Call it before the
+    agent's loop starts, or in a thread.
 
     Args:
         directory: the folder, as the user named it; problems show it so.
@@ -46,26 +53,137 @@ def load(
         secrets: `resolve` resolves every reference and reports failures as errors; `lazy` asks no resolver
             plugin, and a variable or file that is missing is a warning.
         only: read only the files of this check, beside agent.yaml.
-        sinks: False leaves `sinks:` of agent.yaml alone.
+        sinks: False leaves `sinks:` of agent.yaml alone and imports no sink.
     """
     masker = Masker()
     try:
         found, problems = find(directory)
     except (OSError, ValueError) as error:
-        return _no_directory(directory, error, masker)
-    loading = _Loading(registry, Secrets(environ, registry, secrets, masker), masker)
-    loading.problems += problems
-    agent, checks = loading.read(found, only)
-    loading.secrets.prepare([node for document in checks for node in _parts(document)])
-    config, made_sinks, fatal = loading.agent(agent, found, directory, sinks)
-    instances = loading.instances(checks, only)
-    order = {name: i for i, name in enumerate(loading.order)}
+        return _without_directory(directory, error, masker)
+    documents, reports = _parse_all(found, only)
+    vault = Secrets(environ, registry, secrets, masker)
+    vault.prepare(node for document in documents for node in _resolvable(document))
+    documents = [_filled(document, vault) for document in documents]
+
+    agent_document = next((d for d in documents if _role(d.found) == AGENT), None)
+    agent_report = agent_document.report if agent_document else Report(_agent_name(directory))
+    agent, made_sinks = read_agent(agent_document, agent_report, registry, masker, sinks=sinks)
+    instances = _instances([d for d in documents if _role(d.found) == "check"], registry, masker)
+    for document in documents:
+        if _role(document.found) == ALERTS and plain(document.root):
+            document.report.warning(0, (), "this version does not evaluate alert rules yet")
+
+    problems += [p for report in (*reports, agent_report) for p in report.problems]
+    if only is None and not any(_role(f) == "check" for f in found) and not problems:
+        problems.append(_nothing_to_do(directory))
     return Configuration(
         directory=directory,
-        agent=config,
+        agent=agent,
         sinks=made_sinks,
         instances=instances,
-        problems=tuple(sorted(loading.everything(), key=lambda p: (p.file, p.line))),
+        problems=tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))),
         masker=masker,
-        fatal=fatal,
+        fatal=any(problem.severity == "error" and _is_agent(problem, directory) for problem in problems),
     )
+
+
+def _role(found: Found) -> str:
+    return found.stem if found.stem in (AGENT, ALERTS) and not found.folder else "check"
+
+
+def _agent_name(directory: Path) -> str:
+    return (directory / f"{AGENT}.yaml").as_posix()
+
+
+def _is_agent(problem: Problem, directory: Path) -> bool:
+    file = PurePath(problem.file)
+    return file.stem == AGENT and file.parent == PurePath(directory)
+
+
+def _parse_all(found: list[Found], only: str | None) -> tuple[list[Document], list[Report]]:
+    documents: list[Document] = []
+    reports: list[Report] = []
+    taken: dict[str, Found] = {}
+    for file in found:
+        report = Report(file.shown)
+        role = _role(file)
+        if role != "check" and taken.setdefault(role, file) is not file:
+            report.error(0, (), f"{taken[role].shown} is there too", "keep one of the two")
+            reports.append(report)
+            continue
+        document = _parse(file, report, only)
+        if document is not None:
+            documents.append(document)
+        if document is not None or role == AGENT or only is None or only == (file.folder or file.stem):
+            reports.append(report)
+    return documents, reports
+
+
+def _parse(file: Found, report: Report, only: str | None) -> Document | None:
+    """The parsed file, or None if it cannot be parsed or is not asked for."""
+    data = read(file.path, report)
+    if data is None:
+        return None
+    wanted = only is None or _role(file) == AGENT
+    if not wanted and only != (file.folder or file.stem) and (only or "").encode() not in data:
+        return None  # nothing in it can name the check: a one-shot run saves the parsing
+    root = parse(data, report)
+    if root is None:
+        return None
+    document = Document(file, root, report)
+    return document if wanted or check_name(document) == only else None
+
+
+def _resolvable(document: Document) -> Iterable[Node]:
+    role = _role(document.found)
+    if role == ALERTS:
+        return ()
+    if role == "check" and isinstance(document.root, Mapping):
+        return [entry.node for key, entry in document.root.entries.items() if key not in _LITERAL]
+    return (document.root,)
+
+
+def _filled(document: Document, vault: Secrets) -> Document:
+    """The document with its references replaced."""
+    role, root = _role(document.found), document.root
+    if role == ALERTS:
+        return document
+    base = document.found.path.parent
+    if role == AGENT or not isinstance(root, Mapping):
+        return replace(document, root=vault.fill(root, (), base, document.report))
+    entries = {
+        key: entry
+        if key in _LITERAL
+        else Entry(vault.fill(entry.node, (key,), base, document.report), entry.line)
+        for key, entry in root.entries.items()
+    }
+    return replace(document, root=Mapping(entries, root.line))
+
+
+def _instances(documents: list[Document], registry: Registry, masker: Masker) -> tuple[Instance, ...]:
+    found = [candidate for document in documents for candidate in candidates(document, registry)]
+    report_twins(found)
+    built = [(candidate, build(candidate, masker)) for candidate in found]
+    broken = {document.found.shown: document.report.broken_instances() for document in documents}
+    good: list[Instance] = []
+    for candidate, instance in built:
+        bad = broken[candidate.document.found.shown]
+        if instance is not None and bad is not None and candidate.index not in bad:
+            good.append(instance)
+    return tuple(good)
+
+
+def _without_directory(directory: Path, error: Exception, masker: Masker) -> Configuration:
+    if isinstance(error, FileNotFoundError):
+        message = "this folder does not exist"
+    elif isinstance(error, NotADirectoryError):
+        message = "is not a folder"
+    else:
+        message = f"cannot be read: {getattr(error, 'strerror', None) or 'no usable path'}"
+    problem = Problem(directory.as_posix(), 0, "", message, "--conf DIR names the folder with the YAML files")
+    return Configuration(directory, AgentConfig(), (), (), (problem,), masker, fatal=True)
+
+
+def _nothing_to_do(directory: Path) -> Problem:
+    hint = f"`vedette example host > {directory.as_posix()}/host.yaml` makes one"
+    return Problem(directory.as_posix(), 0, "", "holds no file of a check", hint, "warning")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from vedette.errors import Problem
 
@@ -55,24 +55,19 @@ class Report:
     """
 
     file: str
-    _problems: dict[Problem, None] = field(default_factory=dict)
+    _problems: dict[Problem, Path] = field(default_factory=dict)
 
     def error(self, line: int, path: Path, message: str, hint: str = "") -> None:
         """Something that keeps an instance, a sink or the file from being used."""
-        self._add(line, path, message, hint, "error")
+        self._problems[Problem(self.file, line, show_path(path), message, hint)] = path
 
     def warning(self, line: int, path: Path, message: str, hint: str = "") -> None:
         """Something worth knowing that keeps nothing from starting."""
-        self._add(line, path, message, hint, "warning")
+        self._problems[Problem(self.file, line, show_path(path), message, hint, "warning")] = path
 
-    def _add(
-        self, line: int, path: Path, message: str, hint: str, severity: Literal["error", "warning"]
-    ) -> None:
-        self.add(Problem(self.file, line, show_path(path), message, hint, severity))
-
-    def add(self, problem: Problem) -> None:
-        """Take over a problem that is already worded."""
-        self._problems[problem] = None
+    def take(self, other: Report) -> None:
+        """Take over what another report of this file holds."""
+        self._problems |= other._problems
 
     @property
     def problems(self) -> list[Problem]:
@@ -83,3 +78,13 @@ class Report:
     def failed(self) -> bool:
         """Whether an error was reported."""
         return any(problem.severity == "error" for problem in self._problems)
+
+    def broken_instances(self) -> set[int] | None:
+        """The positions of the instances that errors are about; None if an error is about the whole file.
+
+        A broken `defaults` counts as the whole file: its instances would start with half of their options.
+        """
+        paths = [path for problem, path in self._problems.items() if problem.severity == "error"]
+        if any(path[:1] != ("instances",) or len(path) < 2 for path in paths):
+            return None
+        return {path[1] for path in paths if isinstance(path[1], int)}

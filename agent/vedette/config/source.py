@@ -116,8 +116,7 @@ def parse(data: bytes, report: Report) -> Node | None:
                 continue
             failure = syntax_problem(error, text)
         break
-    for problem in attempt.problems:
-        report.add(problem)
+    report.take(attempt)
     if failure is not None:
         report.error(failure[0], (), failure[1], failure[2])
     return root

@@ -6,7 +6,6 @@ so that none of them can be out of date. `python -m vedette.render` rewrites tho
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from vedette.render.example import example_config, example_yaml
@@ -31,8 +30,9 @@ def fill(readme: str, plugin: Plugin) -> str:
         head, tail = f"<!-- {name} -->", f"<!-- /{name} -->"
         if head not in readme:
             continue
-        if tail not in readme.partition(head)[2]:
+        before, _, rest = readme.partition(head)
+        _, closed, after = rest.partition(tail)
+        if not closed:
             raise ValueError(f"{head} has no {tail} after it")
-        text = f"{head}\n{write(plugin)}{tail}"
-        readme = re.sub(f"{head}.*?{tail}", lambda _, text=text: text, readme, count=1, flags=re.DOTALL)
+        readme = f"{before}{head}\n{write(plugin)}{tail}{after}"
     return readme

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from vedette.check import CheckConfig
 from vedette.notifier import NotifierConfig
 from vedette.render.yamltext import flow
-from vedette.secrets import Secret
+from vedette.secrets import MASK, Secret
 from vedette.sink import SinkConfig
 from vedette.units import parse_duration
 
@@ -36,7 +36,6 @@ _PLAIN: dict[Any, str] = {
     bool: "boolean", int: "integer", float: "number", Decimal: "number", str: "string", Secret: "secret",
     Path: "path", Any: "any value", type(None): "null",
 }  # fmt: skip
-_PLACEHOLDER = {"boolean": True, "integer": 1, "number": 1.5, "duration": "10s", "path": "/path/to/file"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,9 @@ class Option:
         required: whether it has no default.
         default: the default as YAML or as a phrase of the description; empty if there is none.
         meaning: the description without its phrase about the default.
-        shown: plain data for the example: the default, else the example, else something of its type.
-        nested: the options of the models in it, all levels.
+        shown: plain data for the example file: the default, but if that is empty or false the model's example, or
+            something of its type.
+        nested: the options of the models in it.
         common: whether every check (or every sink) has it, just so.
     """
 
@@ -74,6 +74,13 @@ def plugin_options(plugin: Plugin) -> list[Option]:
     return sorted(options, key=lambda option: option.common)
 
 
+def walk(option: Option) -> Iterator[Option]:
+    """The options of the models inside an option, all levels, in reading order."""
+    for inner in option.nested:
+        yield inner
+        yield from walk(inner)
+
+
 def _options(
     model: type[BaseModel], prefix: str, owner: str, base: type[BaseModel] | None, above: tuple[type, ...]
 ) -> Iterator[Option]:
@@ -81,12 +88,11 @@ def _options(
         alias = field.validation_alias if isinstance(field.validation_alias, str) else field.alias
         name = alias or attribute
         inner = [
-            option
+            tuple(_options(nested, f"{prefix}{name}{way}.", owner, None, (*above, model)))
             for way, nested in _models(field.annotation)
             if nested not in (*above, model)
-            for option in _options(nested, f"{prefix}{name}{way}.", owner, None, (*above, model))
         ]
-        kind = _type(field.annotation, field.metadata)
+        kind = type_name(field.annotation, field.metadata)
         default = None if field.is_required() else plain(field.get_default(call_default_factory=True), kind)
         text = (field.description or "").strip()
         phrase = _DEFAULT.search(text)
@@ -97,8 +103,8 @@ def _options(
             required=field.is_required(),
             default=phrase["text"] if phrase else "" if _empty(default) else flow(default),
             meaning=text[: phrase.start()] if phrase else text,
-            shown=_shown(field, default, kind, f"{owner}_{name}", inner),
-            nested=tuple(inner),
+            shown=_shown(field, default, kind, f"{owner}_{name}", inner[0] if inner else ()),
+            nested=tuple(option for options in inner for option in options),
             common=base is not None and _same(field, base.model_fields.get(attribute)),
         )
 
@@ -115,34 +121,37 @@ def _empty(value: Any) -> bool:
     return value is None or value in ("", [], {})
 
 
-def _shown(field: FieldInfo, default: Any, kind: str, variable: str, inner: list[Option]) -> Any:
-    if field.examples and (field.is_required() or _empty(default) or isinstance(default, dict)):
+def _shown(field: FieldInfo, default: Any, kind: str, variable: str, inner: tuple[Option, ...]) -> Any:
+    told = not _empty(default) and default is not False and not isinstance(default, dict) and default != MASK
+    if field.examples and not told:
         return plain(field.examples[0], kind)
-    if "secret" in kind.split(" or "):
+    return default if told or default is False else _sample(field.annotation, field.metadata, variable, inner)
+
+
+def _sample(annotation: Any, metadata: Sequence[Any], variable: str, inner: tuple[Option, ...]) -> Any:
+    """Something of this type, for an option that has neither a default nor an example."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _sample(arguments[0], (*arguments[1:], *metadata), variable, inner)
+    if origin in (Union, types.UnionType):
+        return _sample(next(item for item in arguments if item is not type(None)), metadata, variable, inner)
+    if origin is Literal:
+        return plain(arguments[0])
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"name": _sample(arguments[1], (), variable, inner)}
+    if isinstance(origin, type) and issubclass(origin, Sequence | Set):
+        return [_sample(arguments[0], (), variable, inner)]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        needed = [option for option in inner if option.required] or inner
+        return {option.name: option.shown for option in needed}
+    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+        return plain(next(iter(annotation)))
+    if annotation is Secret:
         return "${env:" + re.sub(r"\W", "_", variable).upper() + "}"
-    if inner and (_empty(default) or isinstance(default, dict)):
-        entry = _entry(inner, field.examples)
-        return [entry] if kind.startswith("list") else {"name": entry} if kind.startswith("mapping") else entry
-    if not field.is_required() and not _empty(default):
-        return default
-    first = kind.removeprefix("list of ").partition(" or ")[0]
-    value = _PLACEHOLDER.get(first.rstrip("s") if kind.startswith("list") else first.partition(" (")[0])
-    value = first.strip("`") if value is None and first.startswith("`") else value
-    value = field_word(variable) if value is None else value
-    return [value] if kind.startswith("list") else {} if kind.startswith("mapping") else value
-
-
-def field_word(variable: str) -> str:
-    """A stand-in for a string that has no example: the last word of its name."""
-    return variable.rpartition("_")[2]
-
-
-def _entry(inner: list[Option], examples: list[Any] | None) -> dict[str, Any]:
-    """An example of a nested model: what it requires, or all of it if it requires nothing."""
-    depth = min(re.sub(r"\[\]|<\w+>", "", option.path).count(".") for option in inner)
-    direct = [option for option in inner if option.path.replace(".<name>", "").count(".") == depth]
-    needed = [option for option in direct if option.required] or direct
-    return {option.name: option.shown for option in needed}
+    if _is_duration(metadata):
+        return "10s"
+    samples = {bool: True, int: 1, float: 1.5, Decimal: 1.5, Path: "/path/to/file"}
+    return samples.get(annotation, variable.rpartition("_")[2])
 
 
 def plain(value: Any, kind: str = "") -> Any:
@@ -174,21 +183,26 @@ def duration_text(seconds: float) -> str:
     return f"{seconds * 1000:.0f}ms" if seconds and seconds * 1000 % 1 == 0 else f"{seconds:g}s"
 
 
-def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
-    if any(getattr(item, "func", None) is parse_duration for item in metadata):
+def _is_duration(metadata: Sequence[Any]) -> bool:
+    return any(getattr(item, "func", None) is parse_duration for item in metadata)
+
+
+def type_name(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """A type for people: `integer (1 to 65535)`, `list of strings`, `duration`, `` `get` or `scard` ``."""
+    if _is_duration(metadata):
         return f"duration{_bounds(metadata)}"
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type(arguments[0], (*arguments[1:], *metadata))
+        return type_name(arguments[0], (*arguments[1:], *metadata))
     if origin in (Union, types.UnionType):
-        names = dict.fromkeys(_type(item, metadata) for item in arguments if item is not type(None))
+        names = dict.fromkeys(type_name(item, metadata) for item in arguments if item is not type(None))
         return " or ".join(names)
     if origin is Literal:
         return " or ".join(f"`{flow(plain(item))}`" for item in arguments)
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return f"mapping of {_plural(_type(arguments[0]))} to {_plural(_type(arguments[1]))}"
+        return f"mapping of {_plural(type_name(arguments[0]))} to {_plural(type_name(arguments[1]))}"
     if isinstance(origin, type) and issubclass(origin, Sequence | Set):
-        return f"list of {_plural(_type(arguments[0]))}"
+        return f"list of {_plural(type_name(arguments[0]))}"
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return " or ".join(f"`{flow(plain(item))}`" for item in annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -202,7 +216,9 @@ def _plural(name: str) -> str:
 
 def _bounds(metadata: Sequence[Any]) -> str:
     """` (1 to 65535)`, ` (above 0)` from the constraints of a field."""
-    limits = {word: getattr(item, word) for item in metadata for word in ("ge", "gt", "le", "lt") if hasattr(item, word)}
+    limits = {
+        word: getattr(item, word) for item in metadata for word in ("ge", "gt", "le", "lt") if hasattr(item, word)
+    }
     limits = {word: limit for word, limit in limits.items() if limit is not None}
     if set(limits) == {"ge", "le"}:
         return f" ({limits['ge']} to {limits['le']})"

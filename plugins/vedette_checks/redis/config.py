@@ -204,9 +204,7 @@ class RedisConfig(CheckConfig):
         description="Certificate authorities to trust instead of the system's.",
         examples=["/etc/ssl/redis-ca.pem"],
     )
-    cert_file: Path | None = Field(
-        None, description="Client certificate.", examples=["/etc/ssl/vedette.pem"]
-    )
+    cert_file: Path | None = Field(None, description="Client certificate.", examples=["/etc/ssl/vedette.pem"])
     key_file: Path | None = Field(
         None, description="Its private key, if it is in a file of its own.", examples=["/etc/ssl/vedette.key"]
     )

@@ -11,7 +11,7 @@ from vedette import Kind, Metric
 
 _TAGS = ("redis_host", "redis_port", "redis_role")
 
-# INFO field, metric, unit, help
+# INFO field, metric without `redis.`, unit, help
 _GAUGES = (
     ("io_threads_active", "server.io_threads_active", "", "Whether threaded I/O is active: 1 or 0."),
     ("active_defrag_running", "active_defrag.running", "", "Effort of active defragmentation, 0 when idle."),
@@ -32,15 +32,14 @@ _GAUGES = (
     ("maxclients", "net.maxclients", "connection", "Most clients that may connect."),
     ("rejected_connections", "net.rejected", "connection", "Connections refused because of maxclients so far."),
     ("total_connections_received", "net.total_connections_received", "connection", "Connections accepted so far."),
-    ("instantaneous_input_kbps", "net.instantaneous_input", "kibibyte", "Network input now.", "second"),
-    ("instantaneous_output_kbps", "net.instantaneous_output", "kibibyte", "Network output now.", "second"),
-    ("instantaneous_ops_per_sec", "net.instantaneous_ops_per_sec", "operation", "Commands processed now.", "second"),
+    ("instantaneous_input_kbps", "net.instantaneous_input", "kibibyte/second", "Network input now."),
+    ("instantaneous_output_kbps", "net.instantaneous_output", "kibibyte/second", "Network output now."),
+    ("instantaneous_ops_per_sec", "net.instantaneous_ops_per_sec", "operation/second", "Commands processed now."),
     (
         "instantaneous_ops_per_sec",
         "net.commands.instantaneous_ops_per_sec",
-        "command",
+        "command/second",
         "The same under its older name.",
-        "second",
     ),
     ("blocked_clients", "clients.blocked", "connection", "Clients that wait in a blocking call."),
     ("client_biggest_input_buf", "clients.biggest_input_buf", "", "Largest input buffer (before Redis 5)."),
@@ -97,21 +96,20 @@ RATES = tuple((row[0], f"redis.{row[1]}") for row in _RATES)
 """(INFO field, metric) of the totals that Datadog gets per second."""
 
 
-def _gauge(name: str, unit: str, text: str, *tags: str, per: str = "") -> Metric:
+def _gauge(name: str, unit: str, text: str, *tags: str) -> Metric:
+    unit, _, per = unit.partition("/")
     return Metric(f"redis.{name}", Kind.GAUGE, unit, text, (*_TAGS, *tags), per)
 
 
 METRICS = (
-    *(_gauge(row[1], row[2], row[3], per=row[4] if len(row) > 4 else "") for row in _GAUGES),
+    *(_gauge(name, unit, text) for _, name, unit, text in _GAUGES),
     *(Metric(f"redis.{name}", Kind.RATE, unit, text, _TAGS, "second") for _, name, unit, text in _RATES),
     _gauge("keys", "key", "Keys of a database.", "redis_db"),
     _gauge("expires", "key", "Keys of a database with a time to live.", "redis_db"),
     _gauge("expires.percent", "percent", "Share of keys with a time to live.", "redis_db"),
     _gauge("persist", "key", "Keys of a database without a time to live.", "redis_db"),
     _gauge("persist.percent", "percent", "Share of keys without a time to live.", "redis_db"),
-    _gauge(
-        "replication.delay", "offset", "Bytes that a replica is behind.", "slave_ip", "slave_port", "slave_id"
-    ),
+    _gauge("replication.delay", "offset", "Bytes that a replica is behind.", "slave_ip", "slave_port", "slave_id"),
     _gauge(
         "replication.master_link_down_since_seconds",
         "second",

@@ -1,0 +1,155 @@
+"""Floor 2: a complete, commented and valid example file for a plugin."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vedette.render.options import HEADS, Option, plugin_options, walk
+from vedette.render.yamltext import block, flow
+from vedette.sink import Sink
+
+if TYPE_CHECKING:
+    from vedette.render.options import Plugin
+
+_WIDTH = 100
+_COLUMN = 34
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Which options of an example can stand together.
+
+    Attributes:
+        active: names that the file sets; the others are commented out.
+        instead: names that exclude one of the rest, such as `schedule` beside `interval`.
+        data: all options but those of `instead`, valid together.
+    """
+
+    active: frozenset[str]
+    instead: frozenset[str]
+    data: dict[str, Any]
+
+
+def example_yaml(plugin: Plugin) -> str:
+    """An example file for a check (or the `sinks:` of agent.yaml for a sink) that is valid as it stands.
+
+    Required options are set to their examples. The others are commented out, so that taking away any `# ` (or all
+    of them) keeps the file valid; a line with `##` is text. Options that exclude each other stand as text too.
+    """
+    options = [option for option in plugin_options(plugin) if option.name not in HEADS]
+    choice = _choose(plugin, options)
+    own = [line for option in options if not option.common for line in _described(option, choice)]
+    common = [line for option in options if option.common for line in _compact(option, choice)]
+    kind = "sink" if issubclass(plugin, Sink) else "check"
+    body = [*own, "", f"## Options of every {kind}:", *common]
+    head = [f"  - {key}: {value}" for key, value in _head(plugin).items()]
+    lines = [*_title(plugin), *head, *(f"    {line}".rstrip() for line in body)]
+    return "\n".join(lines) + "\n"
+
+
+def example_config(plugin: Plugin) -> Any:
+    """The options of the example file, all but those that exclude others, as the plugin's validated model.
+
+    Raises:
+        ValueError: the model's examples are not valid.
+    """
+    options = [option for option in plugin_options(plugin) if option.name not in HEADS]
+    return plugin.config_class.model_validate(_choose(plugin, options).data)
+
+
+def summary(plugin: Plugin) -> str:
+    """The first sentence of the plugin's docstring."""
+    text = inspect.cleandoc(plugin.__doc__ or "").partition("\n\n")[0]
+    return " ".join(text.split())
+
+
+def _title(plugin: Plugin) -> list[str]:
+    text = textwrap.wrap(f"{plugin.name}: {summary(plugin)}" if summary(plugin) else plugin.name, _WIDTH)
+    how = 'A line that begins with ## is text. Take away "# " to set an option; what is shown is its default, or an '
+    how = f"{how}example where there is none."
+    if issubclass(plugin, Sink):
+        where = "One entry of `sinks:` in agent.yaml."
+    else:
+        where = f"Copy this file to conf.d/{plugin.name}.yaml. `defaults:` beside `instances:` sets options for all."
+    lines = [f"## {line}" for line in [*text, *textwrap.wrap(f"{where} {how}", _WIDTH)]]
+    if issubclass(plugin, Sink):
+        return [*lines, "", "sinks:"]
+    return [*lines, "", f"## Needed where the file is not called {plugin.name}.yaml.", f"# check: {plugin.name}",
+            "", "instances:"]  # fmt: skip
+
+
+def _head(plugin: Plugin) -> dict[str, str]:
+    return {"type" if issubclass(plugin, Sink) else "name": plugin.name}
+
+
+def _choose(plugin: Plugin, options: list[Option]) -> _Choice:
+    """Find out, by asking the model, which options can be set together."""
+    active = {option.name for option in options if option.required}
+    data: dict[str, Any] = {
+        **_head(plugin),
+        **{option.name: option.shown for option in options if option.required},
+    }
+    complete = _valid(plugin, data)
+    waiting = [option for option in options if not option.required]
+    for _ in range(2):  # twice: an option may need one that comes after it
+        refused = []
+        for option in waiting:
+            trial = {**data, option.name: option.shown}
+            if not _valid(plugin, trial):
+                refused.append(option)
+                continue
+            data = trial
+            if not complete:  # one of several must be set, and this is the first
+                active.add(option.name)
+                complete = True
+        waiting = refused
+    return _Choice(frozenset(active), frozenset(option.name for option in waiting), data)
+
+
+def _valid(plugin: Plugin, data: dict[str, Any]) -> bool:
+    try:
+        plugin.config_class.model_validate(data)
+    except ValueError:
+        return False
+    return True
+
+
+def _described(option: Option, choice: _Choice) -> list[str]:
+    lines = ["", *_text(_sentence(option))]
+    for inner in walk(option):
+        path = inner.path.removeprefix(option.path)
+        lines += _text(f"{path.removeprefix('[]').lstrip('.')}: {_sentence(inner)}", indent="  ")
+    return [*lines, *_lines(option, choice)]
+
+
+def _compact(option: Option, choice: _Choice) -> list[str]:
+    lines = _lines(option, choice)
+    if option.name in choice.instead:
+        lines[0] = f"## or: {lines[0].removeprefix('## ')}"
+    meaning = " ".join(option.meaning.split())
+    if option.default and option.default != flow(option.shown):
+        meaning = f"{meaning} Default: {option.default}."
+    if len(lines) > 1 or len(lines[0]) > _COLUMN * 1.5:
+        return [*_text(meaning), *lines]
+    return [f"{lines[0]:<{_COLUMN}} # {meaning}"]
+
+
+def _lines(option: Option, choice: _Choice) -> list[str]:
+    mark = "## " if option.name in choice.instead else "" if option.name in choice.active else "# "
+    return [f"{mark}{line}" for line in block(option.name, option.shown)]
+
+
+def _sentence(option: Option) -> str:
+    meaning = " ".join(option.meaning.split())
+    default = "Required." if option.required else f"Default: {option.default or 'none'}."
+    return f"{meaning} Type: {option.type}. {default}".strip()
+
+
+def _text(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, _WIDTH, initial_indent=f"## {indent}", subsequent_indent=f"## {indent}", break_on_hyphens=False,
+        break_long_words=False,
+    )  # fmt: skip

@@ -1,0 +1,95 @@
+"""Floor 2: the JSON Schema of a check's file, for editors that complete and check YAML."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vedette.render.example import summary
+from vedette.sink import Sink
+
+if TYPE_CHECKING:
+    from vedette.render.options import Plugin
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_REFERENCE = {"type": "string", "pattern": r"\$\{"}
+_NOTES = frozenset({"title", "description", "default", "examples", "deprecated", "writeOnly"})
+_SCALARS = frozenset({"integer", "number", "boolean", "string"})
+_FREE_STRING = {"type": "string"}
+
+
+def json_schema(plugin: Plugin) -> dict[str, Any]:
+    """The schema (draft 2020-12) of a whole check file, or of one entry of `sinks:` for a sink.
+
+    `${…}` is accepted wherever a scalar is, and a required option may stand in `defaults:` as well as in every
+    instance.
+    """
+    model = plugin.config_class.model_json_schema()
+    definitions = {name: _open(part) for name, part in model.pop("$defs", {}).items()}
+    options: dict[str, Any] = {**_open(model), "title": f"options of {plugin.name}"}
+    head = {"$schema": _DRAFT, "title": f"vedette: {plugin.name}", "description": summary(plugin)}
+    tail = {"$defs": definitions} if definitions else {}
+    if issubclass(plugin, Sink):
+        options["properties"]["type"] = {"const": plugin.name}
+        return {**options, **head, **tail}
+    required = options.pop("required", [])
+    return {**head, **_file(plugin, options, required), "$defs": {**definitions, "options": options}}
+
+
+def _file(plugin: Plugin, options: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "type": "object",
+        "properties": {
+            "check": {
+                "const": plugin.name,
+                "description": "The check, where the file's name does not say it.",
+            },
+            "defaults": {"$ref": "#/$defs/options", "description": "Merged under every instance."},
+            "instances": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"$ref": "#/$defs/options"},
+                "description": "What to check.",
+            },
+            "alerts": {"type": "array", "description": "Alert rules for this check."},
+        },
+        "required": ["instances"],
+        "additionalProperties": False,
+    }
+    if required:
+        body["allOf"] = [{"anyOf": [_in_defaults(name), _in_instances(name)]} for name in required]
+    return body
+
+
+def _in_defaults(name: str) -> dict[str, Any]:
+    return {"required": ["defaults"], "properties": {"defaults": {"required": [name]}}}
+
+
+def _in_instances(name: str) -> dict[str, Any]:
+    return {"properties": {"instances": {"items": {"required": [name]}}}}
+
+
+def _open(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema, with `${…}` accepted for every scalar in it."""
+    if _is_scalar(schema):
+        notes = {key: value for key, value in schema.items() if key in _NOTES}
+        rule = {key: value for key, value in schema.items() if key not in _NOTES}
+        return schema if _takes_any_string(rule) else {**notes, "anyOf": [rule, _REFERENCE]}
+    opened = dict(schema)
+    for key in ("properties", "patternProperties"):
+        if key in opened:
+            opened[key] = {name: _open(part) for name, part in opened[key].items()}
+    for key in ("items", "additionalProperties"):
+        if isinstance(opened.get(key), dict):
+            opened[key] = _open(opened[key])
+    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        if key in opened:
+            opened[key] = [_open(part) for part in opened[key]]
+    return opened
+
+
+def _is_scalar(schema: dict[str, Any]) -> bool:
+    return schema.get("type") in _SCALARS or "enum" in schema or "const" in schema
+
+
+def _takes_any_string(rule: dict[str, Any]) -> bool:
+    return rule == _FREE_STRING or (rule.get("type") == "string" and set(rule) <= {"type", "format", "maxLength"})

@@ -1,0 +1,118 @@
+"""One connection to one server, kept between runs, with pipelines as lists of commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+
+from vedette.kit import ssl_context
+from vedette_checks.redis.config import RedisConfig
+
+Command = tuple[str | bytes | int | float, ...]
+"""A command's name and arguments."""
+
+
+@dataclass(slots=True)
+class Replies:
+    """What came back for a pipeline; shorter than it if the connection failed in between.
+
+    Attributes:
+        values: a reply for each command; an error reply is an exception among them.
+        times: seconds from sending to each reply.
+    """
+
+    values: list[Any] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+
+class Session:
+    """The connection of an instance.
+
+    It uses the client's connection class directly: its pool, retries and pipelines cost more than the server's work,
+    and a check needs one connection and must not wait through retries that its deadline does not allow for.
+
+    Raises:
+        OSError: a certificate file cannot be read, or ssl.SSLError: it holds none.
+    """
+
+    def __init__(self, config: RedisConfig) -> None:
+        address = config.address
+        options: dict[str, Any] = {
+            "db": address.db,
+            "username": address.username or None,
+            "password": address.password or None,
+            "socket_timeout": None,  # one deadline holds for the whole run
+            "socket_connect_timeout": None,
+            "protocol": 2,  # HELLO, which RESP3 begins with, is refused by old servers, proxies and minimal users
+        }
+        self._connection: Connection | UnixDomainSocketConnection
+        if address.path:
+            self._connection = UnixDomainSocketConnection(path=address.path, **options)
+        elif address.tls:
+            connection = SSLConnection(host=address.host, port=address.port, **options)
+            connection.ssl_context.context = ssl_context(  # the client would make one for every connection
+                ca_file=config.ca_file, cert_file=config.cert_file, key_file=config.key_file, verify=config.verify
+            )
+            self._connection = connection
+        else:
+            self._connection = Connection(host=address.host, port=address.port, **options)
+        self._packed: tuple[Sequence[Command], list[bytes]] = ((), [])
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection stands."""
+        return bool(self._connection.is_connected)
+
+    async def exchange(self, commands: Sequence[Command], replies: Replies) -> None:
+        """Send all commands at once and collect the replies into `replies`.
+
+        A kept connection that turns out to be closed (the server restarted, an idle timeout) is replaced once.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: no connection, or it failed; what was received is in `replies`.
+        """
+        reused = self.connected
+        try:
+            await self._exchange(commands, replies)
+        except (exceptions.ConnectionError, OSError):
+            if not reused or replies.values:
+                raise
+            self.close()
+            await self._exchange(commands, replies)
+
+    async def _exchange(self, commands: Sequence[Command], replies: Replies) -> None:
+        connection = self._connection
+        if not connection.is_connected:
+            await self._connect()
+        if self._packed[0] != commands:
+            self._packed = (commands, connection.pack_commands(commands))
+        started = perf_counter()
+        await connection.send_packed_command(self._packed[1], check_health=False)
+        for _ in commands:
+            try:
+                reply = await connection.read_response(disconnect_on_error=False)
+            except exceptions.ResponseError as error:
+                reply = error
+            replies.values.append(reply)
+            replies.times.append(perf_counter() - started)
+
+    async def _connect(self) -> None:
+        connection = self._connection
+        await connection.connect()
+        with suppress(exceptions.ResponseError):  # the name is a courtesy to whoever reads CLIENT LIST
+            await connection.send_command("CLIENT", "SETNAME", "vedette", check_health=False)
+            await connection.read_response(disconnect_on_error=False)
+
+    def close(self) -> None:
+        """Drop the connection without waiting for the server, which may hang."""
+        connection = self._connection
+        writer = connection._writer
+        if writer is not None:  # the client's own disconnect says goodbye, and over TLS waits for the answer
+            writer.transport.abort()
+            connection._close()
