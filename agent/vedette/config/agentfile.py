@@ -52,9 +52,7 @@ def read_agent(
     return config, _sinks(root.entries.get("sinks"), base, report, registry, masker)
 
 
-def _sinks(
-    entry: Entry | None, base: Path | None, report: Report, registry: Registry, masker: Masker
-) -> Sinks:
+def _sinks(entry: Entry | None, base: Path | None, report: Report, registry: Registry, masker: Masker) -> Sinks:
     items: tuple[Node, ...] = ()
     if entry is None or (isinstance(entry.node, Scalar) and entry.node.value is None):
         items = (Mapping({"type": Entry(Scalar(DEFAULT_SINK, 0, quoted=True), 0)}, 0),)
@@ -104,9 +102,7 @@ def _named(item: Mapping, kind: str, number: int) -> Mapping:
     if entry is not None and not (isinstance(entry.node, Scalar) and entry.node.value in (None, "")):
         return item
     name = kind if number == 1 else f"{kind}-{number}"
-    return replace(
-        item, entries={**item.entries, "name": Entry(Scalar(name, item.line, quoted=True), item.line)}
-    )
+    return replace(item, entries={**item.entries, "name": Entry(Scalar(name, item.line, quoted=True), item.line)})
 
 
 def _taken(item: Mapping, index: int, names: dict[str, int], report: Report) -> bool:

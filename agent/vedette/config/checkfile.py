@@ -235,9 +235,7 @@ def _report_twin(candidate: Candidate, earlier: Candidate) -> None:
         line = candidate.own.entries["name"].line
         report.error(line, (*path, "name"), f"the same name as {_where(earlier, candidate)}")
     else:
-        report.error(
-            candidate.line, path, f"has the same name as {_where(earlier, candidate)}", "give it a `name:`"
-        )
+        report.error(candidate.line, path, f"has the same name as {_where(earlier, candidate)}", "give it a `name:`")
 
 
 def _where(earlier: Candidate, candidate: Candidate) -> str:

@@ -312,9 +312,9 @@ def _sentence(kind: str, context: dict[str, Any]) -> str | None:
 
 @lru_cache(maxsize=1)
 def _pydantic_types() -> frozenset[str]:
-    from pydantic_core import list_all_errors
+    from pydantic_core.core_schema import ErrorType
 
-    return frozenset(error["type"] for error in list_all_errors())
+    return frozenset(get_args(ErrorType))
 
 
 # --- a validator's own text ---

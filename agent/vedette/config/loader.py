@@ -152,9 +152,7 @@ def _filled(document: Document, vault: Secrets) -> Document:
     if role == AGENT or not isinstance(root, Mapping):
         return replace(document, root=vault.fill(root, (), base, document.report))
     entries = {
-        key: entry
-        if key in _LITERAL
-        else Entry(vault.fill(entry.node, (key,), base, document.report), entry.line)
+        key: entry if key in _LITERAL else Entry(vault.fill(entry.node, (key,), base, document.report), entry.line)
         for key, entry in root.entries.items()
     }
     return replace(document, root=Mapping(entries, root.line))

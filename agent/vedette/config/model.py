@@ -23,8 +23,10 @@ class LogConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level to print.")
-    format: Literal["text", "json"] = Field("text", description="Readable lines, or one JSON object a line.")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level to print."
+    )
+    format: Literal["text", "json"] = Field(default="text", description="Readable lines, or one JSON object a line.")
 
 
 class AgentConfig(BaseModel):
@@ -32,19 +34,19 @@ class AgentConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    hostname: str = Field("", description="Host name on every sample. Default: the machine's.")
-    tags: tuple[str, ...] = Field((), description="Tags on every sample.", examples=[["team:payments"]])
+    hostname: str = Field(default="", description="Host name on every sample. Default: the machine's.")
+    tags: tuple[str, ...] = Field(default=(), description="Tags on every sample.", examples=[["team:payments"]])
     log: LogConfig = Field(default_factory=LogConfig, description="The agent's own log.")
     state_directory: str = Field(
-        "",
+        default="",
         description="Where checks keep their state. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/vedette, else "
         "~/.local/state/vedette.",
     )
     report_interval: Duration = Field(
-        10.0, gt=0, description="Time between the agent's own metrics (`vedette.*`, `health_check.overall`)."
+        default=10.0, gt=0, description="Time between the agent's own metrics (`vedette.*`, `health_check.overall`)."
     )
     stop_timeout: Duration = Field(
-        10.0, gt=0, description="Time that a stop may take: running checks end, queues are flushed."
+        default=10.0, gt=0, description="Time that a stop may take: running checks end, queues are flushed."
     )
 
 

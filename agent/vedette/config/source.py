@@ -27,7 +27,7 @@ from vedette.config.problems import QUOTE, Path, Report
 from vedette.config.syntax import syntax_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Iterator
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_VALUES: Final = 250_000
@@ -100,26 +100,23 @@ def parse(data: bytes, report: Report) -> Node | None:
     text = _decode(data, report)
     if text is None:
         return None
-    parsers: list[Any] = [yaml.SafeLoader]
-    if yaml.__with_libyaml__:
-        parsers.insert(0, yaml.CSafeLoader)
-    for parser in parsers:  # C for speed; what it refuses is for the Python one to judge, whose errors we know
+    if yaml.__with_libyaml__:  # fast; but what it refuses is for the Python parser to judge, whose errors we know
         attempt = Report(report.file)
-        failure: tuple[int, str, str] | None = None
-        root: Node | None = None
         try:
-            root = _compose(text, parser, attempt)
-        except _TooMuch as error:
-            failure = (error.line, error.message, error.hint)
-        except (yaml.YAMLError, ValueError, OverflowError) as error:
-            if parser is not parsers[-1]:
-                continue
-            failure = syntax_problem(error, text)
-        break
-    report.take(attempt)
-    if failure is not None:
-        report.error(failure[0], (), failure[1], failure[2])
-    return root
+            root = _compose(text, yaml.CSafeLoader, attempt)
+        except (yaml.YAMLError, ValueError, OverflowError, _TooMuch):
+            pass
+        else:
+            report.take(attempt)
+            return root
+    try:
+        return _compose(text, yaml.SafeLoader, report)
+    except _TooMuch as error:
+        report.error(error.line, (), error.message)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        line, message, hint = syntax_problem(error, text)
+        report.error(line, (), message, hint)
+    return None
 
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
@@ -159,15 +156,15 @@ def _decode(data: bytes, report: Report) -> str | None:
 class _TooMuch(Exception):
     """The document is too deep or too large to go on with."""
 
-    def __init__(self, line: int, message: str, hint: str = "") -> None:
+    def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
         self.line = line
         self.message = message
-        self.hint = hint
 
 
 def _compose(text: str, parser: Any, report: Report) -> Node:
-    with closing(yaml.parse(text, Loader=parser)) as events:  # type: ignore[type-var]
+    events: Any = yaml.parse(text, Loader=parser)
+    with closing(events):
         return _Composer(text, events, report).document()
 
 
@@ -183,7 +180,7 @@ class _Composer:
     first mistake.
     """
 
-    def __init__(self, text: str, events: Generator[Any, None, None], report: Report) -> None:
+    def __init__(self, text: str, events: Iterator[Any], report: Report) -> None:
         self._text = text
         self._events = events
         self._report = report
@@ -234,9 +231,7 @@ class _Composer:
     def _count(self, size: int, event: Any) -> None:
         self._values += size
         if self._values > MAX_VALUES:
-            raise _TooMuch(
-                _line(event), f"holds more than {MAX_VALUES:,} values once its aliases (*) are expanded"
-            )
+            raise _TooMuch(_line(event), f"holds more than {MAX_VALUES:,} values once its aliases (*) are expanded")
 
     def _alias(self, event: Any) -> Node:
         line = _line(event)
@@ -316,7 +311,8 @@ class _Composer:
         """Whether a key stands alone, as `b` in `{password: a,b}`: most likely half of a value."""
         if not isinstance(value, ScalarEvent) or value.value or value.style is not None:
             return False
-        return ":" not in self._text[key.end_mark.index : value.start_mark.index]
+        start: Any = value.start_mark
+        return ":" not in self._text[key.end_mark.index : start.index]
 
     def _merge_sources(self, node: Node) -> list[Mapping]:
         sources = node.items if isinstance(node, Sequence) else (node,)

@@ -34,5 +34,5 @@ def fill(readme: str, plugin: Plugin) -> str:
         _, closed, after = rest.partition(tail)
         if not closed:
             raise ValueError(f"{head} has no {tail} after it")
-        readme = f"{before}{head}\n{write(plugin)}{tail}{after}"
+        readme = f"{before}{head}\n\n{write(plugin)}\n{tail}{after}"
     return readme

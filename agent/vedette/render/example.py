@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vedette.render.options import HEADS, Option, plugin_options, walk
+from vedette.render.options import Option, plugin_options, walk
 from vedette.render.yamltext import block, flow
 from vedette.sink import Sink
 
@@ -24,22 +24,22 @@ class _Choice:
 
     Attributes:
         active: names that the file sets; the others are commented out.
-        instead: names that exclude one of the rest, such as `schedule` beside `interval`.
-        data: all options but those of `instead`, valid together.
+        apart: names that cannot be set beside the rest, such as `schedule` beside `interval`.
+        data: all options but those of `apart`, valid together.
     """
 
     active: frozenset[str]
-    instead: frozenset[str]
+    apart: frozenset[str]
     data: dict[str, Any]
 
 
 def example_yaml(plugin: Plugin) -> str:
     """An example file for a check (or the `sinks:` of agent.yaml for a sink) that is valid as it stands.
 
-    Required options are set to their examples. The others are commented out, so that taking away any `# ` (or all
-    of them) keeps the file valid; a line with `##` is text. Options that exclude each other stand as text too.
+    Required options are set to their examples. The others are commented out; the file is also valid with every `# `
+    taken away. A line with `##` is text, and so is an option that cannot be set beside those before it.
     """
-    options = [option for option in plugin_options(plugin) if option.name not in HEADS]
+    options = [option for option in plugin_options(plugin) if option.name not in _head(plugin)]
     choice = _choose(plugin, options)
     own = [line for option in options if not option.common for line in _described(option, choice)]
     common = [line for option in options if option.common for line in _compact(option, choice)]
@@ -56,7 +56,7 @@ def example_config(plugin: Plugin) -> Any:
     Raises:
         ValueError: the model's examples are not valid.
     """
-    options = [option for option in plugin_options(plugin) if option.name not in HEADS]
+    options = [option for option in plugin_options(plugin) if option.name not in _head(plugin)]
     return plugin.config_class.model_validate(_choose(plugin, options).data)
 
 
@@ -82,6 +82,7 @@ def _title(plugin: Plugin) -> list[str]:
 
 
 def _head(plugin: Plugin) -> dict[str, str]:
+    """The option that begins an entry of `instances:` or `sinks:`."""
     return {"type" if issubclass(plugin, Sink) else "name": plugin.name}
 
 
@@ -118,7 +119,8 @@ def _valid(plugin: Plugin, data: dict[str, Any]) -> bool:
 
 
 def _described(option: Option, choice: _Choice) -> list[str]:
-    lines = ["", *_text(_sentence(option))]
+    apart = " Does not go with all the options above as they stand." if option.name in choice.apart else ""
+    lines = ["", *_text(f"{_sentence(option)}{apart}")]
     for inner in walk(option):
         path = inner.path.removeprefix(option.path)
         lines += _text(f"{path.removeprefix('[]').lstrip('.')}: {_sentence(inner)}", indent="  ")
@@ -127,7 +129,7 @@ def _described(option: Option, choice: _Choice) -> list[str]:
 
 def _compact(option: Option, choice: _Choice) -> list[str]:
     lines = _lines(option, choice)
-    if option.name in choice.instead:
+    if option.name in choice.apart:
         lines[0] = f"## or: {lines[0].removeprefix('## ')}"
     meaning = " ".join(option.meaning.split())
     if option.default and option.default != flow(option.shown):
@@ -138,7 +140,7 @@ def _compact(option: Option, choice: _Choice) -> list[str]:
 
 
 def _lines(option: Option, choice: _Choice) -> list[str]:
-    mark = "## " if option.name in choice.instead else "" if option.name in choice.active else "# "
+    mark = "## " if option.name in choice.apart else "" if option.name in choice.active else "# "
     return [f"{mark}{line}" for line in block(option.name, option.shown)]
 
 

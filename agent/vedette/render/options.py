@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     Plugin = type[Check[Any]] | type[Listener[Any]] | type[Sink[Any]]
     """What has options to write about."""
 
-HEADS = frozenset({"name", "type"})
-"""Options that begin an entry of a list in YAML and need no row of their own."""
 _DEFAULT = re.compile(r"\s*Default: (?P<text>.*?)\.?\s*$")
 _PLAIN: dict[Any, str] = {
     bool: "boolean", int: "integer", float: "number", Decimal: "number", str: "string", Secret: "secret",
@@ -198,16 +196,21 @@ def type_name(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         names = dict.fromkeys(type_name(item, metadata) for item in arguments if item is not type(None))
         return " or ".join(names)
     if origin is Literal:
-        return " or ".join(f"`{flow(plain(item))}`" for item in arguments)
+        return _one_of(arguments)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return f"mapping of {_plural(type_name(arguments[0]))} to {_plural(type_name(arguments[1]))}"
     if isinstance(origin, type) and issubclass(origin, Sequence | Set):
         return f"list of {_plural(type_name(arguments[0]))}"
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return " or ".join(f"`{flow(plain(item))}`" for item in annotation)
+        return _one_of(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "options"
     return f"{_PLAIN.get(annotation) or getattr(annotation, '__name__', 'value').lower()}{_bounds(metadata)}"
+
+
+def _one_of(values: Iterable[Any]) -> str:
+    texts = [f"`{flow(plain(value))}`" for value in values]
+    return f"one of {', '.join(texts)}" if len(texts) > 1 else texts[0]
 
 
 def _plural(name: str) -> str:

@@ -14,7 +14,8 @@ _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _REFERENCE = {"type": "string", "pattern": r"\$\{"}
 _NOTES = frozenset({"title", "description", "default", "examples", "deprecated", "writeOnly"})
 _SCALARS = frozenset({"integer", "number", "boolean", "string"})
-_FREE_STRING = {"type": "string"}
+_NOT_JSON_SCHEMA = frozenset({"gt", "ge", "lt", "le"})
+"""What pydantic leaves behind where a constraint meets a type with a schema of its own, such as Duration."""
 
 
 def json_schema(plugin: Plugin) -> dict[str, Any]:
@@ -73,18 +74,31 @@ def _open(schema: dict[str, Any]) -> dict[str, Any]:
     if _is_scalar(schema):
         notes = {key: value for key, value in schema.items() if key in _NOTES}
         rule = {key: value for key, value in schema.items() if key not in _NOTES}
-        return schema if _takes_any_string(rule) else {**notes, "anyOf": [rule, _REFERENCE]}
-    opened = dict(schema)
+        return {**notes, **_union([rule])}
+    opened: dict[str, Any] = {key: value for key, value in schema.items() if key not in _NOT_JSON_SCHEMA}
     for key in ("properties", "patternProperties"):
         if key in opened:
             opened[key] = {name: _open(part) for name, part in opened[key].items()}
     for key in ("items", "additionalProperties"):
         if isinstance(opened.get(key), dict):
             opened[key] = _open(opened[key])
-    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+    for key in ("oneOf", "allOf", "prefixItems"):
         if key in opened:
             opened[key] = [_open(part) for part in opened[key]]
-    return opened
+    branches = opened.pop("anyOf", None)
+    return opened if branches is None else {**opened, **_union(branches)}
+
+
+def _union(branches: list[dict[str, Any]]) -> dict[str, Any]:
+    parts = [part for branch in branches for part in _flat(branch)]
+    rules = [part if _is_scalar(part) else _open(part) for part in parts]
+    if any(map(_is_scalar, parts)) and not any(map(_takes_any_string, parts)):
+        rules.append(_REFERENCE)
+    return rules[0] if len(rules) == 1 else {"anyOf": rules}
+
+
+def _flat(branch: dict[str, Any]) -> list[dict[str, Any]]:
+    return branch["anyOf"] if set(branch) - _NOT_JSON_SCHEMA == {"anyOf"} else [branch]
 
 
 def _is_scalar(schema: dict[str, Any]) -> bool:
@@ -92,4 +106,4 @@ def _is_scalar(schema: dict[str, Any]) -> bool:
 
 
 def _takes_any_string(rule: dict[str, Any]) -> bool:
-    return rule == _FREE_STRING or (rule.get("type") == "string" and set(rule) <= {"type", "format", "maxLength"})
+    return rule.get("type") == "string" and set(rule) <= {"type", "format", "maxLength", *_NOTES}

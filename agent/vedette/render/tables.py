@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vedette.render.example import example_config
-from vedette.render.options import HEADS, Option, plugin_options, walk
+from vedette.render.options import Option, plugin_options, walk
 from vedette.sink import Sink
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ def options_table(plugin: Plugin) -> str:
     options = plugin_options(plugin)
     own = [inner for option in options if not option.common for inner in (option, *walk(option))]
     rows = [(f"`{option.path}`", option.type, _default(option), option.meaning) for option in own]
-    common = ", ".join(f"`{option.name}`" for option in options if option.common or option.name in HEADS)
+    common = ", ".join(f"`{option.name}`" for option in options if option.common)
     sibling = "sink" if issubclass(plugin, Sink) else "check"
     if not rows:
-        return f"\nNo options of its own. As every {sibling}: {common}.\n"
+        return f"No options of its own. As every {sibling}: {common}.\n"
     return f"{_table(('Option', 'Type', 'Default', 'Meaning'), rows)}\nBesides, as every {sibling}: {common}.\n"
 
 
@@ -38,14 +38,14 @@ def metrics_table(plugin: Plugin) -> str:
     extra = [metric for metric in _declared(plugin) if metric.name not in names]
     if extra:
         parts.append(
-            f"\nFurther names follow the configuration. With the options of the example file:\n{_metrics(extra)}"
+            f"\nFurther names follow the configuration. With the options of the example file:\n\n{_metrics(extra)}"
         )
     if plugin.open_names:
-        parts.append("\nNames that come from the source are passed on as they are.\n")
+        parts.append("Names that come from the source are passed on as they are.\n")
     statuses = ", ".join(f"`{status}`" for status in plugin.statuses)
     if statuses:
-        parts.append(f"\nService checks: {statuses}.\n")
-    return "".join(parts) or "\nNone.\n"
+        parts.append(f"Service checks: {statuses}.\n")
+    return "\n".join(parts) or "None.\n"
 
 
 def _declared(plugin: type[Check[Any]] | type[Listener[Any]]) -> Iterable[Metric]:
@@ -79,7 +79,7 @@ def _default(option: Option) -> str:
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    return "\n" + "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
 
 
 def _cell(text: str) -> str:

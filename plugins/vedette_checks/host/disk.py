@@ -39,17 +39,17 @@ DISK_STATUS = "disk.read_write"
 
 WITHOUT_DEVICE = frozenset({"tmpfs", "ramfs", "overlay", "aufs", "unionfs", "rootfs", "none"})
 """Filesystems whose `device` is only a word that many of them share."""
-_ALWAYS_FULL = frozenset({"squashfs", "erofs", "cramfs", "iso9660", "udf"})
+_IMAGES = frozenset({"squashfs", "erofs", "cramfs", "iso9660", "udf"})
 _KERNELS = frozenset(
     "autofs bdev binder binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devfs devpts devtmpfs efivarfs "
-    "fdescfs fusectl hugetlbfs linprocfs linsysfs mqueue nsfs nullfs pipefs proc procfs pstore resctrl rpc_pipefs "
+    "fdescfs fusectl hugetlbfs linprocfs linsysfs mqueue nfsd nsfs nullfs pipefs proc procfs pstore resctrl rpc_pipefs "
     "securityfs selinuxfs smackfs sockfs sysfs tracefs xenfs".split()
 )
-LEFT_OUT = WITHOUT_DEVICE | _ALWAYS_FULL | _KERNELS
+LEFT_OUT = WITHOUT_DEVICE | _IMAGES | _KERNELS
 """Types that are left out unless `filesystems: include` names them or they are mounted at `/`."""
 NETWORKED = frozenset(
-    "9p acfs afp afs afpfs beegfs ceph cifs coda davfs fuse gfs gfs2 glusterfs gpfs lustre ncp ncpfs nfs nfs3 nfs4 "
-    "nfsd ocfs2 orangefs pvfs2 smb2 smb3 smbfs vboxsf virtiofs webdav".split()
+    "9p acfs afp afs afpfs beegfs ceph cifs coda davfs fuse glusterfs gpfs lustre ncp ncpfs nfs nfs3 nfs4 "
+    "orangefs pvfs2 smb2 smb3 smbfs vboxsf virtiofs webdav".split()
 )
 """Types with a server behind them, which may hang: only with `network_filesystems`. So is all of `fuse.*`."""
 
@@ -59,15 +59,15 @@ class Filesystem(NamedTuple):
 
     Attributes:
         mount_point: where to ask for its figures.
-        device: for the tag `device:`; a mount point where there is no device.
-        read_only: whether it is mounted read-only; None if the mount options do not say.
-        tags: ready for its samples.
+        writable: whether it is mounted for writing; None if the mount options do not say.
+        fixed: read-only by design if it is read-only: an image, or a container's overlay or tmpfs.
+        tags: `device:` and `device_name:`, ready for its samples.
     """
 
     mount_point: str
-    device: str
-    read_only: bool | None
-    tags: tuple[str, ...]
+    writable: bool | None
+    fixed: bool
+    tags: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,41 +118,42 @@ class Chooser:
         self._devices = config.devices.compile()
         self._network = config.network_filesystems
 
-    def choose(self, mounts: Iterable[psutil._ntuples.sdiskpart]) -> Iterator[Filesystem]:
+    def choose(self, mounts: Iterable[tuple[str, str, str, str]]) -> Iterator[Filesystem]:
         """The filesystems among these mounts, of those on one device the first.
 
         Of two mounts at one place the later hides the earlier. A mount point that is a file (a container's
         /etc/hosts) is a bind mount of something reported elsewhere.
+
+        Args:
+            mounts: device, mount point, type and options of each, as of psutil.disk_partitions().
         """
         devices: set[str] = set()
-        for mount in {mount.mountpoint: mount for mount in mounts}.values():
-            if not self._wanted(mount.device, mount.mountpoint, mount.fstype):
+        for source, place, kind, options in {mount[1]: mount for mount in mounts}.values():
+            if not self._wanted(source, place, kind):
                 continue
-            nameless = not mount.device or mount.fstype in WITHOUT_DEVICE
-            device = mount.mountpoint if nameless and mount.mountpoint != "/" else mount.device or mount.fstype
-            if device in devices or not os.path.isdir(mount.mountpoint):  # noqa: PTH112 (hot: 10 us less)
+            shared_name = not source or kind in WITHOUT_DEVICE
+            device = place if shared_name and place != "/" else source or kind
+            if device in devices or not os.path.isdir(place):  # noqa: PTH112 (hot)
                 continue
             devices.add(device)
-            tags = (f"device:{device}", f"device_name:{(mount.device or mount.fstype).rpartition('/')[2]}")
-            yield Filesystem(mount.mountpoint, device, _read_only(mount.opts), tags)
+            tags = (f"device:{device}", f"device_name:{(source or kind).rpartition('/')[2]}")
+            yield Filesystem(place, _writable(options), shared_name or kind in _IMAGES, tags)
 
-    def _wanted(self, device: str, mount_point: str, kind: str) -> bool:
-        if not self._network and (kind in NETWORKED or kind.startswith("fuse.")):
-            return False
-        if kind in LEFT_OUT and mount_point != "/" and not self._types.explicit:
-            return False
-        return (
-            self._types(kind)
-            and self._mount_points(mount_point)
-            and self._devices(device, device.rpartition("/")[2])
-        )
+    def _wanted(self, source: str, place: str, kind: str) -> bool:
+        if place != "/":
+            if not self._network and (kind in NETWORKED or kind.startswith("fuse.")):
+                return False
+            if kind in LEFT_OUT and not self._types.explicit:
+                return False
+        name = source.rpartition("/")[2]
+        return self._types(kind) and self._mount_points(place) and self._devices(source, name)
 
 
-def _read_only(options: str) -> bool | None:
+def _writable(options: str) -> bool | None:
     words = options.split(",")
     if "ro" in words:
-        return True
-    return False if "rw" in words else None
+        return False
+    return True if "rw" in words else None
 
 
 class Disk:
@@ -185,13 +186,12 @@ class Disk:
                 self._emit_status(emit, filesystem)
 
     def _emit_status(self, emit: Emit, filesystem: Filesystem) -> None:
-        tags = filesystem.tags[:1]
-        place = filesystem.mount_point
-        if filesystem.read_only is None:
+        place, tags = filesystem.mount_point, filesystem.tags[:1]
+        if filesystem.writable is None:
             emit.status(DISK_STATUS, Status.UNKNOWN, f"{place}: its mount options name neither ro nor rw", tags)
-        elif not filesystem.read_only or (self._read_only.explicit and self._read_only(place)):
+        elif filesystem.writable or (self._read_only.explicit and self._read_only(place)):
             emit.status(DISK_STATUS, Status.OK, "", tags)
-        else:
+        elif not filesystem.fixed:
             emit.status(DISK_STATUS, Status.CRITICAL, f"{place} is mounted read-only", tags)
 
 

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vedette import CheckConfig, Duration, Secret
+from vedette_checks.redis.names import METRICS
 from vedette_checks.redis.template import KeyTemplate
 
 Read = Literal["get", "scard", "llen", "zcard", "zcount", "hget", "hlen", "xlen", "pfcount"]
@@ -18,6 +19,7 @@ Read = Literal["get", "scard", "llen", "zcard", "zcount", "hget", "hlen", "xlen"
 
 _METRIC = re.compile(r"[a-zA-Z][a-zA-Z0-9_.]{0,199}", re.ASCII)
 _DATABASE = re.compile(r"/?(\d{0,9})", re.ASCII)
+_OWN = frozenset(metric.name for metric in METRICS)
 _PLACE = ("host", "port", "unix_socket_path")
 _IN_URL = (*_PLACE, "db", "username", "password", "tls")
 
@@ -114,6 +116,8 @@ class CounterConfig(BaseModel):
     def _metric_name(cls, value: str) -> str:
         if not _METRIC.fullmatch(value):
             raise ValueError("must be a dotted name of letters, digits and underscores, such as dashboard.users")
+        if value in _OWN:
+            raise ValueError("is a metric of the check itself; choose another name")
         return value
 
     @field_validator("key")

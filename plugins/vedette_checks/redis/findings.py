@@ -29,10 +29,17 @@ _EXPIRED, _SELF_SIGNED, _WRONG_NAME = (10,), (18, 19, 20, 21), (62, 64)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong, in a sentence without secrets, and how to mend it."""
+    """Something wrong, in a sentence without secrets.
+
+    Attributes:
+        message: what is wrong.
+        hint: how to mend it.
+        mild: the server is well, but does not do this for us: for want of rights, or by its role.
+    """
 
     message: str
     hint: str = ""
+    mild: bool = False
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
@@ -40,6 +47,9 @@ class Finding:
     def error(self) -> CheckError:
         """The same as the error that a check raises."""
         return CheckError(self.message, hint=self.hint)
+
+
+READ_ONLY = Finding("the server is a read-only replica", "set `round_trip: false` there", mild=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +108,14 @@ class Advisor:
         text = str(error)
         user = self.address.username or "default"
         if isinstance(error, exceptions.NoPermissionError) or "NOPERM" in text:
-            need = f"~{key}" if key and "key" in text else f"+{command or 'select'}"
+            need = f"~{key}" if key and "to access" in text else f"+{command or 'select'}"
             what = f"read {key}" if need.startswith("~") else f"run {(command or 'select').upper()}"
-            return Finding(f"the user {user} may not {what}", f"ACL SETUSER {user} {need}")
+            return Finding(f"the user {user} may not {what}", f"ACL SETUSER {user} {need}", mild=True)
         for sign, message, hint in _REFUSALS:
             if sign in text:
                 return Finding(message.format(place=self.address, db=self.address.db), hint)
         if isinstance(error, exceptions.ReadOnlyError):
-            return Finding("the server is a read-only replica", "set `round_trip: false` there")
+            return READ_ONLY
         if isinstance(error, exceptions.BusyLoadingError):
             return Finding(f"{self.address} is still loading its dataset", "it answers once that is done")
         if isinstance(error, exceptions.MasterDownError):
@@ -113,7 +123,9 @@ class Advisor:
                 "the replica has lost its primary and replica-serve-stale-data is off", "see the link to the primary"
             )
         if isinstance(error, exceptions.MovedError | exceptions.AskError):
-            return Finding("the key lives on another node of the cluster", "configure that node as an instance")
+            return Finding(
+                "the key lives on another node of the cluster", "configure that node as an instance", mild=True
+            )
         if isinstance(error, exceptions.OutOfMemoryError):
             return Finding("the server is out of memory", "raise maxmemory, or set an eviction policy")
         return Finding(f"the server said: {self._clean(text)}")

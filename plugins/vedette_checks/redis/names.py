@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from vedette import Kind, Metric
 
-_TAGS = ("redis_host", "redis_port", "redis_role")
+TAGS = ("redis_host", "redis_port", "redis_role")
+"""Tag keys of every sample."""
 
 # INFO field, metric without `redis.`, unit, help
 _GAUGES = (
@@ -98,12 +99,12 @@ RATES = tuple((row[0], f"redis.{row[1]}") for row in _RATES)
 
 def _gauge(name: str, unit: str, text: str, *tags: str) -> Metric:
     unit, _, per = unit.partition("/")
-    return Metric(f"redis.{name}", Kind.GAUGE, unit, text, (*_TAGS, *tags), per)
+    return Metric(f"redis.{name}", Kind.GAUGE, unit, text, (*TAGS, *tags), per)
 
 
 METRICS = (
     *(_gauge(name, unit, text) for _, name, unit, text in _GAUGES),
-    *(Metric(f"redis.{name}", Kind.RATE, unit, text, _TAGS, "second") for _, name, unit, text in _RATES),
+    *(Metric(f"redis.{name}", Kind.RATE, unit, text, TAGS, "second") for _, name, unit, text in _RATES),
     _gauge("keys", "key", "Keys of a database.", "redis_db"),
     _gauge("expires", "key", "Keys of a database with a time to live.", "redis_db"),
     _gauge("expires.percent", "percent", "Share of keys with a time to live.", "redis_db"),

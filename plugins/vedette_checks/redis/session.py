@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -51,18 +50,18 @@ class Session:
             "socket_connect_timeout": None,
             "protocol": 2,  # HELLO, which RESP3 begins with, is refused by old servers, proxies and minimal users
         }
-        self._connection: Connection | UnixDomainSocketConnection
+        self._connection: Any  # the client's types leave much open
         if address.path:
             self._connection = UnixDomainSocketConnection(path=address.path, **options)
         elif address.tls:
-            connection = SSLConnection(host=address.host, port=address.port, **options)
-            connection.ssl_context.context = ssl_context(  # the client would make one for every connection
+            self._connection = SSLConnection(host=address.host, port=address.port, **options)
+            self._connection.ssl_context.context = ssl_context(  # the client would make one for every connection
                 ca_file=config.ca_file, cert_file=config.cert_file, key_file=config.key_file, verify=config.verify
             )
-            self._connection = connection
         else:
             self._connection = Connection(host=address.host, port=address.port, **options)
-        self._packed: tuple[Sequence[Command], list[bytes]] = ((), [])
+        for introduction in ("lib_name", "lib_version", "driver_info"):  # CLIENT SETINFO would swallow what a server
+            setattr(self._connection, introduction, None)  # says first, for instance that it is in protected mode
 
     @property
     def connected(self) -> bool:
@@ -77,23 +76,23 @@ class Session:
         Raises:
             redis.exceptions.RedisError, OSError: no connection, or it failed; what was received is in `replies`.
         """
-        reused = self.connected
-        try:
-            await self._exchange(commands, replies)
-        except (exceptions.ConnectionError, OSError):
-            if not reused or replies.values:
-                raise
+        if self.connected:
+            try:
+                await self._exchange(commands, replies)
+                return
+            except (exceptions.ConnectionError, OSError):
+                if replies.values:
+                    raise
             self.close()
-            await self._exchange(commands, replies)
+        await self._exchange(commands, replies)
 
     async def _exchange(self, commands: Sequence[Command], replies: Replies) -> None:
         connection = self._connection
         if not connection.is_connected:
             await self._connect()
-        if self._packed[0] != commands:
-            self._packed = (commands, connection.pack_commands(commands))
+        packed = connection.pack_commands(commands)
         started = perf_counter()
-        await connection.send_packed_command(self._packed[1], check_health=False)
+        await connection.send_packed_command(packed, check_health=False)
         for _ in commands:
             try:
                 reply = await connection.read_response(disconnect_on_error=False)
@@ -105,9 +104,12 @@ class Session:
     async def _connect(self) -> None:
         connection = self._connection
         await connection.connect()
-        with suppress(exceptions.ResponseError):  # the name is a courtesy to whoever reads CLIENT LIST
-            await connection.send_command("CLIENT", "SETNAME", "vedette", check_health=False)
+        await connection.send_command("CLIENT", "SETNAME", "vedette", check_health=False)
+        try:
             await connection.read_response(disconnect_on_error=False)
+        except exceptions.ResponseError as error:  # the name is but a courtesy to whoever reads CLIENT LIST
+            if "DENIED" in str(error):
+                raise
 
     def close(self) -> None:
         """Drop the connection without waiting for the server, which may hang."""

@@ -1,0 +1,53 @@
+# Two commands do everything on a fresh clone: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+WORKERS ?= 2
+ARGS ?=
+
+.PHONY: help demo test lint format docs bench clean
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade "pip>=25.1"
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e ".[redis,speed]" --group demo
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.demo
+	$(PIP) install -c constraints.txt --group test
+	@touch $@
+
+$(VENV)/.lint: pyproject.toml constraints.txt $(VENV)/.test
+	$(PIP) install -c constraints.txt --group lint
+	@touch $@
+
+demo: $(VENV)/.demo  ## run the agent on a real Redis with traffic; ARGS="--for 30s" ends it by itself
+	@$(BIN)/python examples/demo $(ARGS)
+
+test: $(VENV)/.test  ## run the tests; ARGS="tests/core -k outbox" picks some
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: $(VENV)/.lint  ## ruff, mypy --strict, pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+format: $(VENV)/.lint  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.test  ## write the generated parts of READMEs and example files anew
+	$(BIN)/python -m vedette.render
+
+bench: $(VENV)/.test  ## measure CPU, memory and lateness (a few minutes)
+	$(BIN)/python bench/run.py $(ARGS)
+
+clean:  ## remove the environment and everything built
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
