@@ -91,11 +91,14 @@ class Masker:
         new = {form for form in forms if len(form) >= _SHORTEST} - self._values
         if new:
             self._values |= new
-            longest_first = sorted(self._values, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+            self._pattern = None  # compiled at the next use: a thousand secrets are added one by one
 
     def __call__(self, text: str) -> str:
         """The text with every known secret and every URL password replaced by `****`."""
-        if self._pattern is not None:
-            text = self._pattern.sub(MASK, text)
+        if self._values:
+            pattern = self._pattern
+            if pattern is None:
+                longest_first = sorted(self._values, key=len, reverse=True)
+                pattern = self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+            text = pattern.sub(MASK, text)
         return mask(text)

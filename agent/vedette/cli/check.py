@@ -12,9 +12,9 @@ import msgspec
 
 from vedette.agent import agent_tags
 from vedette.cli import BAD_CONFIGURATION, CRITICAL, OK, WARNING
-from vedette.cli.common import conf_directory, print_problems, run_loop
-from vedette.config import load
-from vedette.config.loader import default_instance
+from vedette.cli.common import conf_directory, print_problems, run_loop, unknown_plugin
+from vedette.config import Instance, load
+from vedette.errors import ConfigError, Problem
 from vedette.kit import json_objects
 from vedette.logs import set_up
 from vedette.plugins import Registry
@@ -23,9 +23,8 @@ from vedette.state import StateStore, state_directory
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from pathlib import Path
 
-    from vedette.config import Configuration, Instance
+    from vedette.config import Configuration
     from vedette.metrics import Batch
 
 _BETWEEN_RUNS = 1.0
@@ -34,8 +33,7 @@ _EXITS = {State.OK: OK, State.WARNING: WARNING}
 
 def check(options: Namespace) -> int:
     """Run the instances of one check and print what they found; reads state, never writes it."""
-    directory, registry = conf_directory(options.conf), Registry()
-    configuration, instances = _find(options, directory, registry)
+    configuration, instances = _find(options, Registry())
     if not instances:
         return BAD_CONFIGURATION
     set_up(configuration.agent.log.model_copy(update={"level": "warning"}), configuration.masker)
@@ -55,21 +53,41 @@ def check(options: Namespace) -> int:
     return status
 
 
-def _find(options: Namespace, directory: Path, registry: Registry) -> tuple[Configuration, list[Instance]]:
-    configuration = load(directory, registry, only=options.name)
-    print_problems(configuration.problems)
+def _find(options: Namespace, registry: Registry) -> tuple[Configuration, list[Instance]]:
+    directory = conf_directory(options.conf)
+    if options.name not in registry.names("checks"):
+        raise unknown_plugin(options.name, registry.names("checks"), "check")
+    configuration = load(directory, registry, only=options.name, sinks=False)
     instances = [one for one in configuration.instances if one.check == options.name]
-    if options.instance is not None:
-        wanted = [one for one in instances if one.config.name == options.instance]
-        if not wanted:
-            names = ", ".join(one.config.name for one in instances) or "none"
-            print(f"vedette check: {options.name} has no instance '{options.instance}'; there is: {names}", file=sys.stderr)
-        return configuration, wanted
-    if not instances and not any(problem.severity == "error" for problem in configuration.problems):
-        made = default_instance(options.name, registry)
-        print_problems(made.problems)
-        return made, list(made.instances)
-    return configuration, instances
+    if options.conf is None and not directory.is_dir():
+        return configuration, [_default_instance(options.name, registry)]
+    print_problems(configuration.problems)
+    if any(problem.severity == "error" for problem in configuration.problems):
+        return configuration, _chosen(options, instances)
+    if not instances:
+        print(f"{options.name} is not configured in {directory}: running it with its defaults", file=sys.stderr)
+        instances = [_default_instance(options.name, registry)]
+    return configuration, _chosen(options, instances)
+
+
+def _chosen(options: Namespace, instances: list[Instance]) -> list[Instance]:
+    if options.instance is None:
+        return instances
+    chosen = [one for one in instances if one.config.name == options.instance]
+    if not chosen:
+        names = ", ".join(one.config.name for one in instances) or "none"
+        print(f"{options.name} has no valid instance '{options.instance}'; it has: {names}", file=sys.stderr)
+    return chosen
+
+
+def _default_instance(name: str, registry: Registry) -> Instance:
+    plugin = registry.load("checks", name)
+    try:
+        config = plugin.config_class.model_validate({"name": name})
+    except ValueError:  # pydantic's text would print values; here it can only be that required options are missing
+        hint = f"`vedette example {name}` shows a complete file"
+        raise ConfigError([Problem(name, 0, "", "has options without a default, so it needs a YAML file", hint)]) from None
+    return Instance(f"{name}/{name}", name, plugin, config, name, 0, {"name": name})
 
 
 async def _run_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,6 +36,13 @@ def nothing_to_run(directory: Path) -> ConfigError:
     return ConfigError(
         [Problem(str(directory), 0, "", "no valid instance to run", "see `vedette example NAME` for a first file")]
     )
+
+
+def unknown_plugin(name: str, known: Iterable[str], kind: str) -> ConfigError:
+    """The error of a name on the command line that no plugin has."""
+    near = get_close_matches(name, list(known), 1)
+    hint = f"did you mean '{near[0]}'?" if near else "`vedette plugins` lists what is installed"
+    return ConfigError([Problem("vedette", 0, "", f"no {kind} is called '{name}'", hint)])
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:

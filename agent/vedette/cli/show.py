@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from typing import TYPE_CHECKING, Any
 
 from vedette.cli import BAD_CONFIGURATION, OK
-from vedette.cli.common import conf_directory, print_problems
-from vedette.errors import ConfigError, MissingDriver, PluginError, Problem
+from vedette.cli.common import conf_directory, print_problems, unknown_plugin
+from vedette.errors import MissingDriver, PluginError
 from vedette.plugins import Registry
 
 if TYPE_CHECKING:
@@ -78,9 +77,7 @@ def _plugin(name: str) -> Any:
     for group in groups:
         known.update(dict.fromkeys(registry.names(group), group))
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean '{near[0]}'?" if near else "see `vedette plugins`"
-        raise ConfigError([Problem("vedette", 0, "", f"no check, sink or notifier is called '{name}'", hint)])
+        raise unknown_plugin(name, known, "check, sink or notifier")
     return registry.load(known[name], name)
 
 

@@ -63,7 +63,7 @@ def _headline(vitals: Vitals) -> Text:
 
 def _samples(batch: Batch, declared: dict[str, Metric], common: set[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("metric", overflow="fold")
+    table.add_column("metric", no_wrap=True)
     table.add_column("value", justify="right")
     table.add_column("unit")
     table.add_column("kind", style="dim")

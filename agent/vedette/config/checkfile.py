@@ -152,7 +152,8 @@ def _defaults(root: Mapping, report: Report) -> Mapping:
 def _items(root: Mapping, report: Report) -> tuple[Node, ...]:
     entry = root.entries.get("instances")
     if entry is None:
-        report.error(0, (), "has no `instances:`", _NO_INSTANCES)
+        if set(root.entries) <= set(KEYS):  # else the unknown key is most likely the reason
+            report.error(0, (), "has no `instances:`", _NO_INSTANCES)
     elif isinstance(entry.node, Sequence):
         if not entry.node.items:
             report.warning(entry.line, ("instances",), "is an empty list: nothing runs")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_or
 from pydantic import AliasChoices, BaseModel, ValidationError
 
 from vedette.config.problems import QUOTE, Path, Report, one_line, suggest
-from vedette.config.source import Hole, Mapping, Node, Scalar, Sequence, plain
+from vedette.config.source import Hole, Mapping, Node, Scalar, Sequence, has_hole, plain
 from vedette.secrets import MASK
 
 if TYPE_CHECKING:
@@ -44,13 +44,15 @@ class Section:
 def validate(section: Section, report: Report, masker: Masker) -> Any:
     """The model of this section, or None: every reason is in the report, but for values that are holes."""
     try:
-        return section.model.model_validate(plain(section.tree))
+        options = section.model.model_validate(plain(section.tree))
     except ValidationError as error:
         _explain(section, error, report, masker)
     except Exception as error:  # a plugin's validator may raise anything
         report.error(
             section.line, section.path, f"these options make the plugin's own code fail ({type(error).__name__})"
         )
+    else:
+        return None if has_hole(section.tree) else options
     return None
 
 
@@ -144,7 +146,7 @@ def _type_hint(kind: str, node: Node | None) -> str:
     if kind == "string_type" and isinstance(node, Scalar) and node.value is not None and not node.quoted:
         return QUOTE
     if kind in _LISTS and isinstance(node, Scalar) and node.value is not None:
-        return "write a list: [one, two]"
+        return "such as [one, two]"
     return ""
 
 
@@ -329,7 +331,7 @@ def _blotted(text: str, node: Node | None, masker: Masker) -> str:
         _collect(node, words.add)
     for word in sorted(words, key=len, reverse=True):
         escaped = re.escape(word)
-        if len(word) < 4:
+        if len(word) < 6:  # short words stand inside others: `user` in `username`
             escaped = rf"(?<![\w.]){escaped}(?![\w.])"
         text = re.sub(escaped, MASK, text, flags=re.IGNORECASE)
     return one_line(masker(text)) or "is not valid here"

@@ -165,17 +165,17 @@ class Secrets:
             report.error(line, path, error.message, _SHAPE)
             return Hole(line)
         filled: list[str] = []
-        whole = True
+        hole: Hole | None = None
         for piece in pieces:
             value = piece if isinstance(piece, str) else self._value(piece, base)
             if isinstance(value, str):
                 filled.append(value)
                 continue
-            whole = False
+            lenient = self._mode == "lazy" and not (isinstance(value, Failure) and value.malformed)
+            hole = Hole(line, pending=lenient and (hole is None or hole.pending))
             if isinstance(value, Failure):
-                lenient = self._mode == "lazy" and not value.malformed
                 (report.warning if lenient else report.error)(line, path, value.message, value.hint)
-        return Scalar("".join(filled), line, quoted=True) if whole else Hole(line)
+        return hole or Scalar("".join(filled), line, quoted=True)
 
     def _value(self, ref: Reference, base: Path) -> str | Failure | Deferred:
         key = (ref, base if ref.scheme == "file" else None)

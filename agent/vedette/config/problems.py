@@ -18,7 +18,7 @@ Path = tuple[str | int, ...]
 QUOTE = "put quotes around it"
 """The hint for text that YAML reads as something else."""
 
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,59}")
+_PLAIN_KEY = re.compile(r"<<|[A-Za-z0-9_][A-Za-z0-9_.\-]{0,59}")
 
 
 def show_path(path: Path) -> str:

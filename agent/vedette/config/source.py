@@ -45,9 +45,13 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """Where a value is missing whose problem is already reported: validation says nothing more about it."""
+    """Where a value is missing whose problem is already reported: validation says nothing more about it.
+
+    A `pending` one is a secret that this load does not resolve; any other keeps its instance out.
+    """
 
     line: int
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,15 @@ def plain(node: Node) -> Any:
     if isinstance(node, Sequence):
         return [plain(item) for item in node.items]
     return PLACEHOLDER
+
+
+def has_hole(node: Node) -> bool:
+    """Whether a value in the tree is missing for good."""
+    if isinstance(node, Mapping):
+        return any(has_hole(entry.node) for entry in node.entries.values())
+    if isinstance(node, Sequence):
+        return any(has_hole(item) for item in node.items)
+    return isinstance(node, Hole) and not node.pending
 
 
 def parse(data: bytes, report: Report) -> Node | None:
@@ -256,10 +269,13 @@ class _Composer:
         if not self._check_tag(event, "str"):
             return Hole(line)
         text: str = event.value
-        quoted = event.style is not None or event.tag is not None
+        quoted = bool(event.style) or event.tag is not None  # plain is None in Python and '' in C
         if event.anchor is not None and not text and not quoted:
             self._error(line, "an anchor (&) with nothing behind it", f"if it is text, {QUOTE}")
             return Hole(line)
+        if not text and not quoted and _COMMENTED.match(self._text, event.start_mark.index):
+            hint = f"if it is text, {QUOTE}"
+            self._report.warning(line, tuple(self._path), "is empty, since '#' begins a comment", hint)
         if not text.isascii() and not _encodable(text):
             self._error(line, "holds an escape that is no character")
             return Hole(line)
@@ -273,21 +289,25 @@ class _Composer:
             self._path.pop()
         return Sequence(tuple(items), _line(start))
 
-    def _mapping(self, start: MappingStartEvent, depth: int) -> Mapping:
+    def _mapping(self, start: MappingStartEvent, depth: int) -> Mapping | Hole:
         entries: dict[str, Entry] = {}
         merged: list[Mapping] = []
+        whole = True
         while not isinstance(event := next(self._events), MappingEndEvent):
             line = _line(event)
             key = self._key(event, depth)
             value = next(self._events)
-            if key is not None and self._lacks_colon(event, value):
-                self._error(line, "expected 'key: value'", f"if it is text, {QUOTE}")
-                continue
-            self._path.append("?" if key is None else key)
+            if key is None or self._lacks_colon(event, value):
+                if key is not None:
+                    self._error(line, "expected 'key: value'", f"if it is text, {QUOTE}")
+                whole = False
+                self._path.append("?")
+            else:
+                self._path.append(key)
             node = self._node(value, depth + 1)
-            if key == "<<" and event.style is None:
+            if key == "<<" and not event.style:
                 merged += self._merge_sources(node)
-            elif key is not None and key in entries:
+            elif key in entries:
                 self._error(line, "duplicate key", f"the first is on line {entries[key].line}")
             elif key is not None:
                 entries[key] = Entry(node, line)
@@ -295,7 +315,7 @@ class _Composer:
         for source in merged:
             for name, entry in source.entries.items():
                 entries.setdefault(name, entry)
-        return Mapping(entries, _line(start))
+        return Mapping(entries, _line(start)) if whole else Hole(_line(start))
 
     def _key(self, event: Any, depth: int) -> str | None:
         node = self._node(event, depth + 1)
@@ -309,7 +329,7 @@ class _Composer:
 
     def _lacks_colon(self, key: Any, value: Any) -> bool:
         """Whether a key stands alone, as `b` in `{password: a,b}`: most likely half of a value."""
-        if not isinstance(value, ScalarEvent) or value.value or value.style is not None:
+        if not isinstance(value, ScalarEvent) or value.value or value.style:
             return False
         start: Any = value.start_mark
         return ":" not in self._text[key.end_mark.index : start.index]
@@ -320,6 +340,9 @@ class _Composer:
         if len(good) < len(sources) and not any(isinstance(source, Hole) for source in sources):
             self._error(node.line, "'<<' takes a mapping or a list of mappings")
         return good
+
+
+_COMMENTED = re.compile(r"[ \t]+#\w")  # as in `password: #secret`; a comment for people has a space after its #
 
 
 def _encodable(text: str) -> bool:

@@ -47,6 +47,8 @@ def syntax_problem(error: Exception, text: str) -> tuple[int, str, str]:
         return problem_mark.line + 1, "a tab where only spaces may stand", "indent with spaces"
     if "quoted scalar" in words and ("end of stream" in words or "document separator" in words):
         return context_mark.line + 1, "a quote is opened and never closed", ""
+    if "expected '<document start>'" in words and text.lstrip().startswith("%"):
+        return text[: text.index("%")].count("\n") + 1, "a line cannot start with '%'", QUOTE
     for fixed, message, hint in _FIXED:
         if fixed in words:
             return problem_mark.line + 1, message, hint

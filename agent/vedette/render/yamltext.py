@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -24,15 +25,18 @@ def flow(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float | Decimal):
-        return f"{value:f}".rstrip("0").rstrip(".") if "e" in str(value).lower() else str(value)
+        text = f"{Decimal(str(value)):f}"  # without an exponent: YAML 1.1 takes 1e5 for a string
+        return text if isinstance(value, Decimal) or "." in text else f"{text}.0"
     if isinstance(value, int):
         return str(value)
     return _string(str(value))
 
 
 def _string(text: str) -> str:
-    if _SAFE.fullmatch(text) and yaml.safe_load(f"[{text}]") == [text] and not text.endswith(":"):
-        return text
+    if _SAFE.fullmatch(text) and not text.startswith("-") and not text.endswith(":"):
+        with suppress(yaml.YAMLError, ValueError):  # ValueError: 2024-13-45 looks like a date
+            if yaml.safe_load(f"[{text}]") == [text]:
+                return text
     return json.dumps(text, ensure_ascii=False)
 
 

@@ -64,9 +64,8 @@ async def run_check(
     if issubclass(check_class, Listener):
         raise TypeError(f"{check_class.__name__} is a Listener: use serve_check")
     config = validated(check_class, options)
-    result = CheckRun(channel_of(check_class, config), check_class.declare(config), state)
+    result = CheckRun(channel_of(check_class, config), check_class.declare(config), dict(state or {}))
     check = check_class(config, MappingProxyType(result.state))
-    threaded = not inspect.iscoroutinefunction(check_class.run)
     opened = False
     async with closing(check):
         for n in range(runs):
@@ -74,17 +73,25 @@ async def run_check(
             emit = Emit(result.channel, at)
             result.error = None
             try:
-                async with _deadline(f"run {n + 1}", config.deadline):
+                async with deadline(f"run {n + 1}", config.deadline):
                     if not opened:
                         await check.open()
                         opened = True
-                    await (asyncio.to_thread(check.run, emit) if threaded else check.run(emit))  # type: ignore[misc]
+                    await _run(check, emit)
             except CheckError as error:
                 result.error = error
             finally:
-                accept(result, emit.batch())
-                emit.kill()
+                batch = emit.batch()
+                emit.kill()  # a thread may still be talking
+            accept(result, batch)
     return result
+
+
+async def _run(check: Check[Any], emit: Emit) -> None:
+    if inspect.iscoroutinefunction(check.run):
+        await check.run(emit)
+    else:
+        await asyncio.to_thread(check.run, emit)
 
 
 def validated(check_class: Any, options: Mapping[str, Any]) -> CheckConfig:
@@ -133,20 +140,18 @@ async def closing(check: Any) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        async with _deadline("close", _CLOSE_TIMEOUT):
+        async with deadline("close", _CLOSE_TIMEOUT):
             await check.close()
 
 
 @asynccontextmanager
-async def _deadline(what: str, seconds: float) -> AsyncIterator[None]:
+async def deadline(what: str, seconds: float) -> AsyncIterator[None]:
+    """Cancel the body after so many seconds and say what took too long; a TimeoutError of its own passes through."""
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
             yield
     except TimeoutError:
-        if limit.expired():  # and not a TimeoutError of the check's own
+        if limit.expired():
             raise TimeoutError(f"{what} took longer than {format_duration(seconds)}") from None
         raise
-
-
-deadline = _deadline

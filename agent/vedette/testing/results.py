@@ -21,10 +21,10 @@ class Results:
         state: the values stored for the instance: those given, then those committed.
     """
 
-    def __init__(self, channel: Channel, metrics: Iterable[Metric], state: Mapping[str, Any] | None) -> None:
+    def __init__(self, channel: Channel, metrics: Iterable[Metric], state: dict[str, Any]) -> None:
         self.batches: list[Batch] = []
         self.error: CheckError | None = None
-        self.state: dict[str, Any] = dict(state or {})
+        self.state = state
         self.metrics: dict[str, Metric] = {metric.name: metric for metric in metrics}
         """The declared metrics by name."""
         self.channel = channel

@@ -19,8 +19,8 @@ class Patterns(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    include: tuple[str, ...] = Field((), description="Keep only these; empty leaves the choice to the check.")
-    exclude: tuple[str, ...] = Field((), description="Leave these out.")
+    include: tuple[str, ...] = Field(default=(), description="Keep only these; empty leaves the choice to the check.")
+    exclude: tuple[str, ...] = Field(default=(), description="Leave these out.")
 
     def compile(self) -> Selection:
         """The patterns ready for use."""
@@ -111,9 +111,7 @@ class HostConfig(CheckConfig):
         description="Mount points that are read-only on purpose (glob patterns): `disk.read_write` is OK there.",
         examples=[["/usr", "/nix/store"]],
     )
-    procfs_path: str = Field(
-        "/proc", description="Where the machine's procfs is mounted.", examples=["/host/proc"]
-    )
+    procfs_path: str = Field("/proc", description="Where the machine's procfs is mounted.", examples=["/host/proc"])
 
     @field_validator("procfs_path")
     @classmethod

@@ -60,9 +60,7 @@ CORE_METRICS = (
         for field, what in _FIELDS.items()
     ),
 )
-FREQUENCY_METRICS = (
-    Metric("system.core.frequency", Kind.GAUGE, "megahertz", "Clock of one core.", ("core",)),
-)
+FREQUENCY_METRICS = (Metric("system.core.frequency", Kind.GAUGE, "megahertz", "Clock of one core.", ("core",)),)
 LOAD_METRICS = tuple(
     Metric(f"system.load.{norm}{minutes}", Kind.GAUGE, "", f"Load averaged over {minutes} min{per}.")
     for norm, per in (("", ""), ("norm.", ", divided by the number of cores"))

@@ -37,19 +37,24 @@ DISK_METRICS = (
 )
 DISK_STATUS = "disk.read_write"
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 WITHOUT_DEVICE = frozenset({"tmpfs", "ramfs", "overlay", "aufs", "unionfs", "rootfs", "none"})
 """Filesystems whose `device` is only a word that many of them share."""
 _IMAGES = frozenset({"squashfs", "erofs", "cramfs", "iso9660", "udf"})
-_KERNELS = frozenset(
+_KERNELS = _words(
     "autofs bdev binder binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devfs devpts devtmpfs efivarfs "
     "fdescfs fusectl hugetlbfs linprocfs linsysfs mqueue nfsd nsfs nullfs pipefs proc procfs pstore resctrl rpc_pipefs "
-    "securityfs selinuxfs smackfs sockfs sysfs tracefs xenfs".split()
+    "securityfs selinuxfs smackfs sockfs sysfs tracefs xenfs"
 )
 LEFT_OUT = WITHOUT_DEVICE | _IMAGES | _KERNELS
 """Types that are left out unless `filesystems: include` names them or they are mounted at `/`."""
-NETWORKED = frozenset(
+NETWORKED = _words(
     "9p acfs afp afs afpfs beegfs ceph cifs coda davfs fuse glusterfs gpfs lustre ncp ncpfs nfs nfs3 nfs4 "
-    "orangefs pvfs2 smb2 smb3 smbfs vboxsf virtiofs webdav".split()
+    "orangefs pvfs2 smb2 smb3 smbfs vboxsf virtiofs webdav"
 )
 """Types with a server behind them, which may hang: only with `network_filesystems`. So is all of `fuse.*`."""
 

@@ -34,12 +34,8 @@ IO_METRICS = (
     Metric("system.io.avg_rq_sz", Kind.GAUGE, "sector", "Mean size of a request, in 512 bytes.", _TAGS),
     Metric("system.disk.read_time", Kind.COUNTER, "millisecond", "Time that reads took.", _TAGS),
     Metric("system.disk.write_time", Kind.COUNTER, "millisecond", "Time that writes took.", _TAGS),
-    Metric(
-        "system.disk.read_time_pct", Kind.RATE, "percent", "Time that reads took; over 100 if parallel.", _TAGS
-    ),
-    Metric(
-        "system.disk.write_time_pct", Kind.RATE, "percent", "Time that writes took; over 100 if parallel.", _TAGS
-    ),
+    Metric("system.disk.read_time_pct", Kind.RATE, "percent", "Time that reads took; over 100 if parallel.", _TAGS),
+    Metric("system.disk.write_time_pct", Kind.RATE, "percent", "Time that writes took; over 100 if parallel.", _TAGS),
 )
 
 

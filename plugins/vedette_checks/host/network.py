@@ -62,10 +62,7 @@ CONNECTION_METRICS = (
             ("close_wait", "in close_wait: the peer closed, the program has not"),
         )
     ),
-    *(
-        Metric(f"system.net.udp{family}.connections", Kind.GAUGE, "connection", "UDP sockets.")
-        for family in "46"
-    ),
+    *(Metric(f"system.net.udp{family}.connections", Kind.GAUGE, "connection", "UDP sockets.") for family in "46"),
 )
 
 

@@ -1,0 +1,427 @@
+"""Sink `dogstatsd`: samples as DogStatsD packets over UDP or a unix socket, through Datadog's own client.
+
+Protocol: Datadog, "DogStatsD: datagram and shell usage".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from typing import Any, Literal
+
+import anyio
+from datadog.dogstatsd import DogStatsd
+from pydantic import Field, model_validator
+
+from vedette import Batch, Kind, Sample, Sink, SinkConfig, hookimpl
+from vedette.kit import Deltas, Sketch
+
+_FLUSH_AFTER = 0.1  # seconds that a started packet waits for company: the wake-ups of many small runs are shared
+_MOST_PACKETS = 8_192  # waiting for the sender thread; it is asked to take no more well before that
+_ENOUGH_PACKETS = 1_024
+_CALM = 10.0  # seconds without a loss before sending counts as working: UDP reports every other loss only
+_PATIENCE = 2.0
+_HURRY = 0.5
+_MOST_CACHED = 50_000
+_LONGEST_TEXT = 4_000
+_LONGEST_TITLE = 500
+_LONGEST_KEY = 100
+_ALERT_TYPES = frozenset({"error", "warning", "info", "success"})
+_BREAKS_NAME = re.compile(r"[:|\s]")
+_BREAKS_TAG = re.compile(r"[^\w\d_\-:/\.]")  # the client's own rule: datadog.util.format.normalize_tags
+_LIBRARY_LOG = logging.getLogger("datadog.dogstatsd")
+
+
+class DogstatsdConfig(SinkConfig):
+    """Options of the `dogstatsd` sink."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Host of the Datadog agent or StatsD server.")
+    port: int = Field(8125, ge=1, le=65535, description="Its UDP port.")
+    socket: str = Field(
+        "",
+        description="Unix socket instead of host and port: a path, or `unixgram://` or `unixstream://` and a path.",
+        examples=["/var/run/datadog/dsd.socket"],
+    )
+    max_packet: int = Field(
+        0, ge=0, le=65507, description="Largest packet in bytes. Default: 1432 for UDP, 8192 for a unix socket."
+    )
+    histogram_as: Literal["h", "d"] = Field(
+        "h", description="Send histograms as `h` (aggregated by the agent) or as `d` (distributions)."
+    )
+
+    @model_validator(mode="after")
+    def _one_target(self) -> DogstatsdConfig:
+        if self.socket and self.model_fields_set & {"host", "port"}:
+            raise ValueError("give either socket or host and port, not both")
+        if 0 < self.max_packet < 1432:
+            raise ValueError("max_packet must be 0 or at least 1432")
+        return self
+
+    @property
+    def target(self) -> str:
+        """Where packets go, for people."""
+        if self.socket:
+            return self.socket
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class DogstatsdSink(Sink[DogstatsdConfig]):
+    """Totals become deltas or per-second gauges here; the client's own thread sends, so the loop never waits."""
+
+    name = "dogstatsd"
+
+    def __init__(self, config: DogstatsdConfig) -> None:
+        super().__init__(config)
+        self._deltas = Deltas()
+        self._machine = socket.gethostname()
+        self._hosted: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
+        self._stamped: dict[tuple[str, tuple[str, ...], int], Any] = {}
+        self._client: Client
+        self._timer: asyncio.TimerHandle | None = None
+        self._seen_lost = 0
+        self._sent_before = 0
+        self._last_loss = -math.inf
+
+    async def run(self, batches: AsyncIterator[Batch]) -> None:
+        """Send every batch; returns when all packets have left, or two seconds after the last batch."""
+        client = self._client = open_client(self.config)
+        self._seen_lost = self._sent_before = 0
+        patience = _HURRY
+        try:
+            async for batch in batches:
+                while client.waiting > _ENOUGH_PACKETS:  # the queue before this sink knows how to drop and count
+                    await asyncio.sleep(_FLUSH_AFTER)
+                self._translate(client, batch)
+                if self._timer is None:
+                    self._timer = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self._flush)
+            patience = _PATIENCE
+        finally:
+            await self._close(client, patience)
+
+    # Translation
+
+    def _translate(self, client: Client, batch: Batch) -> None:
+        host_tag = self._host_tag(batch.host)
+        gauge = client.gauge
+        before = client.lines
+        for sample in batch.samples:
+            name, kind, value, tags, when = sample
+            if host_tag is not None:
+                tags = self._with_host(tags, host_tag)
+            if kind is Kind.GAUGE and when is None:
+                gauge(name, f"{value:f}" if value.__class__ is Decimal else value, tags)  # type: ignore[arg-type]
+            else:
+                self._translate_other(client, batch, sample, tags)
+        for (name, tags, stamp), total in self._stamped.items():
+            client.count_with_timestamp(name, _plain(total), stamp, tags)  # type: ignore[arg-type]
+        self._stamped.clear()
+        self._send_statuses(client, batch, host_tag)
+        self._send_events(client, batch, host_tag)
+        if batch.closed:
+            self._deltas.forget(batch.instance)
+        client.handed += client.lines - before
+
+    def _translate_other(self, client: Client, batch: Batch, sample: Sample, tags: tuple[str, ...]) -> None:
+        name, kind, value, own_tags, when = sample
+        if kind is Kind.GAUGE:
+            self._gauge(client, name, value, when, tags)
+        elif kind is Kind.COUNT:
+            self._count(client, name, value, when, tags)
+        elif kind is Kind.COUNTER:
+            moment = batch.time if when is None else when
+            delta = self._deltas.delta(batch.instance, (name, own_tags), value, moment)
+            if delta is not None:
+                self._count(client, name, delta, when, tags)
+        elif kind is Kind.RATE:
+            moment = batch.time if when is None else when
+            rate = self._deltas.rate(batch.instance, (name, own_tags), value, moment)
+            if rate is not None:
+                self._gauge(client, name, rate, when, tags)
+        elif kind is Kind.SET:
+            client.set(name, _one_field(str(value)), tags)  # type: ignore[arg-type]
+        else:
+            letter = "d" if kind is Kind.DISTRIBUTION else self.config.histogram_as
+            bins = value.bins if isinstance(value, Sketch) else ((value, 1),)
+            for number, times in bins:
+                client.observe(name, letter, _plain(number), tags, times)
+
+    def _gauge(self, client: Client, name: str, value: Any, when: float | None, tags: tuple[str, ...]) -> None:
+        stamp = _stamp(when)
+        if stamp:
+            client.gauge_with_timestamp(name, _plain(value), stamp, tags)  # type: ignore[arg-type]
+        else:
+            client.gauge(name, _plain(value), tags)  # type: ignore[arg-type]
+
+    def _count(self, client: Client, name: str, value: Any, when: float | None, tags: tuple[str, ...]) -> None:
+        stamp = _stamp(when)
+        if stamp:  # of points with one time the last wins at Datadog, so they are added up here
+            key = (name, tags, stamp)
+            self._stamped[key] = self._stamped[key] + value if key in self._stamped else value
+        else:
+            client.count(name, _plain(value), tags)  # type: ignore[arg-type]
+
+    def _send_statuses(self, client: Client, batch: Batch, host_tag: str | None) -> None:
+        for status in batch.statuses:
+            client.service_check(
+                _BREAKS_NAME.sub("_", status.name),
+                int(status.status),
+                tags=self._with_host(status.tags, host_tag) if host_tag == "host:" else status.tags,
+                timestamp=int(batch.time if status.time is None else status.time),
+                hostname=batch.host if host_tag else None,
+                message=_one_field(status.message) or None,
+            )
+
+    def _send_events(self, client: Client, batch: Batch, host_tag: str | None) -> None:
+        for event in batch.events:
+            try:
+                client.event(
+                    _encodable(event.title)[:_LONGEST_TITLE],
+                    _encodable(event.text)[:_LONGEST_TEXT],
+                    alert_type=event.alert_type if event.alert_type in _ALERT_TYPES else "info",
+                    aggregation_key=_one_field(event.aggregation_key)[:_LONGEST_KEY] or None,
+                    date_happened=int(batch.time if event.time is None else event.time),
+                    tags=self._with_host(event.tags, host_tag) if host_tag == "host:" else event.tags,  # type: ignore[arg-type]
+                    hostname=batch.host if host_tag else None,
+                )
+            except ValueError:
+                self.failed("an event with its tags is over 8 KB and was not sent", lost=1)
+
+    def _host_tag(self, host: str) -> str | None:
+        """The tag that names another host than the receiver's own, `host:` for none, or None for its own."""
+        return None if host and host == self._machine else f"host:{host}"
+
+    def _with_host(self, tags: tuple[str, ...], host_tag: str) -> tuple[str, ...]:
+        try:
+            return self._hosted[host_tag, tags]
+        except KeyError:
+            if len(self._hosted) >= _MOST_CACHED:
+                self._hosted.clear()
+            named = any(tag.startswith("host:") for tag in tags)
+            made = self._hosted[host_tag, tags] = tags if named else (*tags, host_tag)
+            return made
+
+    # Sending
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._client.flush()
+        self._account(self._client)
+
+    def _account(self, client: Client) -> None:
+        now = time.monotonic()
+        lost = client.lost - self._seen_lost
+        if lost:
+            self._seen_lost += lost
+            self._sent_before = client.sent
+            self._last_loss = now
+            self.failed(f"{self.config.target}: {client.trouble or 'packets cannot be sent'}", lost)
+        elif self.trouble and client.sent > self._sent_before and now - self._last_loss > _CALM:
+            self.recovered()
+
+    async def _close(self, client: Client, patience: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        client.flush()
+        await client.close(patience)
+        client.lost += max(0, client.handed - client.sent - client.lost)
+        self._account(client)
+
+
+class Client(DogStatsd):
+    """Datadog's client; tags are cleaned and joined once per tag set, and lines are counted where they end.
+
+    Attributes:
+        lines: lines made so far.
+        handed: of these, lines of batches that were translated to their end.
+        sent: lines in packets that the system took.
+        lost: lines in packets that it refused or that waited too long.
+        trouble: why, in the system's words.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.lines = self.handed = self.sent = self.lost = 0
+        self.trouble = ""
+        self._names: dict[str, str] = {}
+        self._suffixes: dict[Any, str] = {}
+        self._hush = _Hush()
+        super().__init__(**options)
+        _LIBRARY_LOG.addFilter(self._hush)
+
+    @property
+    def waiting(self) -> int:
+        """Packets that the sender thread has not taken yet."""
+        queue = self._queue
+        return queue.qsize() if queue is not None else 0
+
+    def observe(self, name: str, letter: str, value: Any, tags: tuple[str, ...], times: int) -> None:
+        """One line for `times` observations of a value; unlike `histogram` it never leaves one out at random."""
+        self._report(name, letter, value, tags, _sample_rate(times), sampling=False)
+
+    async def close(self, patience: float) -> None:
+        """Send what is queued, then end the sender thread and close the socket.
+
+        A sender that hangs, in a name lookup perhaps, is left behind after `patience` seconds; it is a daemon.
+        """
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+
+        def stop() -> None:
+            with self._hush.here():
+                self.stop()
+            _LIBRARY_LOG.removeFilter(self._hush)
+            with suppress(RuntimeError):  # nobody waits any more and the loop is closed
+                loop.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=stop, name="dogstatsd_stop", daemon=True).start()
+        with anyio.move_on_after(patience, shield=True):
+            await ended.wait()
+
+    def _serialize_metric(
+        self,
+        metric: str,
+        metric_type: str,
+        value: Any,
+        tags: Any,
+        sample_rate: float | None = 1,
+        timestamp: int = 0,
+        cardinality: str | None = None,
+    ) -> str:
+        self.lines += 1
+        try:
+            name = self._names[metric]
+            suffix = self._suffixes[tags]
+        except KeyError:
+            name, suffix = self._learn(metric, tags)
+        if sample_rate == 1 and not timestamp:
+            return f"{name}:{value}|{metric_type}{suffix}"
+        rate = "" if sample_rate == 1 else f"|@{sample_rate}"
+        stamp = f"|T{timestamp}" if timestamp else ""
+        return f"{name}:{value}|{metric_type}{rate}{suffix}{stamp}"
+
+    def _learn(self, metric: str, tags: tuple[str, ...]) -> tuple[str, str]:
+        for cache in (self._names, self._suffixes):
+            if len(cache) >= _MOST_CACHED:
+                cache.clear()
+        name = self._names[metric] = _encodable(_BREAKS_NAME.sub("_", metric))
+        joined = ",".join(_BREAKS_TAG.sub("_", tag) for tag in tags)
+        suffix = self._suffixes[tags] = f"|#{joined}" if joined else ""
+        return name, suffix
+
+    def _xmit_packet(self, packet: str, *args: Any, **kwargs: Any) -> Any:
+        with self._hush.here():
+            sent = super()._xmit_packet(packet, *args, **kwargs)
+        if sent:
+            self.sent += packet.count("\n")
+        elif sent is not None:
+            self._give_up(packet, self._hush.reason or "the receiver does not keep up")
+        return sent
+
+    def _account_dropped_queue_full(self, item: Any) -> None:
+        self._give_up(getattr(item, "payload", item), "packets are made faster than they can be sent")
+
+    def _account_dropped_expired(self, item: Any) -> None:
+        self._give_up(getattr(item, "payload", item), "packets waited too long for being sent")
+
+    def _give_up(self, packet: str, why: str) -> None:
+        self.lost += packet.count("\n")
+        self.trouble = why
+
+
+class _Hush(logging.Filter):
+    """Keeps the library's line for each lost packet out of the log, and the reason it gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reason = ""
+        self._threads: set[int] = set()
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Silence the calling thread."""
+        self.reason = ""
+        self._threads.add(threading.get_ident())
+        try:
+            yield
+        finally:
+            self._threads.discard(threading.get_ident())
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let only other threads' records pass."""
+        if record.thread not in self._threads:
+            return True
+        for argument in record.args or ():
+            if isinstance(argument, OSError):
+                self.reason = argument.strerror or type(argument).__name__
+        return False
+
+
+def open_client(config: DogstatsdConfig) -> Client:
+    """A client for these options. Nothing is resolved or connected yet: its sender thread does that."""
+    target: dict[str, Any] = {"host": config.host, "port": config.port}
+    if config.socket:
+        target = {"socket_path": config.socket}
+    with _no_environment():
+        return Client(
+            **target,
+            max_buffer_len=config.max_packet,
+            disable_buffering=False,
+            flush_interval=0,  # this sink flushes; the library's own thread could not be stopped
+            disable_telemetry=True,
+            origin_detection_enabled=False,
+            disable_background_sender=False,
+            sender_queue_size=_MOST_PACKETS,
+            track_instance=False,  # its fork hooks wait for the queue to drain
+        )
+
+
+@contextmanager
+def _no_environment() -> Iterator[None]:
+    """The process without `DD_*`, from which the client would take tags, target and switches of its own."""
+    hidden = {name: value for name, value in os.environ.items() if name.startswith("DD_") or name == "DATADOG_TAGS"}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _stamp(when: float | None) -> int:
+    """Whole seconds for `|T`, or 0 for none: the protocol knows no times to come."""
+    return int(when) if when is not None and 0 < when <= time.time() else 0
+
+
+def _sample_rate(times: int) -> float:
+    """A rate that the receiver, which takes the whole part of 1/rate, turns back into `times`."""
+    rate = 1 / times
+    return 1 if times == 1 else rate if int(1 / rate) == times else math.nextafter(rate, 0)
+
+
+def _plain(value: Any) -> Any:
+    return f"{value:f}" if isinstance(value, Decimal) else value
+
+
+def _encodable(text: str) -> str:
+    """The text without lone surrogates, of which one would cost the whole packet."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _one_field(text: str) -> str:
+    """The text without what ends a field or a packet's line; the client escapes the newlines of messages."""
+    return _encodable(text).replace("|", "¦")
+
+
+@hookimpl
+def register_sinks(register: Any) -> None:
+    """Register the sink."""
+    register(DogstatsdSink)

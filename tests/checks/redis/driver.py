@@ -1,0 +1,155 @@
+"""Drives the redis check by hand, and lends it servers and relays."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from servers import RedisServer
+from vedette import CheckError, Status
+from vedette.emit import Channel, Emit
+from vedette.metrics import Batch, Sample, ServiceCheck, Value
+from vedette_checks.redis import Redis, RedisConfig
+
+NOW = 1_790_000_000.0
+"""The batch time of every run in the tests: 2026-09-21 13:33:20 UTC."""
+
+
+class Servers:
+    """Starts servers for one test and ends them after it."""
+
+    def __init__(self, binary: Path, directory: Path) -> None:
+        self.binary = binary
+        self._directory = directory
+        self._started: list[RedisServer] = []
+
+    def __call__(self, *, start: bool = True, binary: Path | None = None, **options: Any) -> RedisServer:
+        server = RedisServer(binary or self.binary, self._directory / f"server{len(self._started)}", **options)
+        self._started.append(server)
+        if start:
+            server.start()
+        return server
+
+    def end(self) -> None:
+        for server in reversed(self._started):
+            server.kill()
+
+
+@dataclass
+class Outcome:
+    """What one run produced."""
+
+    batch: Batch
+    error: CheckError | None = None
+
+    @property
+    def names(self) -> set[str]:
+        return {sample.name for sample in self.batch.samples}
+
+    def samples(self, name: str) -> list[Sample]:
+        return [sample for sample in self.batch.samples if sample.name == name]
+
+    def sample(self, name: str, *tags: str) -> Sample:
+        """The one sample of this name that has these tags."""
+        found = [sample for sample in self.samples(name) if set(tags) <= set(sample.tags)]
+        assert len(found) == 1, (name, tags, found)
+        return found[0]
+
+    def value(self, name: str, *tags: str) -> Value:
+        return self.sample(name, *tags).value
+
+    def status(self, name: str) -> ServiceCheck:
+        found = [status for status in self.batch.statuses if status.name == name]
+        assert len(found) == 1, (name, self.batch.statuses)
+        return found[0]
+
+    def refused(self) -> str:
+        """The sentence and hint of a run that could not talk to the server, said alike in error and status."""
+        assert self.error is not None
+        status = self.status("redis.can_connect")
+        assert status.status is Status.CRITICAL
+        text = f"{self.error.message}; {self.error.hint}" if self.error.hint else self.error.message
+        assert status.message == text
+        return text
+
+
+@dataclass
+class Watch:
+    """A check at work, driven by hand."""
+
+    check: Redis
+    channel: Channel
+    dropped: dict[str, int] = field(default_factory=dict)
+    opened: bool = False
+
+    async def run(self) -> Outcome:
+        emit = Emit(self.channel, NOW)
+        error = None
+        try:
+            if not self.opened:
+                await self.check.open()
+                self.opened = True
+            await self.check.run(emit)
+        except CheckError as found:
+            error = found
+        assert dict(self.channel.dropped) == self.dropped, self.channel.take_undeclared()
+        return Outcome(emit.batch(), error)
+
+
+class Watches:
+    """Makes checks and closes them after the test."""
+
+    def __init__(self) -> None:
+        self._made: list[Watch] = []
+
+    def __call__(self, server: RedisServer | None = None, **options: Any) -> Watch:
+        if server is not None:
+            options = {"host": "127.0.0.1", "port": server.port, **options}
+        config = RedisConfig.model_validate({"name": "test", **options})
+        check = Redis(config)
+        channel = Channel("redis/test", "redis", Redis.declare(config), Redis.statuses, ("instance:test", *config.tags))
+        self._made.append(Watch(check, channel))
+        return self._made[-1]
+
+    async def end(self) -> None:
+        for watch in self._made:
+            await watch.check.close()
+        await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
+
+
+@asynccontextmanager
+async def relay(port: int, *, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A port of its own that passes everything on to another one, from the address `source`; ends TLS on the way."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+        for one, other in ((reader, back_writer), (back_reader, writer)):
+            task = asyncio.create_task(pump(one, other))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await listener.wait_closed()
