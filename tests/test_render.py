@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from vedette import Check, CheckConfig, Duration, Emit, Kind, Listener, Metric, Secret, Sink, SinkConfig
 from vedette.plugins import Registry
 from vedette.render import example_config, example_yaml, fill, json_schema, metrics_table, options_table
-from vedette.render.__main__ import main, texts
+from vedette.render.__main__ import texts
 from vedette.render.options import duration_text
 from vedette.render.yamltext import block, flow
 
@@ -265,9 +266,12 @@ def test_fill_writes_between_the_markers_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["15s", "role:primary", "yes", "null", "1e3", "10:30", "${env:X}", "a: b", "a #b", "", " x", "*", "é\n", "a:", "-", "~", "0x1f", "=", "<<", "2024-01-01", "2024-13-45", "- a",
-     1, 0.1, 1e20, 1e-7, True, None, [], {}, ["a,b", ["c"]], {"a b": {"c": [1, None]}}, {"1": 1, 2: "2"}],
-)  # fmt: skip
+    [
+        *("15s", "role:primary", "yes", "null", "1e3", "10:30", "${env:X}", "a: b", "a #b", "", " x", "*", "é\n"),
+        *("a:", "-", "- a", "~", "0x1f", "=", "<<", "2024-01-01", "2024-13-45", "@x", "%x", "on call", "123"),
+        *(1, 0.1, 1e20, 1e-7, True, None, [], {}, ["a,b", ["c"]], {"a b": {"c": [1, None]}}, {"1": 1, 2: "2"}),
+    ],
+)
 def test_flow_style_reads_back_as_the_same_data(value: Any) -> None:
     assert yaml.safe_load(f"[{flow(value)}]") == [value]
     assert yaml.safe_load("\n".join(block("key", value))) == {"key": value}
@@ -320,7 +324,9 @@ def _keyword(key: str, part: Any, schema: dict[str, Any], value: Any, root: dict
     if key == "pattern":
         return not isinstance(value, str) or re.search(part, value) is not None
     if key in ("minimum", "exclusiveMinimum", "maximum"):
-        return not is_number or {"minimum": value >= part, "exclusiveMinimum": value > part, "maximum": value <= part}[key]
+        return (
+            not is_number or {"minimum": value >= part, "exclusiveMinimum": value > part, "maximum": value <= part}[key]
+        )
     if key in ("minLength", "maxLength"):
         return not isinstance(value, str) or (len(value) >= part if key == "minLength" else len(value) <= part)
     if key == "items":
@@ -332,7 +338,9 @@ def _keyword(key: str, part: Any, schema: dict[str, Any], value: Any, root: dict
     if key == "properties":
         return not isinstance(value, dict) or all(accepts(part[k], v, root) for k, v in value.items() if k in part)
     if key == "additionalProperties":
-        others = [v for k, v in value.items() if k not in schema.get("properties", {})] if isinstance(value, dict) else []
+        others = (
+            [v for k, v in value.items() if k not in schema.get("properties", {})] if isinstance(value, dict) else []
+        )
         return not others if part is False else part is True or all(accepts(part, v, root) for v in others)
     raise AssertionError(f"a keyword that editors may not know: {key}")
 
@@ -400,6 +408,35 @@ def test_schema_of_a_sink_is_one_entry() -> None:
     assert not accepts(schema, {"port": 1}, schema)
 
 
+# The generator
+
+
+def test_the_generator_keeps_what_a_person_wrote(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins" / "vedette_checks" / "spool"
+    folder.mkdir(parents=True)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    (folder / "__init__.py").write_text(
+        "from vedette import Check, CheckConfig\n\nclass Spool(Check[CheckConfig]):\n    name = 'spool'\n"
+    )
+    spec = importlib.util.spec_from_file_location("spool_of_a_test", folder / "__init__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        (folder / "README.md").write_text("# Spool\n\n<!-- options -->\nold\n<!-- /options -->\n\nBy hand.\n")
+        made = dict(texts(module.Spool))
+    finally:
+        del sys.modules[spec.name]
+    example = example_yaml(module.Spool)
+    assert made.pop(folder / "conf.yaml.example") == made.pop(tmp_path / "conf.d" / "spool.yaml.example") == example
+    assert made == {
+        folder / "README.md": f"# Spool\n\n<!-- options -->\n\n{options_table(module.Spool)}\n<!-- /options -->\n"
+        "\nBy hand.\n\n## Metrics\n\n<!-- metrics -->\n\nNone.\n\n<!-- /metrics -->\n"
+    }
+
+
 # The built-in plugins
 
 
@@ -430,5 +467,7 @@ def test_every_built_in_option_and_metric_is_described() -> None:
 
 
 def test_generated_documentation_is_up_to_date() -> None:
-    done = subprocess.run([sys.executable, "-m", "vedette.render", "--check"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "vedette.render", "--check"], capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), "run `make docs`"

@@ -214,8 +214,8 @@ class Agent:
             task.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=deadline - loop.time())
-        await asyncio.gather(*(runner.stop() for runner in self._runners))
         self._report_now()
+        await asyncio.gather(*(runner.stop() for runner in self._runners))
         flushed = await self._flush_sinks(max(0.5, deadline - loop.time()))
         await self._state.close()
         stuck = [runner.instance.id for runner in self._runners if runner.abandoned]

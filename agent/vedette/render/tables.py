@@ -38,7 +38,7 @@ def metrics_table(plugin: Plugin) -> str:
     extra = [metric for metric in _declared(plugin) if metric.name not in names]
     if extra:
         parts.append(
-            f"\nFurther names follow the configuration. With the options of the example file:\n\n{_metrics(extra)}"
+            f"Further names follow the configuration. With the options of the example file:\n\n{_metrics(extra)}"
         )
     if plugin.open_names:
         parts.append("Names that come from the source are passed on as they are.\n")

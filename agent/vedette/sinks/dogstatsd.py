@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import anyio
-from datadog.dogstatsd import DogStatsd
+from datadog.dogstatsd.base import DogStatsd
 from pydantic import Field, model_validator
 
 from vedette import Batch, Kind, Sample, Sink, SinkConfig, hookimpl
@@ -98,8 +98,7 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
         patience = _HURRY
         try:
             async for batch in batches:
-                while client.waiting > _ENOUGH_PACKETS:  # the queue before this sink knows how to drop and count
-                    await asyncio.sleep(_FLUSH_AFTER)
+                await self._room(client)
                 self._translate(client, batch)
                 if self._timer is None:
                     self._timer = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self._flush)
@@ -112,69 +111,67 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
     def _translate(self, client: Client, batch: Batch) -> None:
         host_tag = self._host_tag(batch.host)
         gauge = client.gauge
-        before = client.lines
         for sample in batch.samples:
-            name, kind, value, tags, when = sample
-            if host_tag is not None:
-                tags = self._with_host(tags, host_tag)
-            if kind is Kind.GAUGE and when is None:
-                gauge(name, f"{value:f}" if value.__class__ is Decimal else value, tags)  # type: ignore[arg-type]
+            number: Any = sample.value
+            tags: Any = sample.tags if host_tag is None else self._with_host(sample.tags, host_tag)
+            if sample.kind is Kind.GAUGE and sample.time is None:
+                gauge(sample.name, number if number.__class__ is not Decimal else _plain(number), tags)
             else:
                 self._translate_other(client, batch, sample, tags)
         for (name, tags, stamp), total in self._stamped.items():
-            client.count_with_timestamp(name, _plain(total), stamp, tags)  # type: ignore[arg-type]
+            client.count_with_timestamp(name, _plain(total), stamp, tags)
         self._stamped.clear()
         self._send_statuses(client, batch, host_tag)
         self._send_events(client, batch, host_tag)
         if batch.closed:
             self._deltas.forget(batch.instance)
-        client.handed += client.lines - before
 
-    def _translate_other(self, client: Client, batch: Batch, sample: Sample, tags: tuple[str, ...]) -> None:
+    def _translate_other(self, client: Client, batch: Batch, sample: Sample, tags: Any) -> None:
         name, kind, value, own_tags, when = sample
+        moment = batch.time if when is None else when
         if kind is Kind.GAUGE:
             self._gauge(client, name, value, when, tags)
         elif kind is Kind.COUNT:
             self._count(client, name, value, when, tags)
         elif kind is Kind.COUNTER:
-            moment = batch.time if when is None else when
             delta = self._deltas.delta(batch.instance, (name, own_tags), value, moment)
             if delta is not None:
                 self._count(client, name, delta, when, tags)
         elif kind is Kind.RATE:
-            moment = batch.time if when is None else when
             rate = self._deltas.rate(batch.instance, (name, own_tags), value, moment)
             if rate is not None:
                 self._gauge(client, name, rate, when, tags)
         elif kind is Kind.SET:
-            client.set(name, _one_field(str(value)), tags)  # type: ignore[arg-type]
+            client.set(name, _one_line(str(value)), tags)
         else:
             letter = "d" if kind is Kind.DISTRIBUTION else self.config.histogram_as
             bins = value.bins if isinstance(value, Sketch) else ((value, 1),)
             for number, times in bins:
                 client.observe(name, letter, _plain(number), tags, times)
 
-    def _gauge(self, client: Client, name: str, value: Any, when: float | None, tags: tuple[str, ...]) -> None:
+    def _gauge(self, client: Client, name: str, value: Any, when: float | None, tags: Any) -> None:
         stamp = _stamp(when)
         if stamp:
-            client.gauge_with_timestamp(name, _plain(value), stamp, tags)  # type: ignore[arg-type]
+            client.gauge_with_timestamp(name, _plain(value), stamp, tags)
         else:
-            client.gauge(name, _plain(value), tags)  # type: ignore[arg-type]
+            client.gauge(name, _plain(value), tags)
 
-    def _count(self, client: Client, name: str, value: Any, when: float | None, tags: tuple[str, ...]) -> None:
+    def _count(self, client: Client, name: str, value: Any, when: float | None, tags: Any) -> None:
         stamp = _stamp(when)
         if stamp:  # of points with one time the last wins at Datadog, so they are added up here
             key = (name, tags, stamp)
             self._stamped[key] = self._stamped[key] + value if key in self._stamped else value
         else:
-            client.count(name, _plain(value), tags)  # type: ignore[arg-type]
+            client.count(name, _plain(value), tags)
 
     def _send_statuses(self, client: Client, batch: Batch, host_tag: str | None) -> None:
         for status in batch.statuses:
+            tags: Any = self._with_host(status.tags, host_tag) if host_tag == "host:" else status.tags
+            client.lines += 1
             client.service_check(
                 _BREAKS_NAME.sub("_", status.name),
                 int(status.status),
-                tags=self._with_host(status.tags, host_tag) if host_tag == "host:" else status.tags,
+                tags=tags,
                 timestamp=int(batch.time if status.time is None else status.time),
                 hostname=batch.host if host_tag else None,
                 message=_one_field(status.message) or None,
@@ -182,18 +179,21 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
 
     def _send_events(self, client: Client, batch: Batch, host_tag: str | None) -> None:
         for event in batch.events:
+            tags: Any = self._with_host(event.tags, host_tag) if host_tag == "host:" else event.tags
             try:
                 client.event(
                     _encodable(event.title)[:_LONGEST_TITLE],
                     _encodable(event.text)[:_LONGEST_TEXT],
                     alert_type=event.alert_type if event.alert_type in _ALERT_TYPES else "info",
-                    aggregation_key=_one_field(event.aggregation_key)[:_LONGEST_KEY] or None,
+                    aggregation_key=_one_line(event.aggregation_key)[:_LONGEST_KEY] or None,
                     date_happened=int(batch.time if event.time is None else event.time),
-                    tags=self._with_host(event.tags, host_tag) if host_tag == "host:" else event.tags,  # type: ignore[arg-type]
+                    tags=tags,
                     hostname=batch.host if host_tag else None,
                 )
             except ValueError:
                 self.failed("an event with its tags is over 8 KB and was not sent", lost=1)
+            else:
+                client.lines += 1
 
     def _host_tag(self, host: str) -> str | None:
         """The tag that names another host than the receiver's own, `host:` for none, or None for its own."""
@@ -227,13 +227,18 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
         elif self.trouble and client.sent > self._sent_before and now - self._last_loss > _CALM:
             self.recovered()
 
+    async def _room(self, client: Client) -> None:
+        """Wait while the sender thread is far behind: the queue before this sink drops the oldest and counts."""
+        while client.waiting > _ENOUGH_PACKETS:
+            await asyncio.sleep(_FLUSH_AFTER)  # noqa: ASYNC110 - the library's queue has no event to wait for
+
     async def _close(self, client: Client, patience: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         client.flush()
         await client.close(patience)
-        client.lost += max(0, client.handed - client.sent - client.lost)
+        client.lost += max(0, client.lines - client.sent - client.lost)
         self._account(client)
 
 
@@ -242,14 +247,13 @@ class Client(DogStatsd):
 
     Attributes:
         lines: lines made so far.
-        handed: of these, lines of batches that were translated to their end.
         sent: lines in packets that the system took.
         lost: lines in packets that it refused or that waited too long.
         trouble: why, in the system's words.
     """
 
     def __init__(self, **options: Any) -> None:
-        self.lines = self.handed = self.sent = self.lost = 0
+        self.lines = self.sent = self.lost = 0
         self.trouble = ""
         self._names: dict[str, str] = {}
         self._suffixes: dict[Any, str] = {}
@@ -263,7 +267,7 @@ class Client(DogStatsd):
         queue = self._queue
         return queue.qsize() if queue is not None else 0
 
-    def observe(self, name: str, letter: str, value: Any, tags: tuple[str, ...], times: int) -> None:
+    def observe(self, name: str, letter: str, value: Any, tags: Any, times: int) -> None:
         """One line for `times` observations of a value; unlike `histogram` it never leaves one out at random."""
         self._report(name, letter, value, tags, _sample_rate(times), sampling=False)
 
@@ -417,8 +421,12 @@ def _encodable(text: str) -> str:
 
 
 def _one_field(text: str) -> str:
-    """The text without what ends a field or a packet's line; the client escapes the newlines of messages."""
+    """The text without what ends a field; the client itself escapes the newlines of messages."""
     return _encodable(text).replace("|", "¦")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_one_field(text).splitlines())
 
 
 @hookimpl

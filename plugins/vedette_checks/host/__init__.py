@@ -21,8 +21,8 @@ __all__ = ["Host", "HostConfig", "register_checks"]
 
 _SHORTEST = 0.1
 """Seconds that percentages span at least: /proc counts in hundredths."""
-_NOT_TOLD = (OSError, psutil.Error, NotImplementedError, ValueError, LookupError)
-"""What psutil and /proc raise for something this system does not tell."""
+_NOT_TOLD = (OSError, psutil.Error, NotImplementedError, ValueError, LookupError, TypeError, AssertionError)
+"""What psutil and /proc raise for something this system does not tell; the last two for a file cut short."""
 _LINUX = sys.platform == "linux"
 
 
@@ -83,7 +83,8 @@ class Host(Check[HostConfig]):
     def _enabled(self) -> dict[str, Callable[[Emit], None]]:
         config = self.config
         linux_only = {
-            "protocols": (config.protocols, protocols.Protocols(config).collect),
+            "snmp": (config.protocols, protocols.Protocols(config, "snmp").collect),
+            "netstat": (config.protocols, protocols.Protocols(config, "netstat").collect),
             "connections": (config.connections, network.Connections(config).collect),
         }
         parts = {

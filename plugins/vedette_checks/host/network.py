@@ -33,7 +33,7 @@ NETWORK_METRICS = (
 
 _COMBINED: Mapping[str, tuple[str, ...]] = {
     "established": ("01",),
-    "opening": ("02", "03"),
+    "opening": ("02", "03", "0C"),
     "closing": ("04", "05", "07", "08", "09", "0B"),
     "listening": ("0A",),
     "time_wait": ("06",),
@@ -86,6 +86,8 @@ class Interfaces:
             OSError: the system does not tell.
             ValueError: /proc/net/dev has an unknown form.
         """
+        for what in ("count", "max"):
+            _gauge_file(emit, f"system.net.conntrack.{what}", self._conntrack / f"nf_conntrack_{what}")
         # nowrap would keep totals of its own for the whole process; the sinks handle a total that fell
         for name, now in psutil.net_io_counters(pernic=True, nowrap=False).items():
             if not (now.bytes_recv or now.bytes_sent) or not self._interfaces(name):
@@ -101,8 +103,6 @@ class Interfaces:
             emit.rate("system.net.packets_out.error", now.errout, tags)
             if self._mtu is not None:
                 _gauge_file(emit, "system.net.iface.mtu", self._mtu / name / "mtu", (f"iface:{name}",))
-        for what in ("count", "max"):
-            _gauge_file(emit, f"system.net.conntrack.{what}", self._conntrack / f"nf_conntrack_{what}")
 
 
 def _gauge_file(emit: Emit, metric: str, path: Path, tags: tuple[str, ...] = ()) -> None:

@@ -95,14 +95,15 @@ def read_counters(text: str) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 class Protocols:
-    """`system.net.ip.*`, `system.net.tcp.*` and `system.net.udp.*`.
+    """Those of `system.net.ip.*`, `system.net.tcp.*` and `system.net.udp.*` that one file tells.
 
     Args:
         config: the instance's options.
+        file: `snmp` or `netstat`.
     """
 
-    def __init__(self, config: HostConfig) -> None:
-        self._files = (Path(config.procfs_path, "net/snmp"), Path(config.procfs_path, "net/netstat"))
+    def __init__(self, config: HostConfig, file: str) -> None:
+        self._file = Path(config.procfs_path, "net", file)
         self._names: dict[str, dict[str, str]] = {}
         for group, field, name, _, _ in _FIELDS:
             self._names.setdefault(group, {})[field] = f"system.net.{name}"
@@ -111,14 +112,13 @@ class Protocols:
         """Report each counter that this kernel has.
 
         Raises:
-            OSError: a file cannot be read (some platforms let only root read them).
+            OSError: the file cannot be read (some platforms let only root read it).
             ValueError: it has an unknown form.
         """
-        for path in self._files:
-            for group, fields, values in read_counters(path.read_text()):
-                wanted = self._names.get(group)
-                if wanted:
-                    self._emit(emit, wanted, dict(zip(fields, values, strict=True)))
+        for group, fields, values in read_counters(self._file.read_text()):
+            wanted = self._names.get(group)
+            if wanted:
+                self._emit(emit, wanted, dict(zip(fields, values, strict=True)))
 
     @staticmethod
     def _emit(emit: Emit, wanted: Mapping[str, str], counters: Mapping[str, str]) -> None:

@@ -95,9 +95,9 @@ class Redis(Check[RedisConfig]):
                 if self.config.round_trip:
                     await visit.round_trip()
         except (RedisError, OSError, EOFError) as error:
-            connected = session.connected
+            finding = advisor.failure(error, greeted=session.greeted)
             session.close()
-            raise visit.failed(advisor.failure(error, connected=connected)) from error
+            raise visit.failed(finding) from error
         except BaseException:
             session.close()
             raise

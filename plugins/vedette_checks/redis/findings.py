@@ -64,12 +64,12 @@ class Advisor:
     address: Address
     patience: float
 
-    def failure(self, error: BaseException, *, connected: bool) -> Finding:
+    def failure(self, error: BaseException, *, greeted: bool) -> Finding:
         """Why there is no talking to the server.
 
         Args:
             error: what the client raised.
-            connected: whether a connection stood at that moment.
+            greeted: whether the server had answered on this connection before.
         """
         place = str(self.address)
         causes = list(_causes(error))
@@ -77,7 +77,7 @@ class Advisor:
             if isinstance(cause, ssl.SSLError):
                 return self._tls(cause)
         if any(isinstance(cause, TimeoutError | exceptions.TimeoutError) for cause in causes):
-            return self._silence(connected)
+            return self._silence(greeted)
         if isinstance(error, exceptions.ResponseError | exceptions.AuthenticationError | exceptions.BusyLoadingError):
             return self.refusal(error, "", "")
         for cause in causes:
@@ -136,9 +136,9 @@ class Advisor:
             text = text.replace(self.address.password, "****")
         return text[:_LONGEST]
 
-    def _silence(self, connected: bool) -> Finding:
+    def _silence(self, greeted: bool) -> Finding:
         took = f"{self.patience:.3g}s"
-        if not connected:
+        if not greeted:
             return Finding(
                 f"no connection to {self.address} within {took}",
                 "something accepts it and stays silent, or drops the packets: check port, `tls` and firewalls",

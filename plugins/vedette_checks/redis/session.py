@@ -63,10 +63,8 @@ class Session:
         for introduction in ("lib_name", "lib_version", "driver_info"):  # CLIENT SETINFO would swallow what a server
             setattr(self._connection, introduction, None)  # says first, for instance that it is in protected mode
 
-    @property
-    def connected(self) -> bool:
-        """Whether a connection stands."""
-        return bool(self._connection.is_connected)
+        self.greeted = False
+        """Whether the server has answered on this connection."""
 
     async def exchange(self, commands: Sequence[Command], replies: Replies) -> None:
         """Send all commands at once and collect the replies into `replies`.
@@ -76,7 +74,7 @@ class Session:
         Raises:
             redis.exceptions.RedisError, OSError: no connection, or it failed; what was received is in `replies`.
         """
-        if self.connected:
+        if self._connection.is_connected:
             try:
                 await self._exchange(commands, replies)
                 return
@@ -110,9 +108,11 @@ class Session:
         except exceptions.ResponseError as error:  # the name is but a courtesy to whoever reads CLIENT LIST
             if "DENIED" in str(error):
                 raise
+        self.greeted = True
 
     def close(self) -> None:
         """Drop the connection without waiting for the server, which may hang."""
+        self.greeted = False
         connection = self._connection
         writer = connection._writer
         if writer is not None:  # the client's own disconnect says goodbye, and over TLS waits for the answer

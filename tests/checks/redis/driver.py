@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,36 +117,3 @@ class Watches:
         for watch in self._made:
             await watch.check.close()
         await asyncio.sleep(0)  # an aborted transport closes its socket in the loop's next turn
-
-
-@asynccontextmanager
-async def relay(port: int, *, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A port of its own that passes everything on to another one, from the address `source`; ends TLS on the way."""
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
-        for one, other in ((reader, back_writer), (back_reader, writer)):
-            task = asyncio.create_task(pump(one, other))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield listener.sockets[0].getsockname()[1]
-    finally:
-        listener.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await listener.wait_closed()

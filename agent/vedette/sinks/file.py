@@ -1,0 +1,136 @@
+"""Sink `file`: one JSON object a sample, a line each, in a file that rotates by size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from pydantic import ByteSize, Field
+
+from vedette import Batch, Sink, SinkConfig, hookimpl
+from vedette.kit import json_objects
+
+_MODE = 0o640
+
+
+class FileConfig(SinkConfig):
+    """Options of the `file` sink."""
+
+    path: Path = Field(description="The file; its folder must exist.", examples=["samples.jsonl"])
+    format: Literal["jsonl"] = Field("jsonl", description="One JSON object a line.")
+    max_bytes: ByteSize = Field(
+        ByteSize(100_000_000),
+        ge=1,
+        description="Size at which the file becomes `path.1`, such as 10MB or 512KiB.",
+        examples=["100MB"],
+    )
+    keep: int = Field(3, ge=1, le=1000, description="How many old files to keep: `path.1` is the youngest.")
+
+
+class FileSink(Sink[FileConfig]):
+    """Appends whole lines, one write a batch. What cannot be written is counted as lost; the next batch tries again."""
+
+    name = "file"
+
+    async def run(self, batches: AsyncIterator[Batch]) -> None:
+        """Write every batch until the agent stops."""
+        encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
+        writer = LineFile(self.config.path, self.config.max_bytes, self.config.keep)
+        try:
+            async for batch in batches:
+                if not len(batch):
+                    continue
+                lines = b"".join(b"%b\n" % encode(item) for item in json_objects(batch))
+                try:
+                    writer.append(lines)
+                except OSError as error:
+                    self.failed(f"{self.config.path}: {error.strerror or error}", lost=len(batch))
+                else:
+                    self.recovered()
+        finally:
+            writer.close()
+
+
+class LineFile:
+    """An append-only file of whole lines that rotates by renaming, and notices when others rotate it.
+
+    Args:
+        path: the file.
+        limit: size in bytes that the file does not exceed, but for a single larger write.
+        keep: how many old files stay.
+    """
+
+    def __init__(self, path: Path, limit: int, keep: int) -> None:
+        self._path = path
+        self._limit = limit
+        self._keep = keep
+        self._file = -1
+
+    def append(self, lines: bytes) -> None:
+        """Write all of these lines or none of them.
+
+        Raises:
+            OSError: they were not written; the next call opens the file again.
+        """
+        try:
+            size = self._ready()
+            if size and size + len(lines) > self._limit:
+                self._rotate()
+                size = self._ready()
+            self._write(lines, size)
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; `append` opens it again."""
+        if self._file >= 0:
+            file, self._file = self._file, -1
+            os.close(file)
+
+    def _ready(self) -> int:
+        """Have the file that is at the path now open, and say how large it is."""
+        if self._file >= 0:
+            mine = os.fstat(self._file)
+            try:
+                there = self._path.stat()
+            except FileNotFoundError:
+                self.close()
+            else:
+                if (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino):
+                    return mine.st_size
+                self.close()
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+        return os.fstat(self._file).st_size
+
+    def _rotate(self) -> None:
+        for number in range(self._keep - 1, 0, -1):
+            older = self._numbered(number)
+            if older.exists():
+                older.replace(self._numbered(number + 1))
+        self._path.replace(self._numbered(1))
+        self.close()
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _write(self, lines: bytes, size: int) -> None:
+        done = 0
+        try:
+            while done < len(lines):
+                done += os.write(self._file, lines[done:])
+        except OSError:
+            if done:  # the disk filled up in the middle: half a line would spoil the next one
+                with suppress(OSError):
+                    os.ftruncate(self._file, size)
+            raise
+
+
+@hookimpl
+def register_sinks(register: Any) -> None:
+    """Register the sink."""
+    register(FileSink)

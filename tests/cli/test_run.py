@@ -1,0 +1,226 @@
+"""`vedette run` as a process: signals, state lock, a target that dies and returns, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.process import Running, vedette, wait_until
+from servers import RedisServer, free_port, redis62
+
+
+def write(folder: Path, **files: str) -> Path:
+    conf = folder / "conf.d"
+    conf.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (conf / f"{name}.yaml").write_text(text)
+    return conf
+
+
+def samples(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+FILE_SINK = "sinks: [{type: file, path: ../out.jsonl}]\n"
+
+
+def test_once_runs_every_instance_one_time_flushes_and_ends(tmp_path: Path) -> None:
+    write(tmp_path, agent=FILE_SINK + "hostname: node-7\ntags: [team:payments]\n", host="instances: [{interval: 1h}]")
+    done = vedette("run", "--once", cwd=tmp_path, ENVIRONMENT="staging", DD_SERVICE="pay", DD_VERSION="9", APP_VERSION="8")
+    assert (done.returncode, done.stdout) == (0, "")
+    rows = samples(tmp_path / "out.jsonl")
+    status = [row for row in rows if row["name"] == "health_check.status"]
+    assert [(row["value"], row["kind"], row["check"], row["instance"], row["host"]) for row in status] == [
+        (1, "gauge", "host", "host", "node-7")
+    ]
+    assert status[0]["tags"] == [
+        "check:host",
+        "environment:staging",
+        "instance:host",
+        "service:pay",
+        "team:payments",
+        "version:8",
+    ]
+    assert [row["value"] for row in rows if row["name"] == "health_check.overall"] == [1]
+    uptime = next(row for row in rows if row["name"] == "system.uptime")
+    assert uptime["value"] == pytest.approx(float(Path("/proc/uptime").read_text().split()[0]), abs=30)
+
+
+def test_sigterm_stops_with_a_flush_and_exit_0(tmp_path: Path) -> None:
+    write(tmp_path, agent=FILE_SINK, host="instances: [{interval: 1s}]")
+    with Running(cwd=tmp_path) as agent:
+        agent.wait_for("1 instances, 1 sinks")
+        wait_until(lambda: len(samples(tmp_path / "out.jsonl")) > 5, "the first samples")
+        begun = time.monotonic()
+        assert agent.end(signal.SIGTERM) == 0
+        assert time.monotonic() - begun < 5
+    rows = samples(tmp_path / "out.jsonl")
+    assert rows[-1]["instance"] == "agent"  # the last report went out after the last run
+    assert agent.lines[-1].endswith("SIGTERM: stopping")
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+
+    with socket.socket() as silent:  # a port that accepts and stays silent: the run hangs, so the stop takes its grace
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(5)
+        port = silent.getsockname()[1]
+        redis = f"instances: [{{host: 127.0.0.1, port: {port}, interval: 60s, timeout: 50s}}]"
+        write(tmp_path, agent=FILE_SINK, redis=redis)
+        with Running(cwd=tmp_path) as agent:
+            agent.wait_for("1 instances")
+            silent.settimeout(20)
+            connection, _ = silent.accept()
+            with connection:
+                agent.process.send_signal(signal.SIGTERM)
+                agent.wait_for("SIGTERM: stopping")
+                assert agent.end(signal.SIGTERM) == 130
+
+
+def test_a_second_agent_on_the_same_state_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, agent=FILE_SINK, host="instances: [{interval: 1h}]")
+    with Running(cwd=tmp_path) as agent:
+        agent.wait_for("1 instances")
+        second = vedette("run", "--once", cwd=tmp_path)
+        assert second.returncode == 1
+        assert f"another vedette agent (process {agent.process.pid}) uses {tmp_path}/state" in second.stderr
+        assert vedette("check", "host", "--json", cwd=tmp_path).returncode == 0
+        agent.end(signal.SIGTERM)
+    assert vedette("run", "--once", cwd=tmp_path).returncode == 0
+
+
+def test_sigkill_leaves_no_lock_behind(tmp_path: Path) -> None:
+    write(tmp_path, agent=FILE_SINK, host="instances: [{interval: 1h}]")
+    with Running(cwd=tmp_path) as agent:
+        agent.wait_for("1 instances")
+        agent.end(signal.SIGKILL)
+    assert vedette("run", "--once", cwd=tmp_path).returncode == 0
+
+
+def test_good_instances_run_beside_bad_files_and_nothing_valid_is_exit_3(tmp_path: Path) -> None:
+    write(tmp_path, agent=FILE_SINK, host="instances: [{interval: 1h}]", redis="instances: [{prot: 6379}]")
+    done = vedette("run", "--once", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[0] == "conf.d/redis.yaml:1: instances[0].prot: unknown option; did you mean 'port'?"
+    (tmp_path / "conf.d" / "host.yaml").unlink()
+    assert vedette("run", "--once", cwd=tmp_path).returncode == 3
+    write(tmp_path, agent="snks: []", host="instances: [{}]")
+    broken = vedette("run", "--once", cwd=tmp_path)
+    assert (broken.returncode, broken.stderr.splitlines()[0]) == (
+        3,
+        "conf.d/agent.yaml:1: snks: unknown option; did you mean 'sinks'?",
+    )
+
+
+def test_the_log_as_json_is_one_object_a_line(tmp_path: Path) -> None:
+    write(tmp_path, agent=FILE_SINK, redis=f"instances: [{{host: 127.0.0.1, port: {free_port()}, password: hunter2secret}}]")
+    done = vedette("run", "--once", "--log-format", "json", cwd=tmp_path)
+    rows = [json.loads(line) for line in done.stderr.splitlines()]
+    failing = [row for row in rows if row["level"] == "error"]
+    assert [row["instance"] for row in failing] == ["redis/redis"]
+    assert failing[0]["message"].startswith("failing: ")
+    assert "nothing listens on 127.0.0.1:" in failing[0]["message"]
+    assert "hunter2secret" not in done.stderr
+
+
+def test_run_imports_nothing_that_is_not_configured(tmp_path: Path) -> None:
+    write(tmp_path, agent=FILE_SINK, host="instances: [{interval: 1h}]")
+    script = (
+        "import sys; from vedette.cli import main; status = main(['run', '--once']);"
+        "print(status, sorted({'redis', 'rich', 'datadog', 'prometheus_client', 'requests', 'httpx', 'vedette.render',"
+        "'vedette_checks.redis'} & set(sys.modules)))"
+    )
+    import subprocess
+
+    from cli.process import environ
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environ(tmp_path / "state"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "0 []\n"
+
+
+def by_instance(rows: list[dict[str, Any]], name: str, since: float = 0.0) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        if row["name"] == name and row["time"] >= since:
+            found.setdefault(row["instance"], []).append(row["value"])
+    return found
+
+
+@pytest.mark.slow()
+def test_a_killed_redis_is_a_finding_of_its_own_instances_only(tmp_path: Path) -> None:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(redis62(), folder)
+    server.start()
+    out = tmp_path / "out.jsonl"
+    redis = "defaults: {host: 127.0.0.1, port: PORT, interval: 500ms}\ninstances: [{name: a}, {name: b}]\n"
+    sinks = "sinks:\n  - {type: file, path: ../out.jsonl}\n  - {type: dogstatsd, host: 127.0.0.1, port: %d}\n" % free_port()
+    write(
+        tmp_path,
+        agent="report_interval: 1s\n" + sinks,
+        redis=redis.replace("PORT", str(server.port)),
+        host="instances: [{interval: 500ms}]",
+    )
+
+    def health(since: float) -> dict[str, list[Any]]:
+        return by_instance(samples(out), "health_check.status", since)
+
+    try:
+        with Running(cwd=tmp_path) as agent:
+            wait_until(lambda: {k: v[-1] for k, v in health(0).items()} == {"a": 1, "b": 1, "host": 1}, "all healthy")
+            server.kill()
+            killed = time.time()
+            wait_until(lambda: all(0 in health(killed).get(name, []) for name in "ab"), "both critical")
+            wait_until(lambda: len(health(killed)["a"]) >= 4, "some more runs while it is down")
+            rows = [row for row in samples(out) if row["name"] == "redis.can_connect" and row["time"] > killed]
+            assert rows[-1]["status"] == "critical"
+            assert "nothing listens on" in rows[-1]["message"]
+            server.start()
+            back = time.time()
+            wait_until(lambda: all(1 in health(back).get(name, []) for name in "ab"), "both recovered", 3)
+            first_good = {
+                name: min(
+                    row["time"]
+                    for row in samples(out)
+                    if row["name"] == "health_check.status" and row["instance"] == name and row["time"] > back
+                )
+                for name in "ab"
+            }
+            assert max(first_good.values()) - back < 1.0  # within an interval of the return (and a run's length)
+            assert agent.end(signal.SIGTERM) == 0
+    finally:
+        server.stop()
+    rows = samples(out)
+    assert set(by_instance(rows, "health_check.status")["host"]) == {1}
+    skipped = [row for row in rows if row["name"] == "vedette.check.skipped" and "check:host" in row["tags"]]
+    assert [row["value"] for row in skipped] == [0] * len(skipped)
+    runs = [row["time"] for row in rows if row["name"] == "health_check.status" and row["instance"] == "host"]
+    assert max(after - before for before, after in zip(runs, runs[1:], strict=False)) < 1.0
+    overall = by_instance(rows, "health_check.overall")["agent"]
+    assert {0, 1} <= set(overall)
+    logged = [line for line in agent.lines if "redis/a:" in line]
+    assert [word for line in logged for word in ("failing", "recovered") if word in line] == ["failing", "recovered"]
+
+
+def test_a_stopped_agent_leaves_no_file_but_its_state(tmp_path: Path) -> None:
+    write(tmp_path, agent=FILE_SINK, host="instances: [{interval: 1s}]")
+    with Running(cwd=tmp_path) as agent:
+        wait_until(lambda: samples(tmp_path / "out.jsonl"), "the first samples")
+        agent.end(signal.SIGINT)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["conf.d/agent.yaml", "conf.d/host.yaml", "out.jsonl", "state/agent.lock", "state/state.db"]
+    assert not Path(f"/proc/{agent.process.pid}").exists()
