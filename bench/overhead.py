@@ -29,7 +29,8 @@ async def measure(folder: Path, port: int) -> tuple[float, float, float]:
         redis={"instances": [redis_options(port, round_trip=False)]},
     )
     configuration = await asyncio.to_thread(load, conf, Registry())
-    agent = Agent(configuration, StateStore(folder / "state"), {})
+    state = StateStore(folder / "state")
+    agent = Agent(configuration, state, {})
     loop = asyncio.get_running_loop()
     agent._start_sinks(loop)
     (runner,) = agent._runners
@@ -43,6 +44,7 @@ async def measure(folder: Path, port: int) -> tuple[float, float, float]:
     await bare.aclose()
     await runner.stop()
     await agent._flush_sinks(2)
+    await state.close()
     receiver.close()
     return statistics.median(whole), statistics.median(client), samples
 

@@ -198,7 +198,7 @@ class RedisServer(Server):
     Args:
         binary: the program.
         directory: its folder.
-        options: directives of redis.conf, such as `requirepass="x"`; `_` stands for `-`.
+        options: directives of redis.conf, such as `requirepass="x"`; `_` stands for `-`, None leaves one out.
         unix_socket: listen on `socket_path` too.
         replica_of: follow this server.
     """
@@ -210,12 +210,12 @@ class RedisServer(Server):
         *,
         unix_socket: bool = False,
         replica_of: RedisServer | None = None,
-        **options: str | int,
+        **options: str | int | None,
     ) -> None:
         super().__init__(directory)
         self.binary = binary
         self.socket_path = directory / "redis.sock"
-        self.options = {"save": "", "bind": "127.0.0.1", "dir": str(directory), **options}
+        self.options: dict[str, str | int | None] = {"save": "", "bind": "127.0.0.1", "dir": str(directory), **options}
         if unix_socket:
             self.options["unixsocket"] = str(self.socket_path)
         if replica_of is not None:
@@ -225,6 +225,8 @@ class RedisServer(Server):
         """Program and arguments."""
         line = [str(self.binary), "--port", str(self.port)]
         for name, value in self.options.items():
+            if value is None:
+                continue
             words = str(value).split(" ") if name in ("replicaof", "save") and value else [str(value)]
             line += [f"--{name.replace('_', '-')}", *words]
         return line

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def _docstring(module: Any, name: str) -> str:
     if isinstance(value, type) or getattr(value, "__module__", "") == home.__name__:
         return str(vars(value).get("__doc__") or "") if isinstance(value, type) else str(value.__doc__ or "")
     body = ast.parse(Path(str(home.__file__)).read_text(encoding="utf-8")).body
-    for node, following in zip(body, body[1:], strict=False):
+    for node, following in pairwise(body):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
             is_text = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
             return str(following.value.value) if is_text else ""  # type: ignore[attr-defined]

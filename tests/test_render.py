@@ -15,7 +15,20 @@ import pytest
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vedette import Check, CheckConfig, Duration, Emit, Kind, Listener, Metric, Secret, Sink, SinkConfig
+from vedette import (
+    Check,
+    CheckConfig,
+    Duration,
+    Emit,
+    Kind,
+    Listener,
+    Metric,
+    Notifier,
+    NotifierConfig,
+    Secret,
+    Sink,
+    SinkConfig,
+)
 from vedette.plugins import Registry
 from vedette.render import example_config, example_yaml, fill, json_schema, metrics_table, options_table
 from vedette.render.__main__ import texts
@@ -49,6 +62,8 @@ class StoreConfig(CheckConfig):
     port: int = Field(6379, description="TCP port.", ge=1, le=65535)
     socket: Path | None = Field(None, description="Instead of port.", examples=["/run/store.sock"])
     user: str = Field("", description="Who.", examples=["vedette"])
+    cert_file: Path | None = Field(None, description="Certificate.", examples=["/etc/c.pem"])
+    key_file: Path | None = Field(None, description="Its key.", examples=["/etc/k.pem"])
     password: Secret | None = Field(None, description="Password.")
     tls: bool = Field(False, description="Speak TLS.", examples=[True])
     ca_file: Path | None = Field(None, description="Authorities.", examples=["/etc/ca.pem"])
@@ -72,6 +87,8 @@ class StoreConfig(CheckConfig):
             raise ValueError("either port or socket")
         if self.user and self.password is None:
             raise ValueError("user needs password")
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("cert_file and key_file need each other")
         if self.ca_file and not self.tls:
             raise ValueError("ca_file needs tls")
         return self
@@ -105,6 +122,23 @@ class Bare(Check[CheckConfig]):
     async def run(self, emit: Emit) -> None: ...
 
 
+class EitherConfig(CheckConfig):
+    url: str = Field("", description="Where.", examples=["http://a"])
+    path: str = Field("", description="Or there.", examples=["/a"])
+
+    @model_validator(mode="after")
+    def _one(self) -> EitherConfig:
+        if bool(self.url) == bool(self.path):
+            raise ValueError("give either url or path")
+        return self
+
+
+class Either(Check[EitherConfig]):
+    """Needs one of two."""
+
+    name = "either"
+
+
 class Port(Listener[CheckConfig]):
     """Takes what comes."""
 
@@ -121,6 +155,16 @@ class Wire(Sink[WireConfig]):
     """Sends over a wire."""
 
     name = "wire"
+
+
+class PageConfig(NotifierConfig):
+    to: str = Field(description="Whom.", examples=["ops"])
+
+
+class Page(Notifier[PageConfig]):
+    """Pages people."""
+
+    name = "page"
 
 
 def uncommented(text: str) -> str:
@@ -202,6 +246,12 @@ def test_a_check_without_options_has_a_valid_example() -> None:
     assert only_instance(Bare, uncommented(example_yaml(Bare))).isolate is False
 
 
+def test_one_of_two_options_that_exclude_each_other_is_set() -> None:
+    assert yaml.safe_load(example_yaml(Either)) == {"instances": [{"name": "either", "url": "http://a"}]}
+    assert "    ## path: /a" in example_yaml(Either).splitlines()
+    assert only_instance(Either, uncommented(example_yaml(Either))).url == "http://a"
+
+
 def test_a_sink_is_an_entry_of_agent_yaml() -> None:
     text = example_yaml(Wire)
     assert yaml.safe_load(text) == {"sinks": [{"type": "wire"}]}
@@ -209,6 +259,16 @@ def test_a_sink_is_an_entry_of_agent_yaml() -> None:
     config = WireConfig.model_validate(options)
     assert (config.host, config.port, config.queue) == ("127.0.0.1", 8125, 10_000)
     assert config.model_fields_set == set(WireConfig.model_fields)
+
+
+def test_a_notifier_is_an_entry_of_alerts_yaml() -> None:
+    text = example_yaml(Page)
+    assert "## One entry of `notifiers:` in alerts.yaml." in text
+    assert yaml.safe_load(text) == {"notifiers": [{"type": "page", "to": "ops"}]}
+    (options,) = yaml.safe_load(uncommented(text))["notifiers"]
+    assert PageConfig.model_validate(options).timeout == 10
+    assert options_table(Page).endswith("Besides, as every notifier: `type`, `name`, `timeout`.\n")
+    assert metrics_table(Page) == "None.\n"
 
 
 def test_options_table_lists_own_options_with_nested_paths() -> None:

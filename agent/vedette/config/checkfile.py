@@ -194,6 +194,9 @@ def _candidate(
             report.error(entry.line, (*path, "name"), "must be one line of printable characters")
             return None
     own = merge(defaults, item)
+    if not given and not name.isprintable():
+        report.error(item.line, path, "needs a `name:`, since the file's own has characters that cannot be shown")
+        return None
     if not given:
         own.entries["name"] = Entry(Scalar(name, item.line, quoted=True), item.line)
     return Candidate(document, check, plugin, index, name, given, own, item.line)

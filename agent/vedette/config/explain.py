@@ -42,18 +42,29 @@ class Section:
 
 
 def validate(section: Section, report: Report, masker: Masker) -> Any:
-    """The model of this section, or None: every reason is in the report, but for values that are holes."""
+    """The model of this section, or None: every reason is in the report, but for values that are holes.
+
+    Where only secrets that this load does not resolve stand in the way (a port from the environment), the model
+    is made without them.
+    """
     try:
         options = section.model.model_validate(plain(section.tree))
     except ValidationError as error:
-        _explain(section, error, report, masker)
+        if _explain(section, error, report, masker):
+            return None
+        options = _without_pending(section)
     except Exception as error:  # a plugin's validator may raise anything
-        report.error(
-            section.line, section.path, f"these options make the plugin's own code fail ({type(error).__name__})"
-        )
-    else:
-        return None if has_hole(section.tree) else options
-    return None
+        message = f"these options make the plugin's own code fail ({type(error).__name__})"
+        report.error(section.line, section.path, message)
+        return None
+    return None if has_hole(section.tree) else options
+
+
+def _without_pending(section: Section) -> Any:
+    try:
+        return section.model.model_validate(plain(section.tree, pending=False))
+    except Exception:  # they are required, or the plugin's code needs them
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,8 @@ class _Finding:
     means: str = ""
 
 
-def _explain(section: Section, error: ValidationError, report: Report, masker: Masker) -> None:
+def _explain(section: Section, error: ValidationError, report: Report, masker: Masker) -> bool:
+    """Report what the error says of values that are there; False if it is about holes alone."""
     findings = []
     for detail in error.errors(include_url=False, include_input=False):
         spot = _locate(section, detail["loc"], missing=detail["type"] == "missing")
@@ -96,6 +108,7 @@ def _explain(section: Section, error: ValidationError, report: Report, masker: M
         if found.kind == "missing" and (found.spot.path[:-1], found.spot.path[-1]) in meant:
             continue  # `prot: 6379` is one mistake, not an unknown option and a missing one
         report.error(found.spot.line, found.spot.path, found.message, found.hint)
+    return bool(findings)
 
 
 def _locate(section: Section, loc: tuple[int | str, ...], *, missing: bool) -> _Spot:
@@ -252,6 +265,10 @@ _WORDS: Final[dict[str, str]] = {
     "frozen_set_type": "must be a list",
     "iterable_type": "must be a list",
     "enum": "must be one of the known words",
+    "path_type": "must be a path",
+    "path_not_file": "must be a file that exists",
+    "path_not_directory": "must be a folder that exists",
+    "path_exists": "must not exist yet",
     "is_instance_of": "has the wrong type",
     "is_subclass_of": "has the wrong type",
 }
@@ -263,7 +280,6 @@ _FAMILIES: Final[tuple[tuple[str, str], ...]] = (
     ("bool_", "must be true or false"),
     ("string_", "must be text"),
     ("bytes_", "must be text"),
-    ("path_", "must be a path"),
     ("list_", "must be a list"),
     ("tuple_", "must be a list"),
     ("set_", "must be a list"),

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from vedette.config.problems import Report
+from vedette.config.problems import Report, printable
 from vedette.config.source import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _shown(path: Path, directory: Path) -> str:
-    return (directory / path.relative_to(directory)).as_posix()
+    return printable((directory / path.relative_to(directory)).as_posix())
 
 
 def _take(path: Path, folder: str, directory: Path, found: list[Found], problems: list[Problem]) -> None:

@@ -187,7 +187,7 @@ class Secrets:
         if ref.scheme == "env":
             return self._env(ref)
         if ref.scheme == "file":
-            value = _read(base / Path(ref.name).expanduser() if ref.name[0] == "~" else base / ref.name, ref.name)
+            value = _read(base / ref.name, ref.name)
             if isinstance(value, str):
                 self._masker.add(value)
             return value

@@ -12,7 +12,7 @@ from vedette.config.checkfile import Document, build, candidates, check_name, re
 from vedette.config.files import find, read
 from vedette.config.interpolate import Secrets
 from vedette.config.model import AgentConfig, Configuration, Instance
-from vedette.config.problems import Report
+from vedette.config.problems import Report, printable
 from vedette.config.source import Entry, Mapping, Node, parse, plain
 from vedette.errors import Problem
 from vedette.secrets import Masker
@@ -66,38 +66,29 @@ def load(
     documents = [_filled(document, vault) for document in documents]
 
     agent_document = next((d for d in documents if _role(d.found) == AGENT), None)
-    agent_report = agent_document.report if agent_document else Report(_agent_name(directory))
+    agent_report = agent_document.report if agent_document else Report(_shown(directory / f"{AGENT}.yaml"))
     agent, made_sinks = read_agent(agent_document, agent_report, registry, masker, sinks=sinks)
     instances = _instances([d for d in documents if _role(d.found) == "check"], registry, masker)
-    for document in documents:
-        if _role(document.found) == ALERTS and plain(document.root):
-            document.report.warning(0, (), "this version does not evaluate alert rules yet")
-
+    _warn_of_alerts(documents)
     problems += [p for report in (*reports, agent_report) for p in report.problems]
-    if only is None and not any(_role(f) == "check" for f in found) and not problems:
+    if only is None and not problems and not any(_role(f) == "check" for f in found):
         problems.append(_nothing_to_do(directory))
-    return Configuration(
-        directory=directory,
-        agent=agent,
-        sinks=made_sinks,
-        instances=instances,
-        problems=tuple(sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))),
-        masker=masker,
-        fatal=any(problem.severity == "error" and _is_agent(problem, directory) for problem in problems),
-    )
+    problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))
+    fatal = any(problem.severity == "error" and _is_agent(problem, directory) for problem in problems)
+    return Configuration(directory, agent, made_sinks, instances, tuple(problems), masker, fatal)
 
 
 def _role(found: Found) -> str:
     return found.stem if found.stem in (AGENT, ALERTS) and not found.folder else "check"
 
 
-def _agent_name(directory: Path) -> str:
-    return (directory / f"{AGENT}.yaml").as_posix()
+def _shown(path: Path) -> str:
+    return printable(path.as_posix())
 
 
 def _is_agent(problem: Problem, directory: Path) -> bool:
     file = PurePath(problem.file)
-    return file.stem == AGENT and file.parent == PurePath(directory)
+    return file.stem == AGENT and file.parent == PurePath(_shown(directory))
 
 
 def _parse_all(found: list[Found], only: str | None) -> tuple[list[Document], list[Report]]:
@@ -171,6 +162,12 @@ def _instances(documents: list[Document], registry: Registry, masker: Masker) ->
     return tuple(good)
 
 
+def _warn_of_alerts(documents: list[Document]) -> None:
+    for document in documents:
+        if _role(document.found) == ALERTS and plain(document.root):
+            document.report.warning(0, (), "this version does not evaluate alert rules yet")
+
+
 def _without_directory(directory: Path, error: Exception, masker: Masker) -> Configuration:
     if isinstance(error, FileNotFoundError):
         message = "this folder does not exist"
@@ -178,10 +175,10 @@ def _without_directory(directory: Path, error: Exception, masker: Masker) -> Con
         message = "is not a folder"
     else:
         message = f"cannot be read: {getattr(error, 'strerror', None) or 'no usable path'}"
-    problem = Problem(directory.as_posix(), 0, "", message, "--conf DIR names the folder with the YAML files")
+    problem = Problem(_shown(directory), 0, "", message, "--conf DIR names the folder with the YAML files")
     return Configuration(directory, AgentConfig(), (), (), (problem,), masker, fatal=True)
 
 
 def _nothing_to_do(directory: Path) -> Problem:
-    hint = f"`vedette example host > {directory.as_posix()}/host.yaml` makes one"
-    return Problem(directory.as_posix(), 0, "", "holds no file of a check", hint, "warning")
+    hint = f"`vedette example host > {_shown(directory)}/host.yaml` makes one"
+    return Problem(_shown(directory), 0, "", "holds no file of a check", hint, "warning")

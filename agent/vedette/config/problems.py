@@ -40,6 +40,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"did you mean '{by_lower[close[0]]}'?" if close else ""
 
 
+def printable(text: str) -> str:
+    """The text with `?` for whatever a terminal cannot show, such as a file name that is not UTF-8."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
 def one_line(text: str, limit: int = 300) -> str:
     """Someone else's text as one printable line of at most `limit` characters."""
     line = "".join(c if c.isprintable() else " " for c in " ".join(text.split()))

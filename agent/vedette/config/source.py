@@ -85,14 +85,15 @@ PLACEHOLDER: Final = "unresolved"
 """Stands for a hole in plain data."""
 
 
-def plain(node: Node) -> Any:
-    """The tree as dicts, lists and scalars; a hole becomes `PLACEHOLDER`."""
+def plain(node: Node, *, pending: bool = True) -> Any:
+    """The tree as dicts, lists and scalars; a hole becomes `PLACEHOLDER`, or is left out if `pending` is False."""
     if isinstance(node, Scalar):
         return node.value
     if isinstance(node, Mapping):
-        return {key: plain(entry.node) for key, entry in node.entries.items()}
+        entries = node.entries.items()
+        return {k: plain(e.node, pending=pending) for k, e in entries if pending or not isinstance(e.node, Hole)}
     if isinstance(node, Sequence):
-        return [plain(item) for item in node.items]
+        return [plain(i, pending=pending) for i in node.items if pending or not isinstance(i, Hole)]
     return PLACEHOLDER
 
 
@@ -197,7 +198,7 @@ class _Composer:
         self._text = text
         self._events = events
         self._report = report
-        self._anchors: dict[str, tuple[Node, int] | None] = {}  # the node and its size; None while it is open
+        self._anchors: dict[str, tuple[Node, int, int] | None] = {}  # node, size, height; None while it is open
         self._values = 0
         self._path: list[str | int] = []
 
@@ -219,21 +220,20 @@ class _Composer:
 
     def _node(self, event: Any, depth: int) -> Node:
         if isinstance(event, AliasEvent):
-            return self._alias(event)
+            return self._alias(event, depth)
         before = self._values
         self._count(1, event)
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         node = self._content(event, depth)
         if event.anchor is not None:
-            self._anchors[event.anchor] = (node, self._values - before)
+            self._anchors[event.anchor] = (node, self._values - before, _height(node))
         return node
 
     def _content(self, event: Any, depth: int) -> Node:
         if isinstance(event, ScalarEvent):
             return self._scalar(event)
-        if depth >= MAX_DEPTH:
-            raise _TooMuch(_line(event), f"is nested more than {MAX_DEPTH} levels deep")
+        self._check_depth(depth + 1, event)
         known_tag = self._check_tag(event, "map" if isinstance(event, MappingStartEvent) else "seq")
         if isinstance(event, MappingStartEvent):
             node: Node = self._mapping(event, depth)
@@ -241,12 +241,17 @@ class _Composer:
             node = self._sequence(event, depth)
         return node if known_tag else Hole(node.line)
 
+    @staticmethod
+    def _check_depth(depth: int, event: Any) -> None:
+        if depth > MAX_DEPTH:
+            raise _TooMuch(_line(event), f"is nested more than {MAX_DEPTH} levels deep")
+
     def _count(self, size: int, event: Any) -> None:
         self._values += size
         if self._values > MAX_VALUES:
             raise _TooMuch(_line(event), f"holds more than {MAX_VALUES:,} values once its aliases (*) are expanded")
 
-    def _alias(self, event: Any) -> Node:
+    def _alias(self, event: Any, depth: int) -> Node:
         line = _line(event)
         if event.anchor not in self._anchors:
             self._error(line, "an alias (*) without an anchor (&) of that name", f"if it is text, {QUOTE}")
@@ -256,6 +261,7 @@ class _Composer:
             self._error(line, "an alias (*) inside its own anchor (&)")
             return Hole(line)
         self._count(target[1], event)
+        self._check_depth(depth + target[2], event)
         return target[0]
 
     def _check_tag(self, event: Any, *allowed: str) -> bool:
@@ -343,6 +349,15 @@ class _Composer:
 
 
 _COMMENTED = re.compile(r"[ \t]+#\w")  # as in `password: #secret`; a comment for people has a space after its #
+
+
+def _height(node: Node) -> int:
+    """How many collections stand inside one another; at most `MAX_DEPTH`."""
+    if isinstance(node, Mapping):
+        return 1 + max((_height(entry.node) for entry in node.entries.values()), default=0)
+    if isinstance(node, Sequence):
+        return 1 + max(map(_height, node.items), default=0)
+    return 0
 
 
 def _encodable(text: str) -> bool:

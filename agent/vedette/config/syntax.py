@@ -62,7 +62,9 @@ def syntax_problem(error: Exception, text: str) -> tuple[int, str, str]:
 
 def _flow(text: str, problem_mark: Any, context_mark: Any) -> tuple[int, str, str]:
     bracket = text[context_mark.index : context_mark.index + 1]
-    close = {"{": "}", "[": "]"}.get(bracket, "the bracket")
+    if bracket not in "{[":
+        return problem_mark.line + 1, "a bracket or comma that does not fit", f"if it is text, {QUOTE}"
+    close = "}" if bracket == "{" else "]"
     here = text[problem_mark.index - problem_mark.column : problem_mark.index + 1]
     if "${" in here or "{{" in here:
         return problem_mark.line + 1, "braces in unquoted text", QUOTE

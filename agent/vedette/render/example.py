@@ -5,17 +5,18 @@ from __future__ import annotations
 import inspect
 import textwrap
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from vedette.render.options import Option, plugin_options, walk
+from vedette.render.options import Option, family, plugin_options, walk
 from vedette.render.yamltext import block, flow
-from vedette.sink import Sink
 
 if TYPE_CHECKING:
     from vedette.render.options import Plugin
 
 _WIDTH = 100
 _COLUMN = 34
+_FILES = {"sink": "agent.yaml", "notifier": "alerts.yaml"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class _Choice:
 
 
 def example_yaml(plugin: Plugin) -> str:
-    """An example file for a check (or the `sinks:` of agent.yaml for a sink) that is valid as it stands.
+    """An example file for a check (or the list entry for a sink or notifier) that is valid as it stands.
 
     Required options are set to their examples. The others are commented out; the file is also valid with every `# `
     taken away. A line with `##` is text, and so is an option that cannot be set beside those before it.
@@ -43,8 +44,7 @@ def example_yaml(plugin: Plugin) -> str:
     choice = _choose(plugin, options)
     own = [line for option in options if not option.common for line in _described(option, choice)]
     common = [line for option in options if option.common for line in _compact(option, choice)]
-    kind = "sink" if issubclass(plugin, Sink) else "check"
-    body = [*own, "", f"## Options of every {kind}:", *common]
+    body = [*own, "", f"## Options of every {family(plugin)}:", *common]
     head = [f"  - {key}: {value}" for key, value in _head(plugin).items()]
     lines = [*_title(plugin), *head, *(f"    {line}".rstrip() for line in body)]
     return "\n".join(lines) + "\n"
@@ -70,44 +70,38 @@ def _title(plugin: Plugin) -> list[str]:
     text = textwrap.wrap(f"{plugin.name}: {summary(plugin)}" if summary(plugin) else plugin.name, _WIDTH)
     how = 'A line that begins with ## is text. Take away "# " to set an option; what is shown is its default, or an '
     how = f"{how}example where there is none."
-    if issubclass(plugin, Sink):
-        where = "One entry of `sinks:` in agent.yaml."
-    else:
+    if family(plugin) == "check":
         where = f"Copy this file to conf.d/{plugin.name}.yaml. `defaults:` beside `instances:` sets options for all."
+    else:
+        where = f"One entry of `{family(plugin)}s:` in {_FILES[family(plugin)]}."
     lines = [f"## {line}" for line in [*text, *textwrap.wrap(f"{where} {how}", _WIDTH)]]
-    if issubclass(plugin, Sink):
-        return [*lines, "", "sinks:"]
-    return [*lines, "", f"## Needed where the file is not called {plugin.name}.yaml.", f"# check: {plugin.name}",
-            "", "instances:"]  # fmt: skip
+    if family(plugin) != "check":
+        return [*lines, "", f"{family(plugin)}s:"]
+    check = [f"## Needed where the file is not called {plugin.name}.yaml.", f"# check: {plugin.name}"]
+    return [*lines, "", *check, "", "instances:"]
 
 
 def _head(plugin: Plugin) -> dict[str, str]:
     """The option that begins an entry of `instances:` or `sinks:`."""
-    return {"type" if issubclass(plugin, Sink) else "name": plugin.name}
+    return {"name" if family(plugin) == "check" else "type": plugin.name}
 
 
 def _choose(plugin: Plugin, options: list[Option]) -> _Choice:
     """Find out, by asking the model, which options can be set together."""
     active = {option.name for option in options if option.required}
-    data: dict[str, Any] = {
-        **_head(plugin),
-        **{option.name: option.shown for option in options if option.required},
-    }
+    data: dict[str, Any] = {**_head(plugin), **{option.name: option.shown for option in options if option.required}}
     complete = _valid(plugin, data)
-    waiting = [option for option in options if not option.required]
-    for _ in range(2):  # twice: an option may need one that comes after it
-        refused = []
-        for option in waiting:
-            trial = {**data, option.name: option.shown}
-            if not _valid(plugin, trial):
-                refused.append(option)
-                continue
-            data = trial
-            if not complete:  # one of several must be set, and this is the first
-                active.add(option.name)
-                complete = True
-        waiting = refused
-    return _Choice(frozenset(active), frozenset(option.name for option in waiting), data)
+    optional = [option for option in options if not option.required]
+    groups = [*((option,) for option in optional)] * 2  # twice: an option may need one that comes after it
+    for group in [*groups, *combinations(optional, 2)]:  # and two may need each other
+        trial = {**data, **{option.name: option.shown for option in group}}
+        if len(trial) != len(data) + len(group) or not _valid(plugin, trial):
+            continue
+        data = trial
+        if not complete:  # one of several must be set, and this is the first
+            active |= {option.name for option in group}
+            complete = True
+    return _Choice(frozenset(active), frozenset(option.name for option in optional if option.name not in data), data)
 
 
 def _valid(plugin: Plugin, data: dict[str, Any]) -> bool:

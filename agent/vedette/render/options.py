@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from vedette.check import Check, Listener
+    from vedette.notifier import Notifier
     from vedette.sink import Sink
 
-    Plugin = type[Check[Any]] | type[Listener[Any]] | type[Sink[Any]]
+    Plugin = type[Check[Any]] | type[Listener[Any]] | type[Sink[Any]] | type[Notifier[Any]]
     """What has options to write about."""
 
+_BASES: dict[Literal["check", "sink", "notifier"], type[BaseModel]] = {
+    "check": CheckConfig, "sink": SinkConfig, "notifier": NotifierConfig,
+}  # fmt: skip
 _DEFAULT = re.compile(r"\s*Default: (?P<text>.*?)\.?\s*$")
 _PLAIN: dict[Any, str] = {
     bool: "boolean", int: "integer", float: "number", Decimal: "number", str: "string", Secret: "secret",
@@ -64,11 +68,14 @@ class Option:
     common: bool = False
 
 
+def family(plugin: Plugin) -> Literal["check", "sink", "notifier"]:
+    """What the plugin is, for people."""
+    return next(word for word, base in _BASES.items() if issubclass(plugin.config_class, base))
+
+
 def plugin_options(plugin: Plugin) -> list[Option]:
     """The plugin's options: its own in the order of the model, then those that all its siblings have."""
-    model = plugin.config_class
-    base = next(base for base in (CheckConfig, SinkConfig, NotifierConfig) if issubclass(model, base))
-    options = list(_options(model, "", plugin.name, base, ()))
+    options = list(_options(plugin.config_class, "", plugin.name, _BASES[family(plugin)], ()))
     return sorted(options, key=lambda option: option.common)
 
 
@@ -149,7 +156,8 @@ def _sample(annotation: Any, metadata: Sequence[Any], variable: str, inner: tupl
     if _is_duration(metadata):
         return "10s"
     samples = {bool: True, int: 1, float: 1.5, Decimal: 1.5, Path: "/path/to/file"}
-    return samples.get(annotation, variable.rpartition("_")[2])
+    owner, _, word = variable.rpartition("_")
+    return samples.get(annotation, owner if word == "name" else word)
 
 
 def plain(value: Any, kind: str = "") -> Any:

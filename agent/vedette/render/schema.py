@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vedette.render.example import summary
-from vedette.sink import Sink
+from vedette.render.options import family
 
 if TYPE_CHECKING:
     from vedette.render.options import Plugin
@@ -19,7 +19,7 @@ _NOT_JSON_SCHEMA = frozenset({"gt", "ge", "lt", "le"})
 
 
 def json_schema(plugin: Plugin) -> dict[str, Any]:
-    """The schema (draft 2020-12) of a whole check file, or of one entry of `sinks:` for a sink.
+    """The schema (draft 2020-12) of a whole check file, or of one list entry for a sink or notifier.
 
     `${…}` is accepted wherever a scalar is, and a required option may stand in `defaults:` as well as in every
     instance.
@@ -29,7 +29,7 @@ def json_schema(plugin: Plugin) -> dict[str, Any]:
     options: dict[str, Any] = {**_open(model), "title": f"options of {plugin.name}"}
     head = {"$schema": _DRAFT, "title": f"vedette: {plugin.name}", "description": summary(plugin)}
     tail = {"$defs": definitions} if definitions else {}
-    if issubclass(plugin, Sink):
+    if family(plugin) != "check":
         options["properties"]["type"] = {"const": plugin.name}
         return {**options, **head, **tail}
     required = options.pop("required", [])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vedette.check import Check, Listener
 from vedette.render.example import example_config
-from vedette.render.options import Option, plugin_options, walk
-from vedette.sink import Sink
+from vedette.render.options import Option, family, plugin_options, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vedette.check import Check, Listener
     from vedette.metrics import Metric
     from vedette.render.options import Plugin
 
@@ -22,16 +21,15 @@ def options_table(plugin: Plugin) -> str:
     own = [inner for option in options if not option.common for inner in (option, *walk(option))]
     rows = [(f"`{option.path}`", option.type, _default(option), option.meaning) for option in own]
     common = ", ".join(f"`{option.name}`" for option in options if option.common)
-    sibling = "sink" if issubclass(plugin, Sink) else "check"
     if not rows:
-        return f"No options of its own. As every {sibling}: {common}.\n"
-    return f"{_table(('Option', 'Type', 'Default', 'Meaning'), rows)}\nBesides, as every {sibling}: {common}.\n"
+        return f"No options of its own. As every {family(plugin)}: {common}.\n"
+    return f"{_table(('Option', 'Type', 'Default', 'Meaning'), rows)}\nBesides, as every {family(plugin)}: {common}.\n"
 
 
 def metrics_table(plugin: Plugin) -> str:
     """What the check emits, as Markdown: fixed metrics, those of the example file, and the service checks."""
-    if issubclass(plugin, Sink):
-        return ""
+    if not issubclass(plugin, Check | Listener):
+        return "None.\n"
     fixed = list(plugin.metrics)
     names = {metric.name for metric in fixed}
     parts = [_metrics(fixed)] if fixed else []

@@ -110,16 +110,16 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
 
     def _translate(self, client: Client, batch: Batch) -> None:
         host_tag = self._host_tag(batch.host)
-        gauge = client.gauge
+        line = client.line
         for sample in batch.samples:
             number: Any = sample.value
             tags: Any = sample.tags if host_tag is None else self._with_host(sample.tags, host_tag)
             if sample.kind is Kind.GAUGE and sample.time is None:
-                gauge(sample.name, number if number.__class__ is not Decimal else _plain(number), tags)
+                line(sample.name, "g", number if number.__class__ is not Decimal else _plain(number), tags)
             else:
                 self._translate_other(client, batch, sample, tags)
         for (name, tags, stamp), total in self._stamped.items():
-            client.count_with_timestamp(name, _plain(total), stamp, tags)
+            client.line_at(name, "c", _plain(total), tags, stamp)
         self._stamped.clear()
         self._send_statuses(client, batch, host_tag)
         self._send_events(client, batch, host_tag)
@@ -142,19 +142,19 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
             if rate is not None:
                 self._gauge(client, name, rate, when, tags)
         elif kind is Kind.SET:
-            client.set(name, _one_line(str(value)), tags)
+            client.line(name, "s", _one_line(str(value)), tags)
         else:
             letter = "d" if kind is Kind.DISTRIBUTION else self.config.histogram_as
             bins = value.bins if isinstance(value, Sketch) else ((value, 1),)
             for number, times in bins:
-                client.observe(name, letter, _plain(number), tags, times)
+                client.line(name, letter, _plain(number), tags, _share(times))
 
     def _gauge(self, client: Client, name: str, value: Any, when: float | None, tags: Any) -> None:
         stamp = _stamp(when)
         if stamp:
-            client.gauge_with_timestamp(name, _plain(value), stamp, tags)
+            client.line_at(name, "g", _plain(value), tags, stamp)
         else:
-            client.gauge(name, _plain(value), tags)
+            client.line(name, "g", _plain(value), tags)
 
     def _count(self, client: Client, name: str, value: Any, when: float | None, tags: Any) -> None:
         stamp = _stamp(when)
@@ -162,14 +162,13 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
             key = (name, tags, stamp)
             self._stamped[key] = self._stamped[key] + value if key in self._stamped else value
         else:
-            client.count(name, _plain(value), tags)
+            client.line(name, "c", _plain(value), tags)
 
     def _send_statuses(self, client: Client, batch: Batch, host_tag: str | None) -> None:
         for status in batch.statuses:
             tags: Any = self._with_host(status.tags, host_tag) if host_tag == "host:" else status.tags
-            client.lines += 1
             client.service_check(
-                _BREAKS_NAME.sub("_", status.name),
+                _metric_name(status.name),
                 int(status.status),
                 tags=tags,
                 timestamp=int(batch.time if status.time is None else status.time),
@@ -192,8 +191,6 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
                 )
             except ValueError:
                 self.failed("an event with its tags is over 8 KB and was not sent", lost=1)
-            else:
-                client.lines += 1
 
     def _host_tag(self, host: str) -> str | None:
         """The tag that names another host than the receiver's own, `host:` for none, or None for its own."""
@@ -229,8 +226,8 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
 
     async def _room(self, client: Client) -> None:
         """Wait while the sender thread is far behind: the queue before this sink drops the oldest and counts."""
-        while client.waiting > _ENOUGH_PACKETS:
-            await asyncio.sleep(_FLUSH_AFTER)  # noqa: ASYNC110 - the library's queue has no event to wait for
+        while client.waiting > _ENOUGH_PACKETS:  # noqa: ASYNC110 - the library's queue has no event to wait for
+            await asyncio.sleep(_FLUSH_AFTER)
 
     async def _close(self, client: Client, patience: float) -> None:
         if self._timer is not None:
@@ -246,7 +243,7 @@ class Client(DogStatsd):
     """Datadog's client; tags are cleaned and joined once per tag set, and lines are counted where they end.
 
     Attributes:
-        lines: lines made so far.
+        lines: lines in all packets made so far.
         sent: lines in packets that the system took.
         lost: lines in packets that it refused or that waited too long.
         trouble: why, in the system's words.
@@ -267,9 +264,26 @@ class Client(DogStatsd):
         queue = self._queue
         return queue.qsize() if queue is not None else 0
 
-    def observe(self, name: str, letter: str, value: Any, tags: Any, times: int) -> None:
-        """One line for `times` observations of a value; unlike `histogram` it never leaves one out at random."""
-        self._report(name, letter, value, tags, _sample_rate(times), sampling=False)
+    def line(self, name: str, letter: str, value: Any, tags: tuple[str, ...], rate: str = "") -> None:
+        """Queue one metric's line: what the library's own methods do, at half their cost.
+
+        Args:
+            name: dotted metric name.
+            letter: `g`, `c`, `s`, `h` or `d`.
+            value: a number or a set's member, ready to be written.
+            tags: `key:value` strings.
+            rate: empty, or `|@` and the share of all observations that this line stands for.
+        """
+        try:
+            self._send(f"{self._names[name]}:{value}|{letter}{rate}{self._suffixes[tags]}")
+        except KeyError:
+            self._learn(name, tags)
+            self._send(f"{self._names[name]}:{value}|{letter}{rate}{self._suffixes[tags]}")
+
+    def line_at(self, name: str, letter: str, value: Any, tags: tuple[str, ...], stamp: int) -> None:
+        """Queue the line of a gauge (`g`) or count (`c`) with its own time in Unix seconds."""
+        send: Any = self.gauge_with_timestamp if letter == "g" else self.count_with_timestamp
+        send(_metric_name(name), value, stamp, tags)
 
     async def close(self, patience: float) -> None:
         """Send what is queued, then end the sender thread and close the socket.
@@ -290,36 +304,17 @@ class Client(DogStatsd):
         with anyio.move_on_after(patience, shield=True):
             await ended.wait()
 
-    def _serialize_metric(
-        self,
-        metric: str,
-        metric_type: str,
-        value: Any,
-        tags: Any,
-        sample_rate: float | None = 1,
-        timestamp: int = 0,
-        cardinality: str | None = None,
-    ) -> str:
-        self.lines += 1
-        try:
-            name = self._names[metric]
-            suffix = self._suffixes[tags]
-        except KeyError:
-            name, suffix = self._learn(metric, tags)
-        if sample_rate == 1 and not timestamp:
-            return f"{name}:{value}|{metric_type}{suffix}"
-        rate = "" if sample_rate == 1 else f"|@{sample_rate}"
-        stamp = f"|T{timestamp}" if timestamp else ""
-        return f"{name}:{value}|{metric_type}{rate}{suffix}{stamp}"
-
-    def _learn(self, metric: str, tags: tuple[str, ...]) -> tuple[str, str]:
+    def _learn(self, name: str, tags: tuple[str, ...]) -> None:
         for cache in (self._names, self._suffixes):
             if len(cache) >= _MOST_CACHED:
                 cache.clear()
-        name = self._names[metric] = _encodable(_BREAKS_NAME.sub("_", metric))
+        self._names[name] = _metric_name(name)
         joined = ",".join(_BREAKS_TAG.sub("_", tag) for tag in tags)
-        suffix = self._suffixes[tags] = f"|#{joined}" if joined else ""
-        return name, suffix
+        self._suffixes[tags] = f"|#{joined}" if joined else ""
+
+    def _send_to_server(self, packet: str, *args: Any, **kwargs: Any) -> Any:
+        self.lines += packet.count("\n") + 1
+        return super()._send_to_server(packet, *args, **kwargs)
 
     def _xmit_packet(self, packet: str, *args: Any, **kwargs: Any) -> Any:
         with self._hush.here():
@@ -405,14 +400,18 @@ def _stamp(when: float | None) -> int:
     return int(when) if when is not None and 0 < when <= time.time() else 0
 
 
-def _sample_rate(times: int) -> float:
-    """A rate that the receiver, which takes the whole part of 1/rate, turns back into `times`."""
+def _share(times: int) -> str:
+    """The `|@` field of a line that stands for `times` observations; the receiver takes the whole part of 1/rate."""
     rate = 1 / times
-    return 1 if times == 1 else rate if int(1 / rate) == times else math.nextafter(rate, 0)
+    return "" if times == 1 else f"|@{rate if int(1 / rate) == times else math.nextafter(rate, 0)}"
 
 
 def _plain(value: Any) -> Any:
     return f"{value:f}" if isinstance(value, Decimal) else value
+
+
+def _metric_name(name: str) -> str:
+    return _encodable(_BREAKS_NAME.sub("_", name))
 
 
 def _encodable(text: str) -> str:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import bisect
 import hmac
+import io
 import logging
 import socket
 import ssl
@@ -16,6 +17,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
@@ -69,7 +71,7 @@ class PrometheusConfig(SinkConfig):
     @field_validator("buckets")
     @classmethod
     def _ascending(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if any(low >= high for low, high in zip(value, value[1:], strict=False)) or value[-1] == float("inf"):
+        if any(low >= high for low, high in pairwise(value)) or value[-1] == float("inf"):
             raise ValueError("must be ascending and finite")
         return value
 
@@ -126,7 +128,7 @@ class PrometheusSink(Sink[PrometheusConfig]):
 
     def _serve(self) -> Server:
         config = self.config
-        app = make_wsgi_app(self._store)  # type: ignore[arg-type]
+        app = _safely(make_wsgi_app(self._store), self.log)
         if config.password is not None:
             app = with_password(app, config.username, config.password.reveal())
         try:
@@ -245,7 +247,7 @@ class Store:
             instance.lifetime = _LIFETIMES * batch.interval if batch.interval else _LIFETIME
             lost = 0
             for sample in batch.samples:
-                if not self._take(instance, sample, sample.kind.value, batch.time, now):
+                if not self._take(instance, sample, sample.kind, batch.time, now):
                     lost += 1
             for status in batch.statuses:
                 as_sample = Sample(status.name, Kind.GAUGE, int(status.status), status.tags, status.time)
@@ -257,7 +259,7 @@ class Store:
     def _take(self, instance: _Instance, sample: Sample, kind: str, batch_time: float, now: float) -> bool:
         key = (sample.name, sample.tags)
         series = instance.series.get(key)
-        if series is None or series.kind != kind:
+        if series is None or series.kind is not kind:
             if series is not None or (series := self._admit(sample.name, kind, sample.tags)) is None:
                 self._complain_once(f"{sample.name}: not shown as {kind}: the name is already used for something else")
                 return False
@@ -356,7 +358,9 @@ class Store:
     def collect(self) -> Iterator[Family]:
         """The page's families, sorted by name; called by `prometheus_client`."""
         families: dict[str, Family] = {}
-        for instance in list(self._instances):
+        with self._lock:
+            instances = list(self._instances)
+        for instance in instances:
             with self._lock:
                 rows = self._snapshot(instance)
             for name, labels, value in rows:
@@ -395,12 +399,13 @@ class Store:
         so_far = 0
         for bound, count in zip((*self._bounds, float("inf")), value.counts, strict=True):
             so_far += count
-            family.add_sample(f"{family.name}_bucket", {**labels, "le": floatToGoString(bound)}, so_far)
+            le = floatToGoString(bound)  # type: ignore[no-untyped-call]
+            family.add_sample(f"{family.name}_bucket", {**labels, "le": le}, so_far)
         family.add_sample(f"{family.name}_count", labels, so_far)
         family.add_sample(f"{family.name}_sum", labels, value.sum)
 
 
-_LEVELS = frozenset({Kind.GAUGE.value, Kind.COUNTER.value, Kind.RATE.value, _STATUS})
+_LEVELS = frozenset({Kind.GAUGE, Kind.COUNTER, Kind.RATE, _STATUS})
 """Kinds of which the newest value is all that counts: totals are shown as they are."""
 
 
@@ -448,6 +453,22 @@ def _forget_members(members: dict[str, float], oldest: float) -> None:
 _App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
+def _safely(app: Any, log: logging.Logger) -> _App:
+    """The application, whose faults become a 500 and one line instead of a traceback."""
+
+    def safe(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            answer: Iterable[bytes] = app(environ, start_response)
+        except Exception as error:
+            log.error("a scrape failed: %s: %s", type(error).__name__, error)
+            log.debug("a scrape failed", exc_info=True)
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+            return [b"the page cannot be made; the agent's log says why\n"]
+        return answer
+
+    return safe
+
+
 def with_password(app: Any, username: str, password: str) -> _App:
     """The WSGI application behind basic authentication (RFC 7617)."""
     expected = f"{username}:{password}".encode()
@@ -474,6 +495,10 @@ class _Handler(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: scrapes are no news."""
+
+    def get_stderr(self) -> Any:
+        """Where wsgiref would print the traceback of a scraper that stopped reading."""
+        return io.StringIO()
 
 
 class Server(ThreadingMixIn, WSGIServer):

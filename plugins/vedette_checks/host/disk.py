@@ -17,7 +17,7 @@ from vedette_checks.host.config import Patterns
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from vedette_checks.host.config import HostConfig
 
@@ -123,16 +123,18 @@ class Chooser:
         self._devices = config.devices.compile()
         self._network = config.network_filesystems
 
-    def choose(self, mounts: Iterable[tuple[str, str, str, str]]) -> Iterator[Filesystem]:
+    def choose(self, mounts: Sequence[tuple[str, str, str, str]]) -> Iterator[Filesystem]:
         """The filesystems among these mounts, of those on one device the first.
 
         Of two mounts at one place the later hides the earlier. A mount point that is a file (a container's
-        /etc/hosts) is a bind mount of something reported elsewhere.
+        /etc/hosts) is a bind mount of something reported elsewhere. A device that has one writable mount is
+        writable: its others are read-only on purpose, as after a disk error none can be written.
 
         Args:
             mounts: device, mount point, type and options of each, as of psutil.disk_partitions().
         """
         devices: set[str] = set()
+        writable = {source for source, _, _, options in mounts if _writable(options)}
         for source, place, kind, options in {mount[1]: mount for mount in mounts}.values():
             if not self._wanted(source, place, kind):
                 continue
@@ -142,7 +144,8 @@ class Chooser:
                 continue
             devices.add(device)
             tags = (f"device:{device}", f"device_name:{(source or kind).rpartition('/')[2]}")
-            yield Filesystem(place, _writable(options), shared_name or kind in _IMAGES, tags)
+            mode = True if source in writable and not shared_name else _writable(options)
+            yield Filesystem(place, mode, shared_name or kind in _IMAGES, tags)
 
     def _wanted(self, source: str, place: str, kind: str) -> bool:
         if place != "/":

@@ -20,8 +20,8 @@ _LONGEST = 200
 _TLS_HINTS = {
     "CERTIFICATE_REQUIRED": "it asks for a client certificate: set cert_file and key_file",
     "UNKNOWN_CA": "it does not trust the client certificate in cert_file",
-    "WRONG_VERSION_NUMBER": "it does not seem to speak TLS there: set `tls: false` or another port",
-    "RECORD_LAYER_FAILURE": "it does not seem to speak TLS there: set `tls: false` or another port",
+    "WRONG_VERSION_NUMBER": "if it does not speak TLS, set `tls: false`",
+    "RECORD_LAYER_FAILURE": "if it does not speak TLS, set `tls: false`",
 }
 _EXPIRED, _SELF_SIGNED, _WRONG_NAME = (10,), (18, 19, 20, 21), (62, 64)
 """Groups of X509_V_ERR codes of OpenSSL's x509_vfy.h."""
@@ -138,17 +138,21 @@ class Advisor:
 
     def _silence(self, greeted: bool) -> Finding:
         took = f"{self.patience:.3g}s"
-        if not greeted:
-            return Finding(
-                f"no connection to {self.address} within {took}",
-                "something accepts it and stays silent, or drops the packets: check port, `tls` and firewalls",
-            )
-        return Finding(f"{self.address} did not answer within {took}", "it hangs or is busy: see SLOWLOG on the server")
+        if greeted:
+            hint = "it hangs or is busy: see SLOWLOG on the server"
+            return Finding(f"{self.address} did not answer within {took}", hint)
+        hint = "it hangs, or a firewall drops the packets"
+        if not self.address.path:
+            wrong = "does not speak TLS, set `tls: false`" if self.address.tls else "expects TLS, set `tls: true`"
+            hint = f"if it {wrong}; else {hint}"
+        return Finding(f"no answer from {self.address} within {took}", hint)
 
     def _hangup(self) -> Finding:
         hint = "it is shutting down, or a proxy is in between"
-        if not self.address.tls and not self.address.path:
-            hint = "if it expects TLS, set `tls: true`; else it is shutting down"
+        if self.address.tls:
+            hint = f"if it asks for a client certificate, set cert_file and key_file; else {hint}"
+        elif not self.address.path:
+            hint = f"if it expects TLS, set `tls: true`; else {hint}"
         return Finding(f"{self.address} closed the connection", hint)
 
     def _tls(self, error: ssl.SSLError) -> Finding:

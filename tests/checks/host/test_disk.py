@@ -169,6 +169,20 @@ async def test_read_only_is_critical_unless_meant(machine: Machine, place: Path)
     assert ("device:/dev/sde1", "device_name:sde1") in seen.all("system.disk.total")
 
 
+async def test_a_read_only_bind_mount_is_no_finding(machine: Machine, place: Path) -> None:
+    machine.write("self/mounts", f"/dev/sda1 {place}/a ext4 ro 0 0\n/dev/sda1 {place}/b ext4 rw 0 0\n")
+    seen = await (await Session(**ONLY, procfs_path=str(machine.root)).open()).run()
+    assert seen.statuses() == {"/dev/sda1": (Status.OK, "")}
+
+
+async def test_a_read_only_container_has_no_status(machine: Machine, place: Path) -> None:
+    machine.write("self/mounts", f"overlay {place}/a overlay ro 0 0\noverlay {place}/b overlay rw 0 0\n")
+    options = {**ONLY, "filesystems": {"include": ["overlay"]}, "procfs_path": str(machine.root)}
+    seen = await (await Session(**options).open()).run()
+    assert seen.statuses() == {str(place / "b"): (Status.OK, "")}
+    assert len(seen.all("system.disk.total")) == 2
+
+
 async def test_a_filesystem_that_went_is_absent(machine: Machine, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.write(
         "self/mounts",

@@ -36,7 +36,7 @@ async def test_choice_of_interfaces(machine: Machine) -> None:
         ({"include": ["l?", "veth*"]}, {"lo", "vethab12"}),
         ({"exclude": ["eth*"]}, {"lo", "vethab12"}),
     ):
-        options = {**ONLY, "interfaces": interfaces, "procfs_path": str(machine.root)}
+        options: dict[str, object] = {**ONLY, "interfaces": interfaces, "procfs_path": str(machine.root)}
         seen = await (await Session(**options).open()).run()
         assert {tags[0].removeprefix("device:") for tags in seen.all("system.net.bytes_rcvd")} == expected
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -78,15 +80,15 @@ async def test_silent_port(watch: Watches) -> None:
     async with silent_port() as port:
         outcome = await watch(host="127.0.0.1", port=port, timeout="200ms").run()
     assert outcome.refused() == (
-        f"no connection to 127.0.0.1:{port} within 0.18s; "
-        "something accepts it and stays silent, or drops the packets: check port, `tls` and firewalls"
+        f"no answer from 127.0.0.1:{port} within 0.18s; "
+        "if it expects TLS, set `tls: true`; else it hangs, or a firewall drops the packets"
     )
 
 
 async def test_silent_port_with_tls(watch: Watches, certificates: Certificates) -> None:
     async with silent_port() as port:
         outcome = await watch(host="127.0.0.1", port=port, timeout="200ms", tls=True, ca_file=certificates.ca).run()
-    assert outcome.refused().startswith(f"no connection to 127.0.0.1:{port} within 0.18s; ")
+    assert outcome.refused().startswith(f"no answer from 127.0.0.1:{port} within 0.18s; if it does not")
 
 
 async def test_not_redis(watch: Watches) -> None:
@@ -268,7 +270,7 @@ async def test_out_of_memory(servers: Servers, watch: Watches) -> None:
 
 async def test_protected_mode(watch: Watches, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Only Redis 6.2 takes an address like 127.0.0.5 for a foreign one; with it the test stays on this machine."""
-    server = RedisServer(redis62(), tmp_path, bind="")
+    server = RedisServer(redis62(), tmp_path, bind=None)
     request.addfinalizer(server.kill)
     server.start()
     async with relay(server.port, source="127.0.0.5") as port:
@@ -280,13 +282,18 @@ async def test_plain_to_a_tls_port(server: RedisServer, watch: Watches, certific
     async with relay(server.port, tls=certificates.server_side()) as port:
         text = (await watch(host="127.0.0.1", port=port).run()).refused()
     assert text == (
-        f"127.0.0.1:{port} closed the connection; if it expects TLS, set `tls: true`; else it is shutting down"
+        f"127.0.0.1:{port} closed the connection; "
+        "if it expects TLS, set `tls: true`; else it is shutting down, or a proxy is in between"
     )
 
 
 async def test_tls_to_a_plain_port(server: RedisServer, watch: Watches, certificates: Certificates) -> None:
     text = (await watch(server, tls=True, ca_file=certificates.ca, timeout="500ms").run()).refused()
-    assert text == ""
+    # it waits for the end of a line; some hellos hold one, and then it answers in the clear
+    assert "; if it does not speak TLS, set `tls: false`" in text
+    assert text.startswith(
+        (f"no answer from 127.0.0.1:{server.port} ", f"no TLS connection to 127.0.0.1:{server.port}: ")
+    )
 
 
 async def test_unknown_authority(
@@ -295,10 +302,8 @@ async def test_unknown_authority(
     other = Certificates.make(tmp_path)
     async with relay(server.port, tls=certificates.server_side()) as port:
         text = (await watch(host="127.0.0.1", port=port, tls=True, ca_file=other.ca).run()).refused()
-    assert text == (
-        f"the certificate of 127.0.0.1:{port} is not valid: unable to get local issuer certificate; "
-        "set `ca_file` to the authority that signed it"
-    )
+    assert text.startswith(f"the certificate of 127.0.0.1:{port} is not valid: ")
+    assert text.endswith("; set `ca_file` to the authority that signed it")
 
 
 async def test_expired_certificate(server: RedisServer, watch: Watches, tmp_path: Path) -> None:
@@ -325,14 +330,32 @@ async def test_certificate_of_another_name(server: RedisServer, watch: Watches, 
 async def test_client_certificate(server: RedisServer, watch: Watches, certificates: Certificates) -> None:
     async with relay(server.port, tls=certificates.server_side(ask_client=True)) as port:
         options = {"host": "127.0.0.1", "port": port, "tls": True, "ca_file": certificates.ca}
-        text = (await watch(**options).run()).refused()
-        known = watch(**options, cert_file=certificates.cert, key_file=certificates.key)
-        assert (await known.run()).error is None
-        await known.check.close()
-    assert text == (
+        watched = watch(**options, cert_file=certificates.cert, key_file=certificates.key)
+        assert (await watched.run()).error is None
+        await watched.check.close()
+
+
+async def test_no_client_certificate(watch: Watches, certificates: Certificates) -> None:
+    """Not with the relay: asyncio hangs up before its alert is sent, unlike OpenSSL in a server."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+
+    def refuse() -> None:
+        with listener, listener.accept()[0] as raw:
+            raw.settimeout(10)
+            context = certificates.server_side(ask_client=True)
+            guest = context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
+            with guest, pytest.raises(ssl.SSLError):
+                guest.do_handshake()
+            guest.close()
+
+    options = {"host": "127.0.0.1", "port": port, "tls": True, "ca_file": certificates.ca}
+    refused, outcome = await asyncio.gather(asyncio.to_thread(refuse), watch(**options).run())
+    assert outcome.refused() == (
         f"no TLS connection to 127.0.0.1:{port}: tlsv13 alert certificate required; "
         "it asks for a client certificate: set cert_file and key_file"
     )
+    del refused
 
 
 @pytest.mark.parametrize("content", [None, "nonsense"])

@@ -244,6 +244,7 @@ async def test_replica_and_primary(servers: Servers, watch: Watches) -> None:
     assert outcome.value("redis.replication.slave_repl_offset", "redis_role:slave") == outcome.value(
         "redis.replication.master_repl_offset"
     )
+    primary.command("SET", "a", 1)
     until(caught_up(primary), "the replica to catch up")
     seen = await watch(primary, round_trip=False).run()
     sample = seen.sample("redis.replication.delay")
