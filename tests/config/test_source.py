@@ -199,7 +199,7 @@ def test_wide_encodings(encoding: str) -> None:
         ("!<x", "a value cannot start with '!'"),
         ("!x!y z", "a value cannot start with '!'"),
         ("[}", "a bracket or comma that does not fit"),
-        ("[a]]", "does not fit"),
+        ("[a]]", "text follows where the value has ended"),
         ("*", "a value cannot start with '*'"),
         ("& x", "a value cannot start with '&'"),
         (">9x", "a text after '|' or '>' must begin on the next line"),

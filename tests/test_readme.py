@@ -1,0 +1,194 @@
+"""What the README says, done: install, the two commands, the first YAML file, the first plugin, every YAML example."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+from cli.process import environ
+from servers import free_port
+from vedette.config import load
+from vedette.config.problems import Report
+from vedette.config.source import parse
+from vedette.plugins import Registry
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = sorted(
+    path for path in ROOT.rglob("*.md") if not {".venv", "node_modules", "tests"} & set(path.relative_to(ROOT).parts)
+)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"# conf\.d/([\w-]+\.yaml)\n")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return [body for found, body in BLOCK.findall(text) if found == language]
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def run(command: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """A README line, in a shell, with this environment's programs on the PATH."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=cwd,
+        env={**environ(cwd / "state"), "PATH": path, **more},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def write_examples(text: str, folder: Path) -> Path:
+    """The YAML blocks that name a file of conf.d, in a conf.d of their own, the Prometheus port made free."""
+    conf = folder / "conf.d"
+    conf.mkdir(parents=True)
+    for body in blocks(text, "yaml"):
+        if name := NAMED.match(body):
+            (conf / name[1]).write_text(body.replace("9464", str(free_port())))
+    return conf
+
+
+def commands(text: str) -> list[str]:
+    lines = [line.split("  #")[0].strip() for body in blocks(text, "sh") for line in body.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_the_first_yaml_file_and_its_commands(tmp_path: Path) -> None:
+    text = section("A first YAML file")
+    conf = write_examples(text, tmp_path)
+    assert sorted(path.name for path in conf.iterdir()) == ["agent.yaml", "host.yaml"]
+    validate, check, agent = commands(text)
+    done = run(validate, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "conf.d: 1 instance, no errors\n"), done.stderr
+    done = run(check, tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("host/host ok")
+    assert "team:payments" in done.stdout
+    done = run(f"{agent} --for 1s", tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "1 instances, 2 sinks" in done.stderr
+    done = run("vedette example redis > conf.d/redis.yaml && vedette validate --conf conf.d", tmp_path)
+    assert (done.returncode, done.stdout) == (0, "conf.d: 2 instances, no errors\n"), done.stderr
+
+
+def test_the_two_commands_do_what_the_readme_says() -> None:
+    demo, timed, test = commands(section("See it"))
+    assert (demo, timed, test) == ("make demo", 'make demo ARGS="--for 30s"', "make test")
+    planned = run(f"{timed.replace('make', 'make -n')}", ROOT).stdout
+    assert "python examples/demo --for 30s" in planned
+    assert "python -m pytest" in run(test.replace("make", "make -n"), ROOT).stdout
+
+
+def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    done = run(f"{sys.executable} {ROOT}/examples/demo --for 13s", tmp_path, TMPDIR=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    last = done.stdout.split("vedette demo")[-1]
+    for name in ("host/host", "redis/cache", "redis/dashboard"):
+        assert re.search(rf"^{name} +ok +\d\d:\d\d:\d\d ", last, re.MULTILINE), last
+    shown = dict(re.findall(r"^(\S+) +([\d,.]+) +\S", last.split("metric ")[1], re.MULTILINE))
+    assert float(shown["dashboard.transactions.hourly"].replace(",", "")) > 10
+    assert float(shown["redis.net.commands"].replace(",", "")) > 10
+    assert shown["health_check.overall"] == "1"
+    assert re.search(r"Prometheus page: http://127\.0\.0\.1:\d+/metrics", last)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_the_demo_with_its_server(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, str(ROOT / "examples" / "demo")],
+        cwd=tmp_path,
+        env={**environ(tmp_path / "state"), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert demo.stdout is not None
+    try:
+        for line in demo.stdout:
+            if "redis/cache" in line:
+                break
+        children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+        assert len(children) == 1
+        demo.send_signal(signal.SIGINT)
+        demo.stdout.read()
+        assert demo.wait(20) == 0
+    finally:
+        demo.kill()
+        demo.stdout.close()
+    assert not Path(f"/proc/{children[0]}").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_install_and_the_first_plugin_in_a_fresh_environment(tmp_path: Path) -> None:
+    """Both wheels are built and installed as the README says; only what PyPI would bring comes from here."""
+    text = section("A first plugin")
+    plugin = tmp_path / "plugin"
+    plugin.mkdir()
+    (plugin / "vedette_queue_depth.py").write_text(blocks(text, "python")[0])
+    (plugin / "pyproject.toml").write_text(blocks(text, "toml")[0])
+    write_examples(text, tmp_path)
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "one").touch()
+    file = tmp_path / "conf.d" / "queue_depth.yaml"
+    file.write_text(file.read_text().replace("/var/spool/jobs", str(spool)))
+
+    source = tmp_path / "vedette"
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv", "node_modules", "__pycache__", "tests", ".*_cache")
+    )
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=True)
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)}))
+    (site / "from-here.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    pip = f"{home}/bin/python -m pip install --quiet --no-index --no-deps --no-build-isolation --ignore-installed"
+    for folder in (source, plugin):
+        done = run(f"{pip} .", folder, PIP_DISABLE_PIP_VERSION_CHECK="1")
+        assert done.returncode == 0, done.stderr
+    assert "/venv/" in run(f"{home}/bin/python -c 'import vedette; print(vedette.__file__)'", tmp_path).stdout
+
+    done = run(f"{home}/bin/vedette plugins", tmp_path)
+    assert re.search(r"^check +queue_depth +vedette-queue-depth 1\.0\.0 +Files waiting in a folder\.", done.stdout, re.M)
+    done = run(f"{home}/bin/vedette run --once", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"queue_depth\.files\b.* 1\b", done.stdout)
+    done = run(f"{home}/bin/vedette check queue_depth", tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("queue_depth/queue_depth ok")
+    file.write_text(file.read_text().replace("limit", "limmit"))
+    done = run(f"{home}/bin/vedette validate", tmp_path)
+    assert done.returncode == 3
+    line = "conf.d/queue_depth.yaml:4: instances[0].limmit: unknown option; did you mean 'limit'?\n"
+    assert done.stderr == line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_yaml_example_parses_and_every_named_file_is_valid(page: Path, tmp_path: Path) -> None:
+    text = page.read_text()
+    for number, body in enumerate(blocks(text, "yaml")):
+        report = Report(f"{page.name}, example {number}")
+        assert parse(body.encode(), report) is not None
+        assert report.problems == []
+        name = NAMED.match(body)
+        installed = Registry().names("checks")
+        if name is None or (name[1].removesuffix(".yaml") not in (*installed, "agent") and "check:" not in body):
+            continue
+        conf = tmp_path / str(number)
+        conf.mkdir()
+        (conf / name[1]).write_text(body)
+        problems = load(conf, Registry(), secrets="lazy").problems
+        assert [str(problem) for problem in problems if problem.severity == "error"] == []
