@@ -52,8 +52,8 @@ class Counter(BaseModel):
 class Retry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    times: int = Field(2, description="How often.", ge=0)
-    pause: Duration = Field(0.5, description="Time between.")
+    times: int = Field(default=2, description="How often.", ge=0)
+    pause: Duration = Field(default=0.5, description="Time between.")
 
 
 class StoreConfig(CheckConfig):

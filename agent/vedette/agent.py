@@ -118,11 +118,11 @@ class Agent:
         """Ask the agent to stop; `run` returns soon after."""
         self._stopping.set()
 
-    async def run(self, *, once: bool = False, duration: float | None = None) -> bool:
+    async def run(self, *, once: bool = False, duration: float | None = None) -> None:
         """Run until `stop`, a signal or `duration` seconds; with `once`, run each instance one time.
 
-        Returns whether everything ended in time; False means that a thread or task is still stuck, and the
-        process should end by `os._exit`.
+        Returns within `stop_timeout` of being asked, give or take a second; a run that cannot be ended is left
+        behind, so the process should not wait for threads and tasks when it exits.
         """
         loop = asyncio.get_running_loop()
         signals = _handle_signals(loop, self.stop)
@@ -135,7 +135,7 @@ class Agent:
             else:
                 self._start_runners(loop)
                 await _until(self._stopping, duration)
-            return await self._shut_down()
+            await self._shut_down()
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
@@ -206,7 +206,7 @@ class Agent:
 
     # Stopping
 
-    async def _shut_down(self) -> bool:
+    async def _shut_down(self) -> None:
         """Stop runs, close checks, flush sinks, write state: each within its share of `stop_timeout`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._configuration.agent.stop_timeout
@@ -216,19 +216,18 @@ class Agent:
             await asyncio.wait(set(self._tasks), timeout=deadline - loop.time())
         self._report_now()
         await asyncio.gather(*(runner.stop() for runner in self._runners))
-        flushed = await self._flush_sinks(max(0.5, deadline - loop.time()))
+        await self._flush_sinks(max(0.5, deadline - loop.time()))
         await self._state.close()
         stuck = [runner.instance.id for runner in self._runners if runner.abandoned]
         if stuck:
             log.warning("left behind, still running: %s", ", ".join(stuck))
-        return flushed and not stuck
 
-    async def _flush_sinks(self, timeout: float) -> bool:
+    async def _flush_sinks(self, timeout: float) -> None:
         tasks = {outlet.task for outlet in self._outlets if outlet.task is not None}
         for outlet in self._outlets:
             outlet.outbox.close()
         if not tasks:
-            return True
+            return
         _, late = await asyncio.wait(tasks, timeout=timeout)
         for task in late:
             task.cancel()
@@ -239,7 +238,6 @@ class Agent:
             outlet.outbox.abandon()
             if lost := outlet.vitals.dropped - left:
                 log.warning("sink %s: %d samples were not sent before the stop", outlet.vitals.name, lost)
-        return not any(not task.done() for task in late)
 
 
 def agent_tags(configured: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]:

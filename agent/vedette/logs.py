@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
-
-import msgspec
 
 if TYPE_CHECKING:
     from vedette.config.model import LogConfig
@@ -66,7 +65,7 @@ class JsonFormatter(_Formatter):
         for key in ("instance", "sink"):
             if (value := getattr(record, key, None)) is not None:
                 made[key] = value
-        return msgspec.json.encode(made).decode()
+        return json.dumps(made, ensure_ascii=False)
 
 
 def set_up(options: LogConfig, masker: Masker, stream: TextIO | None = None) -> None:

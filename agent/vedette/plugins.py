@@ -56,9 +56,9 @@ class Registry:
     def _load(self, group: Group, name: str, point: EntryPoint) -> Any:
         try:
             module = point.load()
-        except ModuleNotFoundError as error:
-            raise MissingDriver(_missing(name, error.name or "", point)) from error
         except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and not _own(error.name or "", point):
+                raise MissingDriver(_missing(name, error.name or "", point)) from error
             raise PluginError(
                 f"{name}: {point.value} cannot be imported: {type(error).__name__}: {error}"
             ) from error
@@ -72,6 +72,11 @@ class Registry:
         except Exception as error:
             raise PluginError(f"{name}: {point.value}: {error}") from error
         return _only(group, name, point, found)
+
+
+def _own(module: str, point: EntryPoint) -> bool:
+    """Whether a missing module is part of the plugin itself: a broken plugin, which no driver mends."""
+    return module.partition(".")[0] == point.module.partition(".")[0]
 
 
 def _missing(name: str, module: str, point: EntryPoint) -> str:

@@ -7,7 +7,6 @@ import fcntl
 import json
 import logging
 import os
-import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vedette.errors import StateError
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Mapping
 
 _FILE = "state.db"
@@ -71,8 +71,8 @@ class StateStore:
         self._lock: int | None = None
         if writable:
             self._take_lock()
-            self._prepare()
-        self._read()
+        if self._path.exists():
+            self._read()
 
     def view(self, instance: str) -> Mapping[str, Any]:
         """What this instance committed, as of now and from now on; read-only."""
@@ -114,7 +114,7 @@ class StateStore:
             batch, self._pending = self._pending, {}
             try:
                 await loop.run_in_executor(self._thread, self._write, batch)
-            except (sqlite3.Error, OSError) as error:
+            except Exception as error:  # sqlite3's errors have no common root outside the module imported late
                 self._pending = {**batch, **self._pending}
                 self._failed(f"state is kept in memory only: {self._path}: {error}")
                 return
@@ -123,7 +123,7 @@ class StateStore:
                 log.info("state is durable again")
 
     def _write(self, rows: dict[tuple[str, str], str]) -> None:
-        with closing(sqlite3.connect(self._path, timeout=5.0)) as database, database:
+        with closing(_connect(self._path.absolute().as_uri())) as database, database:
             database.execute("PRAGMA synchronous = FULL")
             database.execute(_SCHEMA)
             database.executemany(_UPSERT, [(*key, value) for key, value in rows.items()])
@@ -155,31 +155,31 @@ class StateStore:
             os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         self._lock = lock
 
-    def _prepare(self) -> None:
-        if self._lock is None:
-            return
-        try:
-            self._write({})
-        except sqlite3.DatabaseError as error:
-            if not isinstance(error, sqlite3.OperationalError):
-                self._set_aside(error)
-            else:
-                self._failed(f"state is kept in memory only: {self._path}: {error}")
+    def _read(self) -> None:
+        import sqlite3  # a megabyte that an agent without stateful checks does without
 
-    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        try:
+            with closing(_connect(f"{self._path.absolute().as_uri()}?mode=ro")) as database:
+                for instance, key, value in database.execute("SELECT instance, key, value FROM state"):
+                    self._values.setdefault(instance, {})[key] = json.loads(value)
+        except sqlite3.OperationalError as error:
+            self._failed(f"state cannot be read: {self._path}: {error}")
+        except (sqlite3.DatabaseError, ValueError) as error:
+            self._values.clear()
+            self._set_aside(error)
+
+    def _set_aside(self, error: Exception) -> None:
+        """Make room for a new file; a reader leaves the damaged one to the agent."""
+        if self._lock is None:
+            self._failed(f"state cannot be read: {self._path}: {error}")
+            return
         aside = self._path.with_name(f"{_FILE}.damaged-{int(time.time())}")
         with suppress(OSError):
             self._path.rename(aside)
             log.warning("%s is damaged (%s): set aside as %s, starting empty", self._path, error, aside.name)
-            self._write({})
 
-    def _read(self) -> None:
-        if not self._path.exists():
-            return
-        try:
-            uri = f"{self._path.absolute().as_uri()}?mode=ro"
-            with closing(sqlite3.connect(uri, uri=True, timeout=5.0)) as database:
-                for instance, key, value in database.execute("SELECT instance, key, value FROM state"):
-                    self._values.setdefault(instance, {})[key] = json.loads(value)
-        except (sqlite3.Error, ValueError) as error:
-            self._failed(f"state cannot be read: {self._path}: {error}")
+
+def _connect(uri: str) -> sqlite3.Connection:
+    import sqlite3
+
+    return sqlite3.connect(uri, uri=True, timeout=5.0)

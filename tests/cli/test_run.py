@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from cli.process import Running, vedette, wait_until
+from cli.plugin import install
+from cli.process import Running, environ, vedette, wait_until
 from servers import RedisServer, free_port, redis62
 
 
@@ -66,22 +67,47 @@ def test_sigterm_stops_with_a_flush_and_exit_0(tmp_path: Path) -> None:
     assert agent.lines[-1].endswith("SIGTERM: stopping")
 
 
-def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+def misbehaving(folder: Path, how: str) -> Running:
+    """An agent one of whose instances misbehaves and has begun to."""
+    options = f"instances: [{{how: {how}, touch: ../begun, interval: 1s, timeout: 500ms}}]"
+    write(folder, agent=FILE_SINK, misbehaves=options, host="instances: [{interval: 500ms}]")
+    agent = Running(cwd=folder, PYTHONPATH=install(folder))
+    wait_until((folder / "begun").exists, "the first run")
+    return agent
 
-    with socket.socket() as silent:  # a port that accepts and stays silent: the run hangs, so the stop takes its grace
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(5)
-        port = silent.getsockname()[1]
-        redis = f"instances: [{{host: 127.0.0.1, port: {port}, interval: 60s, timeout: 50s}}]"
-        write(tmp_path, agent=FILE_SINK, redis=redis)
-        with Running(cwd=tmp_path) as agent:
-            agent.wait_for("1 instances")
-            silent.settimeout(20)
-            connection, _ = silent.accept()
-            with connection:
-                agent.process.send_signal(signal.SIGTERM)
-                agent.wait_for("SIGTERM: stopping")
-                assert agent.end(signal.SIGTERM) == 130
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    with misbehaving(tmp_path, "swallows") as agent:
+        agent.process.send_signal(signal.SIGTERM)
+        agent.wait_for("SIGTERM: stopping")
+        assert agent.end(signal.SIGTERM) == 130
+
+
+@pytest.mark.parametrize("how", ["swallows", "thread"])
+def test_a_run_that_cannot_be_ended_does_not_hold_up_the_stop(tmp_path: Path, how: str) -> None:
+    with misbehaving(tmp_path, how) as agent:
+        wait_until(lambda: any("host" in row["instance"] for row in samples(tmp_path / "out.jsonl")), "the host check")
+        begun = time.monotonic()
+        assert agent.end(signal.SIGTERM) == 0
+        assert time.monotonic() - begun < 10
+    if how == "swallows":
+        assert "left behind, still running: misbehaves/misbehaves" in agent.lines[-1]
+
+
+@pytest.mark.parametrize("how", ["swallows", "thread", "exits", "raises"])
+def test_a_misbehaving_check_hurts_no_other_instance(tmp_path: Path, how: str) -> None:
+    out = tmp_path / "out.jsonl"
+    with misbehaving(tmp_path, how) as agent:
+        agent.wait_for("misbehaves/misbehaves: ")
+        begun = time.time()
+        wait_until(lambda: len(by_instance(samples(out), "system.load.1", begun).get("host", [])) > 4, "the host check")
+        status = by_instance(samples(out), "health_check.status")
+        agent.process.kill()
+        agent.end()
+    assert set(status["misbehaves"]) == {0}
+    assert set(status["host"]) == {1}
+    assert "hunter2secret" not in "\n".join(agent.lines)
+    assert "Traceback" not in "\n".join(agent.lines)
 
 
 def test_a_second_agent_on_the_same_state_is_refused(tmp_path: Path) -> None:
@@ -137,10 +163,6 @@ def test_run_imports_nothing_that_is_not_configured(tmp_path: Path) -> None:
         "print(status, sorted({'redis', 'rich', 'datadog', 'prometheus_client', 'requests', 'httpx', 'vedette.render',"
         "'vedette_checks.redis'} & set(sys.modules)))"
     )
-    import subprocess
-
-    from cli.process import environ
-
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,
@@ -222,5 +244,5 @@ def test_a_stopped_agent_leaves_no_file_but_its_state(tmp_path: Path) -> None:
         wait_until(lambda: samples(tmp_path / "out.jsonl"), "the first samples")
         agent.end(signal.SIGINT)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == ["conf.d/agent.yaml", "conf.d/host.yaml", "out.jsonl", "state/agent.lock", "state/state.db"]
+    assert left == ["conf.d/agent.yaml", "conf.d/host.yaml", "out.jsonl", "state/agent.lock"]
     assert not Path(f"/proc/{agent.process.pid}").exists()

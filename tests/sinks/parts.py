@@ -78,6 +78,7 @@ class Port:
         self.number: int = self._address[1] if path is None else 0
         self.packets: list[bytes] = []
         self._closing = False
+        self._connection: socket.socket | None = None
         self._thread = threading.Thread(target=self._accept if stream else self._receive, daemon=True)
         self._thread.start()
 
@@ -100,6 +101,7 @@ class Port:
     def _accept(self) -> None:
         while True:
             connection, _ = self._socket.accept()
+            self._connection = connection
             with connection, connection.makefile("rb") as reader:
                 while not self._closing and (head := reader.read(4)):
                     self.packets.append(reader.read(struct.unpack("<I", head)[0]))
@@ -108,6 +110,9 @@ class Port:
 
     def close(self) -> None:
         self._closing = True
+        if self._connection is not None:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
         while self._thread.is_alive():
             with contextlib.suppress(OSError), socket.socket(self._socket.family, self._socket.type) as knock:
                 knock.connect(self._address)

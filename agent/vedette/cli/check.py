@@ -12,13 +12,13 @@ import msgspec
 
 from vedette.agent import agent_tags
 from vedette.cli import BAD_CONFIGURATION, CRITICAL, OK, WARNING
-from vedette.cli.common import conf_directory, print_problems, run_loop, unknown_plugin
+from vedette.cli.common import conf_directory, leave_within, print_problems, run_loop, unknown_plugin
 from vedette.config import Instance, load
 from vedette.errors import ConfigError, Problem
 from vedette.kit import json_objects
 from vedette.logs import set_up
 from vedette.plugins import Registry
-from vedette.runner import Runner, State, Surroundings
+from vedette.runner import GRACE, Runner, State, Surroundings
 from vedette.state import StateStore, state_directory
 
 if TYPE_CHECKING:
@@ -38,19 +38,7 @@ def check(options: Namespace) -> int:
         return BAD_CONFIGURATION
     set_up(configuration.agent.log.model_copy(update={"level": "warning"}), configuration.masker)
     state = StateStore(state_directory(configuration.agent.state_directory, os.environ), writable=False)
-    runs = run_loop(_run_all(configuration, instances, state, options.runs))
-    if options.json:
-        _print_json([batch for _, batches in runs for batch in batches])
-    else:
-        from vedette.cli.tables import print_run
-
-        for runner, batches in runs:
-            print_run(runner, batches)
-    sys.stdout.flush()
-    status = max(_EXITS.get(runner.vitals.state, CRITICAL) for runner, _ in runs)
-    if any(runner.abandoned for runner, _ in runs):
-        os._exit(status)
-    return status
+    return run_loop(_run_and_print(configuration, instances, state, options))
 
 
 def _find(options: Namespace, registry: Registry) -> tuple[Configuration, list[Instance]]:
@@ -88,6 +76,22 @@ def _default_instance(name: str, registry: Registry) -> Instance:
         hint = f"`vedette example {name}` shows a complete file"
         raise ConfigError([Problem(name, 0, "", "has options without a default, so it needs a YAML file", hint)]) from None
     return Instance(f"{name}/{name}", name, plugin, config, name, 0, {"name": name})
+
+
+async def _run_and_print(
+    configuration: Configuration, instances: list[Instance], state: StateStore, asked: Namespace
+) -> int:
+    runs = await _run_all(configuration, instances, state, asked.runs)
+    if asked.json:
+        _print_json([batch for _, batches in runs for batch in batches])
+    else:
+        from vedette.cli.tables import print_run
+
+        for runner, batches in runs:
+            print_run(runner, batches)
+    status = max(_EXITS.get(runner.vitals.state, CRITICAL) for runner, _ in runs)
+    leave_within(GRACE, status)
+    return status
 
 
 async def _run_all(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import threading
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,3 +56,20 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
+
+
+def leave_within(seconds: float, status: int) -> None:
+    """End the process with this status after so long at the latest, orderly or not.
+
+    Python waits at its exit for every thread, and a loop that is closed for every task; one of a check's that does
+    not end would hold up the stop for ever.
+    """
+    timer = threading.Timer(seconds, _leave, (status,))
+    timer.daemon = True
+    timer.start()
+
+
+def _leave(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

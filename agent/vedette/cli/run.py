@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from vedette.agent import Agent
 from vedette.cli import BAD_CONFIGURATION, OK, USAGE
-from vedette.cli.common import conf_directory, nothing_to_run, print_problems, run_loop
+from vedette.cli.common import conf_directory, leave_within, nothing_to_run, print_problems, run_loop
 from vedette.config import load
 from vedette.logs import set_up
 from vedette.plugins import Registry
+from vedette.runner import GRACE
 from vedette.state import StateStore, state_directory
 from vedette.units import parse_duration
 
@@ -44,17 +45,10 @@ def _run(configuration: Configuration, options: Namespace, duration: float | Non
     set_up(log, configuration.masker)
     state = StateStore(state_directory(configuration.agent.state_directory, os.environ))
     agent = Agent(configuration, state)
-    if not run_loop(_main(agent, once=options.once, duration=duration)):
-        _leave_stuck_threads()
+    run_loop(_main(agent, once=options.once, duration=duration))
     return OK
 
 
-async def _main(agent: Agent, *, once: bool, duration: float | None) -> bool:
-    return await agent.run(once=once, duration=duration)
-
-
-def _leave_stuck_threads() -> None:
-    """Python waits for its threads at exit; a stuck one would wait for ever."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(OK)
+async def _main(agent: Agent, *, once: bool, duration: float | None) -> None:
+    await agent.run(once=once, duration=duration)
+    leave_within(GRACE, OK)

@@ -61,7 +61,7 @@ def example_config(plugin: Plugin) -> Any:
 
 
 def summary(plugin: Plugin) -> str:
-    """The first sentence of the plugin's docstring."""
+    """The first paragraph of the plugin's docstring, on one line."""
     text = inspect.cleandoc(plugin.__doc__ or "").partition("\n\n")[0]
     return " ".join(text.split())
 

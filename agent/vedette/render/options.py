@@ -127,7 +127,7 @@ def _empty(value: Any) -> bool:
 
 
 def _shown(field: FieldInfo, default: Any, kind: str, variable: str, inner: tuple[Option, ...]) -> Any:
-    told = not _empty(default) and default is not False and not isinstance(default, dict) and default != MASK
+    told = not _empty(default) and default is not False and default != MASK
     if field.examples and not told:
         return plain(field.examples[0], kind)
     return default if told or default is False else _sample(field.annotation, field.metadata, variable, inner)
@@ -163,7 +163,11 @@ def _sample(annotation: Any, metadata: Sequence[Any], variable: str, inner: tupl
 def plain(value: Any, kind: str = "") -> Any:
     """A Python value as the plain data that YAML writes it with; seconds of a duration as `15s`."""
     if isinstance(value, BaseModel):
-        return {name: plain(getattr(value, name)) for name in type(value).model_fields if getattr(value, name)}
+        fields = type(value).model_fields.items()
+        items = {
+            name: plain(getattr(value, name), type_name(field.annotation, field.metadata)) for name, field in fields
+        }
+        return {name: item for name, item in items.items() if not _empty(item)}
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int | float) and kind.partition(" (")[0] == "duration":

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any, Literal
 
 import anyio
@@ -35,6 +36,7 @@ _MOST_CACHED = 50_000
 _LONGEST_TEXT = 4_000
 _LONGEST_TITLE = 500
 _LONGEST_KEY = 100
+_MOST_EVENT_TAGS = 3_000  # characters
 _ALERT_TYPES = frozenset({"error", "warning", "info", "success"})
 _BREAKS_NAME = re.compile(r"[:|\s]")
 _BREAKS_TAG = re.compile(r"[^\w\d_\-:/\.]")  # the client's own rule: datadog.util.format.normalize_tags
@@ -178,19 +180,16 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
 
     def _send_events(self, client: Client, batch: Batch, host_tag: str | None) -> None:
         for event in batch.events:
-            tags: Any = self._with_host(event.tags, host_tag) if host_tag == "host:" else event.tags
-            try:
-                client.event(
-                    _encodable(event.title)[:_LONGEST_TITLE],
-                    _encodable(event.text)[:_LONGEST_TEXT],
-                    alert_type=event.alert_type if event.alert_type in _ALERT_TYPES else "info",
-                    aggregation_key=_one_line(event.aggregation_key)[:_LONGEST_KEY] or None,
-                    date_happened=int(batch.time if event.time is None else event.time),
-                    tags=tags,
-                    hostname=batch.host if host_tag else None,
-                )
-            except ValueError:
-                self.failed("an event with its tags is over 8 KB and was not sent", lost=1)
+            tags = self._with_host(event.tags, host_tag) if host_tag == "host:" else event.tags
+            client.event(
+                _encodable(event.title)[:_LONGEST_TITLE],
+                _encodable(event.text)[:_LONGEST_TEXT],
+                alert_type=event.alert_type if event.alert_type in _ALERT_TYPES else "info",
+                aggregation_key=_one_line(event.aggregation_key)[:_LONGEST_KEY] or None,
+                date_happened=int(batch.time if event.time is None else event.time),
+                tags=_some(tags),
+                hostname=batch.host if host_tag else None,
+            )
 
     def _host_tag(self, host: str) -> str | None:
         """The tag that names another host than the receiver's own, `host:` for none, or None for its own."""
@@ -220,7 +219,8 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
             self._seen_lost += lost
             self._sent_before = client.sent
             self._last_loss = now
-            self.failed(f"{self.config.target}: {client.trouble or 'packets cannot be sent'}", lost)
+            target = f"{self.config.target}: "  # one outage has several reasons in turn; the first is said
+            self.failed(self.trouble if self.trouble.startswith(target) else target + client.trouble, lost)
         elif self.trouble and client.sent > self._sent_before and now - self._last_loss > _CALM:
             self.recovered()
 
@@ -235,7 +235,9 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
             self._timer = None
         client.flush()
         await client.close(patience)
-        client.lost += max(0, client.lines - client.sent - client.lost)
+        if (unsent := client.lines - client.sent - client.lost) > 0:
+            client.lost += unsent
+            client.trouble = client.trouble or "packets could not be sent before the stop"
         self._account(client)
 
 
@@ -408,6 +410,12 @@ def _share(times: int) -> str:
 
 def _plain(value: Any) -> Any:
     return f"{value:f}" if isinstance(value, Decimal) else value
+
+
+def _some(tags: tuple[str, ...]) -> list[str]:
+    """As many of an event's tags as fit: the client refuses more than 8 KB."""
+    ends = accumulate(len(tag) + 1 for tag in tags)
+    return [tag for tag, end in zip(tags, ends, strict=True) if end <= _MOST_EVENT_TAGS]
 
 
 def _metric_name(name: str) -> str:

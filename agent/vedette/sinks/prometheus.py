@@ -144,7 +144,8 @@ def _tls(config: PrometheusConfig) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(config.tls_cert, config.tls_key)
     except OSError as error:
-        raise OSError(error.errno, f"{config.tls_cert}: {error.strerror or 'not a certificate with its key'}") from None
+        why = "no certificate with its key" if isinstance(error, ssl.SSLError) else error.strerror
+        raise OSError(error.errno, f"{config.tls_cert}: {why}") from None
     return context
 
 

@@ -118,10 +118,6 @@ class Advisor:
             return READ_ONLY
         if isinstance(error, exceptions.BusyLoadingError):
             return Finding(f"{self.address} is still loading its dataset", "it answers once that is done")
-        if isinstance(error, exceptions.MasterDownError):
-            return Finding(
-                "the replica has lost its primary and replica-serve-stale-data is off", "see the link to the primary"
-            )
         if isinstance(error, exceptions.MovedError | exceptions.AskError):
             return Finding(
                 "the key lives on another node of the cluster", "configure that node as an instance", mild=True
@@ -195,6 +191,11 @@ _REFUSALS = (
         "MISCONF",
         "the server refuses commands because it cannot save its data to disk",
         "see rdb_last_bgsave_status and the server's log; mend the disk",
+    ),
+    (
+        "Link with MASTER is down",
+        "the replica has lost its primary and replica-serve-stale-data is off",
+        "see the link to the primary",
     ),
     ("invalid username-password", "{place} refused the user name or the password", "check `username` and `password`"),
     ("invalid password", "{place} refused the password", "check `password`"),

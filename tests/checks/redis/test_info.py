@@ -90,9 +90,9 @@ async def test_every_value_is_the_servers_own(server: RedisServer, watch: Watche
         client.get("missing")
         watched = watch(server, round_trip=False)
         await watched.run()
-        before: dict[str, Any] = client.info()  # type: ignore[assignment]
+        before: dict[str, Any] = client.info()
         outcome = await watched.run()
-        after: dict[str, Any] = client.info()  # type: ignore[assignment]
+        after: dict[str, Any] = client.info()
     assert outcome.error is None
     assert outcome.names == {*GAUGES, *RATES, *MEASURED, *KEYSPACE}
     assert len(outcome.names) >= 45
@@ -129,11 +129,11 @@ async def test_keyspace_of_every_database(server: RedisServer, watch: Watches) -
             for n in range(expiring):
                 client.set(f"expiring{n}", n, ex=1000)
     outcome = await watch(server, round_trip=False).run()
-    for database, keys, expires, share in (("db0", 4, 1, 25.0), ("db7", 4, 4, 100.0)):
-        tag = f"redis_db:{database}"
+    for name, keys, expiring, share in (("db0", 4, 1, 25.0), ("db7", 4, 4, 100.0)):
+        tag = f"redis_db:{name}"
         assert outcome.value("redis.keys", tag) == keys
-        assert outcome.value("redis.expires", tag) == expires
-        assert outcome.value("redis.persist", tag) == keys - expires
+        assert outcome.value("redis.expires", tag) == expiring
+        assert outcome.value("redis.persist", tag) == keys - expiring
         assert outcome.value("redis.expires.percent", tag) == share
         assert outcome.value("redis.persist.percent", tag) == 100 - share
         assert set(outcome.sample("redis.keys", tag).tags) == {*place(server), tag}
@@ -166,7 +166,7 @@ async def test_command_stats(server: RedisServer, watch: Watches) -> None:
             client.set("a", 1)
         client.get("a")
         outcome = await watch(server, command_stats=True, round_trip=False).run()
-        stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
+        stats: dict[str, Any] = client.info("commandstats")
     assert outcome.value("redis.command.calls", "command:set") == 3
     assert outcome.value("redis.command.calls", "command:get") == 1
     config = next(name.removeprefix("cmdstat_") for name in stats if "config" in name)  # config|resetstat since 7
@@ -198,7 +198,7 @@ async def test_one_pipeline_a_run(server: RedisServer, watch: Watches) -> None:
 
     def reads() -> int:
         with server.client() as client:
-            answer: int = client.info("stats")["total_reads_processed"]  # type: ignore[index,call-overload]
+            answer: int = client.info("stats")["total_reads_processed"]
             return answer
 
     idle = -reads() + reads()  # what asking costs
@@ -215,7 +215,7 @@ async def test_commands_of_a_run(server: RedisServer, watch: Watches) -> None:
     with server.client() as client:
         client.config_resetstat()
         await watched.run()
-        stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
+        stats: dict[str, Any] = client.info("commandstats")
     calls = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
     assert {name: n for name, n in calls.items() if "config" not in name} == {
         "info": 1,
@@ -305,7 +305,7 @@ async def test_delay_of_a_frozen_replica(servers: Servers, watch: Watches) -> No
     outcome: Outcome = await watch(primary, round_trip=False).run()
     delay = outcome.value("redis.replication.delay")
     assert delay >= 10_000  # type: ignore[operator]
-    assert delay <= primary.info()["master_repl_offset"] - written  # type: ignore[operator]
+    assert delay <= primary.info()["master_repl_offset"] - written
 
 
 @pytest.mark.parametrize(

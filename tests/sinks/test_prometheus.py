@@ -1,0 +1,545 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import trustme
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from pydantic import ValidationError
+from sinks.parts import START, batch, running, sample, until
+
+from vedette import Kind, Metric, Secret, Status
+from vedette.kit import Sketch
+from vedette.metrics import ServiceCheck
+from vedette.sinks import prometheus
+from vedette.sinks.prometheus import PrometheusConfig, PrometheusSink, Store, split_address
+
+pytestmark = pytest.mark.anyio
+GAUGE, COUNT, COUNTER, RATE = Kind.GAUGE, Kind.COUNT, Kind.COUNTER, Kind.RATE
+HISTOGRAM, DISTRIBUTION, SET = Kind.HISTOGRAM, Kind.DISTRIBUTION, Kind.SET
+
+
+class Page:
+    """A store with a clock in hand."""
+
+    def __init__(self, catalog: dict[str, Metric] | None = None) -> None:
+        self.now = 1000.0
+        self.complaints: list[str] = []
+        self.store = Store((1, 5, 10), 60.0, catalog or {}, self.complaints.append, lambda: self.now)
+
+    def add(self, *samples: Any, **rest: Any) -> int:
+        return self.store.add(batch(*samples, **rest))
+
+    @property
+    def text(self) -> str:
+        return generate_latest(self.store).decode()
+
+    @property
+    def lines(self) -> list[str]:
+        return [line for line in self.text.splitlines() if not line.startswith("#")]
+
+
+# Translation
+
+
+def test_every_kind_becomes_its_type() -> None:
+    page = Page({"redis.mem.used": Metric("redis.mem.used", GAUGE, unit="byte", help="Memory in use.")})
+    page.add(
+        sample("redis.mem.used", GAUGE, 1_048_576, "instance:main", "bare", "port:1"),
+        sample("revenue", GAUGE, Decimal("12.50")),
+        sample("requests", COUNT, 3),
+        sample("total", COUNTER, 100),
+        sample("bytes.total", RATE, 2.5),
+        sample("latency", HISTOGRAM, 5),
+        sample("spread", DISTRIBUTION, 7.5),
+        sample("users", SET, "anna"),
+        statuses=(ServiceCheck("redis.can_connect", Status.CRITICAL, "no", ("instance:main",)),),
+    )
+    assert page.text.splitlines() == [
+        "# HELP bytes_total bytes.total.",
+        "# TYPE bytes_total counter",
+        "bytes_total 2.5",
+        "# HELP latency latency.",
+        "# TYPE latency histogram",
+        'latency_bucket{le="1.0"} 0.0',
+        'latency_bucket{le="5.0"} 1.0',
+        'latency_bucket{le="10.0"} 1.0',
+        'latency_bucket{le="+Inf"} 1.0',
+        "latency_count 1.0",
+        "latency_sum 5.0",
+        "# HELP redis_can_connect Status of redis.can_connect: 0 OK, 1 warning, 2 critical, 3 unknown.",
+        "# TYPE redis_can_connect gauge",
+        'redis_can_connect{instance="main"} 2.0',
+        "# HELP redis_mem_used Memory in use. Unit: byte.",
+        "# TYPE redis_mem_used gauge",
+        'redis_mem_used{bare="true",instance="main",port="1"} 1.048576e+06',
+        "# HELP requests_total requests.",
+        "# TYPE requests_total counter",
+        "requests_total 3.0",
+        "# HELP revenue revenue.",
+        "# TYPE revenue gauge",
+        "revenue 12.5",
+        "# HELP spread spread.",
+        "# TYPE spread histogram",
+        'spread_bucket{le="1.0"} 0.0',
+        'spread_bucket{le="5.0"} 0.0',
+        'spread_bucket{le="10.0"} 1.0',
+        'spread_bucket{le="+Inf"} 1.0',
+        "spread_count 1.0",
+        "spread_sum 7.5",
+        "# HELP total_total total.",
+        "# TYPE total_total counter",
+        "total_total 100.0",
+        "# HELP users users.",
+        "# TYPE users gauge",
+        "users 1.0",
+    ]
+    assert page.complaints == []
+
+
+def test_counts_add_up_and_totals_are_shown_as_they_are() -> None:
+    page = Page()
+    for n, (count, total) in enumerate([(3, 100), (Decimal("0.5"), 130), (0, 7)]):
+        page.add(sample("c", COUNT, count), sample("t", COUNTER, total), sample("r", RATE, total), at=START + n)
+    assert page.lines == ["c_total 3.5", "r_total 7.0", "t_total 7.0"]
+
+
+def test_a_negative_count_is_refused() -> None:
+    page = Page()
+    assert [page.add(sample("c", COUNT, value)) for value in (5, -2, -2)] == [0, 1, 1]
+    assert page.lines == ["c_total 5.0"]
+    assert page.complaints == ["c: a negative count cannot be shown: counters only grow"]
+
+
+def test_histograms_accumulate_observations_and_sketches() -> None:
+    page = Page()
+    sketch = Sketch(bins=((0.5, 2), (1.0, 1), (10.0, 3), (99.0, 4)), sum=427.5, min=0.5, max=99.0)
+    page.add(sample("h", HISTOGRAM, sketch, "le:x"), sample("h", HISTOGRAM, Decimal("1.5"), "le:x"))
+    page.add(sample("h", HISTOGRAM, 1000, "le:x"))
+    assert page.lines == [
+        'h_bucket{le="1.0",tag_le="x"} 3.0',
+        'h_bucket{le="5.0",tag_le="x"} 4.0',
+        'h_bucket{le="10.0",tag_le="x"} 7.0',
+        'h_bucket{le="+Inf",tag_le="x"} 12.0',
+        'h_count{tag_le="x"} 12.0',
+        'h_sum{tag_le="x"} 1429.0',
+    ]
+
+
+def test_a_set_counts_the_members_of_the_last_minute() -> None:
+    page = Page()
+    page.add(sample("users", SET, "anna"), sample("users", SET, "bob"), sample("users", SET, "anna"))
+    assert page.lines == ["users 2.0"]
+    page.now += 40
+    page.add(sample("users", SET, "anna"), sample("users", SET, "eve"))
+    assert page.lines == ["users 3.0"]
+    page.now += 21
+    page.add(sample("users", SET, "eve"))
+    assert page.lines == ["users 2.0"]  # bob was last seen 61 s ago
+
+
+def test_a_late_point_does_not_replace_a_newer_one() -> None:
+    page = Page()
+    page.add(sample("g", GAUGE, 3, at=START + 30), sample("g", GAUGE, 1, at=START + 10), at=START + 60)
+    assert page.lines == ["g 3.0"]
+    page.add(sample("g", GAUGE, 5), at=START + 60)
+    assert page.lines == ["g 5.0"]
+
+
+def test_tags_become_labels() -> None:
+    page = Page()
+    page.add(sample("g", GAUGE, 1, "__name__:x", "a-b:c:d", "key:one", "key:two", 'quote:"\\', "9:x"))
+    assert page.lines == [
+        'g{_9="x",a_b="c:d",key="one,two",quote="\\"\\\\",tag__name__="x"} 1.0',
+    ]
+    (family,) = parse_text(page.text)
+    assert family.samples[0].labels["quote"] == '"\\'
+
+
+# Names in conflict
+
+
+def test_the_first_kind_of_a_name_wins() -> None:
+    page = Page()
+    page.add(sample("x", GAUGE, 1, "a:1"))
+    assert page.add(sample("x", COUNT, 2, "a:2"), sample("x", RATE, 3, "a:1"), sample("x", GAUGE, 4, "a:1")) == 2
+    assert page.add(sample("x", COUNT, 2, "a:2")) == 1
+    assert page.lines == ['x{a="1"} 4.0']
+    assert page.complaints == [
+        "x: not shown as count: the name is already used for something else",
+        "x: not shown as rate: the name is already used for something else",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("a.b", GAUGE), ("a_b", GAUGE)),
+        (("a.total", COUNT), ("a", COUNT)),
+        (("a", COUNT), ("a.total", GAUGE)),
+        (("a", COUNT), ("a", HISTOGRAM)),
+        (("a.count", GAUGE), ("a", HISTOGRAM)),
+        (("a", HISTOGRAM), ("a.sum", GAUGE)),
+        (("a", HISTOGRAM), ("a.bucket", COUNT)),
+    ],
+)
+def test_names_that_would_meet_on_the_page(first: tuple[str, Kind], second: tuple[str, Kind]) -> None:
+    page = Page()
+    assert page.add(sample(*first, 1)) == 0
+    alone = page.text
+    assert page.add(sample(*second, 1)) == 1
+    assert page.text == alone
+    assert len(page.complaints) == 1
+    page.store.add(batch(closed=True))
+    assert page.add(sample(*second, 1)) == 0  # the names are free again
+    assert page.text != ""
+
+
+def test_two_series_never_have_the_same_labels() -> None:
+    page = Page()
+    page.add(sample("g", GAUGE, 1, "a-b:1"))
+    assert page.add(sample("g", GAUGE, 2, "a_b:1")) == 1
+    assert page.add(sample("g", GAUGE, 2, "a-b:1"), instance="redis/other") == 1
+    assert page.lines == ['g{a_b="1"} 1.0']
+
+
+# The life of a series
+
+
+@pytest.mark.parametrize(("interval", "lifetime"), [(10.0, 30.0), (0.0, 300.0)])
+def test_a_series_goes_three_intervals_after_its_last_sample(interval: float, lifetime: float) -> None:
+    page = Page()
+    page.add(sample("stays", GAUGE, 1), sample("goes", GAUGE, 2), sample("c", COUNT, 3), interval=interval)
+    page.now += lifetime - 1
+    page.add(sample("stays", GAUGE, 1), interval=interval)
+    assert page.lines == ["c_total 3.0", "goes 2.0", "stays 1.0"]
+    page.now += 2
+    assert page.lines == ["stays 1.0"]
+    page.add(sample("c", COUNT, 1), interval=interval)
+    assert page.lines == ["c_total 1.0", "stays 1.0"]
+    page.now += lifetime + 1
+    assert page.text == ""
+
+
+def test_a_series_goes_even_if_nobody_scrapes() -> None:
+    page = Page()
+    for n in range(100):
+        page.add(sample("g", GAUGE, n, f"job:{n}"), interval=10.0)
+        page.now += 10
+    (instance,) = page.store._instances.values()
+    assert len(instance.series) <= 6
+    assert len(page.store._taken) == len(instance.series)
+
+
+def test_a_closed_instance_takes_its_series_along() -> None:
+    page = Page()
+    page.add(sample("g", GAUGE, 1, "instance:main"), statuses=(ServiceCheck("ok", Status.OK),))
+    page.add(sample("g", GAUGE, 2, "instance:other"), instance="redis/other")
+    page.store.add(batch(closed=True))
+    assert page.lines == ['g{instance="other"} 2.0']
+    page.store.add(batch(closed=True, instance="redis/other"))
+    page.store.add(batch(closed=True, instance="redis/other"))
+    assert page.text == ""
+    assert (page.store._taken, page.store._names, page.store._claimed) == (set(), {}, {})
+
+
+def test_scrapes_and_batches_at_once_see_whole_histograms() -> None:
+    page = Page()
+    done = threading.Event()
+
+    def feed() -> None:
+        for n in range(400):
+            page.add(*(sample(f"h{k}", HISTOGRAM, n % 12) for k in range(10)), instance=f"a/{n % 3}")
+        done.set()
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    scrapes = 0
+    while not done.is_set():
+        for family in page.store.collect():
+            values = {s.name + s.labels.get("le", ""): s.value for s in family.samples}
+            assert values[f"{family.name}_bucket+Inf"] == values[f"{family.name}_count"]
+        scrapes += 1
+    feeder.join()
+    assert scrapes > 0
+
+
+# The page
+
+
+def make(**options: Any) -> PrometheusSink:
+    return PrometheusSink(PrometheusConfig(type="prometheus", **{"listen": "127.0.0.1:0", **options}))
+
+
+@asynccontextmanager
+async def served(sink: PrometheusSink, *samples: Any, **rest: Any) -> Any:
+    async with running(sink) as outbox:
+        await until(lambda: bool(sink.url), "the page")
+        outbox.put(batch(*samples, **rest))
+        await until(lambda: outbox.waiting == 0, "the sink to take it")
+        yield sink.url
+
+
+async def get(url: str, **options: Any) -> httpx.Response:
+    verify = options.pop("verify", True)
+    async with httpx.AsyncClient(verify=verify, trust_env=False) as client:
+        return await client.get(url, **options)
+
+
+ALL = (
+    sample("level", GAUGE, 1.5, "instance:main", "text:ü\"\\"),
+    sample("level", GAUGE, 2, "instance:other"),
+    sample("requests", COUNT, 3),
+    sample("net.total", RATE, 4),
+    sample("latency", HISTOGRAM, 12),
+    sample("users", SET, "anna"),
+)
+
+
+async def test_prometheus_own_parsers_read_both_formats() -> None:
+    async with served(make(buckets=[10, 20]), *ALL, statuses=(ServiceCheck("ok", Status.WARNING),)) as url:
+        text = await get(url)
+        openmetrics = await get(url, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert text.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert openmetrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert openmetrics.text.endswith("# EOF\n")
+    for families in (list(parse_text(text.text)), list(parse_openmetrics(openmetrics.text))):
+        assert {family.name: family.type for family in families} == {
+            "latency": "histogram", "level": "gauge", "net": "counter", "ok": "gauge", "requests": "counter",
+            "users": "gauge",
+        }  # fmt: skip
+        values = {(s.name, *sorted(s.labels.items())): s.value for family in families for s in family.samples}
+        assert values == {
+            ("latency_bucket", ("le", "10.0")): 0, ("latency_bucket", ("le", "20.0")): 1,
+            ("latency_bucket", ("le", "+Inf")): 1, ("latency_count",): 1, ("latency_sum",): 12,
+            ("level", ("instance", "main"), ("text", "ü\"\\")): 1.5, ("level", ("instance", "other")): 2,
+            ("net_total",): 4, ("ok",): 1, ("requests_total",): 3, ("users",): 1,
+        }  # fmt: skip
+        assert all(s.timestamp is None for family in families for s in family.samples)
+
+
+async def test_the_page_compresses_selects_and_refuses_other_methods() -> None:
+    async with served(make(), *ALL) as url:
+        packed = await get(url, headers={"Accept-Encoding": "gzip"})
+        some = await get(url, params={"name[]": ["level", "requests_total"]})
+        async with httpx.AsyncClient(trust_env=False) as client:
+            posted = await client.post(url, content=b"x")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "requests_total 3.0" in packed.text
+    assert [line.split()[2] for line in some.text.splitlines() if line.startswith("# TYPE")] == [
+        "level",
+        "requests_total",
+    ]
+    assert posted.status_code == 405
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
+async def test_ipv6() -> None:
+    async with served(make(listen="[::1]:0"), *ALL) as url:
+        assert url.startswith("http://[::1]:")
+        assert (await get(url)).status_code == 200
+
+
+async def test_tls_and_password(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    own = authority.issue_cert("127.0.0.1")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    own.cert_chain_pems[0].write_to_path(str(cert))
+    own.private_key_pem.write_to_path(str(key))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    sink = make(tls_cert=cert, tls_key=key, username="prom", password=Secret("s3cret:ü"))
+    async with served(sink, *ALL) as url:
+        assert url.startswith("https://127.0.0.1:")
+        right = await get(url, verify=context, auth=("prom", "s3cret:ü"))
+        assert (right.status_code, "requests_total 3.0" in right.text) == (200, True)
+        wrong = ["Basic " + base64.b64encode(b"prom:wrong").decode(), "Basic ???", "Bearer s3cret:", ""]
+        for header in wrong:
+            refused = await get(url, verify=context, headers={"Authorization": header})
+            assert refused.status_code == 401
+            assert "requests" not in refused.text
+        with pytest.raises(httpx.RemoteProtocolError):
+            await get(url.replace("https", "http"))
+        assert (await get(url, verify=context, auth=("prom", "s3cret:ü"))).status_code == 200
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prometheus._Handler, "timeout", 0.2)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_silent_scraper_is_cut_off_and_holds_up_nobody(capfd: pytest.CaptureFixture[str]) -> None:
+    async with served(make(), *ALL) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port)
+        assert (await get(url)).status_code == 200
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+    assert capfd.readouterr().err == ""
+
+
+async def test_too_many_scrapers_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prometheus, "_MOST_SCRAPERS", 2)
+    async with served(make(), *ALL) as url:
+        port = httpx.URL(url).port
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await reader.read() == b""
+        for _, other in [*silent, (reader, writer)]:
+            other.close()
+        await until_served(url)
+
+
+async def until_served(url: str) -> None:
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                assert (await get(url)).status_code == 200
+            except httpx.HTTPError:
+                await asyncio.sleep(0.01)
+            else:
+                return
+
+
+async def test_stopping_frees_the_port_and_cuts_off_whoever_is_connected() -> None:
+    before = set(threading.enumerate())
+    async with served(make(), *ALL) as url:
+        port = httpx.URL(url).port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: any("process_request" in thread.name for thread in threading.enumerate()), "the scrape")
+    async with asyncio.timeout(5):
+        assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    assert {t.name for t in set(threading.enumerate()) - before if "AnyIO" not in t.name} == set()
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+async def test_an_address_in_use_is_said_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("vedette.outbox._FIRST_PAUSE", 0.02)
+    caplog.set_level(logging.INFO)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        sink = make(listen=listen)
+        async with running(sink) as outbox:
+            outbox.put(batch(sample("c", COUNT, 3)))
+            await until(lambda: sink.errors >= 2, "two attempts")
+            assert sink.trouble == f"cannot listen on {listen}: Address already in use"
+            taken.close()
+            await until(lambda: bool(sink.url), "the page")
+            outbox.put(batch(sample("c", COUNT, 4)))
+            await until(lambda: outbox.waiting == 0, "the sink to take it")
+            assert "c_total 7.0" in (await get(sink.url)).text
+    assert sink.url == ""
+    assert sink.lost == 0
+    assert [record.getMessage() for record in caplog.records if record.name == "vedette.sink.prometheus"] == [
+        f"cannot listen on {listen}: Address already in use",
+        f"serving http://{listen}/metrics",
+        "sending again",
+    ]
+
+
+async def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
+    nothing = tmp_path / "cert.pem"
+    nothing.write_text("not a certificate")
+    for cert, reason in ((nothing, "no certificate with its key"), (tmp_path / "gone.pem", "No such file or directory")):
+        sink = make(tls_cert=cert)
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:0: {cert}: {reason}"):
+            await sink.run(None)  # type: ignore[arg-type]
+
+
+async def test_a_fault_is_a_500_and_a_line_without_traceback(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = make()
+    async with served(sink, *ALL) as url:
+        sink._store._bounds = None  # type: ignore[assignment]
+        answer = await get(url)
+    assert (answer.status_code, answer.text) == (500, "the page cannot be made; the agent's log says why\n")
+    assert [m for m in caplog.messages if "scrape" in m] == [
+        "a scrape failed: TypeError: Value after * must be an iterable, not NoneType"
+    ]
+    assert capfd.readouterr().err == ""
+
+
+async def test_refused_samples_are_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    sink = make()
+    async with served(sink, sample("a", GAUGE, 1), sample("a", COUNT, 1)):
+        pass
+    assert (sink.lost, sink.errors) == (1, 0)
+    assert caplog.messages == ["a: not shown as count: the name is already used for something else"]
+
+
+def allowed_warnings() -> Iterator[str]:
+    for line in (Path(__file__).parent / "promtool-allowed.txt").read_text().splitlines():
+        text = line.partition("#")[0].strip()
+        if text:
+            yield text
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+async def test_promtool_has_nothing_new_to_say() -> None:
+    datadogs = ("system.mem.total", "a.queue.count", "redis.info.latency_ms", "dashboard.latency.milliseconds")
+    odd = [sample(name, GAUGE, 1) for name in datadogs]
+    async with served(make(), *ALL, *odd, statuses=(ServiceCheck("redis.can_connect", Status.OK),)) as url:
+        page = (await get(url)).content
+    checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
+    allowed = tuple(allowed_warnings())
+    complaints = checked.stderr.decode().splitlines() + checked.stdout.decode().splitlines()
+    assert checked.returncode in (0, 3)  # 3: it has remarks
+    assert [line for line in complaints if line and not any(text in line for text in allowed)] == []
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("127.0.0.1:9464", ("127.0.0.1", 9464)),
+        ("[::]:80", ("::", 80)),
+        (":0", ("0.0.0.0", 0)),
+        ("localhost:1", ("localhost", 1)),
+    ],
+)
+def test_addresses(address: str, parts: tuple[str, int]) -> None:
+    assert split_address(address) == parts
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        *(({"listen": text}, "must be an address and a port") for text in ("", "9464", "a:", "a:b", "::1:80", "a:70000")),
+        ({"buckets": []}, "at least 1 item"),
+        ({"buckets": [2, 1]}, "must be ascending and finite"),
+        ({"buckets": [1, float("inf")]}, "must be ascending and finite"),
+        ({"set_window": 0}, "greater than 0"),
+        ({"username": "prom"}, "give both username and password"),
+        ({"password": "x"}, "give both username and password"),
+        ({"tls_key": "key.pem"}, "tls_key needs tls_cert"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        PrometheusConfig(type="prometheus", **options)
