@@ -23,7 +23,9 @@ def resident(folder: Path, port: int, sink: dict[str, object]) -> float:
         host={"instances": [{"interval": "1s"}]},
     )
     environ = {**os.environ, "STATE_DIRECTORY": str(folder / "state")}
-    agent = subprocess.Popen([sys.executable, "-m", "vedette", "run"], cwd=folder, env=environ, stderr=subprocess.DEVNULL)
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "vedette", "run"], cwd=folder, env=environ, stderr=subprocess.DEVNULL
+    )
     try:
         time.sleep(SETTLED)
         lines = Path(f"/proc/{agent.pid}/status").read_text().splitlines()

@@ -25,7 +25,11 @@ def main() -> None:
         one = redis_options(port, interval="1s", round_trip=False)
         conf = write_conf(
             folder,
-            agent={"sinks": [{"type": "dogstatsd", "host": "127.0.0.1", "port": receiver.getsockname()[1], "queue": 200000}]},
+            agent={
+                "sinks": [
+                    {"type": "dogstatsd", "host": "127.0.0.1", "port": receiver.getsockname()[1], "queue": 200000}
+                ]
+            },
             redis={"defaults": one, "instances": [{"name": f"r{n}"} for n in range(INSTANCES)]},
         )
         begun = time.process_time()

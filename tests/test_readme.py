@@ -162,7 +162,9 @@ def test_install_and_the_first_plugin_in_a_fresh_environment(tmp_path: Path) -> 
     assert "/venv/" in run(f"{home}/bin/python -c 'import vedette; print(vedette.__file__)'", tmp_path).stdout
 
     done = run(f"{home}/bin/vedette plugins", tmp_path)
-    assert re.search(r"^check +queue_depth +vedette-queue-depth 1\.0\.0 +Files waiting in a folder\.", done.stdout, re.M)
+    assert re.search(
+        r"^check +queue_depth +vedette-queue-depth 1\.0\.0 +Files waiting in a folder\.", done.stdout, re.M
+    )
     done = run(f"{home}/bin/vedette run --once", tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"queue_depth\.files\b.* 1\b", done.stdout)

@@ -27,9 +27,7 @@ class CheckConfig(BaseModel):
         "", description="Name of the instance, unique per check. Default: the file's stem.", max_length=200
     )
     interval: Duration = Field(15.0, description="Time between runs.", examples=["15s"])
-    schedule: str | None = Field(
-        None, description="Cron expression instead of an interval.", examples=["5 * * * *"]
-    )
+    schedule: str | None = Field(None, description="Cron expression instead of an interval.", examples=["5 * * * *"])
     timezone: str = Field("UTC", description="Time zone of `schedule`.", examples=["Europe/Berlin"])
     timeout: Duration | None = Field(
         None, description="Deadline of one run. Default: the interval, at most 10s.", examples=["5s"]

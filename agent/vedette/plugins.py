@@ -59,9 +59,7 @@ class Registry:
         except Exception as error:
             if isinstance(error, ModuleNotFoundError) and not _own(error.name or "", point):
                 raise MissingDriver(_missing(name, error.name or "", point)) from error
-            raise PluginError(
-                f"{name}: {point.value} cannot be imported: {type(error).__name__}: {error}"
-            ) from error
+            raise PluginError(f"{name}: {point.value} cannot be imported: {type(error).__name__}: {error}") from error
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
         found: list[Any] = []

@@ -25,9 +25,7 @@ METRICS = (
     Metric("vedette.check.skipped", Kind.COUNTER, "run", "Ticks that were not run, the last run being busy.", _CHECK),
     Metric("vedette.check.failures", Kind.COUNTER, "run", "Runs that raised, timed out or got stuck.", _CHECK),
     Metric("vedette.check.samples", Kind.COUNTER, "sample", "Samples handed to the sinks.", _CHECK),
-    Metric(
-        "vedette.check.dropped", Kind.COUNTER, "sample", "Samples refused, by reason.", ("check", "reason")
-    ),
+    Metric("vedette.check.dropped", Kind.COUNTER, "sample", "Samples refused, by reason.", ("check", "reason")),
     Metric("vedette.sink.sent", Kind.COUNTER, "sample", "Samples that the sink took and sent.", _SINK),
     Metric("vedette.sink.dropped", Kind.COUNTER, "sample", "Samples given up: queue full or not sendable.", _SINK),
     Metric("vedette.sink.errors", Kind.COUNTER, "error", "Failed sends.", _SINK),
@@ -73,7 +71,9 @@ class SelfReport:
     """
 
     def __init__(self, tags: Sequence[str], host: str, interval: float, masker: Masker) -> None:
-        self._channel = Channel("vedette/agent", "vedette", METRICS, (), tags, interval=interval, host=host, masker=masker)
+        self._channel = Channel(
+            "vedette/agent", "vedette", METRICS, (), tags, interval=interval, host=host, masker=masker
+        )
 
     def batch(
         self, instances: Iterable[Vitals], sinks: Iterable[SinkVitals], state_errors: int, problems: int

@@ -98,7 +98,9 @@ async def _demo(folder: Path, redis_port: int, duration: float | None) -> None:
 async def _show(agent: Agent, statsd: StatsdPort, prometheus_port: int) -> None:
     console = Console(width=None if sys.stdout.isatty() else 150)
     if console.is_terminal:
-        with Live(console=console, refresh_per_second=2, get_renderable=lambda: _screen(agent, statsd, prometheus_port)):
+        with Live(
+            console=console, refresh_per_second=2, get_renderable=lambda: _screen(agent, statsd, prometheus_port)
+        ):
             await asyncio.Event().wait()
     while True:  # no terminal, such as CI: a picture every few seconds
         await asyncio.sleep(5)

@@ -44,7 +44,7 @@ def test_check_json_is_one_array_of_the_file_sinks_objects(tmp_path: Path) -> No
 
 
 def test_check_exit_status_follows_what_it_finds(tmp_path: Path) -> None:
-    server = RedisServer(redis62(), tmp_path / 'redis')
+    server = RedisServer(redis62(), tmp_path / "redis")
     server.start()
     try:
         conf(
@@ -73,10 +73,22 @@ def test_check_reads_state_and_never_writes_it(tmp_path: Path) -> None:
     ("arguments", "status", "said"),
     [
         (("check", "reddis"), 3, "vedette: no check is called 'reddis'; did you mean 'redis'?"),
-        (("example", "prometeus"), 3, "vedette: no check, sink or notifier is called 'prometeus'; did you mean 'prometheus'?"),
-        (("schema", "zzz"), 3, "vedette: no check, sink or notifier is called 'zzz'; `vedette plugins` lists what is installed"),
+        (
+            ("example", "prometeus"),
+            3,
+            "vedette: no check, sink or notifier is called 'prometeus'; did you mean 'prometheus'?",
+        ),
+        (
+            ("schema", "zzz"),
+            3,
+            "vedette: no check, sink or notifier is called 'zzz'; `vedette plugins` lists what is installed",
+        ),
         (("run", "--for", "soon"), 64, "vedette run: --for must be a duration such as 500ms, 15s, 5m, 1h or 1d"),
-        (("validate", "--conf", "nowhere"), 3, "nowhere: this folder does not exist; --conf DIR names the folder with the YAML files"),
+        (
+            ("validate", "--conf", "nowhere"),
+            3,
+            "nowhere: this folder does not exist; --conf DIR names the folder with the YAML files",
+        ),
     ],
 )
 def test_mistakes_on_the_command_line(tmp_path: Path, arguments: tuple[str, ...], status: int, said: str) -> None:
@@ -88,7 +100,9 @@ def test_validate_needs_no_network_and_warns_of_unset_secrets(tmp_path: Path) ->
     conf(tmp_path, redis='instances: [{host: no.such.host.invalid, password: "${env:NOT_SET_HERE}"}]')
     lazy = vedette("validate", cwd=tmp_path)
     assert lazy.returncode == 0
-    assert lazy.stderr.startswith("conf.d/redis.yaml:1: instances[0].password: warning: environment variable NOT_SET_HERE")
+    assert lazy.stderr.startswith(
+        "conf.d/redis.yaml:1: instances[0].password: warning: environment variable NOT_SET_HERE"
+    )
     strict = vedette("validate", "--secrets", cwd=tmp_path)
     assert strict.returncode == 3
     good = vedette("validate", "--secrets", cwd=tmp_path, NOT_SET_HERE="hunter2secret")

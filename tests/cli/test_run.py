@@ -34,7 +34,9 @@ FILE_SINK = "sinks: [{type: file, path: ../out.jsonl}]\n"
 
 def test_once_runs_every_instance_one_time_flushes_and_ends(tmp_path: Path) -> None:
     write(tmp_path, agent=FILE_SINK + "hostname: node-7\ntags: [team:payments]\n", host="instances: [{interval: 1h}]")
-    done = vedette("run", "--once", cwd=tmp_path, ENVIRONMENT="staging", DD_SERVICE="pay", DD_VERSION="9", APP_VERSION="8")
+    done = vedette(
+        "run", "--once", cwd=tmp_path, ENVIRONMENT="staging", DD_SERVICE="pay", DD_VERSION="9", APP_VERSION="8"
+    )
     assert (done.returncode, done.stdout) == (0, "")
     rows = samples(tmp_path / "out.jsonl")
     status = [row for row in rows if row["name"] == "health_check.status"]
@@ -146,7 +148,11 @@ def test_good_instances_run_beside_bad_files_and_nothing_valid_is_exit_3(tmp_pat
 
 
 def test_the_log_as_json_is_one_object_a_line(tmp_path: Path) -> None:
-    write(tmp_path, agent=FILE_SINK, redis=f"instances: [{{host: 127.0.0.1, port: {free_port()}, password: hunter2secret}}]")
+    write(
+        tmp_path,
+        agent=FILE_SINK,
+        redis=f"instances: [{{host: 127.0.0.1, port: {free_port()}, password: hunter2secret}}]",
+    )
     done = vedette("run", "--once", "--log-format", "json", cwd=tmp_path)
     rows = [json.loads(line) for line in done.stderr.splitlines()]
     failing = [row for row in rows if row["level"] == "error"]
@@ -182,7 +188,7 @@ def by_instance(rows: list[dict[str, Any]], name: str, since: float = 0.0) -> di
     return found
 
 
-@pytest.mark.slow()
+@pytest.mark.slow
 def test_a_killed_redis_is_a_finding_of_its_own_instances_only(tmp_path: Path) -> None:
     folder = tmp_path / "redis"
     folder.mkdir()
@@ -190,7 +196,9 @@ def test_a_killed_redis_is_a_finding_of_its_own_instances_only(tmp_path: Path) -
     server.start()
     out = tmp_path / "out.jsonl"
     redis = "defaults: {host: 127.0.0.1, port: PORT, interval: 500ms}\ninstances: [{name: a}, {name: b}]\n"
-    sinks = "sinks:\n  - {type: file, path: ../out.jsonl}\n  - {type: dogstatsd, host: 127.0.0.1, port: %d}\n" % free_port()
+    sinks = (
+        "sinks:\n  - {type: file, path: ../out.jsonl}\n  - {type: dogstatsd, host: 127.0.0.1, port: %d}\n" % free_port()
+    )
     write(
         tmp_path,
         agent="report_interval: 1s\n" + sinks,

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from sinks.parts import START, batch, running, sample, until
 
+from sinks.parts import START, batch, running, sample, until
 from vedette import Kind
 from vedette.kit import Sketch
 from vedette.sinks.dogstatsd import DogstatsdConfig, DogstatsdSink

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sinks.parts import START, batch, running, sample
 
+from sinks.parts import START, batch, running, sample
 from vedette import Batch, Kind, Metric, Status
 from vedette.kit import Sketch
 from vedette.metrics import Event, LogRecord, ServiceCheck

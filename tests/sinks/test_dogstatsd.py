@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from datadog.dogstatsd.base import DogStatsd
 from pydantic import ValidationError
-from sinks.parts import HERE, START, Port, batch, running, sample, until
 
+from sinks.parts import HERE, START, Port, batch, running, sample, until
 from vedette import Kind, Status
 from vedette.kit import Sketch
 from vedette.metrics import Event, ServiceCheck
@@ -328,10 +328,11 @@ async def test_the_target_may_be_absent_appear_and_go(
     one = batch(sample("level", GAUGE, 1))
     async with running(sink) as outbox:
         for _ in range(2):
-            sink_lost = sink.lost
-            await repeatedly(lambda: outbox.put(one), lambda: sink.lost >= sink_lost + 3, "losses")
+            enough = sink.lost + 3
+            await repeatedly(lambda: outbox.put(one), lambda enough=enough: sink.lost >= enough, "losses")
             with Port(path, stream=stream, port=number) as port:
-                await repeatedly(lambda: outbox.put(one), lambda: len(port.lines) >= 3 and not sink.trouble, "recovery")
+                recovered = lambda port=port: len(port.lines) >= 3 and not sink.trouble  # noqa: E731
+                await repeatedly(lambda: outbox.put(one), recovered, "recovery")
     messages = [record.getMessage() for record in caplog.records]
     target = f"127.0.0.1:{number}" if path is None else str(path)
     assert len(messages) == 4

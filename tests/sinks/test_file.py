@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 from pydantic import ValidationError
-from sinks.parts import HERE, START, batch, running, sample, until
 
+from sinks.parts import HERE, START, batch, running, sample, until
 from vedette import Batch, Kind, Status
 from vedette.kit import Sketch
 from vedette.metrics import Event, LogRecord, ServiceCheck
@@ -44,6 +44,20 @@ def level(number: int, padding: int = 0) -> Batch:
 
 def numbers(path: Path) -> list[int]:
     return [item["value"] for item in read(path)]
+
+
+def contents(folder: Path) -> dict[str, list[int]]:
+    return {file.name: numbers(file) for file in folder.iterdir()}
+
+
+def open_files() -> list[str]:
+    return [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o500)
+    return tmp_path
 
 
 async def test_one_object_for_each_thing(tmp_path: Path) -> None:
@@ -97,7 +111,7 @@ async def test_rotation_by_size_keeps_so_many_files(tmp_path: Path) -> None:
     line = path.stat().st_size
     path.unlink()
     await write(make(path, max_bytes=2 * line, keep=2), *(level(n, 100) for n in range(9)))
-    assert {file.name: numbers(file) for file in tmp_path.iterdir()} == {
+    assert contents(tmp_path) == {
         "samples.jsonl": [8],
         "samples.jsonl.1": [6, 7],
         "samples.jsonl.2": [4, 5],
@@ -157,10 +171,9 @@ async def test_a_folder_in_its_place(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
-async def test_a_read_only_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    tmp_path.chmod(0o500)
-    path = tmp_path / "samples.jsonl"
-    await outage(make(path), "Permission denied", lambda: tmp_path.chmod(0o700), path, caplog)
+async def test_a_read_only_folder(read_only: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = read_only / "samples.jsonl"
+    await outage(make(path), "Permission denied", lambda: read_only.chmod(0o700), path, caplog)
 
 
 async def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -192,9 +205,13 @@ async def test_a_write_that_is_cut_short_leaves_no_half_a_line(tmp_path: Path, s
 
 async def test_no_file_stays_open(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
-    await write(make(path, max_bytes=100), *(level(n) for n in range(20)))
-    opened = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{n}")]
-    assert [name for name in opened if str(tmp_path) in name] == []
+    sink = make(path, max_bytes=100)
+    async with running(sink) as outbox:
+        for n in range(20):
+            outbox.put(level(n))
+        await until(lambda: outbox.waiting == 0 and path.exists(), "the last line")
+        assert [name for name in open_files() if str(tmp_path) in name] == [str(path)]
+    assert [name for name in open_files() if str(tmp_path) in name] == []
 
 
 @pytest.mark.parametrize(

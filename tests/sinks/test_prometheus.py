@@ -6,7 +6,6 @@ import logging
 import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 import trustme
@@ -21,8 +21,8 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from pydantic import ValidationError
-from sinks.parts import START, batch, running, sample, until
 
+from sinks.parts import START, batch, running, sample, until
 from vedette import Kind, Metric, Secret, Status
 from vedette.kit import Sketch
 from vedette.metrics import ServiceCheck
@@ -261,22 +261,33 @@ def test_a_closed_instance_takes_its_series_along() -> None:
 def test_scrapes_and_batches_at_once_see_whole_histograms() -> None:
     page = Page()
     done = threading.Event()
+    fed = 0
 
     def feed() -> None:
-        for n in range(400):
-            page.add(*(sample(f"h{k}", HISTOGRAM, n % 12) for k in range(10)), instance=f"a/{n % 3}")
-        done.set()
+        nonlocal fed
+        while not done.is_set():
+            twos = (sample("h", HISTOGRAM, 2, f"job:{fed % 3}", f"part:{part}") for part in range(10))
+            assert page.add(*twos, instance=f"a/{fed % 3}") == 0
+            if fed % 50 == 49:
+                page.store.add(batch(closed=True, instance=f"a/{fed % 3}"))
+            fed += 1
 
     feeder = threading.Thread(target=feed)
     feeder.start()
-    scrapes = 0
-    while not done.is_set():
-        for family in page.store.collect():
-            values = {s.name + s.labels.get("le", ""): s.value for s in family.samples}
-            assert values[f"{family.name}_bucket+Inf"] == values[f"{family.name}_count"]
-        scrapes += 1
-    feeder.join()
-    assert scrapes > 0
+    try:
+        seen = 0
+        while seen < 500:
+            for family in page.store.collect():
+                values = {(s.name, s.labels["job"], s.labels["part"], s.labels.get("le")): s.value for s in family.samples}
+                for (name, job, part, _), value in values.items():
+                    if name == "h_count":
+                        assert values["h_sum", job, part, None] == 2 * value
+                        seen += 1
+    finally:
+        done.set()
+        feeder.join()
+    assert fed > 50
+    assert page.complaints == []
 
 
 # The page
@@ -318,7 +329,7 @@ async def test_prometheus_own_parsers_read_both_formats() -> None:
     assert text.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert openmetrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert openmetrics.text.endswith("# EOF\n")
-    for families in (list(parse_text(text.text)), list(parse_openmetrics(openmetrics.text))):
+    for families in (list(parse_text(text.text)), list(parse_openmetrics(openmetrics.text))):  # type: ignore[no-untyped-call]
         assert {family.name: family.type for family in families} == {
             "latency": "histogram", "level": "gauge", "net": "counter", "ok": "gauge", "requests": "counter",
             "users": "gauge",
@@ -463,7 +474,8 @@ async def test_an_address_in_use_is_said_and_tried_again(
 async def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
     nothing = tmp_path / "cert.pem"
     nothing.write_text("not a certificate")
-    for cert, reason in ((nothing, "no certificate with its key"), (tmp_path / "gone.pem", "No such file or directory")):
+    gone = tmp_path / "gone.pem"
+    for cert, reason in ((nothing, "no certificate with its key"), (gone, "No such file or directory")):
         sink = make(tls_cert=cert)
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:0: {cert}: {reason}"):
             await sink.run(None)  # type: ignore[arg-type]
@@ -504,7 +516,7 @@ async def test_promtool_has_nothing_new_to_say() -> None:
     odd = [sample(name, GAUGE, 1) for name in datadogs]
     async with served(make(), *ALL, *odd, statuses=(ServiceCheck("redis.can_connect", Status.OK),)) as url:
         page = (await get(url)).content
-    checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
+    checked = await anyio.run_process(["promtool", "check", "metrics"], input=page, check=False)
     allowed = tuple(allowed_warnings())
     complaints = checked.stderr.decode().splitlines() + checked.stdout.decode().splitlines()
     assert checked.returncode in (0, 3)  # 3: it has remarks
@@ -530,7 +542,11 @@ def test_addresses(address: str, parts: tuple[str, int]) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        *(({"listen": text}, "must be an address and a port") for text in ("", "9464", "a:", "a:b", "::1:80", "a:70000")),
+        ({"listen": ""}, "must be an address and a port"),
+        ({"listen": "9464"}, "must be an address and a port"),
+        ({"listen": "a:b"}, "must be an address and a port"),
+        ({"listen": "::1:80"}, "must be an address and a port"),
+        ({"listen": "a:70000"}, "must be an address and a port"),
         ({"buckets": []}, "at least 1 item"),
         ({"buckets": [2, 1]}, "must be ascending and finite"),
         ({"buckets": [1, float("inf")]}, "must be ascending and finite"),

@@ -60,10 +60,15 @@ def _command(
     conf: bool = False,
     epilog: str | None = None,
 ) -> argparse.ArgumentParser:
-    made = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog, allow_abbrev=False)
+    made = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog, allow_abbrev=False
+    )
     if conf:
         made.add_argument(
-            "--conf", metavar="DIR", type=Path, help="configuration folder (default: ./conf.d, else /etc/vedette/conf.d)"
+            "--conf",
+            metavar="DIR",
+            type=Path,
+            help="configuration folder (default: ./conf.d, else /etc/vedette/conf.d)",
         )
     return made
 

@@ -74,7 +74,9 @@ def _default_instance(name: str, registry: Registry) -> Instance:
         config = plugin.config_class.model_validate({"name": name})
     except ValueError:  # pydantic's text would print values; here it can only be that required options are missing
         hint = f"`vedette example {name}` shows a complete file"
-        raise ConfigError([Problem(name, 0, "", "has options without a default, so it needs a YAML file", hint)]) from None
+        raise ConfigError(
+            [Problem(name, 0, "", "has options without a default, so it needs a YAML file", hint)]
+        ) from None
     return Instance(f"{name}/{name}", name, plugin, config, name, 0, {"name": name})
 
 

@@ -79,5 +79,3 @@ def _plugin(name: str) -> Any:
     if name not in known:
         raise unknown_plugin(name, known, "check, sink or notifier")
     return registry.load(known[name], name)
-
-

@@ -71,9 +71,7 @@ def _samples(batch: Batch, declared: dict[str, Metric], common: set[str]) -> Tab
     for sample in sorted(batch.samples, key=lambda one: (one.name, one.tags)):
         metric = declared.get(sample.name)
         own = [tag for tag in sample.tags if tag not in common]
-        table.add_row(
-            Text(sample.name), _number(sample.value), _unit(metric), sample.kind.value, Text(" ".join(own))
-        )
+        table.add_row(Text(sample.name), _number(sample.value), _unit(metric), sample.kind.value, Text(" ".join(own)))
     return table
 
 

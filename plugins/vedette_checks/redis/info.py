@@ -105,7 +105,7 @@ def _emit_link(emit: Emit, info: dict[str, str], place: tuple[str, ...], tags: t
         number(info.get(metric.removeprefix("redis.replication."), "")),
         number(info.get("uptime_in_seconds", "")),
     )
-    if down is not None and (uptime is None or down <= uptime):  # never linked: Redis 6 counts from 1970
+    if down is not None and (uptime is None or down <= uptime):  # never linked: old servers count from 1970
         emit.gauge(metric, down, tags)
 
 

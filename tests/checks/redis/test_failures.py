@@ -397,6 +397,31 @@ async def test_hung_server_behind_tls(servers: Servers, watch: Watches, certific
     assert text.startswith(f"127.0.0.1:{port} did not answer within 0.27s; ")
 
 
+async def test_no_goodbye_to_a_peer_that_hangs(watch: Watches, certificates: Certificates) -> None:
+    """A TLS goodbye waits for an answer: half a minute with a socket open, where no answer comes."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port, context = listener.getsockname()[1], certificates.server_side()
+
+    def greet_and_hang() -> bool:
+        """Whether the client hung up within five seconds."""
+        with listener, listener.accept()[0] as raw:
+            raw.settimeout(5)
+            with context.wrap_socket(raw, server_side=True) as guest:
+                try:
+                    while socket.socket.recv(guest, 65536):
+                        pass
+                except ConnectionError:
+                    pass
+                except TimeoutError:
+                    return False
+                return True
+
+    watched = watch(host="127.0.0.1", port=port, tls=True, ca_file=certificates.ca, timeout="500ms")
+    hanging = asyncio.create_task(asyncio.to_thread(greet_and_hang))
+    assert (await watched.run()).refused().startswith(f"no answer from 127.0.0.1:{port} within 0.45s; ")
+    assert await hanging
+
+
 async def test_tls(server: RedisServer, watch: Watches, certificates: Certificates) -> None:
     """Both packaged servers are built without TLS: something ends it in front of them, as stunnel would."""
     async with relay(server.port, tls=certificates.server_side()) as port:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from servers import RedisServer, until
-from vedette import Kind, Status
-from vedette_checks.redis.info import number, pairs, parse_info
+from vedette import Emit, Kind, Status
+from vedette_checks.redis.info import emit_replication, number, pairs, parse_info
 
 from .driver import Outcome, Servers, Watches
 
@@ -87,6 +87,7 @@ async def test_every_value_is_the_servers_own(server: RedisServer, watch: Watche
         client.set("a", "1")
         client.set("b", "2", ex=1000)
         client.get("a")
+        client.get("b")
         client.get("missing")
         watched = watch(server, round_trip=False)
         await watched.run()
@@ -102,7 +103,7 @@ async def test_every_value_is_the_servers_own(server: RedisServer, watch: Watche
             assert sample.kind is kind, name
             assert set(sample.tags) == place(server), name
             assert between(name, sample.value, before[field], after[field]), (name, sample.value, before[field])
-    assert outcome.value("redis.stats.keyspace_hits") == 1
+    assert outcome.value("redis.stats.keyspace_hits") == 2
     assert outcome.value("redis.stats.keyspace_misses") == 1
     assert outcome.value("redis.net.clients") == 2  # the test's client and the check's
     # since `before` was taken: that INFO, and the check's INFO is not counted before it has ended
@@ -274,12 +275,23 @@ async def test_replica_that_lost_its_primary(servers: Servers, watch: Watches) -
 
 
 async def test_replica_that_never_had_its_primary(servers: Servers, watch: Watches) -> None:
-    """How long the link has been down cannot be said then: Redis 6 counts from 1970, later ones say -1."""
+    """How long the link has been down cannot be said then: the server says -1."""
     gone = servers()
     gone.kill()
     outcome = await watch(servers(replica_of=gone), round_trip=False).run()
     assert outcome.status("redis.replication.master_link_status").status is Status.CRITICAL
     assert "redis.replication.master_link_down_since_seconds" not in outcome.names
+
+
+@pytest.mark.parametrize(("down", "reported"), [("9", [9]), ("10", [10]), ("1795469684", []), ("-1", []), ("", [])])
+def test_a_link_cannot_be_down_for_longer_than_the_server_is_up(watch: Watches, down: str, reported: list[int]) -> None:
+    """Old servers count from 1970 where there never was a link."""
+    info = {"role": "slave", "master_link_status": "down", "uptime_in_seconds": "10"}
+    emit = Emit(watch(host="127.0.0.1").channel, 0.0)
+    emit_replication(emit, info | {"master_link_down_since_seconds": down}, (), ())
+    assert [sample.value for sample in emit.batch().samples] == reported
+    (status,) = emit.batch().statuses
+    assert (status.status, status.message) == (Status.CRITICAL, "the replica has lost its primary ?:?")
 
 
 def caught_up(primary: RedisServer) -> Callable[[], bool]:
