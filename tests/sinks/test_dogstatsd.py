@@ -333,7 +333,7 @@ async def test_the_target_may_be_absent_appear_and_go(
             with Port(path, stream=stream, port=number) as port:
                 recovered = lambda port=port: len(port.lines) >= 3 and not sink.trouble  # noqa: E731
                 await repeatedly(lambda: outbox.put(one), recovered, "recovery")
-    messages = [record.getMessage() for record in caplog.records]
+                messages = list(caplog.messages)
     target = f"127.0.0.1:{number}" if path is None else str(path)
     assert len(messages) == 4
     assert [text == "sending again" for text in messages] == [False, True, False, True]

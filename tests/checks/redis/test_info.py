@@ -284,7 +284,9 @@ async def test_replica_that_never_had_its_primary(servers: Servers, watch: Watch
 
 
 @pytest.mark.parametrize(("down", "reported"), [("9", [9]), ("10", [10]), ("1795469684", []), ("-1", []), ("", [])])
-def test_a_link_cannot_be_down_for_longer_than_the_server_is_up(watch: Watches, down: str, reported: list[int]) -> None:
+async def test_a_link_cannot_be_down_for_longer_than_the_server_is_up(
+    watch: Watches, down: str, reported: list[int]
+) -> None:
     """Old servers count from 1970 where there never was a link."""
     info = {"role": "slave", "master_link_status": "down", "uptime_in_seconds": "10"}
     emit = Emit(watch(host="127.0.0.1").channel, 0.0)
