@@ -295,7 +295,9 @@ async def test_udp_packets_fit_an_ethernet_frame() -> None:
         assert port.lines == [f"level.{n:04}:{n}|g|#some:tag" for n in range(500)]
 
 
-@pytest.mark.parametrize(("stream", "scheme"), [(False, ""), (False, "unixgram://"), (True, ""), (True, "unixstream://")])
+@pytest.mark.parametrize(
+    ("stream", "scheme"), [(False, ""), (False, "unixgram://"), (True, ""), (True, "unixstream://")]
+)
 async def test_unix_sockets(tmp_path: Path, stream: bool, scheme: str) -> None:
     path = tmp_path / "dsd.socket"
     with Port(path, stream=stream) as port:

@@ -313,7 +313,7 @@ async def get(url: str, **options: Any) -> httpx.Response:
 
 
 ALL = (
-    sample("level", GAUGE, 1.5, "instance:main", "text:ü\"\\"),
+    sample("level", GAUGE, 1.5, "instance:main", 'text:ü"\\'),
     sample("level", GAUGE, 2, "instance:other"),
     sample("requests", COUNT, 3),
     sample("net.total", RATE, 4),

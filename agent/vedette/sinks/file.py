@@ -25,7 +25,7 @@ class FileConfig(SinkConfig):
     max_bytes: ByteSize = Field(
         ByteSize(100_000_000),
         ge=1,
-        description="Size at which the file becomes `path.1`, such as 10MB or 512KiB.",
+        description="Size at which the file becomes `path.1`, such as 10MB or 512KiB. Default: 100MB.",
         examples=["100MB"],
     )
     keep: int = Field(3, ge=1, le=1000, description="How many old files to keep: `path.1` is the youngest.")

@@ -53,9 +53,10 @@ def emit_fields(emit: Emit, info: dict[str, str], tags: tuple[str, ...]) -> None
 
 def _rows(info: dict[str, str], prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
     """(name, values) of the fields that are called prefix + number."""
-    for field, text in info.items():
-        if field.startswith(prefix) and field[len(prefix) :].isdecimal():
-            yield field, pairs(text)
+    length = len(prefix)
+    for field in [name for name in info if name[:length] == prefix]:  # nearly always none: the scan is what costs
+        if field[length:].isdecimal():
+            yield field, pairs(info[field])
 
 
 def emit_keyspace(emit: Emit, info: dict[str, str], tags: tuple[str, ...]) -> None:
@@ -83,7 +84,8 @@ def emit_replication(emit: Emit, info: dict[str, str], place: tuple[str, ...], t
         tags: tags of the metrics: also the role.
     """
     offset = number(info.get("master_repl_offset", ""))
-    for replica, values in _rows(info, "slave"):
+    replicas = _rows(info, "slave") if info.get("connected_slaves") != "0" else ()
+    for replica, values in replicas:
         acknowledged = number(values.get("offset", ""))
         if offset is None or acknowledged is None or acknowledged > offset:
             continue
