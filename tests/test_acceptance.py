@@ -1,4 +1,4 @@
-"""What the agent promises as a whole: the strategy's metrics from the demo's files, Datadog's names from real servers."""
+"""What the agent promises as a whole: the strategy's metrics, Datadog's names, exact messages, its own metrics."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
@@ -74,7 +75,7 @@ class Registry:
 
 def _own(module: str, point: EntryPoint) -> bool:
     """Whether a missing module is part of the plugin itself: a broken plugin, which no driver mends."""
-    return module.partition(".")[0] == point.module.partition(".")[0]
+    return module.partition(".")[0] == re.split("[.:]", point.value, maxsplit=1)[0]
 
 
 def _missing(name: str, module: str, point: EntryPoint) -> str:

@@ -62,9 +62,8 @@ def main() -> int:
     parser.add_argument("--for", dest="duration", metavar="TIME", help="end by itself after this time, such as 30s")
     options = parser.parse_args()
     duration = parse_duration(options.duration) if options.duration else None
-    with tempfile.TemporaryDirectory(prefix="vedette-demo-") as folder:
-        with redis_server(Path(folder), _PASSWORD) as port:
-            run_loop(_demo(Path(folder), port, duration))
+    with tempfile.TemporaryDirectory(prefix="vedette-demo-") as folder, redis_server(Path(folder), _PASSWORD) as port:
+        run_loop(_demo(Path(folder), port, duration))
     return 0
 
 

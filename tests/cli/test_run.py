@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +197,8 @@ def test_a_killed_redis_is_a_finding_of_its_own_instances_only(tmp_path: Path) -
     server.start()
     out = tmp_path / "out.jsonl"
     redis = "defaults: {host: 127.0.0.1, port: PORT, interval: 500ms}\ninstances: [{name: a}, {name: b}]\n"
-    sinks = (
-        "sinks:\n  - {type: file, path: ../out.jsonl}\n  - {type: dogstatsd, host: 127.0.0.1, port: %d}\n" % free_port()
-    )
+    sinks = f"sinks: [{{type: file, path: ../out.jsonl}}, {{type: dogstatsd, host: 127.0.0.1, port: {free_port()}}}]
+"
     write(
         tmp_path,
         agent="report_interval: 1s\n" + sinks,
@@ -239,7 +239,7 @@ def test_a_killed_redis_is_a_finding_of_its_own_instances_only(tmp_path: Path) -
     skipped = [row for row in rows if row["name"] == "vedette.check.skipped" and "check:host" in row["tags"]]
     assert [row["value"] for row in skipped] == [0] * len(skipped)
     runs = [row["time"] for row in rows if row["name"] == "health_check.status" and row["instance"] == "host"]
-    assert max(after - before for before, after in zip(runs, runs[1:], strict=False)) < 1.0
+    assert max(after - before for before, after in pairwise(runs)) < 1.0
     overall = by_instance(rows, "health_check.overall")["agent"]
     assert {0, 1} <= set(overall)
     logged = [line for line in agent.lines if "redis/a:" in line]

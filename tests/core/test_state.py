@@ -78,7 +78,7 @@ async def test_a_value_that_json_cannot_hold_is_refused_and_the_others_are_kept(
 async def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "state.db").write_bytes(b"this is no database at all" * 100)
     await commit(tmp_path, "i/a", n=1)
-    assert len(list(tmp_path.glob("state.db.damaged-*"))) == 1
+    assert len(list(tmp_path.glob("state.db.damaged-*"))) == 1  # noqa: ASYNC240
     assert dict(StateStore(tmp_path, writable=False).view("i/a")) == {"n": 1}
 
 
