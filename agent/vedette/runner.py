@@ -112,6 +112,8 @@ class Surroundings:
         host: the host's name.
         masker: blots out secrets.
         state: gives an instance's stored values.
+        clock: monotonic seconds on the event loop's time line, but as of now: uvloop's own time stands still within
+            an iteration and has steps of a millisecond.
     """
 
     deliver: Callable[[Batch], None]
@@ -120,6 +122,7 @@ class Surroundings:
     host: str
     masker: Masker
     state: Callable[[str], Mapping[str, Any]]
+    clock: Callable[[], float] = time.monotonic
 
 
 class Runner:
@@ -162,11 +165,11 @@ class Runner:
             await self._serve_ticks()
 
     async def _serve_ticks(self) -> None:
-        loop = asyncio.get_running_loop()
-        ticks = self._ticks(loop.time())
+        clock = self._around.clock
+        ticks = self._ticks(clock())
         while True:
             await self._sleep_until(ticks)
-            now, wall = loop.time(), time.time()
+            now, wall = clock(), time.time()
             self.vitals.skipped += ticks.catch_up(now, wall)
             await self.run(lateness=max(0.0, now - ticks.due))
             self._advance(ticks)
@@ -174,7 +177,7 @@ class Runner:
                 await self._until_unstuck(ticks)
 
     def _advance(self, ticks: Ticks) -> None:
-        now, wall = asyncio.get_running_loop().time(), time.time()
+        now, wall = self._around.clock(), time.time()
         self.vitals.skipped += ticks.advance(now, wall)
         self.vitals.next_run = wall + ticks.due - now
 
@@ -189,14 +192,13 @@ class Runner:
         return ticks
 
     async def _sleep_until(self, ticks: Ticks) -> None:
-        loop = asyncio.get_running_loop()
-        while (left := ticks.due - loop.time()) > 0:  # noqa: ASYNC110 - it waits for time, not for an event
+        while (left := ticks.due - self._around.clock()) > 0:  # noqa: ASYNC110 - it waits for time, not for an event
             await asyncio.sleep(min(left, _LONGEST_SLEEP))
 
     async def _serve_listener(self) -> None:
         pause = 1.0
         while True:
-            begun = asyncio.get_running_loop().time()
+            begun = self._around.clock()
             emit = Emit(self._channel, time.time(), self._flush, time.time)
             self.vitals.last_run = time.time()
             error = await self._listen(emit)
@@ -204,7 +206,7 @@ class Runner:
             self.vitals.failures += 1
             self._conclude(State.FAILING, *self._explain(error))
             await self._reopen()
-            if asyncio.get_running_loop().time() - begun > _LISTENER_PAUSE:
+            if self._around.clock() - begun > _LISTENER_PAUSE:
                 pause = 1.0
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads retries, guards nothing
             pause = min(pause * 2, _LISTENER_PAUSE)
@@ -228,7 +230,7 @@ class Runner:
     async def run(self, lateness: float = 0.0) -> Batch:
         """Perform one run and hand its batch over; whatever the check does, this returns in time + grace."""
         loop, vitals = asyncio.get_running_loop(), self.vitals
-        vitals.last_run, started = time.time(), loop.time()
+        vitals.last_run, started = time.time(), self._around.clock()
         emit = Emit(self._channel, vitals.last_run)
         task = self._current = loop.create_task(self._collect(emit))
         try:
@@ -237,7 +239,7 @@ class Runner:
             await _within(task, 0.0, GRACE)
             emit.kill()
             raise
-        vitals.duration = loop.time() - started
+        vitals.duration = self._around.clock() - started
         vitals.lateness = lateness
         vitals.worst_lateness = max(vitals.worst_lateness, lateness)
         vitals.runs += 1
@@ -355,9 +357,8 @@ class Runner:
 
     async def _until_unstuck(self, ticks: Ticks) -> None:
         """Wait for an abandoned run to end; at each tick meanwhile say that the instance is not healthy."""
-        loop = asyncio.get_running_loop()
         while self._current is not None and not self._current.done():
-            await asyncio.wait({self._current}, timeout=max(0.0, ticks.due - loop.time()))
+            await asyncio.wait({self._current}, timeout=max(0.0, ticks.due - self._around.clock()))
             if not self._current.done():
                 self.vitals.skipped += 1
                 self._hand_over(Emit(self._channel, time.time()))

@@ -102,7 +102,7 @@ async def _show(agent: Agent, statsd: StatsdPort, prometheus_port: int) -> None:
         ):
             await asyncio.Event().wait()
     while True:  # no terminal, such as CI: a picture every few seconds
-        await asyncio.sleep(5)
+        await asyncio.sleep(4)
         console.print(_screen(agent, statsd, prometheus_port))
 
 

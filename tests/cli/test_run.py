@@ -197,8 +197,7 @@ def test_a_killed_redis_is_a_finding_of_its_own_instances_only(tmp_path: Path) -
     server.start()
     out = tmp_path / "out.jsonl"
     redis = "defaults: {host: 127.0.0.1, port: PORT, interval: 500ms}\ninstances: [{name: a}, {name: b}]\n"
-    sinks = f"sinks: [{{type: file, path: ../out.jsonl}}, {{type: dogstatsd, host: 127.0.0.1, port: {free_port()}}}]
-"
+    sinks = f"sinks: [{{type: file, path: ../out.jsonl}}, {{type: dogstatsd, host: 127.0.0.1, port: {free_port()}}}]\n"
     write(
         tmp_path,
         agent="report_interval: 1s\n" + sinks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from vedette.config import Instance
@@ -45,6 +46,7 @@ class Recorder:
             host="node-7",
             masker=self.masker,
             state=lambda instance: self.states.setdefault(instance, {}),
+            clock=lambda: asyncio.get_running_loop().time(),
         )
 
     def deliver(self, batch: Batch) -> None:
