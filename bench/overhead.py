@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import statistics
 import time
@@ -35,8 +36,10 @@ async def measure(folder: Path, port: int) -> tuple[float, float, float]:
     agent._start_sinks(loop)
     (runner,) = agent._runners
     bare = Redis(host="127.0.0.1", port=port, password=PASSWORD)
-    bare.set_response_callback("INFO", lambda reply, **_: reply)
+    bare.set_response_callback("INFO", lean)
     whole, client, samples = [], [], 0
+    gc.collect()
+    gc.freeze()  # as Agent.run does
     for _ in range(ROUNDS):
         whole.append(await _cost(_run(runner)))
         client.append(await _cost(_bare(bare)))
@@ -47,6 +50,11 @@ async def measure(folder: Path, port: int) -> tuple[float, float, float]:
     await state.close()
     receiver.close()
     return statistics.median(whole), statistics.median(client), samples
+
+
+def lean(reply: bytes, **_: object) -> dict[str, str]:
+    """The least that makes INFO's reply usable: what anybody would write who does without the client's slow parser."""
+    return dict(line.split(":", 1) for line in reply.decode().split("\r\n") if ":" in line)
 
 
 async def _cost(work: object) -> float:
@@ -79,7 +87,7 @@ def main() -> None:
             allowed = 60 + 3 * samples
             rows += [
                 (f"redis run with dogstatsd, {name}", whole, "us", ""),
-                (f"the bare client's PING and INFO, {name}", client, "us", ""),
+                (f"the bare client's PING and INFO, lean callback, {name}", client, "us", ""),
                 (f"over the bare client, {samples} samples, {name}", whole - client, "us", f"<= {allowed}"),
             ]
     report(*rows)

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,8 @@ async def test_own_times_are_whole_seconds_of_gauges_and_counts() -> None:
             sample("later", GAUGE, 1, at=time.time() + 3600),
             sample("latency", HISTOGRAM, 1, at=START),
             sample("everyone", SET, "anna", at=START),
-        )
+        ),
+        batch(sample("other", COUNT, 1, at=START)),
     )
     assert sorted(lines) == [
         "everyone:anna|s",
@@ -144,6 +146,7 @@ async def test_own_times_are_whole_seconds_of_gauges_and_counts() -> None:
         "later:1|g",  # a time to come is not part of the protocol
         "level:1.50|g|T1700000060",
         "level:5|g|#a:b|T1700000000",
+        "other:1|c|T1700000000",
         "speed:2.0|g|T1700000060",
         "total:7|c|T1700000060",
     ]
@@ -278,7 +281,20 @@ async def test_the_environment_adds_nothing_and_is_left_alone(monkeypatch: pytes
     for name, value in foreign.items():
         monkeypatch.setenv(name, value)
     before = dict(os.environ)
-    assert await lines_of(batch(sample("level", GAUGE, 1, "env:own"))) == ["level:1|g|#env:own"]
+    lines = await lines_of(
+        batch(
+            sample("level", GAUGE, 1, "env:own"),
+            sample("past", GAUGE, 1, at=START),
+            statuses=(ServiceCheck("ok", Status.OK),),
+            events=(Event("x", "y"),),
+        )
+    )
+    assert sorted(lines) == [
+        "_e{1,1}:x|y|d:1700000000|t:info",
+        "_sc|ok|0|d:1700000000",
+        "level:1|g|#env:own",
+        "past:1|g|T1700000000",
+    ]
     assert dict(os.environ) == before
 
 
@@ -364,7 +380,9 @@ async def test_an_absent_target_neither_raises_nor_holds_up_the_stop() -> None:
     assert sink.trouble.endswith(": Connection refused")
 
 
-async def test_a_hanging_name_lookup_blocks_nothing_and_loses_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hanging_lookup(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Name look-ups hang until the test ends; the event says that one was begun."""
     answer, asked, real = threading.Event(), threading.Event(), socket.getaddrinfo
 
     def hang(*args: Any, **kwargs: Any) -> Any:
@@ -373,22 +391,40 @@ async def test_a_hanging_name_lookup_blocks_nothing_and_loses_are_counted(monkey
         return real(*args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
+    yield asked
+    answer.set()
+    for thread in threading.enumerate():
+        if "dogstatsd" in thread.name.lower() or thread.name.startswith("Client"):
+            thread.join(10)
+
+
+def hundred() -> Any:
+    return batch(*(sample("level", GAUGE, n, "a" * 100) for n in range(100)))
+
+
+async def test_a_hanging_name_lookup_does_not_hold_up_the_stop(
+    hanging_lookup: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dogstatsd, "_PATIENCE", 0.1)
+    sink = make(8125)
+    async with running(sink) as outbox:
+        outbox.put(hundred())
+        await until(hanging_lookup.is_set, "the lookup")
+    assert (sink.lost, sink.trouble) == (100, "127.0.0.1:8125: packets could not be sent before the stop")
+
+
+async def test_when_the_sender_is_far_behind_the_queue_before_the_sink_drops(
+    hanging_lookup: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dogstatsd, "_HURRY", 0.1)
     monkeypatch.setattr(dogstatsd, "_ENOUGH_PACKETS", 2)
-    with Port() as port:
-        sink = make(port.number)
-        try:
-            async with running(sink, limit=300) as outbox:
-                outbox.put(batch(*(sample("level", GAUGE, n, "a" * 100) for n in range(100))))
-                await until(asked.is_set, "the lookup")
-                for _ in range(9):
-                    outbox.put(batch(*(sample("level", GAUGE, n, "a" * 100) for n in range(100))))
-                await until(lambda: outbox.dropped >= 500, "the queue before the sink to drop the oldest")
-                outbox.abandon()
-            assert sink.lost >= 100
-        finally:
-            answer.set()
-        await until(lambda: not [t for t in threading.enumerate() if "dogstatsd" in t.name.lower()], "the threads' end")
+    sink, outbox = make(8125), Outbox(300)
+    task = asyncio.create_task(supervise(sink, outbox))
+    await repeatedly(lambda: outbox.put(hundred()), lambda: outbox.dropped >= 500, "the queue to drop the oldest")
+    assert hanging_lookup.is_set()
+    task.cancel()
+    await asyncio.wait([task])
+    assert (outbox.delivered, sink.lost) == (100, 100)  # the second batch was in hand, waiting for room
 
 
 async def test_cancelling_leaves_no_thread_and_no_socket() -> None:

@@ -126,15 +126,23 @@ async def test_a_batch_larger_than_the_limit_is_one_file(tmp_path: Path) -> None
     assert numbers(tmp_path / "samples.jsonl.1") == list(range(50))
 
 
-@pytest.mark.parametrize("way", ["renamed", "removed", "truncated"])
+async def test_an_empty_file_does_not_rotate(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    await write(make(path, max_bytes=10), level(1))
+    assert contents(tmp_path) == {"samples.jsonl": [1]}
+
+
+@pytest.mark.parametrize("way", ["renamed", "replaced", "removed", "truncated"])
 async def test_rotation_by_others(tmp_path: Path, way: str) -> None:
     path, old = tmp_path / "samples.jsonl", tmp_path / "old"
     sink = make(path)
     async with running(sink) as outbox:
         outbox.put(level(1))
         await until(lambda: path.exists() and path.stat().st_size > 0, "the first line")
-        if way == "renamed":
+        if way in ("renamed", "replaced"):
             path.rename(old)
+            if way == "replaced":
+                path.touch()
         elif way == "removed":
             path.unlink()
         else:

@@ -290,6 +290,15 @@ def test_scrapes_and_batches_at_once_see_whole_histograms() -> None:
     assert page.complaints == []
 
 
+def test_a_snapshot_is_not_changed_by_later_batches() -> None:
+    page = Page()
+    page.add(sample("h", HISTOGRAM, 2), sample("s", SET, "anna"))
+    before = page.store._snapshot("redis/main")
+    page.add(sample("h", HISTOGRAM, 2), sample("s", SET, "bob"))
+    (_, _, histogram), (_, _, members) = before
+    assert (histogram.counts, histogram.sum, members) == ([0, 1, 0, 0], 2.0, 1.0)
+
+
 # The page
 
 
@@ -406,6 +415,23 @@ async def test_a_silent_scraper_is_cut_off_and_holds_up_nobody(capfd: pytest.Cap
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("impatient")
+async def test_a_scraper_that_stops_reading_is_cut_off(capfd: pytest.CaptureFixture[str]) -> None:
+    large = [sample("level", GAUGE, n, f"number:{n}", "padding:" + "x" * 1000) for n in range(10_000)]
+    async with served(make(), *large) as url:
+        with socket.socket() as scraper:
+            scraper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            scraper.connect(("127.0.0.1", httpx.URL(url).port))
+            scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            await until(lambda: bool(scrapes()), "the scrape")
+            await until(lambda: not scrapes(), "its end", timeout=20)
+    assert capfd.readouterr().err == ""
+
+
+def scrapes() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "process_request" in thread.name]
+
+
 async def test_too_many_scrapers_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prometheus, "_MOST_SCRAPERS", 2)
     async with served(make(), *ALL) as url:
@@ -435,7 +461,7 @@ async def test_stopping_frees_the_port_and_cuts_off_whoever_is_connected() -> No
     async with served(make(), *ALL) as url:
         port = httpx.URL(url).port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        await until(lambda: any("process_request" in thread.name for thread in threading.enumerate()), "the scrape")
+        await until(lambda: bool(scrapes()), "the scrape")
     async with asyncio.timeout(5):
         assert await reader.read() == b""
     writer.close()
