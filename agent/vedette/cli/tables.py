@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vedette.metrics import Sketch
+from vedette.metrics import Kind, Sketch
 from vedette.runner import HEALTH_METRICS, State
 from vedette.units import format_duration
 
@@ -40,9 +40,11 @@ def print_run(runner: Runner, batches: list[Batch]) -> None:
         return
     batch = batches[-1]
     declared = {metric.name: metric for metric in (*instance.plugin.declare(instance.config), *HEALTH_METRICS)}
-    common = set.intersection(*(set(sample.tags) for sample in batch.samples)) if batch.samples else set()
+    core = {metric.name for metric in HEALTH_METRICS}
+    own = [set(sample.tags) for sample in batch.samples if sample.name not in core]
+    common = set.intersection(*own) if own else set()
     if common:
-        console.print(Text(f"tags on all: {', '.join(sorted(common))}", "dim"))
+        console.print(Text(f"tags: {', '.join(sorted(common))}", "dim"))
     console.print(_samples(batch, declared, common))
     for status in batch.statuses:
         line = Text.assemble(("● ", _STYLES[status.status.name.lower()]), status.name, f" {status.status.name}")
@@ -71,14 +73,18 @@ def _samples(batch: Batch, declared: dict[str, Metric], common: set[str]) -> Tab
     for sample in sorted(batch.samples, key=lambda one: (one.name, one.tags)):
         metric = declared.get(sample.name)
         own = [tag for tag in sample.tags if tag not in common]
-        table.add_row(Text(sample.name), _number(sample.value), _unit(metric), sample.kind.value, Text(" ".join(own)))
+        table.add_row(
+            Text(sample.name), _number(sample.value), _unit(metric, sample.kind), sample.kind.value, Text(" ".join(own))
+        )
     return table
 
 
-def _unit(metric: Metric | None) -> str:
+def _unit(metric: Metric | None, kind: Kind) -> str:
     if metric is None:
         return ""
-    return f"{metric.unit}/{metric.per}" if metric.per else metric.unit
+    if kind is Kind.RATE or not metric.per:  # a rate's sample is the total so far: only sinks divide it
+        return metric.unit
+    return f"{metric.unit}/{metric.per}"
 
 
 def _number(value: Value) -> str:
