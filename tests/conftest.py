@@ -1,12 +1,48 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and what no test may do: block the event loop."""
 
 from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 pytest_plugins = ["vedette.testing"]
 
+LONGEST_STEP = 0.5  # seconds: far above what any step of the loop needs, far below what a blocking call takes
+
+
+class WatchedSelector(selectors.DefaultSelector):
+    """Notes how long the event loop was busy between two waits."""
+
+    busy: list[float] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._returned: float | None = None
+
+    def select(self, timeout: float | None = None) -> Any:
+        if self._returned is not None:
+            self.busy.append(time.monotonic() - self._returned)
+        try:
+            return super().select(timeout)
+        finally:
+            self._returned = time.monotonic()
+
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"loop_factory": lambda: asyncio.SelectorEventLoop(WatchedSelector())}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test whose own part (not its fixtures) blocks the loop fails."""
+    WatchedSelector.busy.clear()
+    yield
+    longest = max(WatchedSelector.busy, default=0.0)
+    if longest > LONGEST_STEP:
+        pytest.fail(f"the event loop was blocked for {longest:.1f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -237,7 +238,7 @@ async def test_reports_what_another_version_leaves_out(server: RedisServer, watc
 async def test_replica_and_primary(servers: Servers, watch: Watches) -> None:
     primary = servers(repl_diskless_sync_delay=0)
     replica = servers(replica_of=primary)
-    linked(replica, "up")
+    await asyncio.to_thread(linked, replica, "up")
     outcome = await watch(replica, round_trip=False).run()
     assert outcome.status("redis.replication.master_link_status").status is Status.OK
     assert outcome.value("redis.replication.master_link_down_since_seconds") == 0
@@ -246,7 +247,7 @@ async def test_replica_and_primary(servers: Servers, watch: Watches) -> None:
         "redis.replication.master_repl_offset"
     )
     primary.command("SET", "a", 1)
-    until(caught_up(primary), "the replica to catch up")
+    await asyncio.to_thread(until, caught_up(primary), "the replica to catch up")
     seen = await watch(primary, round_trip=False).run()
     sample = seen.sample("redis.replication.delay")
     assert {"slave_ip:127.0.0.1", f"slave_port:{replica.port}", "slave_id:0"} <= set(sample.tags)
@@ -258,11 +259,11 @@ async def test_replica_and_primary(servers: Servers, watch: Watches) -> None:
 async def test_replica_that_lost_its_primary(servers: Servers, watch: Watches) -> None:
     primary = servers(repl_diskless_sync_delay=0)
     replica = servers(replica_of=primary)
-    linked(replica, "up")
+    await asyncio.to_thread(linked, replica, "up")
     watched = watch(replica, round_trip=False)
     await watched.run()
     primary.kill()
-    linked(replica, "down")
+    await asyncio.to_thread(linked, replica, "down")
     outcome = await watched.run()
     status = outcome.status("redis.replication.master_link_status")
     assert (status.status, status.message) == (
@@ -311,7 +312,7 @@ def linked(replica: RedisServer, state: str) -> None:
 async def test_delay_of_a_frozen_replica(servers: Servers, watch: Watches) -> None:
     primary = servers(repl_diskless_sync_delay=0)
     replica = servers(replica_of=primary)
-    linked(replica, "up")
+    await asyncio.to_thread(linked, replica, "up")
     replica.pause()
     written = primary.info()["slave0"]["offset"]
     with primary.client() as client:

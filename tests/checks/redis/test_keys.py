@@ -107,7 +107,7 @@ async def test_no_round_trip(server: RedisServer, watch: Watches) -> None:
 async def test_round_trip_on_a_replica_is_a_finding(servers: Servers, watch: Watches) -> None:
     primary = servers(repl_diskless_sync_delay=0)
     replica = servers(replica_of=primary)
-    until(lambda: replica.info("replication")["master_link_status"] == "up", "the link")
+    await asyncio.to_thread(until, lambda: replica.info("replication")["master_link_status"] == "up", "the link")
     expected = (Status.WARNING, "round trip: the server is a read-only replica; set `round_trip: false` there")
     outcome = await watch(replica).run()
     status = outcome.status("redis.round_trip")
