@@ -61,7 +61,10 @@ class Deltas:
         known[series] = (value, time)
         if base is None or value < base[0]:
             return None
-        return value - base[0], time - base[1]
+        try:
+            return value - base[0], time - base[1]
+        except TypeError:  # a Decimal after a float: exact digits cannot be had from the two
+            return None
 
 
 class Budget:

@@ -26,8 +26,10 @@ from sinks.parts import START, batch, running, sample, until
 from vedette import Kind, Metric, Secret, Status
 from vedette.kit import Sketch
 from vedette.metrics import ServiceCheck
-from vedette.sinks import prometheus
-from vedette.sinks.prometheus import PrometheusConfig, PrometheusSink, Store, split_address
+from vedette.sinks.prometheus import PrometheusConfig, PrometheusSink
+from vedette.sinks.prometheus import server as listener
+from vedette.sinks.prometheus.server import split_address
+from vedette.sinks.prometheus.store import Store
 
 pytestmark = pytest.mark.anyio
 GAUGE, COUNT, COUNTER, RATE = Kind.GAUGE, Kind.COUNT, Kind.COUNTER, Kind.RATE
@@ -400,7 +402,7 @@ async def test_tls_and_password(tmp_path: Path) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prometheus._Handler, "timeout", 0.2)
+    monkeypatch.setattr(listener._Handler, "timeout", 0.2)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -433,7 +435,7 @@ def scrapes() -> list[str]:
 
 
 async def test_too_many_scrapers_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prometheus, "_MOST_SCRAPERS", 2)
+    monkeypatch.setattr(listener, "_MOST_SCRAPERS", 2)
     async with served(make(), *ALL) as url:
         port = httpx.URL(url).port
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]

@@ -1,0 +1,169 @@
+"""The listener of the page: a thread a scraper, none of whom can hold it up."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import io
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+_SILENCE = 10.0  # seconds that a scraper may stay silent
+_MOST_SCRAPERS = 32
+
+_App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def safely(app: Any, log: logging.Logger) -> _App:
+    """The application, whose faults become a 500 and one line instead of a traceback."""
+
+    def safe(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            answer: Iterable[bytes] = app(environ, start_response)
+        except Exception as error:
+            log.error("a scrape failed: %s: %s", type(error).__name__, error)
+            log.debug("a scrape failed", exc_info=True)
+            start_response("500 Internal Server Error", [("Content-Type", "text/plain")])
+            return [b"the page cannot be made; the agent's log says why\n"]
+        return answer
+
+    return safe
+
+
+def with_password(app: Any, username: str, password: str) -> _App:
+    """The WSGI application behind basic authentication (RFC 7617)."""
+    expected = f"{username}:{password}".encode()
+
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        try:
+            credentials = base64.b64decode(given, validate=True) if scheme.lower() == "basic" else b""
+        except (binascii.Error, ValueError):
+            credentials = b""
+        if hmac.compare_digest(credentials, expected):
+            answer: Iterable[bytes] = app(environ, start_response)
+            return answer
+        start_response("401 Unauthorized", [("WWW-Authenticate", 'Basic realm="vedette"')])
+        return [b"user name and password, please\n"]
+
+    return guarded
+
+
+class _Handler(WSGIRequestHandler):
+    """One scrape. A scraper that stays silent is cut off."""
+
+    timeout = _SILENCE
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: scrapes are no news."""
+
+    def get_stderr(self) -> Any:
+        """Where wsgiref would print the traceback of a scraper that stopped reading."""
+        return io.StringIO()
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    """Listens from construction to `stop`; each scrape has a thread.
+
+    Args:
+        listen: `host:port`.
+        app: the WSGI application.
+        tls: serve https with this context.
+        log: told about faults in the application.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+
+    daemon_threads = False  # so that `stop` waits for them; it closes their connections first
+    request_queue_size = 16
+
+    def __init__(self, listen: str, app: Any, tls: ssl.SSLContext | None, log: logging.Logger) -> None:
+        self._tls = tls
+        self._log = log
+        self._open: set[Any] = set()
+        self._open_lock = threading.Lock()
+        host, port = split_address(listen)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        self.address_family = family
+        super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
+        self.set_app(app)
+        self._thread = threading.Thread(target=self.serve_forever, name="prometheus_sink", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where the page is, with the real port."""
+        host, port = self.server_address[:2]
+        shown = f"[{host!s}]" if ":" in str(host) else host
+        return f"{'https' if self._tls else 'http'}://{shown!s}:{port}/metrics"
+
+    def stop(self) -> None:
+        """Stop listening, cut off whoever is connected, and wait for all threads."""
+        self.shutdown()
+        self._thread.join()
+        with self._open_lock:
+            for connection in self._open:
+                _cut(connection)
+        self.server_close()
+
+    def server_bind(self) -> None:
+        """Bind without the reverse look-up of the own name that HTTPServer makes."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Accept; the TLS handshake happens in the scrape's own thread, at its first read."""
+        connection, address = super().get_request()
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start the scrape's thread, unless too many are at it."""
+        with self._open_lock:
+            crowded = len(self._open) >= _MOST_SCRAPERS
+            if not crowded:
+                self._open.add(request)
+        if crowded:
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close the connection at the end of its scrape."""
+        with self._open_lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A scraper that went away, stays silent or speaks no TLS is not worth a line."""
+        self._log.debug("a scrape broke off", exc_info=True)
+
+
+def _cut(connection: Any) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `127.0.0.1:9464`, `[::]:9464` or `:9464` (every IPv4 address).
+
+    Raises:
+        ValueError: the text is none of these.
+    """
+    host, colon, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host and not bracketed):
+        raise ValueError("must be an address and a port, such as 127.0.0.1:9464 or [::]:9464")
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - only if the user leaves the host out
