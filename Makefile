@@ -36,7 +36,7 @@ lint: $(VENV)/.lint  ## ruff, mypy --strict, pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.lint  ## format the code
 	$(BIN)/ruff check --fix .
