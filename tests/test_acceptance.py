@@ -37,7 +37,9 @@ def test_validate_prints_exactly_the_expected_lines(
     said = capsys.readouterr()
     expected = (BAD / case / "expected.txt").read_text()
     assert said.err == expected
-    assert status == (0 if all(": warning: " in line for line in expected.splitlines()) else 3)
+    only_warnings = all(": warning: " in line for line in expected.splitlines())
+    nothing_runs = case in ("48-instances-empty-list", "93-no-files")
+    assert status == (0 if only_warnings and not nothing_runs else 3)
     assert bool(said.out) == (status == 0)
 
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from vedette.filters import MetricFilter
 from vedette.units import Duration
@@ -46,7 +47,7 @@ class CheckConfig(BaseModel):
     @classmethod
     def _positive(cls, value: float | None) -> float | None:
         if value is not None and value <= 0:
-            raise ValueError("must be longer than 0s")
+            raise PydanticCustomError("vedette", "must be longer than 0s")
         return value
 
     @field_validator("schedule")
@@ -69,7 +70,7 @@ class CheckConfig(BaseModel):
     @model_validator(mode="after")
     def _one_clock(self) -> CheckConfig:
         if self.schedule is not None and "interval" in self.model_fields_set:
-            raise ValueError("give either interval or schedule, not both")
+            raise PydanticCustomError("vedette", "give either interval or schedule, not both")
         return self
 
     @property

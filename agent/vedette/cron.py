@@ -6,6 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
+from pydantic_core import PydanticCustomError
 
 
 def zone(name: str) -> ZoneInfo:
@@ -17,7 +18,7 @@ def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError("must be a time zone such as UTC or Europe/Berlin") from None
+        raise PydanticCustomError("vedette", "must be a time zone such as UTC or Europe/Berlin") from None
 
 
 def check_cron(expression: str) -> None:
@@ -25,9 +26,9 @@ def check_cron(expression: str) -> None:
     try:
         next(CronSim(expression, datetime(2024, 1, 1, tzinfo=ZoneInfo("UTC"))))
     except CronSimError:
-        raise ValueError("must be a cron expression of five fields, such as '5 * * * *'") from None
+        raise PydanticCustomError("vedette", "must be a cron expression of five fields, such as '5 * * * *'") from None
     except StopIteration:
-        raise ValueError("is a cron expression that never falls due") from None
+        raise PydanticCustomError("vedette", "is a cron expression that never falls due") from None
 
 
 def next_cron(expression: str, timezone: str, after: float) -> float:

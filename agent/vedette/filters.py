@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from fnmatch import translate
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+_NAME = re.compile(r"[A-Za-z_][\w.:-]*", re.ASCII)
 
 
 class MetricFilter(BaseModel):
@@ -22,6 +25,13 @@ class MetricFilter(BaseModel):
     rename: dict[str, str] = Field(
         default_factory=dict, description="New names, old: new.", examples=[{"redis.mem.used": "cache.memory"}]
     )
+
+    @field_validator("rename")
+    @classmethod
+    def _names(cls, value: dict[str, str]) -> dict[str, str]:
+        if not all(map(_NAME.fullmatch, value.values())):
+            raise PydanticCustomError("vedette", "must give every metric a name such as cache.memory")
+        return value
 
     def __bool__(self) -> bool:
         return bool(self.include or self.exclude or self.rename)

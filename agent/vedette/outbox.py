@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ class Outbox:
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Event = asyncio.Event()
         self._room.set()
+        self._closing = asyncio.Event()
 
     @property
     def queued(self) -> int:
@@ -74,9 +76,15 @@ class Outbox:
         """Wait until the queue is below its limit: how a listener is slowed down to the sink's pace."""
         await self._room.wait()
 
+    async def closing(self, timeout: float) -> None:
+        """Wait so long, or until the outbox is closed."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), timeout)
+
     def close(self) -> None:
         """Let iteration end once the queue is empty."""
         self._closed = True
+        self._closing.set()
         self._room.set()
         self._wake_sink()
 
@@ -156,7 +164,7 @@ async def supervise(sink: Sink[Any], outbox: Outbox) -> None:
             return
         if outbox.delivered > before:
             pause = _FIRST_PAUSE
-        await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - spreads retries, guards nothing
+        await outbox.closing(random.uniform(pause / 2, pause))  # noqa: S311 - spreads retries, guards nothing
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", re.ASCII)
@@ -18,12 +19,12 @@ def parse_duration(value: Any) -> float:
         ValueError: the value is none of these; its text does not repeat the value.
     """
     if isinstance(value, bool):
-        raise ValueError("must be a duration such as 500ms, 15s, 5m, 1h or 1d")
+        raise PydanticCustomError("vedette", "must be a duration such as 500ms, 15s, 5m, 1h or 1d")
     if isinstance(value, int | float) and 0 <= value < float("inf"):
         return float(value)
     match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
-        raise ValueError("must be a duration such as 500ms, 15s, 5m, 1h or 1d")
+        raise PydanticCustomError("vedette", "must be a duration such as 500ms, 15s, 5m, 1h or 1d")
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from cli.process import vedette
+from cli.process import environ, vedette
 from servers import RedisServer, free_port, redis62
 
 PINNED = Path(__file__).with_name("help.txt")
@@ -96,6 +98,37 @@ def test_mistakes_on_the_command_line(tmp_path: Path, arguments: tuple[str, ...]
     assert (done.returncode, done.stderr.strip(), done.stdout) == (status, said, "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("check",), "vedette check: the following arguments are required: NAME"),
+        (("check", "redis", "--runs", "0"), "vedette check: argument --runs: must be a whole number above 0"),
+    ],
+)
+def test_a_wrong_command_line_is_not_taken_for_a_critical_check(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = vedette(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (64, said)
+
+
+def test_output_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m vedette example redis > /dev/full"
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=environ(tmp_path), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "vedette: No space left on device\n")
+
+
+def test_a_piped_table_folds_nothing(tmp_path: Path) -> None:
+    tags = ", ".join(f"a{n}:{'x' * 30}" for n in range(9))
+    conf(tmp_path, host=f"instances: [{{tags: [{tags}]}}]")
+    lines = vedette("check", "host", cwd=tmp_path, COLUMNS="80").stdout.splitlines()
+    total = next(line for line in lines if line.startswith("system.mem.total"))
+    assert total.split()[2:4] == ["mebibyte", "gauge"]
+    assert len(lines) == sum(line.startswith(("system.", "health_check.", "●")) for line in lines) + 4
+
+
 def test_validate_needs_no_network_and_warns_of_unset_secrets(tmp_path: Path) -> None:
     conf(tmp_path, redis='instances: [{host: no.such.host.invalid, password: "${env:NOT_SET_HERE}"}]')
     lazy = vedette("validate", cwd=tmp_path)
@@ -141,11 +174,6 @@ def test_help_texts_are_pinned(tmp_path: Path, request: pytest.FixtureRequest) -
 
 
 def test_a_reader_that_leaves_early_sees_no_traceback(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    from cli.process import environ
-
     done = subprocess.run(
         f"{sys.executable} -m vedette example redis | head -n 1",
         shell=True,

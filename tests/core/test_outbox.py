@@ -124,3 +124,19 @@ def test_a_sinks_metric_filter_drops_and_renames() -> None:
         assert [sample.name for sample in (await anext(outbox)).samples] == ["m0", "two"]
 
     run_virtually(main())
+
+
+def test_a_stop_does_not_wait_for_a_failing_sinks_next_attempt() -> None:
+    async def main() -> None:
+        sink, outbox = Plain(fail_on=("t/0",), times=99), Outbox(100)
+        outbox.put(batch(0))
+        task = asyncio.create_task(supervise(sink, outbox))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        before = asyncio.get_running_loop().time()
+        outbox.close()
+        await task
+        assert asyncio.get_running_loop().time() == before
+        assert outbox.dropped == 1
+
+    run_virtually(main())

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from vedette import __version__
 
@@ -21,7 +21,7 @@ _CHECK_EXITS = "Exit status: 0 all is well, 1 a warning, 2 critical or failed, 3
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, for running it and for documenting it."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="vedette",
         description="A lightweight monitoring agent: drop a YAML file into conf.d and a check runs.",
         allow_abbrev=False,
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[_Parser],
     name: str,
     text: str,
     *,
@@ -74,17 +74,27 @@ def _command(
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a whole number above 0")
+    return int(text)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Ends with a status of its own on a wrong command line: argparse's 2 means "critical" to `vedette check`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and what is wrong."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the process's exit status. No traceback reaches the user."""
     options = parser().parse_args(arguments)
     try:
-        return _handler(options.command)(options)
+        status = _handler(options.command)(options)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `vedette … | head`: the reader has seen enough
@@ -105,6 +115,9 @@ def _complain(error: Exception) -> int:
     if isinstance(error, VedetteError):
         print(f"vedette: {error}", file=sys.stderr)
         return WARNING
+    if isinstance(error, OSError) and error.strerror:
+        print(f"vedette: {error.strerror}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        return CRITICAL
     kind = type(error).__name__
     print(f"vedette: a fault in vedette itself: {kind}; VEDETTE_TRACEBACK=1 shows where", file=sys.stderr)
     return CRITICAL

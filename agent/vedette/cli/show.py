@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from vedette.cli import BAD_CONFIGURATION, OK
-from vedette.cli.common import conf_directory, print_problems, unknown_plugin
+from vedette.cli.common import conf_directory, nothing_to_run, print_problems, unknown_plugin
 from vedette.errors import MissingDriver, PluginError
 from vedette.plugins import Registry
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def validate(options: Namespace) -> int:
-    """Print every problem; 3 if there is an error among them."""
+    """Print every problem; 3 if there is an error among them, or nothing to run."""
     from vedette.config import load
 
     directory = conf_directory(options.conf)
@@ -26,6 +26,10 @@ def validate(options: Namespace) -> int:
     if configuration.fatal or any(problem.severity == "error" for problem in configuration.problems):
         return BAD_CONFIGURATION
     number = len(configuration.instances)
+    if not number:
+        if not configuration.problems:
+            raise nothing_to_run(directory)
+        return BAD_CONFIGURATION
     print(f"{directory}: {number} instance{'' if number == 1 else 's'}, no errors")
     return OK
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vedette.metrics import Batch, Metric, Value
     from vedette.runner import Runner, Vitals
 
+_WIDE = 1_000
 _STYLES = {
     "ok": "green",
     "warning": "yellow",
@@ -31,9 +32,15 @@ _STYLES = {
 }
 
 
+def _console() -> Console:
+    """The terminal, or a page wide enough that nothing folds when the output goes into a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDE, soft_wrap=True)
+
+
 def print_run(runner: Runner, batches: list[Batch]) -> None:
     """What the last run of an instance found: metrics with units and tags, statuses, timing."""
-    console = Console()
+    console = _console()
     vitals, instance = runner.vitals, runner.instance
     console.print(_headline(vitals))
     if not batches:
@@ -66,9 +73,9 @@ def _headline(vitals: Vitals) -> Text:
 def _samples(batch: Batch, declared: dict[str, Metric], common: set[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric", no_wrap=True)
-    table.add_column("value", justify="right")
-    table.add_column("unit")
-    table.add_column("kind", style="dim")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("unit", no_wrap=True)
+    table.add_column("kind", style="dim", no_wrap=True)
     table.add_column("tags", style="dim", overflow="fold")
     for sample in sorted(batch.samples, key=lambda one: (one.name, one.tags)):
         metric = declared.get(sample.name)
@@ -104,7 +111,7 @@ def print_plugins(rows: Iterable[tuple[str, str, str, str]]) -> None:
         table.add_column(heading, overflow="fold")
     for group, name, package, text in rows:
         table.add_row(group.removesuffix("s") if group != "secrets" else "secret", name, package, Text(text))
-    Console().print(table)
+    _console().print(table)
 
 
 def instances_table(snapshot: Snapshot, title: str = "") -> Table:

@@ -149,7 +149,9 @@ def _finding(section: Section, spot: _Spot, detail: Any, masker: Masker) -> _Fin
         return _Finding(spot, kind, _blotted(str(context.get("error", "")), spot.node, masker))
     sentence = _sentence(kind, context)
     if sentence is None:  # an error that a plugin made itself, with its own text
-        return _Finding(spot, kind, _blotted(detail["msg"], spot.node, masker))
+        trusted = kind == "vedette"  # our own sentences, which never repeat a value
+        text = detail["msg"] if trusted else _blotted(detail["msg"], spot.node, masker)
+        return _Finding(spot, kind, text)
     return _Finding(spot, kind, sentence, _type_hint(kind, spot.node))
 
 

@@ -15,6 +15,8 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from pydantic_core import PydanticCustomError
+
 _SILENCE = 10.0  # seconds that a scraper may stay silent
 _MOST_SCRAPERS = 32
 
@@ -165,5 +167,5 @@ def split_address(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host and not bracketed):
-        raise ValueError("must be an address and a port, such as 127.0.0.1:9464 or [::]:9464")
+        raise PydanticCustomError("vedette", "must be an address and a port, such as 127.0.0.1:9464 or [::]:9464")
     return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - only if the user leaves the host out
