@@ -27,7 +27,8 @@ def write(folder: Path, **files: str) -> Path:
 
 
 def samples(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]  # the last one may be half written
 
 
 FILE_SINK = "sinks: [{type: file, path: ../out.jsonl}]\n"
