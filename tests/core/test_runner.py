@@ -299,7 +299,7 @@ def test_ticks_keep_their_grid_however_long_runs_take() -> None:
     runner = Runner(instance(Slow, interval="1s"), recorder.surroundings)
     serve(runner, 1000.5)
     starts = [value - 0.3 for value in recorder.values("probe.value")]
-    assert len(starts) in (1000, 1001)
+    assert len(starts) in (999, 1000, 1001)  # the phase decides how many end in time
     assert runner.vitals.skipped == 0
     assert max(abs((start - starts[0]) - n) for n, start in enumerate(starts)) < 1e-3
 
