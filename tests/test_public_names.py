@@ -25,7 +25,7 @@ PUBLIC = {
         "Batch", "Check", "CheckConfig", "CheckError", "Duration", "Emit", "Kind", "Listener", "Metric", "Notifier",
         "NotifierConfig", "Sample", "Secret", "Sink", "SinkConfig", "Status", "hookimpl",
     ],
-    vedette.kit: ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "json_objects", "mask", "ssl_context"],
+    vedette.kit: ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "ssl_context"],
     vedette.testing: [
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",
     ],

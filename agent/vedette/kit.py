@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vedette.metrics import Batch, Tags, Value
 
-__all__ = ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "json_objects", "mask", "ssl_context"]
+__all__ = ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "ssl_context"]
 
 
 class Deltas:
@@ -65,6 +65,43 @@ class Deltas:
             return value - base[0], time - base[1]
         except TypeError:  # a Decimal after a float: exact digits cannot be had from the two
             return None
+
+
+class Totals:
+    """Keeps a cumulative total level where whoever counts it begins anew, so that no sink sees a leap.
+
+    A sink takes a fall for a restart, but a failover behind one name can also bring a *higher* total, which would look
+    like growth. A check that knows who counts (the server's start time, its run id) says so with `counted_by`; where
+    that changes, and where a total falls, the value goes on from the last one: what happened in between is not known.
+    """
+
+    def __init__(self) -> None:
+        self._source: Hashable = None
+        self._round = 0
+        self._series: dict[Hashable, tuple[Any, Any, int]] = {}
+
+    def counted_by(self, source: Hashable) -> None:
+        """Say, before a run's totals, who counts them."""
+        if source != self._source:
+            self._source = source
+            self._round += 1
+
+    def level(self, series: Hashable, value: Any) -> Any:
+        """The value to emit for this series: its total, plus what it takes to go on from the last one.
+
+        Args:
+            series: what tells this series from others, such as (name, tags).
+            value: the total as counted: int, float or Decimal, the same type every time.
+        """
+        last = self._series.get(series)
+        if last is None:
+            self._series[series] = (value, 0, self._round)
+            return value
+        raw, added, round_ = last
+        if round_ != self._round or value < raw:
+            added += raw - value
+        self._series[series] = (value, added, self._round)
+        return value + added
 
 
 class Budget:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from vedette.kit import Budget, Deltas
+from vedette.kit import Budget, Deltas, Totals
 
 
 def test_totals_become_deltas_and_heal_over_gaps_and_restarts() -> None:
@@ -33,3 +33,28 @@ def test_a_budget_keeps_the_first_keys_and_counts_what_it_cuts() -> None:
     budget.begin()  # nobody asked for "a" during a whole round: it made room
     assert [budget.admit(key) for key in ("b", "c")] == [True, True]
     assert budget.cut == 0
+
+
+def test_a_total_goes_on_level_where_another_server_counts_on() -> None:
+    totals = Totals()
+    totals.counted_by("first server")
+    assert [totals.level("commits", raw) for raw in (1000, 1010)] == [1000, 1010]
+    totals.counted_by("second server")
+    assert [totals.level("commits", raw) for raw in (5_000_000, 5_000_003)] == [1010, 1013]
+    assert totals.level("new", 7) == 7
+    totals.counted_by("first server")
+    assert totals.level("commits", 1020) == 1013
+
+
+def test_a_total_that_falls_goes_on_level_from_there() -> None:
+    totals = Totals()
+    assert [totals.level("commits", raw) for raw in (1000, 4, 9, 9, 2, 3)] == [1000, 1000, 1005, 1005, 1005, 1006]
+
+
+def test_a_series_that_missed_the_change_of_server_is_level_when_it_returns() -> None:
+    totals = Totals()
+    totals.counted_by("a")
+    assert (totals.level("x", 10), totals.level("y", 10)) == (10, 10)
+    totals.counted_by("b")
+    assert totals.level("x", 90) == 10
+    assert (totals.level("x", 95), totals.level("y", 70)) == (15, 10)

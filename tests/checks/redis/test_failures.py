@@ -219,13 +219,17 @@ async def test_no_room_for_another_client(servers: Servers, watch: Watches) -> N
 
 async def test_loading(servers: Servers, watch: Watches) -> None:
     server = servers(rdbcompression="no")
-    with server.client() as client:
-        for n in range(25):  # it serves clients after every two megabytes
-            client.set(f"key{n}", b"x" * 2_100_000)
-        client.save()
-    server.stop()
-    server.options["key-load-delay"] = 200_000
-    server.start()
+
+    def restart_with_much_to_load() -> None:
+        with server.client() as client:
+            for n in range(25):  # it serves clients after every two megabytes
+                client.set(f"key{n}", b"x" * 2_100_000)
+            client.save()
+        server.stop()
+        server.options["key-load-delay"] = 200_000
+        server.start()
+
+    await asyncio.to_thread(restart_with_much_to_load)
     outcome = await watch(server).run()
     server.kill()
     assert outcome.refused() == (f"127.0.0.1:{server.port} is still loading its dataset; it answers once that is done")
