@@ -15,7 +15,7 @@ $(BIN)/python:
 	$(PIP) install --upgrade "pip>=25.1"
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) install -c constraints.txt -e ".[redis,speed]" --group demo
+	$(PIP) install -c constraints.txt -e ".[all]" --group demo
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.demo

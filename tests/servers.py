@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ class Server:
         """Program and arguments."""
         raise NotImplementedError
 
+    def account(self) -> tuple[int, int] | None:
+        """User and group to run it as; None is whoever runs the tests."""
+        return None
+
     def ready(self) -> bool:
         """Whether it answers."""
         raise NotImplementedError
@@ -86,8 +91,10 @@ class Server:
 
     def _launch(self) -> bool:
         with (self.directory / "log").open("wb") as log:
+            account = self.account()
+            who: dict[str, Any] = {} if account is None else {"user": account[0], "group": account[1]}
             self._process = process = subprocess.Popen(
-                self.command_line(), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command_line(), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **who
             )
         try:
             until(lambda: process.poll() is not None or self.ready(), "the server to answer")
@@ -298,3 +305,161 @@ async def relay(port: int, *, source: str = "127.0.0.1", tls: ssl.SSLContext | N
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await listener.wait_closed()
+
+
+class SentinelServer(RedisServer):
+    """A sentinel, from the same program, that fails over after half a second.
+
+    Args:
+        binary: the program.
+        directory: its folder.
+        master: the server to watch, under the name `mymaster`.
+        quorum: how many sentinels must agree that it is down.
+        options: directives of sentinel.conf, as for `RedisServer`.
+    """
+
+    def __init__(
+        self, binary: Path, directory: Path, master: RedisServer, *, quorum: int = 1, **options: str | int | None
+    ) -> None:
+        super().__init__(binary, directory, **{"save": None, **options})
+        self._watches = (
+            f"sentinel monitor mymaster 127.0.0.1 {master.port} {quorum}",
+            "sentinel down-after-milliseconds mymaster 500",
+            "sentinel failover-timeout mymaster 5000",
+        )
+
+    def command_line(self) -> list[str]:
+        """Program and arguments; a sentinel keeps what it learns in its file, which a restart goes on from."""
+        file = self.directory / "sentinel.conf"
+        if not file.exists():
+            own = (f"{name.replace('_', '-')} {value}" for name, value in self.options.items() if value is not None)
+            file.write_text("\n".join((f"port {self.port}", *own, *self._watches, "")))
+        return [str(self.binary), str(file), "--sentinel"]
+
+    def _launch(self) -> bool:
+        started = super()._launch()
+        if not started:
+            (self.directory / "sentinel.conf").unlink()  # the next attempt has another port
+        return started
+
+    def master(self) -> int:
+        """The port of the master, as this sentinel sees it."""
+        return int(self.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")[1])
+
+    def sees(self, *, replicas: int = 0, sentinels: int = 0) -> bool:
+        """Whether it is connected to so many replicas and other sentinels, and none of them is down."""
+        found = [self.command("SENTINEL", kind, "mymaster") for kind in ("REPLICAS", "SENTINELS")]
+        well = [sum(row[row.index(b"flags") + 1] in (b"slave", b"sentinel") for row in rows) for rows in found]
+        return well == [replicas, sentinels]
+
+
+class ClusterServer(RedisServer):
+    """A node of a cluster, which needs a second port, 10000 above its own."""
+
+    def __init__(self, binary: Path, directory: Path, **options: str | int | None) -> None:
+        own: dict[str, str | int | None] = {"cluster_enabled": "yes", "cluster_node_timeout": 1000}
+        super().__init__(binary, directory, **{**own, "repl_diskless_sync_delay": 0, **options})
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        for attempt in range(_ATTEMPTS):
+            fresh = not self.port
+            self.port = self.port or _free_pair()
+            try:
+                super().start()
+                return
+            except RuntimeError as error:
+                if not fresh or attempt == _ATTEMPTS - 1 or "in use" not in str(error):
+                    raise
+                self.port = 0
+
+    def cluster(self, *words: str | int) -> Any:
+        """The raw reply to a CLUSTER command."""
+        with self.client() as client:
+            client.response_callbacks.clear()
+            return client.execute_command("CLUSTER", *words)
+
+    @property
+    def id(self) -> str:
+        """Its id in the cluster."""
+        name: bytes = self.cluster("MYID")
+        return name.decode()
+
+    def state(self) -> dict[str, str]:
+        """CLUSTER INFO."""
+        lines = self.cluster("INFO").decode().split("\r\n")
+        return dict(line.split(":", 1) for line in lines if line)
+
+    def flags(self, other: ClusterServer) -> set[str]:
+        """How it sees another node (or itself)."""
+        rows = [line.split(" ") for line in self.cluster("NODES").decode().splitlines()]
+        found = [set(row[2].split(",")) for row in rows if f":{other.port}@" in row[1]]
+        return found[0] if found else set()
+
+
+def _free_pair() -> int:
+    while True:
+        port = free_port()
+        if port <= 65535 - 10000:
+            with suppress(OSError), socket.create_server(("127.0.0.1", port + 10000)):
+                return port
+
+
+class RedisCluster:
+    """Primaries that share the slots evenly, and replicas of them.
+
+    Args:
+        binary: the program.
+        directory: its folder.
+        primaries: how many primaries.
+        replicas: how many replicas; the first belongs to the first primary, and so on in turn.
+        options: directives for each node.
+    """
+
+    SLOTS = 16384
+
+    def __init__(
+        self, binary: Path, directory: Path, primaries: int = 3, replicas: int = 0, **options: str | int | None
+    ) -> None:
+        names = [*(f"primary{n}" for n in range(primaries)), *(f"replica{n}" for n in range(replicas))]
+        self.nodes = [ClusterServer(binary, directory / name, **options) for name in names]
+        self.primaries, self.replicas = self.nodes[:primaries], self.nodes[primaries:]
+        bounds = [round(self.SLOTS * n / primaries) for n in range(primaries + 1)]
+        self.ranges = [(first, last - 1) for first, last in pairwise(bounds)]
+
+    def start(self) -> None:
+        """Start all nodes and make them one cluster; wait until each sees all the others well."""
+        for node in self.nodes:
+            node.start()
+        for number, (node, (first, last)) in enumerate(zip(self.primaries, self.ranges, strict=True), 1):
+            node.cluster("ADDSLOTS", *range(first, last + 1))
+            node.cluster("SET-CONFIG-EPOCH", number)
+        for node in self.nodes[1:]:
+            self.nodes[0].cluster("MEET", "127.0.0.1", node.port)
+        until(lambda: all(self._acquainted(node) for node in self.nodes), "the nodes to meet")
+        for number, replica in enumerate(self.replicas):
+            replica.cluster("REPLICATE", self.primaries[number % len(self.primaries)].id)
+        until(self.well, "the cluster to be well")
+
+    def _acquainted(self, node: ClusterServer) -> bool:
+        return all(node.flags(other) & {"master"} and "handshake" not in node.flags(other) for other in self.nodes)
+
+    def well(self) -> bool:
+        """Whether every node finds the cluster well, and every replica is in sync."""
+        for node in self.nodes:
+            state = node.state()
+            if state["cluster_state"] != "ok" or state["cluster_slots_ok"] != str(self.SLOTS):
+                return False
+            if any("slave" not in node.flags(replica) for replica in self.replicas):
+                return False
+        return all(replica.info("replication")["master_link_status"] == "up" for replica in self.replicas)
+
+    def stop(self) -> None:
+        """End all nodes at once."""
+        for node in self.nodes:
+            node.kill()
+
+
+async def eventually(condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT) -> None:
+    """`until` for tests that must not block their loop for long."""
+    await asyncio.to_thread(until, condition, what, timeout)

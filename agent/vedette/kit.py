@@ -95,13 +95,13 @@ class Totals:
         """
         last = self._series.get(series)
         if last is None:
-            self._series[series] = (value, 0, self._round)
+            self._series[series] = (value, value, self._round)
             return value
-        raw, added, round_ = last
-        if round_ != self._round or value < raw:
-            added += raw - value
-        self._series[series] = (value, added, self._round)
-        return value + added
+        raw, level, round_ = last
+        if round_ == self._round and value > raw:
+            level = value if level == raw else level + (value - raw)
+        self._series[series] = (value, level, self._round)
+        return level
 
 
 class Budget:
@@ -190,6 +190,7 @@ def ssl_context(
     cert_file: Path | None = None,
     key_file: Path | None = None,
     verify: bool = True,
+    check_hostname: bool = True,
 ) -> ssl.SSLContext:
     """A client TLS context, one and the same for the same files as they are now on disk (making one costs 20 ms).
 
@@ -198,22 +199,23 @@ def ssl_context(
         cert_file: client certificate chain.
         key_file: its private key, if not in `cert_file`.
         verify: False accepts any certificate and host name.
+        check_hostname: False accepts any host name in a valid certificate.
 
     Raises:
         OSError: a file cannot be read, or ssl.SSLError: it holds no usable certificate or key.
     """
     files = tuple((path, path.stat().st_mtime_ns) if path else None for path in (ca_file, cert_file, key_file))
-    return _ssl_context(files, verify)
+    return _ssl_context(files, verify, check_hostname and verify)
 
 
 @lru_cache(maxsize=64)
-def _ssl_context(files: tuple[tuple[Path, int] | None, ...], verify: bool) -> ssl.SSLContext:
+def _ssl_context(files: tuple[tuple[Path, int] | None, ...], verify: bool, check_hostname: bool) -> ssl.SSLContext:
     ca_file, cert_file, key_file = (file[0] if file else None for file in files)
     context = ssl.create_default_context(cafile=ca_file)
     if cert_file is not None:
         context.load_cert_chain(cert_file, key_file)
+    context.check_hostname = check_hostname
     if not verify:
-        context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 

@@ -13,7 +13,7 @@ from vedette import hookspecs
 from vedette.errors import MissingDriver, PluginError
 
 Group = Literal["checks", "sinks", "notifiers", "secrets"]
-_EXTRAS = {"redis": "redis"}
+_EXTRAS = {"asyncpg": "postgres", "redis": "redis"}
 """Import names of drivers that an extra of vedette brings."""
 
 

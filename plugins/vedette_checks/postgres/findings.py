@@ -1,0 +1,173 @@
+"""Turns what the driver and the server say when something is wrong into one plain sentence and a hint."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from asyncpg import exceptions
+
+from vedette import CheckError
+from vedette_checks.postgres.target import Target
+
+_LONGEST = 200
+_EXPIRED, _WRONG_NAME = (10,), (62, 64)
+"""X509_V_ERR codes of OpenSSL's x509_vfy.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong, in a sentence without secrets.
+
+    Attributes:
+        message: what is wrong.
+        hint: how to mend it.
+        lasting: asking again soon is pointless: a right or a relation is missing.
+    """
+
+    message: str
+    hint: str = ""
+    lasting: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+    def error(self) -> CheckError:
+        """The same as the error that a check raises."""
+        return CheckError(self.message, hint=self.hint)
+
+
+def unusable_files(error: OSError) -> CheckError:
+    """Why the certificate files of a TLS connection cannot be used."""
+    why = error.strerror or type(error).__name__
+    return CheckError(f"the certificate files cannot be used: {why}", hint="check ca_file, cert_file and key_file")
+
+
+def failure(error: BaseException, target: Target, patience: float, *, greeted: bool) -> Finding:
+    """Why there is no talking to the server.
+
+    Args:
+        error: what the driver raised.
+        target: which server and database.
+        patience: seconds that were waited.
+        greeted: whether the server had answered on this connection before.
+    """
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            return _tls(cause, target)
+    if any(isinstance(cause, TimeoutError) for cause in causes):
+        return _silence(target, patience, greeted)
+    for cause in causes:
+        if isinstance(cause, exceptions.PostgresError) and (found := _refused(cause, target)):
+            return found
+    for cause in causes:
+        if isinstance(cause, socket.gaierror | UnicodeError):
+            return Finding(f"the host name {target.host} does not resolve", "check `host`, and the machine's DNS")
+        if isinstance(cause, OSError) and (found := _system(cause, target)):
+            return found
+    if isinstance(error, exceptions.PostgresError):
+        return Finding(f"{target}: {_clean(error, target)}")
+    if isinstance(error, exceptions.ClientConfigurationError) or "rejected SSL upgrade" in str(error):
+        return Finding(f"{target} does not speak TLS", "set `sslmode: prefer`, or switch `ssl` on at the server")
+    if (
+        isinstance(error, exceptions.InternalClientError)
+        or "closed" in str(error).lower()
+        or any(isinstance(cause, ConnectionError | EOFError) for cause in causes)
+    ):
+        return Finding(f"{target} closed the connection", "it is shutting down or restarting, or a proxy is in between")
+    return Finding(f"{target}: {type(error).__name__}")
+
+
+def refusal(error: exceptions.PostgresError, what: str, target: Target) -> Finding:
+    """Why the server did not answer one query.
+
+    Args:
+        error: the server's error.
+        what: what was asked for, in a word or two, such as `pg_stat_wal`.
+        target: which server and database.
+    """
+    if isinstance(error, exceptions.LockNotAvailableError):
+        return Finding(f"{what}: gave up waiting for a lock", "see who holds it: postgres.blocking and pg_locks")
+    if isinstance(error, exceptions.QueryCanceledError):
+        return Finding(f"{what}: took longer than statement_timeout", "the server is busy, or raise `timeout`")
+    if isinstance(error, exceptions.InsufficientPrivilegeError):
+        user = target.username or "the role"
+        return Finding(f"{what}: {user} may not read it", f"GRANT pg_monitor TO {user}", lasting=True)
+    if isinstance(
+        error, exceptions.UndefinedTableError | exceptions.UndefinedFunctionError | exceptions.UndefinedColumnError
+    ):
+        return Finding(f"{what}: this server does not have it", lasting=True)
+    return Finding(f"{what}: {_clean(error, target)}")
+
+
+def _refused(error: exceptions.PostgresError, target: Target) -> Finding | None:
+    user = target.username or "the role"
+    if isinstance(error, exceptions.InvalidCatalogNameError):
+        return Finding(f"{target} has no database {target.dbname}", "check `dbname`")
+    if isinstance(error, exceptions.InvalidPasswordError):
+        return Finding(f"{target} refused the password of {user}", "check `username` and `password`")
+    if isinstance(error, exceptions.InvalidAuthorizationSpecificationError):
+        if "pg_hba.conf" in str(error):
+            hint = "add a line for this role, database and address"
+            return Finding(f"pg_hba.conf of {target} does not let {user} into {target.dbname}", hint)
+        return Finding(f"{target} refused {user}", "check `username`, and the server's pg_hba.conf")
+    if isinstance(error, exceptions.TooManyConnectionsError):
+        hint = "close idle sessions, or keep one for monitoring: superuser_reserved_connections, reserved_connections"
+        return Finding(f"{target} has reached its limit of connections", hint)
+    if isinstance(error, exceptions.CannotConnectNowError):
+        return Finding(f"{target} is starting up, shutting down or recovering", "it answers once that is done")
+    if isinstance(error, exceptions.InsufficientPrivilegeError):
+        return Finding(f"{user} may not connect to {target.dbname}", f"GRANT CONNECT ON DATABASE … TO {user}")
+    if isinstance(error, exceptions.AdminShutdownError | exceptions.CrashShutdownError):
+        return Finding(f"{target} ended the session", "it is shutting down or restarting, or someone ended the session")
+    return None
+
+
+def _clean(error: BaseException, target: Target) -> str:
+    text = (getattr(error, "message", "") or str(error) or type(error).__name__).split("\n", 1)[0]
+    if target.password:
+        text = text.replace(target.password, "****")
+    return text[:_LONGEST]
+
+
+def _silence(target: Target, patience: float, greeted: bool) -> Finding:
+    if greeted:
+        return Finding(f"{target} did not answer within {patience:.3g}s", "it hangs or is busy: see pg_stat_activity")
+    return Finding(f"no answer from {target} within {patience:.3g}s", "it hangs, or a firewall drops the packets")
+
+
+def _tls(error: ssl.SSLError, target: Target) -> Finding:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        hint = "set `ca_file` to the authority that signed it"
+        if error.verify_code in _EXPIRED:
+            hint = "renew it on the server"
+        elif error.verify_code in _WRONG_NAME:
+            hint = "set `host` to a name in the certificate"
+        return Finding(f"the certificate of {target} is not valid: {error.verify_message}", hint)
+    reason = (error.reason or "").replace("_", " ").lower()
+    return Finding(f"no TLS connection to {target}: {reason or 'it failed'}", "see `sslmode` and the certificates")
+
+
+def _system(error: OSError, target: Target) -> Finding | None:
+    if error.errno == errno.ECONNREFUSED or "Connect call failed" in str(error):
+        return Finding(f"nothing listens on {target}", "is the server running, and is this its address?")
+    if error.errno == errno.ENOENT:
+        return Finding(f"there is no socket for {target}", "is the server running, with this unix_socket_directories?")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Finding(f"no permission to connect to {target}", "see the socket's folder and owner")
+    if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        return Finding(f"no route to {target}", "check the address and the network")
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__

@@ -1,0 +1,131 @@
+"""Statistics views as data: one declaration gives the SQL, the metrics and what to emit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vedette import Emit, Kind, Metric
+from vedette.kit import Totals
+
+Role = Literal["any", "primary", "standby"]
+"""Which servers have something to say in a view."""
+
+_TOTALS = (Kind.RATE, Kind.COUNTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One metric and the SQL expression that gives its value.
+
+    Attributes:
+        metric: dotted name without `postgresql.`.
+        kind: what the number means.
+        sql: expression; its type must be one that Python has as int or float (cast numeric to int8 or float8). NULL
+            emits nothing.
+        help: one sentence for people.
+        unit: as in Datadog's list.
+        per: the second unit of a rate.
+        since: first major version that has it.
+        until: last major version that has it; 0 is open.
+    """
+
+    metric: str
+    kind: Kind
+    sql: str
+    help: str
+    unit: str = ""
+    per: str = ""
+    since: int = 0
+    until: int = 0
+
+    def on(self, version: int) -> bool:
+        """Whether this major version has it."""
+        return self.since <= version and (not self.until or version <= self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One query of the check.
+
+    Attributes:
+        name: what findings call it: the view or function that it reads.
+        columns: the metrics.
+        source: what follows FROM.
+        tags: tag key to SQL expression (text); NULL leaves the tag out.
+        role: on which servers to ask.
+        since: first major version that has it.
+        until: last major version that has it; 0 is open.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    source: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    role: Role = "any"
+    since: int = 0
+    until: int = 0
+
+    def on(self, version: int, *, standby: bool) -> bool:
+        """Whether to ask a server of this major version and role."""
+        fits = self.role == "any" or (self.role == "standby") == standby
+        return fits and self.since <= version and (not self.until or version <= self.until)
+
+    def metrics(self) -> list[Metric]:
+        """What the view's metrics are declared as."""
+        keys = tuple(self.tags)
+        return [Metric(f"postgresql.{one.metric}", one.kind, one.unit, one.help, keys, one.per) for one in self.columns]
+
+    def prepare(self, version: int) -> PreparedView:
+        """The view for servers of this major version."""
+        columns = tuple(column for column in self.columns if column.on(version))
+        chosen = [*self.tags.values(), *(column.sql for column in columns)]
+        return PreparedView(
+            self.name,
+            f"SELECT {', '.join(chosen)} FROM {self.source}",  # noqa: S608
+            tuple(self.tags),
+            tuple((f"postgresql.{column.metric}", column.kind) for column in columns),
+        )
+
+
+class PreparedView:
+    """A view's SQL for one version, and the way from its rows to samples.
+
+    Attributes:
+        name: what findings call it.
+        sql: the query.
+    """
+
+    __slots__ = ("_columns", "_keys", "_tag_sets", "name", "sql")
+
+    def __init__(self, name: str, sql: str, keys: tuple[str, ...], columns: tuple[tuple[str, Kind], ...]) -> None:
+        self.name = name
+        self.sql = sql
+        self._keys = keys
+        self._columns = columns
+        self._tag_sets: dict[tuple[Any, ...], tuple[str, ...]] = {}
+
+    def emit(self, rows: Iterable[Sequence[Any]], emit: Emit, base: tuple[str, ...], totals: Totals) -> None:
+        """Emit each row's values, tagged with `base` and the row's own tags."""
+        width, columns = len(self._keys), self._columns
+        send = {Kind.GAUGE: emit.gauge, Kind.RATE: emit.rate, Kind.COUNTER: emit.counter, Kind.COUNT: emit.count}
+        for row in rows:
+            values = tuple(row)
+            tags = self._tags(base, values[:width])
+            for (name, kind), value in zip(columns, values[width:], strict=True):
+                if value is None:
+                    continue
+                if kind in _TOTALS:
+                    value = totals.level((name, tags), value)
+                send[kind](name, value, tags)
+
+    def _tags(self, base: tuple[str, ...], values: tuple[Any, ...]) -> tuple[str, ...]:
+        key = (base, *values)
+        found = self._tag_sets.get(key)
+        if found is None:
+            if len(self._tag_sets) > 5_000:
+                self._tag_sets.clear()
+            own = (f"{name}:{value}" for name, value in zip(self._keys, values, strict=True) if value is not None)
+            found = self._tag_sets[key] = (*base, *own)
+        return found

@@ -1,0 +1,116 @@
+"""One run on one database: guarded queries, the tags of what they find, and what was found wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from asyncpg import exceptions
+
+from vedette import Emit, Metric
+from vedette.kit import Totals
+from vedette_checks.postgres.findings import Finding, refusal
+from vedette_checks.postgres.session import Session
+from vedette_checks.postgres.target import Target
+
+_PUT_OFF = 600.0  # seconds until a query is tried again that the server has no right or no relation for
+_WHO = "SELECT pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time())::float8"
+
+
+class Part(Protocol):
+    """Something to collect from a database."""
+
+    metrics: tuple[Metric, ...]
+    """What it may emit."""
+
+    async def collect(self, visit: Visit) -> None:
+        """Ask and emit.
+
+        Raises:
+            OSError, asyncpg.InterfaceError: the connection is lost.
+        """
+
+
+@dataclass(slots=True)
+class Memory:
+    """What an instance remembers of one database from run to run.
+
+    Attributes:
+        totals: keeps totals level over restarts and failovers.
+        put_off: queries not to try again before a time of the monotonic clock, and why.
+    """
+
+    totals: Totals = field(default_factory=Totals)
+    put_off: dict[str, tuple[float, Finding]] = field(default_factory=dict)
+
+
+class Visit:
+    """One run on one database.
+
+    Attributes:
+        emit: where to.
+        target: which database.
+        version: the server's major version, such as 18; 0 until `greet`.
+        standby: whether the server is in recovery, as of this run.
+        tags: the server's tags, its role among them.
+        findings: what was found wrong so far.
+    """
+
+    def __init__(self, session: Session, emit: Emit, memory: Memory) -> None:
+        self.emit = emit
+        self.target: Target = session.target
+        self.version = 0
+        self.standby = False
+        self.tags: tuple[str, ...] = self.target.tags
+        self.findings: list[Finding] = []
+        self.memory = memory
+        self._session = session
+
+    async def greet(self) -> None:
+        """Find out who answers: its version, its role and since when it runs.
+
+        Raises:
+            asyncpg.PostgresError, asyncpg.InterfaceError, OSError: it does not answer.
+        """
+        ((self.standby, started),) = await self._session.fetch(_WHO)
+        self.version = self._session.version
+        self.memory.totals.counted_by(started)
+        self.tags = (*self.target.tags, f"replication_role:{'standby' if self.standby else 'master'}")
+
+    async def rows(self, name: str, sql: str, *arguments: Any) -> Sequence[Any]:
+        """The rows of a query; none if the server refuses it, which is noted as a finding and costs only this query.
+
+        Args:
+            name: what findings call it.
+            sql: the query.
+            arguments: values of its `$1`, `$2`, …
+        """
+        if waiting := self.memory.put_off.get(name):
+            if time.monotonic() < waiting[0]:
+                self.findings.append(waiting[1])
+                return ()
+            del self.memory.put_off[name]
+        with self.guarded(name):
+            return await self._session.fetch(sql, *arguments)
+        return ()
+
+    @contextmanager
+    def guarded(self, name: str) -> Iterator[None]:
+        """Turn an error that the server answers with into a finding called by this name.
+
+        Errors that end the session pass.
+        """
+        try:
+            yield
+        except exceptions.PostgresError as error:
+            if isinstance(error, exceptions.PostgresConnectionError | exceptions.OperatorInterventionError) and (
+                not isinstance(error, exceptions.QueryCanceledError)
+            ):
+                raise
+            found = refusal(error, name, self.target)
+            self.findings.append(found)
+            if found.lasting:
+                self.memory.put_off[name] = (time.monotonic() + _PUT_OFF, found)
