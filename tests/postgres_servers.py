@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from servers import Server
+from servers import Server, until
 
 _SETTINGS: dict[str, str | int] = {
     "fsync": "off",
@@ -173,6 +173,7 @@ class PostgresServer(Server):
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+        until(lambda: not any(map(_alive, children)), "the server's processes to end")  # else a start refuses
 
     def processes(self) -> list[int]:
         """Process ids of its children."""
@@ -255,6 +256,15 @@ class PgBouncer(Server):
 def pgbouncer_installed() -> bool:
     """Whether the system has PgBouncer."""
     return shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin") is not None
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process, by now nobody's child of ours, still runs; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from vedette import Check, CheckError, Emit, Metric, Status
+from vedette_checks.postgres.blocking import STATUS, Blocking
 from vedette_checks.postgres.config import PostgresConfig
 from vedette_checks.postgres.findings import Finding, failure
 from vedette_checks.postgres.session import LOST, Session, StuckError
@@ -21,8 +22,8 @@ class Postgres(Check[PostgresConfig]):
     """Watches one PostgreSQL server."""
 
     name = "postgres"
-    metrics = METRICS
-    statuses = ("postgres.can_connect", "postgres.reads")
+    metrics = (*METRICS, *Blocking.metrics)
+    statuses = ("postgres.can_connect", "postgres.reads", STATUS)
 
     @classmethod
     def declare(cls, config: PostgresConfig) -> Iterable[Metric]:
@@ -102,4 +103,4 @@ class Postgres(Check[PostgresConfig]):
 
 
 def _parts(config: PostgresConfig) -> list[Part]:
-    return [Defaults()]
+    return [Defaults(), Blocking(config.blocking_warning, config.blocking_critical)]

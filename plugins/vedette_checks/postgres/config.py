@@ -57,6 +57,13 @@ class PostgresConfig(CheckConfig):
         None, description="Longest time for a query. Default: half the timeout.", examples=["2s"], gt=0
     )
 
+    blocking_warning: Duration = Field(
+        30.0, description="`postgres.blocking` is WARNING from this wait for a lock on.", gt=0
+    )
+    blocking_critical: Duration = Field(
+        300.0, description="`postgres.blocking` is CRITICAL from this wait for a lock on.", gt=0
+    )
+
     @field_validator("dsn")
     @classmethod
     def _readable_dsn(cls, value: Secret | None) -> Secret | None:
@@ -82,6 +89,8 @@ class PostgresConfig(CheckConfig):
     def _limits_fit(self) -> PostgresConfig:
         if self.statement_limit >= self.deadline:
             raise ValueError("statement_timeout must be shorter than timeout")
+        if self.blocking_critical < self.blocking_warning:
+            raise ValueError("blocking_critical must not be shorter than blocking_warning")
         return self
 
     @property

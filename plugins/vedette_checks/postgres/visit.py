@@ -80,8 +80,8 @@ class Visit:
         self.memory.totals.counted_by(started)
         self.tags = (*self.target.tags, f"replication_role:{'standby' if self.standby else 'master'}")
 
-    async def rows(self, name: str, sql: str, *arguments: Any) -> Sequence[Any]:
-        """The rows of a query; none if the server refuses it, which is noted as a finding and costs only this query.
+    async def rows(self, name: str, sql: str, *arguments: Any) -> Sequence[Any] | None:
+        """The rows of a query; None if the server refuses it, which is noted as a finding and costs only this query.
 
         Args:
             name: what findings call it.
@@ -91,11 +91,11 @@ class Visit:
         if waiting := self.memory.put_off.get(name):
             if time.monotonic() < waiting[0]:
                 self.findings.append(waiting[1])
-                return ()
+                return None
             del self.memory.put_off[name]
         with self.guarded(name):
             return await self._session.fetch(sql, *arguments)
-        return ()
+        return None
 
     @contextmanager
     def guarded(self, name: str) -> Iterator[None]:

@@ -44,7 +44,7 @@ METRICS = _declared()
 class Defaults:
     """The part that reads the default views."""
 
-    metrics = METRICS
+    metrics: tuple[Metric, ...] = METRICS
 
     def __init__(self) -> None:
         self._prepared: dict[tuple[int, bool], list[PreparedView]] = {}
@@ -56,4 +56,5 @@ class Defaults:
             fitting = [view for view in VIEWS if view.on(visit.version, standby=visit.standby)]
             self._prepared[key] = [view.prepare(visit.version) for view in fitting]
         for view in self._prepared[key]:
-            view.emit(await visit.rows(view.name, view.sql), visit.emit, visit.tags, visit.memory.totals)
+            rows = await visit.rows(view.name, view.sql) or ()
+            view.emit(rows, visit.emit, visit.tags, visit.memory.totals)
