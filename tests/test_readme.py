@@ -124,8 +124,8 @@ def test_ctrl_c_ends_the_demo_with_its_server(tmp_path: Path) -> None:
         children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
         assert len(children) == 1
         demo.send_signal(signal.SIGINT)
-        demo.stdout.read()
-        assert demo.wait(20) == 0
+        demo.communicate(timeout=30)
+        assert demo.returncode == 0
     finally:
         demo.kill()
         demo.stdout.close()
