@@ -315,17 +315,27 @@ class SentinelServer(RedisServer):
         directory: its folder.
         master: the server to watch, under the name `mymaster`.
         quorum: how many sentinels must agree that it is down.
+        epoch: version of its configuration, which each failover raises.
         options: directives of sentinel.conf, as for `RedisServer`.
     """
 
     def __init__(
-        self, binary: Path, directory: Path, master: RedisServer, *, quorum: int = 1, **options: str | int | None
+        self,
+        binary: Path,
+        directory: Path,
+        master: RedisServer,
+        *,
+        quorum: int = 1,
+        epoch: int = 0,
+        **options: str | int | None,
     ) -> None:
-        super().__init__(binary, directory, **{"save": None, **options})
+        own: dict[str, Any] = {"save": None, **options}
+        super().__init__(binary, directory, **own)
         self._watches = (
             f"sentinel monitor mymaster 127.0.0.1 {master.port} {quorum}",
             "sentinel down-after-milliseconds mymaster 500",
             "sentinel failover-timeout mymaster 5000",
+            f"sentinel config-epoch mymaster {epoch}",
         )
 
     def command_line(self) -> list[str]:
@@ -357,8 +367,8 @@ class ClusterServer(RedisServer):
     """A node of a cluster, which needs a second port, 10000 above its own."""
 
     def __init__(self, binary: Path, directory: Path, **options: str | int | None) -> None:
-        own: dict[str, str | int | None] = {"cluster_enabled": "yes", "cluster_node_timeout": 1000}
-        super().__init__(binary, directory, **{**own, "repl_diskless_sync_delay": 0, **options})
+        own: dict[str, Any] = {"cluster_enabled": "yes", "cluster_node_timeout": 600, "repl_diskless_sync_delay": 0}
+        super().__init__(binary, directory, **{**own, **options})
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from redis.exceptions import RedisError
-
 from vedette import Check, CheckError, Emit, Kind, Metric
+from vedette_checks.redis.cluster import ClusterWatch
 from vedette_checks.redis.config import CounterConfig, RedisConfig
 from vedette_checks.redis.counters import Counter
 from vedette_checks.redis.findings import Advisor
 from vedette_checks.redis.keys import KeyLength
 from vedette_checks.redis.names import METRICS, TAGS
-from vedette_checks.redis.session import Session
-from vedette_checks.redis.visit import Plan, Visit
+from vedette_checks.redis.nodes import Node, Single, Watch
+from vedette_checks.redis.sentinel import SentinelWatch
+from vedette_checks.redis.topology import CLUSTER_METRICS, CLUSTER_STATUSES, SENTINEL_METRICS, SENTINEL_STATUSES
 
 
 class Redis(Check[RedisConfig]):
-    """Watches one Redis or Valkey server."""
+    """Watches a Redis or Valkey server, a master behind sentinels, or a whole cluster."""
 
     name = "redis"
-    metrics = METRICS
+    metrics = (*METRICS, *SENTINEL_METRICS, *CLUSTER_METRICS)
     statuses = (
         "redis.can_connect",
         "redis.replication.master_link_status",
         "redis.round_trip",
         "redis.reads",
+        *SENTINEL_STATUSES,
+        *CLUSTER_STATUSES,
     )
 
     @classmethod
     def declare(cls, config: RedisConfig) -> Iterable[Metric]:
         """The fixed metrics and those of `counters`."""
-        return [*METRICS, *{counter.metric: _declared(counter) for counter in config.counters}.values()]
+        tags = TAGS if config.cluster is None else ()
+        return [*cls.metrics, *{counter.metric: _declared(counter, tags) for counter in config.counters}.values()]
 
     @classmethod
     def lint(cls, config: RedisConfig) -> Iterable[str]:
@@ -48,13 +50,13 @@ class Redis(Check[RedisConfig]):
         super().__init__(config, state)
         zone = ZoneInfo(config.timezone)
         patience = config.deadline * 0.9  # leaves the run time to say what is wrong
-        self._plan = Plan(
-            Advisor(config.address, patience),
-            tuple(KeyLength(key) for key in config.keys),
-            tuple(Counter(counter, config.tags, zone) for counter in config.counters),
-            config.command_stats,
+        self._watch = _watch(
+            config,
+            patience,
+            [KeyLength(key) for key in config.keys],
+            [Counter(counter, config.tags, zone) for counter in config.counters],
+            self.state,
         )
-        self._session: Session | None = None
 
     def _now(self) -> float:
         """Unix seconds; decides the keys and windows of counters."""
@@ -67,7 +69,7 @@ class Redis(Check[RedisConfig]):
             CheckError: a certificate file cannot be used.
         """
         try:
-            self._session = Session(self.config)
+            self._watch.open()
         except (OSError, ssl.SSLError) as error:
             why = error.strerror or type(error).__name__
             raise CheckError(
@@ -75,40 +77,38 @@ class Redis(Check[RedisConfig]):
             ) from error
 
     async def close(self) -> None:
-        """Drop the connection."""
-        if self._session is not None:
-            self._session.close()
+        """Drop the connections."""
+        self._watch.close()
 
     async def run(self, emit: Emit) -> None:
-        """One pipeline with everything to read, then the round trip.
+        """One collection, from one server, a master behind sentinels or all nodes of a cluster.
 
         Raises:
-            CheckError: there is no talking to the server, or it refuses service.
+            CheckError: there is no talking to the server (of a cluster: to any node), or it refuses service.
         """
-        session = self._session
-        if session is None:
-            raise RuntimeError("open() comes before run()")
-        visit, advisor = Visit(self._plan, session, emit), self._plan.advisor
-        try:
-            async with asyncio.timeout(advisor.patience):
-                await visit.read(self._now())
-                if self.config.round_trip:
-                    await visit.round_trip()
-        except (RedisError, OSError, EOFError) as error:
-            finding = advisor.failure(error, greeted=session.greeted)
-            session.close()
-            raise visit.failed(finding) from error
-        except BaseException:
-            session.close()
-            raise
-        visit.conclude()
+        await self._watch.run(emit, self._now())
 
 
-def _declared(counter: CounterConfig) -> Metric:
+def _watch(
+    config: RedisConfig,
+    patience: float,
+    keys: Sequence[KeyLength],
+    counters: Sequence[Counter],
+    state: Mapping[str, Any],
+) -> Watch:
+    if config.sentinel is not None:
+        return SentinelWatch(config, config.sentinel, patience, keys, counters, state)
+    if config.cluster is not None:
+        return ClusterWatch(config, config.cluster, patience, keys, counters, state)
+    node = Node(config, Advisor(config.address, patience), keys=keys, counters=counters, state=state)
+    return Single(node, round_trip=config.round_trip)
+
+
+def _declared(counter: CounterConfig, tags: tuple[str, ...]) -> Metric:
     return Metric(
         counter.metric,
         Kind(counter.kind),
         counter.unit,
         f"Counter of the application, read with {counter.read.upper()}.",
-        (*TAGS, *(tag.partition(":")[0] for tag in counter.tags)),
+        (*tags, *(tag.partition(":")[0] for tag in counter.tags)),
     )

@@ -12,14 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from vedette import CheckConfig, Duration, Secret
 from vedette_checks.redis.names import METRICS
+from vedette_checks.redis.options import ScanConfig, SlowlogConfig
 from vedette_checks.redis.template import KeyTemplate
+from vedette_checks.redis.topology import CLUSTER_METRICS, SENTINEL_METRICS, ClusterConfig, SentinelConfig
 
 Read = Literal["get", "scard", "llen", "zcard", "zcount", "hget", "hlen", "xlen", "pfcount"]
 """How a counter's value is read: the Redis command of that name."""
 
 _METRIC = re.compile(r"[a-zA-Z][a-zA-Z0-9_.]{0,199}", re.ASCII)
 _DATABASE = re.compile(r"/?(\d{0,9})", re.ASCII)
-_OWN = frozenset(metric.name for metric in METRICS)
+_OWN = frozenset(metric.name for metric in (*METRICS, *SENTINEL_METRICS, *CLUSTER_METRICS))
 _PLACE = ("host", "port", "unix_socket_path")
 _IN_URL = (*_PLACE, "db", "username", "password", "tls")
 
@@ -199,6 +201,10 @@ class RedisConfig(CheckConfig):
         "`redis://user:password@host:port/db`, `rediss://…` for TLS, `unix:///path?db=0`.",
         examples=["rediss://vedette:${env:REDIS_PASSWORD}@cache1.internal:6379/0"],
     )
+    sentinel: SentinelConfig | None = Field(
+        None, description="Watch a master that sentinels name, instead of a host: it is found anew at each run."
+    )
+    cluster: ClusterConfig | None = Field(None, description="Watch all nodes of a cluster, instead of a host.")
     db: int = Field(0, description="Database that `keys`, `counters` and the round trip use.", ge=0)
     username: str = Field("", description="ACL user (Redis 6 and later).", examples=["vedette"])
     password: Secret | None = Field(None, description="Password.", examples=["${file:/run/secrets/redis}"])
@@ -218,6 +224,35 @@ class RedisConfig(CheckConfig):
         description="Set, get and delete a unique key with a time to live at each run, and report how long that took.",
     )
     command_stats: bool = Field(False, description="Report calls and time per call of every command.")
+    latency_percentiles: bool = Field(
+        False, description="Report percentiles of the latency of every command (Redis 7 and later, Valkey)."
+    )
+    latency_events: bool = Field(
+        False, description="Report what LATENCY LATEST says held the server up; it needs `latency-monitor-threshold`."
+    )
+    slowlog: SlowlogConfig | None = Field(
+        None,
+        description="Report the duration of each new entry of the slow log, by command. `{}` turns it on.",
+        examples=[{"limit": 128}],
+    )
+    clients: bool = Field(False, description="Report connections by the client's name.")
+    acl_log: bool = Field(False, description="Report how often the server denied what, by user.")
+    streams: tuple[str, ...] = Field(
+        (),
+        description="Streams (names, not patterns) whose length, consumer groups and lag to report.",
+        examples=[["orders", "mail:events"]],
+    )
+    scan: ScanConfig | None = Field(
+        None,
+        description="Count keys by pattern or prefix, in a walk with SCAN that goes on from run to run.",
+        examples=[{"patterns": [{"pattern": "session:*", "name": "sessions"}], "by_prefix": ":"}],
+    )
+    tag_limit: int = Field(
+        500,
+        description="Most names of one kind (commands, databases, clients, groups, users) that become tags; the "
+        "others are `other`.",
+        ge=1,
+    )
     keys: tuple[str, ...] = Field(
         (),
         description="Keys whose length to report (names, not patterns): items of a list, set, sorted set, hash or "
@@ -235,7 +270,7 @@ class RedisConfig(CheckConfig):
             parse_url(value.reveal())
         return value
 
-    @field_validator("keys")
+    @field_validator("keys", "streams")
     @classmethod
     def _distinct_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if "" in value:
@@ -259,6 +294,16 @@ class RedisConfig(CheckConfig):
             raise ValueError("`key_file` needs `cert_file`")
         if self.address.username and not self.address.password:
             raise ValueError("`username` needs `password`")
+        return self
+
+    @model_validator(mode="after")
+    def _one_topology(self) -> RedisConfig:
+        if self.sentinel is not None and self.cluster is not None:
+            raise ValueError("give either `sentinel` or `cluster`, not both")
+        for option in ("sentinel", "cluster"):
+            given = [name for name in (*_PLACE, "url") if name in self.model_fields_set]
+            if getattr(self, option) is not None and given:
+                raise ValueError(f"`{option}` says where the servers are: leave out {', '.join(given)}")
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from vedette_checks.redis.config import Address
 
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
 _ARGUMENTS = re.compile(r"[,;]? with args.*", re.DOTALL)  # an unknown command is quoted back, a password with it
+_UNKNOWN = re.compile(r"unknown (?:sub)?command", re.IGNORECASE)
 _LONGEST = 200
 _TLS_HINTS = {
     "CERTIFICATE_REQUIRED": "it asks for a client certificate: set cert_file and key_file",
@@ -50,6 +51,11 @@ class Finding:
 
 
 READ_ONLY = Finding("the server is a read-only replica", "set `round_trip: false` there", mild=True)
+
+
+def unknown(error: Exception) -> bool:
+    """Whether the server does not have the command."""
+    return _UNKNOWN.search(str(error)) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +108,20 @@ class Advisor:
 
         Args:
             error: its error reply.
-            command: the command's name in lower case; empty while logging in.
+            command: the command's name in lower case, with its subcommand as ACLs have it: `slowlog|get`; empty while
+                logging in.
             key: glob pattern of the key that the command asked for, or empty.
         """
         text = str(error)
         user = self.address.username or "default"
         if isinstance(error, exceptions.NoPermissionError) or "NOPERM" in text:
             need = f"~{key}" if key and "to access" in text else f"+{command or 'select'}"
-            what = f"read {key}" if need.startswith("~") else f"run {(command or 'select').upper()}"
+            spoken = (command or "select").upper().replace("|", " ")
+            what = f"read {key}" if need.startswith("~") else f"run {spoken}"
             return Finding(f"the user {user} may not {what}", f"ACL SETUSER {user} {need}", mild=True)
+        if command and unknown(error):
+            said = command.upper().replace("|", " ")
+            return Finding(f"the server does not know {said}", "it is old, or its provider took it away", mild=True)
         for sign, message, hint in _REFUSALS:
             if sign in text:
                 return Finding(message.format(place=self.address, db=self.address.db), hint)
@@ -120,7 +131,7 @@ class Advisor:
             return Finding(f"{self.address} is still loading its dataset", "it answers once that is done")
         if isinstance(error, exceptions.MovedError | exceptions.AskError):
             return Finding(
-                "the key lives on another node of the cluster", "configure that node as an instance", mild=True
+                "the key lives on another node of the cluster", "watch the whole cluster: set `cluster`", mild=True
             )
         if isinstance(error, exceptions.OutOfMemoryError):
             return Finding("the server is out of memory", "raise maxmemory, or set an eviction policy")

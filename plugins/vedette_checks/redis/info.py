@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from math import isfinite
 
 from vedette import Emit, Status
+from vedette.kit import Totals
 from vedette_checks.redis.names import GAUGES, RATES
+from vedette_checks.redis.options import OTHER
 
 _LINK = "redis.replication.master_link_status"
 
@@ -26,6 +28,8 @@ def parse_info(reply: bytes) -> dict[str, str]:
 
 def number(text: str) -> float | None:
     """The number in a field, or None if it holds none or a negative one, which in INFO means never or unknown."""
+    if text.isdecimal():  # nearly all of them
+        return int(text)
     try:
         value = float(text) if "." in text else int(text)
     except ValueError:
@@ -38,9 +42,10 @@ def pairs(text: str) -> dict[str, str]:
     return {key: value for key, _, value in (part.partition("=") for part in text.split(","))}
 
 
-def emit_fields(emit: Emit, info: dict[str, str], tags: tuple[str, ...]) -> None:
-    """Emit the fields that have a metric of their own."""
-    find, gauge, rate = info.get, emit.gauge, emit.rate
+def emit_fields(emit: Emit, info: dict[str, str], tags: tuple[str, ...], totals: Totals) -> None:
+    """Emit the fields that have a metric of their own; `totals` keeps them level where another server counts on."""
+    find, gauge, rate, level = info.get, emit.gauge, emit.rate, totals.level
+    totals.counted_by(find("run_id"))
     for field, metric in GAUGES:
         text = find(field)
         if text is not None and (value := number(text)) is not None:
@@ -48,7 +53,7 @@ def emit_fields(emit: Emit, info: dict[str, str], tags: tuple[str, ...]) -> None
     for field, metric in RATES:
         text = find(field)
         if text is not None and (value := number(text)) is not None:
-            rate(metric, value, tags)
+            rate(metric, level(metric, value), tags)
 
 
 def _rows(info: dict[str, str], prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -59,19 +64,29 @@ def _rows(info: dict[str, str], prefix: str) -> Iterator[tuple[str, dict[str, st
             yield field, pairs(info[field])
 
 
-def emit_keyspace(emit: Emit, info: dict[str, str], tags: tuple[str, ...]) -> None:
-    """Emit how many keys each database has, and how many of them expire."""
-    for database, values in _rows(info, "db"):
+def emit_keyspace(emit: Emit, info: dict[str, str], tags: tuple[str, ...], limit: int) -> None:
+    """Emit how many keys each database has, and how many of them expire; beyond `limit` databases, of all others."""
+    rest = [0.0, 0.0]
+    for place, (database, values) in enumerate(_rows(info, "db")):
         keys, expires = number(values.get("keys", "")), number(values.get("expires", ""))
         if keys is None or expires is None:
             continue
-        here = (*tags, f"redis_db:{database}")
-        emit.gauge("redis.keys", keys, here)
-        emit.gauge("redis.expires", expires, here)
-        emit.gauge("redis.persist", keys - expires, here)
-        if keys > 0:
-            emit.gauge("redis.expires.percent", 100 * expires / keys, here)
-            emit.gauge("redis.persist.percent", 100 * (keys - expires) / keys, here)
+        if place < limit:
+            _emit_database(emit, keys, expires, (*tags, f"redis_db:{database}"))
+        else:
+            rest[0] += keys
+            rest[1] += expires
+    if rest[0]:
+        _emit_database(emit, rest[0], rest[1], (*tags, f"redis_db:{OTHER}"))
+
+
+def _emit_database(emit: Emit, keys: float, expires: float, here: tuple[str, ...]) -> None:
+    emit.gauge("redis.keys", keys, here)
+    emit.gauge("redis.expires", expires, here)
+    emit.gauge("redis.persist", keys - expires, here)
+    if keys > 0:
+        emit.gauge("redis.expires.percent", 100 * expires / keys, here)
+        emit.gauge("redis.persist.percent", 100 * (keys - expires) / keys, here)
 
 
 def emit_replication(emit: Emit, info: dict[str, str], place: tuple[str, ...], tags: tuple[str, ...]) -> None:
@@ -109,14 +124,3 @@ def _emit_link(emit: Emit, info: dict[str, str], place: tuple[str, ...], tags: t
     )
     if down is not None and (uptime is None or down <= uptime):  # never linked: old servers count from 1970
         emit.gauge(metric, down, tags)
-
-
-def emit_commands(emit: Emit, reply: bytes, tags: tuple[str, ...]) -> None:
-    """Emit the reply to INFO COMMANDSTATS: `cmdstat_get:calls=1,usec=2,usec_per_call=2.00`."""
-    for field, text in parse_info(reply).items():
-        if not field.startswith("cmdstat_"):
-            continue
-        values, here = pairs(text), (*tags, f"command:{field[8:]}")
-        for metric, key in (("redis.command.calls", "calls"), ("redis.command.usec_per_call", "usec_per_call")):
-            if (value := number(values.get(key, ""))) is not None:
-                emit.gauge(metric, value, here)

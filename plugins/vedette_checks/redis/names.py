@@ -90,6 +90,8 @@ _RATES = (
     ("io_threaded_writes_processed", "stats.io_threaded_writes_processed", "", "Writes done by I/O threads."),
 )
 
+_PERCENTILES = ("50", "75", "90", "95", "99", "99.9", "99.99", "100")
+
 GAUGES = tuple((row[0], f"redis.{row[1]}") for row in _GAUGES)
 """(INFO field, metric) of the fields that are reported as they are."""
 
@@ -97,10 +99,16 @@ RATES = tuple((row[0], f"redis.{row[1]}") for row in _RATES)
 """(INFO field, metric) of the totals that Datadog gets per second."""
 
 
+PERCENTILES = {f"p{name}": f"redis.command.latency.p{name.replace('.', '')}" for name in _PERCENTILES}
+"""Percentile as INFO LATENCYSTATS names it: metric."""
+
+
 def _gauge(name: str, unit: str, text: str, *tags: str) -> Metric:
     unit, _, per = unit.partition("/")
     return Metric(f"redis.{name}", Kind.GAUGE, unit, text, (*TAGS, *tags), per)
 
+
+_STREAM = ("redis_db", "stream")
 
 METRICS = (
     *(_gauge(name, unit, text) for _, name, unit, text in _GAUGES),
@@ -126,6 +134,62 @@ METRICS = (
         "key",
         "key_type",
     ),
+    *(
+        _gauge(
+            metric.removeprefix("redis."),
+            "microsecond",
+            f"Percentile {name[1:]} of a command's latency since the server's start (`latency_percentiles`).",
+            "command",
+        )
+        for name, metric in PERCENTILES.items()
+    ),
+    _gauge("latency.event.latest_ms", "millisecond", "The latest duration of an event (`latency_events`).", "event"),
+    _gauge("latency.event.max_ms", "millisecond", "The longest duration of an event.", "event"),
+    _gauge("latency.event.age_seconds", "second", "Time since an event last happened.", "event"),
+    Metric(
+        "redis.slowlog.micros",
+        Kind.HISTOGRAM,
+        "microsecond",
+        "Duration of a new entry of the slow log (`slowlog`).",
+        (*TAGS, "command"),
+    ),
+    Metric("redis.slowlog.missed", Kind.COUNT, "", "New entries that were beyond the limit, or already gone.", TAGS),
+    _gauge("keys.matched", "key", "Keys of a pattern (`scan`), as of the last whole pass.", "redis_db", "pattern"),
+    _gauge(
+        "keys.prefix", "key", "Keys of a prefix (`scan.by_prefix`), as of the last whole pass.", "redis_db", "prefix"
+    ),
+    Metric("redis.scan.keys", Kind.COUNT, "key", "Keys visited by this run.", (*TAGS, "redis_db")),
+    _gauge("scan.age_seconds", "second", "Time since the last whole pass over the database ended.", "redis_db"),
+    _gauge("scan.duration_seconds", "second", "How long that pass took.", "redis_db"),
+    _gauge("scan.runs", "", "How many runs that pass took.", "redis_db"),
+    _gauge("stream.length", "message", "Entries of a stream (`streams`); 0 where it does not exist.", *_STREAM),
+    _gauge("stream.groups", "", "Consumer groups of a stream.", *_STREAM),
+    _gauge("stream.last_entry_age_seconds", "second", "Time since something was last added to a stream.", *_STREAM),
+    _gauge("stream.group.pending", "message", "Entries delivered and not yet acknowledged.", *_STREAM, "group"),
+    _gauge(
+        "stream.group.lag",
+        "message",
+        "Entries not yet delivered (Redis 7 and later; absent where the server cannot tell).",
+        *_STREAM,
+        "group",
+    ),
+    _gauge("stream.group.consumers", "", "Consumers of a group.", *_STREAM, "group"),
+    _gauge(
+        "stream.group.oldest_pending_seconds",
+        "second",
+        "Age of the oldest entry that was delivered and not yet acknowledged.",
+        *_STREAM,
+        "group",
+    ),
+    _gauge("net.connections", "connection", "Connections by the client's name (`clients`).", "source"),
+    Metric(
+        "redis.acl.denied",
+        Kind.COUNT,
+        "",
+        "Denials in the ACL log since the last run (`acl_log`).",
+        (*TAGS, "reason", "context", "username"),
+    ),
+    _gauge("tags.cut", "", "Names beyond `tag_limit` in the last hour or less; absent if none.", "of"),
     _gauge("info.latency_ms", "millisecond", "Time from sending the run's pipeline to the reply to INFO."),
     _gauge("ping.latency_ms", "millisecond", "Time from sending the run's pipeline to the reply to PING."),
     _gauge("round_trip.latency_ms", "millisecond", "Time to set, get and delete a key (`round_trip`)."),

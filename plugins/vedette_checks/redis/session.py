@@ -11,7 +11,7 @@ from redis import exceptions
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 
 from vedette.kit import ssl_context
-from vedette_checks.redis.config import RedisConfig
+from vedette_checks.redis.config import Address, RedisConfig
 
 Command = tuple[str | bytes | int | float, ...]
 """A command's name and arguments."""
@@ -31,17 +31,20 @@ class Replies:
 
 
 class Session:
-    """The connection of an instance.
+    """The connection to one server.
 
     It uses the client's connection class directly: its pool, retries and pipelines cost more than the server's work,
     and a check needs one connection and must not wait through retries that its deadline does not allow for.
+
+    Args:
+        config: the instance's options, for the certificates.
+        address: where the server is and how to log in.
 
     Raises:
         OSError: a certificate file cannot be read, or ssl.SSLError: it holds none.
     """
 
-    def __init__(self, config: RedisConfig) -> None:
-        address = config.address
+    def __init__(self, config: RedisConfig, address: Address) -> None:
         options: dict[str, Any] = {
             "db": address.db,
             "username": address.username or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ class Watch:
 
     check: Redis
     channel: Channel
+    state: dict[str, Any] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     opened: bool = False
 
@@ -95,7 +97,9 @@ class Watch:
         except CheckError as found:
             error = found
         assert dict(self.channel.dropped) == self.dropped, self.channel.take_undeclared()
-        return Outcome(emit.batch(), error)
+        batch = emit.batch()
+        self.state.update((key, json.loads(json.dumps(value))) for key, value in batch.commits)
+        return Outcome(batch, error)
 
 
 class Watches:
@@ -104,13 +108,16 @@ class Watches:
     def __init__(self) -> None:
         self._made: list[Watch] = []
 
-    def __call__(self, server: RedisServer | None = None, **options: Any) -> Watch:
+    def __call__(
+        self, server: RedisServer | None = None, *, state: dict[str, Any] | None = None, **options: Any
+    ) -> Watch:
         if server is not None:
             options = {"host": "127.0.0.1", "port": server.port, **options}
         config = RedisConfig.model_validate({"name": "test", **options})
-        check = Redis(config)
+        state = {} if state is None else state
+        check = Redis(config, state)
         channel = Channel("redis/test", "redis", Redis.declare(config), Redis.statuses, ("instance:test", *config.tags))
-        self._made.append(Watch(check, channel))
+        self._made.append(Watch(check, channel, state))
         return self._made[-1]
 
     async def end(self) -> None:
