@@ -34,17 +34,26 @@ def free_port() -> int:
         return port
 
 
+class Waited:
+    """How long tests have waited for servers in this process: time that is not held against the event loop."""
+
+    seconds = 0.0
+
+
 def until(condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT) -> None:
     """Wait until the condition holds, asking every 5 ms.
 
     Raises:
         TimeoutError: it did not in time; the text says what was waited for.
     """
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {timeout:g}s in vain for {what}")
-        time.sleep(0.005)
+    start = time.monotonic()
+    try:
+        while not condition():
+            if time.monotonic() > start + timeout:
+                raise TimeoutError(f"waited {timeout:g}s in vain for {what}")
+            time.sleep(0.005)
+    finally:
+        Waited.seconds += time.monotonic() - start
 
 
 class Server:
@@ -131,11 +140,14 @@ class Server:
         with suppress(ProcessLookupError):
             process.send_signal(number)
             process.send_signal(signal.SIGCONT)
+        start = time.monotonic()
         try:
             process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        finally:
+            Waited.seconds += time.monotonic() - start
 
     def restart(self) -> None:
         """Stop it and start it again on the same port."""

@@ -399,10 +399,17 @@ async def test_hung_node_costs_the_others_nothing(quartet: RedisCluster, watch: 
     assert statuses(await watching.run(), "redis.can_connect") == well(*quartet.nodes)
 
 
-async def test_nodes_come_and_go(quartet: RedisCluster, binary: Path, tmp_path: Path, watch: Watches) -> None:
+@pytest.fixture
+def fresh(binary: Path, tmp_path: Path) -> Iterator[ClusterServer]:
+    """A node that belongs to no cluster."""
+    server = ClusterServer(binary, tmp_path / "fresh")
+    server.start()
+    yield server
+    server.kill()
+
+
+async def test_nodes_come_and_go(quartet: RedisCluster, fresh: ClusterServer, watch: Watches) -> None:
     """A node that is alone does not pass for the cluster, even where it is asked first."""
-    fresh = ClusterServer(binary, tmp_path / "fresh")
-    await asyncio.to_thread(fresh.start)
     watching = watch(cluster=option(fresh, quartet.nodes[0]))
     try:
         assert statuses(await watching.run(), "redis.can_connect") == well(*quartet.nodes)
@@ -419,7 +426,6 @@ async def test_nodes_come_and_go(quartet: RedisCluster, binary: Path, tmp_path: 
     assert statuses(outcome, "redis.can_connect") == well(*quartet.nodes)
     assert outcome.value("redis.cluster.known_nodes") == 4
     await eventually(lambda: not clients(fresh), "the connection to go")
-    fresh.kill()
 
 
 async def test_password(quartet: RedisCluster, watch: Watches) -> None:
