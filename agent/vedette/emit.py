@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any
 from vedette.metrics import Batch, Event, Kind, LogRecord, Metric, Sample, ServiceCheck, Sketch, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from vedette.filters import NameFilter
     from vedette.metrics import Tags, Value
     from vedette.secrets import Masker
 
+    _Key = tuple[str, Tags, float | None]
+
 _MOST_CACHED_TAGS = 20_000
+_MOST_CACHED_ROWS = 5_000
 _MOST_NAMED = 100
 _LONGEST_MESSAGE = 4_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _BADNESS = {Status.OK: 0, Status.WARNING: 1, Status.UNKNOWN: 2, Status.CRITICAL: 3}
+_sample = tuple.__new__  # what Sample(…) does, without its detour through keyword arguments
 _SINGLE_VALUED = frozenset({Kind.GAUGE, Kind.COUNTER, Kind.RATE})
 
 
@@ -71,6 +75,7 @@ class Channel:
         self._declared = {metric.name: metric.kind for metric in metrics}
         self._statuses = frozenset(statuses)
         self.names: dict[tuple[str, Kind], str] = {}
+        self._rows: dict[tuple[int, tuple[str, ...]], tuple[Sequence[Metric], list[_Key | None]]] = {}
 
     def admit(self, name: str, kind: Kind) -> str | None:
         """The name to emit under, remembered in `names`; None if it is dropped (and counted where it is a fault)."""
@@ -118,6 +123,22 @@ class Channel:
             return made
         except TypeError:  # an unhashable tag
             return canonical_tags((*self._tags, *map(str, raw)))
+
+    def row_keys(self, metrics: Sequence[Metric], tags: tuple[str, ...]) -> list[_Key | None]:
+        """The identity of each sample of a row, shared between runs; None for names that are not admitted."""
+        known = self._rows.get((id(metrics), tags))
+        if known is not None and known[0] is metrics:
+            return known[1]
+        if not _SINGLE_VALUED.issuperset(one.kind for one in metrics):
+            raise ValueError("a row holds gauges, counters and rates")
+        full, faults = self.tag_set(tags), self.dropped.total()
+        names = [self.names.get((one.name, one.kind)) or self.admit(one.name, one.kind) for one in metrics]
+        keys: list[_Key | None] = [None if name is None else (name, full, None) for name in names]
+        if len(self._rows) >= _MOST_CACHED_ROWS:
+            self._rows.clear()
+        if self.dropped.total() == faults:  # else each run counts them anew
+            self._rows[id(metrics), tags] = (metrics, keys)
+        return keys
 
 
 def canonical_tags(tags: Iterable[str]) -> Tags:
@@ -179,6 +200,28 @@ class Emit:
     def rate(self, name: str, value: float | Decimal, tags: Iterable[str] = (), time: float | None = None) -> None:
         """A cumulative total, as the server reports it. Datadog gets a per-second gauge."""
         self._add(name, Kind.RATE, value, tags, time)
+
+    def row(
+        self, metrics: Sequence[Metric], values: Iterable[float | Decimal | None], tags: tuple[str, ...] = ()
+    ) -> None:
+        """Gauges, counters and rates that share their tags, in one call that costs a third of one each.
+
+        Args:
+            metrics: which, the same object every time: what is derived from it is kept.
+            values: the value of each; None emits nothing.
+            tags: their tags.
+        """
+        if self._dead:
+            return
+        points = self._points
+        for metric, key, value in zip(metrics, self._channel.row_keys(metrics, tags), values, strict=True):
+            if value is None or key is None:
+                continue
+            number = value.__class__
+            if key in points or (number is not int and (number is not float or not isfinite(value))):
+                self._add(metric.name, metric.kind, value, tags, None)
+            else:
+                points[key] = _sample(Sample, (key[0], metric.kind, value, key[1], None))
 
     def histogram(
         self, name: str, value: float | Decimal | Sketch, tags: Iterable[str] = (), time: float | None = None

@@ -6,6 +6,7 @@ import re
 import ssl
 from collections import OrderedDict
 from functools import lru_cache
+from operator import ge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 
     from vedette.metrics import Batch, Tags, Value
 
+    _Row = tuple[tuple[Any, ...], tuple[Any, ...], int]
+    """Totals as they were counted last, as they were emitted last, and the round."""
+
 __all__ = ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "ssl_context"]
+
+_FORGET_AFTER = 1_000  # runs
 
 
 class Deltas:
@@ -68,20 +74,26 @@ class Deltas:
 
 
 class Totals:
-    """Keeps a cumulative total level where whoever counts it begins anew, so that no sink sees a leap.
+    """Keeps cumulative totals level where whoever counts them begins anew, so that no sink sees a leap.
 
     A sink takes a fall for a restart, but a failover behind one name can also bring a *higher* total, which would look
     like growth. A check that knows who counts (the server's start time, its run id) says so with `counted_by`; where
     that changes, and where a total falls, the value goes on from the last one: what happened in between is not known.
+    A series that was not seen for a thousand runs is forgotten.
     """
 
     def __init__(self) -> None:
         self._source: Hashable = None
         self._round = 0
-        self._series: dict[Hashable, tuple[Any, Any, int]] = {}
+        self._runs = 0
+        self._series: dict[Hashable, _Row] = {}
+        self._older: dict[Hashable, _Row] = {}
 
     def counted_by(self, source: Hashable) -> None:
         """Say, before a run's totals, who counts them."""
+        self._runs += 1
+        if self._runs % _FORGET_AFTER == 0:
+            self._older, self._series = self._series, {}
         if source != self._source:
             self._source = source
             self._round += 1
@@ -93,15 +105,39 @@ class Totals:
             series: what tells this series from others, such as (name, tags).
             value: the total as counted: int, float or Decimal, the same type every time.
         """
-        last = self._series.get(series)
-        if last is None:
-            self._series[series] = (value, value, self._round)
-            return value
+        return self.levels(series, (value,))[0]
+
+    def levels(self, series: Hashable, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The same for several totals of one thing at once, such as a row of a table, which is much cheaper.
+
+        Args:
+            series: what tells this row from others.
+            values: its totals, always as many and in the same order; None where one is not known.
+        """
+        last = self._series.get(series) or self._older.get(series)
+        if last is None or self._undisturbed(last, values):
+            self._series[series] = (values, values, self._round)
+            return values
         raw, level, round_ = last
-        if round_ == self._round and value > raw:
-            level = value if level == raw else level + (value - raw)
-        self._series[series] = (value, level, self._round)
+        same = round_ == self._round
+        made = tuple(_step(*each, same=same) for each in zip(values, raw, level, strict=True))
+        known = tuple(old if new is None else new for new, old in zip(values, raw, strict=True))
+        self._series[series] = (known, known if made == known else made, self._round)
+        return tuple(None if value is None else one for value, one in zip(values, made, strict=True))
+
+    def _undisturbed(self, last: _Row, values: tuple[Any, ...]) -> bool:
+        raw, level, round_ = last
+        if round_ != self._round or level is not raw or None in values or None in raw:
+            return False
+        return all(map(ge, values, raw))
+
+
+def _step(value: Any, raw: Any, level: Any, *, same: bool) -> Any:
+    if level is None:
+        return value
+    if value is None or not same or value <= raw:
         return level
+    return value if level == raw else level + (value - raw)
 
 
 class Budget:

@@ -58,3 +58,26 @@ def test_a_series_that_missed_the_change_of_server_is_level_when_it_returns() ->
     totals.counted_by("b")
     assert totals.level("x", 90) == 10
     assert (totals.level("x", 95), totals.level("y", 70)) == (15, 10)
+
+
+def test_rows_of_totals_go_on_level_column_by_column() -> None:
+    totals = Totals()
+    totals.counted_by("a")
+    assert totals.levels("t", (10, None, 0.5)) == (10, None, 0.5)
+    assert totals.levels("t", (12, 7, 0.75)) == (12, 7, 0.75)
+    assert totals.levels("t", (3, None, 1.0)) == (12, None, 1.0)
+    assert totals.levels("t", (4, 9, 1.0)) == (13, 9, 1.0)
+    totals.counted_by("b")
+    assert totals.levels("t", (100, 1, 50.0)) == (13, 9, 1.0)
+    assert totals.levels("t", (101, 3, 50.5)) == (14, 11, 1.5)
+    assert totals.levels("other", (1,)) == (1,)
+
+
+def test_a_series_not_seen_for_long_is_forgotten() -> None:
+    totals = Totals()
+    for run in range(3_000):
+        totals.counted_by("a")
+        totals.levels(("temporary", run), (run,))
+        totals.level("kept", run)
+    assert len(totals._series) + len(totals._older) <= 2_000 + 2
+    assert totals.level("kept", 5) == 2_999

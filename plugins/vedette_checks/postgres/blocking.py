@@ -83,6 +83,8 @@ class Blocking:
         Metric("postgresql.blocking.longest_wait", Kind.GAUGE, "second", "Longest wait for a lock."),
     )
 
+    everywhere = False
+
     def __init__(self, warning: float, critical: float) -> None:
         self._warning = warning
         self._critical = critical

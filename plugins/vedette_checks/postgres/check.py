@@ -13,7 +13,10 @@ from vedette import Check, CheckError, Emit, Metric, Status
 from vedette_checks.postgres.blocking import STATUS, Blocking
 from vedette_checks.postgres.config import PostgresConfig
 from vedette_checks.postgres.findings import Finding, failure
+from vedette_checks.postgres.queries import Queries
+from vedette_checks.postgres.relations import Relations
 from vedette_checks.postgres.session import LOST, Session, StuckError
+from vedette_checks.postgres.statements import Statements
 from vedette_checks.postgres.views import METRICS, Defaults
 from vedette_checks.postgres.visit import Memory, Part, Visit
 
@@ -22,7 +25,7 @@ class Postgres(Check[PostgresConfig]):
     """Watches one PostgreSQL server."""
 
     name = "postgres"
-    metrics = (*METRICS, *Blocking.metrics)
+    metrics = (*METRICS, *Blocking.metrics, *Relations.metrics, *Statements.metrics)
     statuses = ("postgres.can_connect", "postgres.reads", STATUS)
 
     @classmethod
@@ -103,4 +106,11 @@ class Postgres(Check[PostgresConfig]):
 
 
 def _parts(config: PostgresConfig) -> list[Part]:
-    return [Defaults(), Blocking(config.blocking_warning, config.blocking_critical)]
+    parts: list[Part] = [Defaults(), Blocking(config.blocking_warning, config.blocking_critical)]
+    if config.relations:
+        parts.append(Relations(config.relations))
+    if config.statements is not None:
+        parts.append(Statements(config.statements))
+    if config.queries:
+        parts.append(Queries(config.queries))
+    return parts

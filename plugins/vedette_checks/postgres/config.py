@@ -7,6 +7,9 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from vedette import CheckConfig, Duration, Secret
+from vedette_checks.postgres.queries import QueryConfig
+from vedette_checks.postgres.relations import RelationConfig
+from vedette_checks.postgres.statements import StatementsConfig
 from vedette_checks.postgres.target import SslMode, Target, parse_dsn
 
 _IN_DSN = ("host", "port", "username", "dbname", "sslmode", "ca_file", "cert_file", "key_file")
@@ -56,7 +59,30 @@ class PostgresConfig(CheckConfig):
     statement_timeout: Duration | None = Field(
         None, description="Longest time for a query. Default: half the timeout.", examples=["2s"], gt=0
     )
-
+    relations: tuple[RelationConfig, ...] = Field(
+        (),
+        description="Tables and indexes to report on. `[{}]` is all of them.",
+        examples=[[{"regex": "^pay_", "schema": "public", "limit": 50}]],
+    )
+    statements: StatementsConfig | None = Field(
+        None,
+        description="Report calls, time and rows by query, from the extension pg_stat_statements. `{}` turns it on.",
+        examples=[{"top": 50}],
+    )
+    queries: tuple[QueryConfig, ...] = Field(
+        (),
+        description="Queries of your own.",
+        examples=[
+            [
+                {
+                    "name": "open orders",
+                    "sql": "SELECT status, count(*) FROM orders GROUP BY status",
+                    "columns": [{"name": "status", "type": "tag"}, {"name": "shop.orders", "type": "gauge"}],
+                    "interval": "5m",
+                }
+            ]
+        ],
+    )
     blocking_warning: Duration = Field(
         30.0, description="`postgres.blocking` is WARNING from this wait for a lock on.", gt=0
     )

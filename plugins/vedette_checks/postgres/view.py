@@ -79,13 +79,14 @@ class View:
 
     def prepare(self, version: int) -> PreparedView:
         """The view for servers of this major version."""
-        columns = tuple(column for column in self.columns if column.on(version))
+        columns = sorted((one for one in self.columns if one.on(version)), key=lambda one: one.kind in _TOTALS)
         chosen = [*self.tags.values(), *(column.sql for column in columns)]
+        declared = {metric.name: metric for metric in self.metrics()}
         return PreparedView(
             self.name,
             f"SELECT {', '.join(chosen)} FROM {self.source}",  # noqa: S608
             tuple(self.tags),
-            tuple((f"postgresql.{column.metric}", column.kind) for column in columns),
+            tuple(declared[f"postgresql.{column.metric}"] for column in columns),
         )
 
 
@@ -97,31 +98,30 @@ class PreparedView:
         sql: the query.
     """
 
-    __slots__ = ("_columns", "_keys", "_tag_sets", "name", "sql")
+    __slots__ = ("_keys", "_levels", "_metrics", "_tag_sets", "_totals", "name", "sql")
 
-    def __init__(self, name: str, sql: str, keys: tuple[str, ...], columns: tuple[tuple[str, Kind], ...]) -> None:
+    def __init__(self, name: str, sql: str, keys: tuple[str, ...], metrics: tuple[Metric, ...]) -> None:
         self.name = name
         self.sql = sql
         self._keys = keys
-        self._columns = columns
+        self._levels = tuple(metric for metric in metrics if metric.kind not in _TOTALS)
+        self._totals = tuple(metric for metric in metrics if metric.kind in _TOTALS)
         self._tag_sets: dict[tuple[Any, ...], tuple[str, ...]] = {}
 
     def emit(self, rows: Iterable[Sequence[Any]], emit: Emit, base: tuple[str, ...], totals: Totals) -> None:
         """Emit each row's values, tagged with `base` and the row's own tags."""
-        width, columns = len(self._keys), self._columns
-        send = {Kind.GAUGE: emit.gauge, Kind.RATE: emit.rate, Kind.COUNTER: emit.counter, Kind.COUNT: emit.count}
+        width = len(self._keys)
+        middle = width + len(self._levels)
         for row in rows:
             values = tuple(row)
-            tags = self._tags(base, values[:width])
-            for (name, kind), value in zip(columns, values[width:], strict=True):
-                if value is None:
-                    continue
-                if kind in _TOTALS:
-                    value = totals.level((name, tags), value)
-                send[kind](name, value, tags)
+            tags = self._tags(base, values[:width]) if width else base
+            if self._levels:
+                emit.row(self._levels, values[width:middle], tags)
+            if self._totals:
+                emit.row(self._totals, totals.levels((self.name, tags), values[middle:]), tags)
 
     def _tags(self, base: tuple[str, ...], values: tuple[Any, ...]) -> tuple[str, ...]:
-        key = (base, *values)
+        key = (base, values)
         found = self._tag_sets.get(key)
         if found is None:
             if len(self._tag_sets) > 5_000:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,7 +16,7 @@ from vedette_checks.postgres.session import Session
 from vedette_checks.postgres.target import Target
 
 _PUT_OFF = 600.0  # seconds until a query is tried again that the server has no right or no relation for
-_WHO = "SELECT pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time())::float8"
+_WHO = "SELECT pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time())::float8, current_database()::text"
 
 
 class Part(Protocol):
@@ -25,6 +24,8 @@ class Part(Protocol):
 
     metrics: tuple[Metric, ...]
     """What it may emit."""
+    everywhere: bool
+    """Whether it has something to say in each database of a server, not only in the instance's own."""
 
     async def collect(self, visit: Visit) -> None:
         """Ask and emit.
@@ -55,7 +56,9 @@ class Visit:
         target: which database.
         version: the server's major version, such as 18; 0 until `greet`.
         standby: whether the server is in recovery, as of this run.
+        started: when the server was started, in Unix seconds of its own clock: tells one life of it from the next.
         tags: the server's tags, its role among them.
+        place: the same and the database's, for what belongs to this database only.
         findings: what was found wrong so far.
     """
 
@@ -64,7 +67,9 @@ class Visit:
         self.target: Target = session.target
         self.version = 0
         self.standby = False
+        self.started = 0.0
         self.tags: tuple[str, ...] = self.target.tags
+        self.place: tuple[str, ...] = (*self.tags, f"db:{self.target.dbname}")
         self.findings: list[Finding] = []
         self.memory = memory
         self._session = session
@@ -75,10 +80,11 @@ class Visit:
         Raises:
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: it does not answer.
         """
-        ((self.standby, started),) = await self._session.fetch(_WHO)
+        ((self.standby, self.started, database),) = await self._session.fetch(_WHO)
         self.version = self._session.version
-        self.memory.totals.counted_by(started)
+        self.memory.totals.counted_by(self.started)
         self.tags = (*self.target.tags, f"replication_role:{'standby' if self.standby else 'master'}")
+        self.place = (*self.tags, f"db:{database}")
 
     async def rows(self, name: str, sql: str, *arguments: Any) -> Sequence[Any] | None:
         """The rows of a query; None if the server refuses it, which is noted as a finding and costs only this query.
@@ -93,24 +99,23 @@ class Visit:
                 self.findings.append(waiting[1])
                 return None
             del self.memory.put_off[name]
-        with self.guarded(name):
-            return await self._session.fetch(sql, *arguments)
-        return None
-
-    @contextmanager
-    def guarded(self, name: str) -> Iterator[None]:
-        """Turn an error that the server answers with into a finding called by this name.
-
-        Errors that end the session pass.
-        """
         try:
-            yield
+            return await self._session.fetch(sql, *arguments)
         except exceptions.PostgresError as error:
-            if isinstance(error, exceptions.PostgresConnectionError | exceptions.OperatorInterventionError) and (
-                not isinstance(error, exceptions.QueryCanceledError)
-            ):
-                raise
-            found = refusal(error, name, self.target)
-            self.findings.append(found)
-            if found.lasting:
-                self.memory.put_off[name] = (time.monotonic() + _PUT_OFF, found)
+            self.refuse(name, error)
+            return None
+
+    def refuse(self, name: str, error: exceptions.PostgresError) -> None:
+        """Note what the server answered to a query called by this name as a finding.
+
+        Raises:
+            asyncpg.PostgresError: the error again, if it ends the session.
+        """
+        if isinstance(error, exceptions.PostgresConnectionError | exceptions.OperatorInterventionError) and (
+            not isinstance(error, exceptions.QueryCanceledError)
+        ):
+            raise error
+        found = refusal(error, name, self.target)
+        self.findings.append(found)
+        if found.lasting:
+            self.memory.put_off[name] = (time.monotonic() + _PUT_OFF, found)

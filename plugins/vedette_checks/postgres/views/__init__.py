@@ -45,6 +45,7 @@ class Defaults:
     """The part that reads the default views."""
 
     metrics: tuple[Metric, ...] = METRICS
+    everywhere = False
 
     def __init__(self) -> None:
         self._prepared: dict[tuple[int, bool], list[PreparedView]] = {}

@@ -1,0 +1,63 @@
+"""A row of values says the same as a call for each, faults included."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from vedette import Kind, Metric
+from vedette.emit import Channel, Emit
+from vedette.filters import MetricFilter
+
+METRICS = (
+    Metric("probe.level", Kind.GAUGE),
+    Metric("probe.total", Kind.COUNTER),
+    Metric("probe.speed", Kind.RATE),
+    Metric("probe.stranger", Kind.GAUGE),
+)
+SEND = {Kind.GAUGE: Emit.gauge, Kind.COUNTER: Emit.counter, Kind.RATE: Emit.rate}
+
+
+def channel(**options: Any) -> Channel:
+    return Channel("probe/x", "probe", METRICS[:3], (), ("env:test",), **options)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(1, 2, 3.5, 9), (4, None, 0, 9)],
+        [(True, Decimal("0.10"), float("nan"), 1)],
+        [("text", float("inf"), -1, 9)],
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"names": MetricFilter(exclude=("probe.total",)).compile()}])
+def test_a_row_is_what_single_calls_are(rows: list[tuple[Any, ...]], options: dict[str, Any]) -> None:
+    one, many = channel(**options), channel(**options)
+    for _ in range(2):
+        single, row = Emit(one, 1.0), Emit(many, 1.0)
+        for n, values in enumerate([*rows, rows[-1]]):
+            tags = (f"n:{min(n, len(rows) - 1)}",)
+            row.row(METRICS, values, tags)
+            for metric, value in zip(METRICS, values, strict=True):
+                if value is not None:
+                    SEND[metric.kind](single, metric.name, value, tags)
+        assert row.batch() == single.batch()
+    assert many.dropped == one.dropped
+    assert one.dropped["duplicate"] > 0
+
+
+def test_a_row_has_a_value_for_each_metric_and_no_observations() -> None:
+    emit = Emit(channel(), 1.0)
+    with pytest.raises(ValueError, match="shorter"):
+        emit.row(METRICS, (1, 2, 3))
+    with pytest.raises(ValueError, match="gauges, counters and rates"):
+        emit.row((Metric("probe.hits", Kind.COUNT),), (1,))
+
+
+def test_a_killed_emit_ignores_rows() -> None:
+    emit = Emit(channel(), 1.0)
+    emit.kill()
+    emit.row(METRICS, (1, 2, 3, None))
+    assert emit.batch().samples == ()
