@@ -57,6 +57,8 @@ class View:
         role: on which servers to ask.
         since: first major version that has it.
         until: last major version that has it; 0 is open.
+        when: cheap SQL condition without which the view has nothing to say; asked for all views at once. Empty: always.
+        local: whether it is about the database of the session, not about the server.
     """
 
     name: str
@@ -66,6 +68,8 @@ class View:
     role: Role = "any"
     since: int = 0
     until: int = 0
+    when: str = ""
+    local: bool = False
 
     def on(self, version: int, *, standby: bool) -> bool:
         """Whether to ask a server of this major version and role."""
@@ -74,7 +78,7 @@ class View:
 
     def metrics(self) -> list[Metric]:
         """What the view's metrics are declared as."""
-        keys = tuple(self.tags)
+        keys = ("db", *self.tags) if self.local else tuple(self.tags)
         return [Metric(f"postgresql.{one.metric}", one.kind, one.unit, one.help, keys, one.per) for one in self.columns]
 
     def prepare(self, version: int) -> PreparedView:
@@ -87,6 +91,7 @@ class View:
             f"SELECT {', '.join(chosen)} FROM {self.source}",  # noqa: S608
             tuple(self.tags),
             tuple(declared[f"postgresql.{column.metric}"] for column in columns),
+            self.local,
         )
 
 
@@ -96,13 +101,17 @@ class PreparedView:
     Attributes:
         name: what findings call it.
         sql: the query.
+        local: whether it is about the database of the session.
     """
 
-    __slots__ = ("_keys", "_levels", "_metrics", "_tag_sets", "_totals", "name", "sql")
+    __slots__ = ("_keys", "_levels", "_metrics", "_tag_sets", "_totals", "local", "name", "sql")
 
-    def __init__(self, name: str, sql: str, keys: tuple[str, ...], metrics: tuple[Metric, ...]) -> None:
+    def __init__(
+        self, name: str, sql: str, keys: tuple[str, ...], metrics: tuple[Metric, ...], local: bool = False
+    ) -> None:
         self.name = name
         self.sql = sql
+        self.local = local
         self._keys = keys
         self._levels = tuple(metric for metric in metrics if metric.kind not in _TOTALS)
         self._totals = tuple(metric for metric in metrics if metric.kind in _TOTALS)

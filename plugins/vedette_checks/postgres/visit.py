@@ -54,6 +54,7 @@ class Visit:
     Attributes:
         emit: where to.
         target: which database.
+        main: whether it is the instance's own; False for those that `databases:` found.
         version: the server's major version, such as 18; 0 until `greet`.
         standby: whether the server is in recovery, as of this run.
         started: when the server was started, in Unix seconds of its own clock: tells one life of it from the next.
@@ -62,8 +63,9 @@ class Visit:
         findings: what was found wrong so far.
     """
 
-    def __init__(self, session: Session, emit: Emit, memory: Memory) -> None:
+    def __init__(self, session: Session, emit: Emit, memory: Memory, *, main: bool = True) -> None:
         self.emit = emit
+        self.main = main
         self.target: Target = session.target
         self.version = 0
         self.standby = False

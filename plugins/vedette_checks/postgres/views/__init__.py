@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 from vedette import Metric
 from vedette_checks.postgres.view import PreparedView, View
-from vedette_checks.postgres.views import activity, database, replication, server
+from vedette_checks.postgres.views import activity, database, objects, progress, replication, server, subscription
 from vedette_checks.postgres.visit import Visit
 
 VIEWS: tuple[View, ...] = (
@@ -26,6 +30,15 @@ VIEWS: tuple[View, ...] = (
     replication.WAL_RECEIVER,
     replication.SLOTS,
     replication.SLOT_STATISTICS,
+    subscription.SUBSCRIPTIONS,
+    subscription.ERRORS,
+    progress.VACUUM,
+    progress.ANALYZE,
+    progress.CREATE_INDEX,
+    progress.CLUSTER,
+    objects.TABLES,
+    objects.FUNCTIONS,
+    subscription.STATES,
 )
 
 
@@ -42,20 +55,46 @@ METRICS = _declared()
 
 
 class Defaults:
-    """The part that reads the default views."""
+    """The part that reads the default views; of a database beside the instance's own, those about a database."""
 
     metrics: tuple[Metric, ...] = METRICS
-    everywhere = False
+    everywhere = True
 
     def __init__(self) -> None:
-        self._prepared: dict[tuple[int, bool], list[PreparedView]] = {}
+        self._plans: dict[tuple[int, bool, bool], _Plan] = {}
 
     async def collect(self, visit: Visit) -> None:
-        """Read each view that this server has."""
-        key = (visit.version, visit.standby)
-        if key not in self._prepared:
+        """Read each view that this server has and that has something to say."""
+        key = (visit.version, visit.standby, visit.main)
+        if key not in self._plans:
             fitting = [view for view in VIEWS if view.on(visit.version, standby=visit.standby)]
-            self._prepared[key] = [view.prepare(visit.version) for view in fitting]
-        for view in self._prepared[key]:
-            rows = await visit.rows(view.name, view.sql) or ()
-            view.emit(rows, visit.emit, visit.tags, visit.memory.totals)
+            self._plans[key] = _Plan.of([view for view in fitting if visit.main or view.local], visit.version)
+        plan = self._plans[key]
+        gates: Any = await visit.rows("what there is", plan.gates)
+        for view, gate in plan.views:
+            if gate < 0 or not gates or gates[0][gate]:
+                rows = await visit.rows(view.name, view.sql)
+                if rows:
+                    view.emit(rows, visit.emit, visit.place if view.local else visit.tags, visit.memory.totals)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to ask a server of one version and role.
+
+    Attributes:
+        gates: one query for the conditions of all views that have one, in order.
+        views: each view, and the place of its condition, -1 for none.
+    """
+
+    gates: str
+    views: tuple[tuple[PreparedView, int], ...]
+
+    @classmethod
+    def of(cls, views: Sequence[View], version: int) -> _Plan:
+        conditions = list(dict.fromkeys(view.when for view in views if view.when))
+        places = {"": -1, **{condition: n for n, condition in enumerate(conditions)}}
+        return cls(
+            f"SELECT {', '.join(conditions)}",
+            tuple((view.prepare(version), places[view.when]) for view in views),
+        )

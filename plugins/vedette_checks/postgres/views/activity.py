@@ -10,6 +10,7 @@ from vedette_checks.postgres.view import Column, View
 
 G = Kind.GAUGE
 _AGE = "extract(epoch FROM clock_timestamp() - xact_start)"
+_QUERY = "CASE WHEN state = 'active' THEN extract(epoch FROM clock_timestamp() - query_start) ELSE 0 END"
 
 ACTIVITY = View(
     "pg_stat_activity",
@@ -59,6 +60,8 @@ ACTIVITY = View(
             "Ages of all transactions.",
             "nanosecond",
         ),
+        Column("queries.duration.max", G, f"(max({_QUERY}) * 1e9)::int8", "Age of the oldest query.", "nanosecond"),
+        Column("queries.duration.sum", G, f"(sum({_QUERY}) * 1e9)::int8", "Ages of all queries.", "nanosecond"),
     ),
     "pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND datname IS NOT NULL"
     " GROUP BY datname",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from vedette import Kind
 from vedette_checks.postgres.view import Column, View
 
+_SLOTS = "EXISTS (SELECT FROM pg_replication_slots)"
 G, C = Kind.GAUGE, Kind.COUNTER
 _HERE = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END"
 
@@ -36,6 +37,7 @@ STANDBYS = View(
         "wal_state": "state",
         "wal_sync_state": "sync_state",
     },
+    when="EXISTS (SELECT FROM pg_stat_get_wal_senders())",
 )
 
 REPLAY = View(
@@ -130,6 +132,7 @@ SLOTS = View(
         "slot_persistence": "CASE WHEN temporary THEN 'temporary' ELSE 'permanent' END",
         "slot_state": "CASE WHEN active THEN 'active' ELSE 'inactive' END",
     },
+    when=_SLOTS,
 )
 
 SLOT_STATISTICS = View(
@@ -147,4 +150,5 @@ SLOT_STATISTICS = View(
     "pg_stat_replication_slots",
     tags={"slot_name": "slot_name"},
     since=14,
+    when=_SLOTS,
 )
