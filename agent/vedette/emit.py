@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     _Key = tuple[str, Tags, float | None]
 
 _MOST_CACHED_TAGS = 20_000
-_MOST_CACHED_ROWS = 5_000
+_MOST_CACHED_ROWS = 20_000
 _MOST_NAMED = 100
 _LONGEST_MESSAGE = 4_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")

@@ -8,9 +8,12 @@ from pydantic import Field, field_validator, model_validator
 
 from vedette import CheckConfig, Duration, Secret
 from vedette_checks.postgres.queries import QueryConfig
-from vedette_checks.postgres.relations import RelationConfig
+from vedette_checks.postgres.relations import RelationConfigs
+from vedette_checks.postgres.replica import ReplicaConfig
+from vedette_checks.postgres.session import Limits
 from vedette_checks.postgres.statements import StatementsConfig
 from vedette_checks.postgres.target import SslMode, Target, parse_dsn
+from vedette_checks.postgres.tour import DatabasesConfig
 
 _IN_DSN = ("host", "port", "username", "dbname", "sslmode", "ca_file", "cert_file", "key_file")
 
@@ -59,7 +62,18 @@ class PostgresConfig(CheckConfig):
     statement_timeout: Duration | None = Field(
         None, description="Longest time for a query. Default: half the timeout.", examples=["2s"], gt=0
     )
-    relations: tuple[RelationConfig, ...] = Field(
+    replica: ReplicaConfig | None = Field(
+        None,
+        description="The replica of this primary: both are timed, and `postgres.health` says how far it is behind.",
+        examples=[{"dsn": "postgresql://vedette@db2.internal/payments", "lag_warning": "10s"}],
+    )
+    databases: DatabasesConfig | None = Field(
+        None,
+        description="Other databases of the server to visit, one after the other, for `relations` and what else is "
+        "about a database. `{}` is all of them.",
+        examples=[{"include": ["shop_*"]}],
+    )
+    relations: RelationConfigs = Field(
         (),
         description="Tables and indexes to report on. `[{}]` is all of them.",
         examples=[[{"regex": "^pay_", "schema": "public", "limit": 50}]],
@@ -136,6 +150,11 @@ class PostgresConfig(CheckConfig):
             self.cert_file,
             self.key_file,
         )
+
+    @property
+    def limits(self) -> Limits:
+        """What a query may take."""
+        return Limits(self.lock_timeout, self.statement_limit, self.pgbouncer)
 
     @property
     def statement_limit(self) -> float:

@@ -6,7 +6,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asyncpg import exceptions
 
@@ -34,6 +34,10 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
+
+    def about(self, name: str) -> Finding:
+        """The same, of a database that is named."""
+        return replace(self, message=f"{name}: {self.message}")
 
     def error(self) -> CheckError:
         """The same as the error that a check raises."""

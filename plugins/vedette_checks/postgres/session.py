@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncpg
@@ -51,6 +52,29 @@ class StuckError(Exception):
         self.seconds = seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a query of ours may take.
+
+    Attributes:
+        lock_timeout: seconds that it waits for a lock.
+        statement_timeout: seconds that it may take in all.
+        pooled: whether PgBouncer is in between; None finds out.
+    """
+
+    lock_timeout: float
+    statement_timeout: float
+    pooled: bool | None = None
+
+    def settings(self) -> dict[str, str]:
+        """As parameters of the server."""
+        return {
+            "lock_timeout": f"{max(1, round(self.lock_timeout * 1000))}ms",
+            "statement_timeout": f"{max(1, round(self.statement_timeout * 1000))}ms",
+            "idle_in_transaction_session_timeout": "60s",
+        }
+
+
 class Session:
     """The one connection of an instance to one database.
 
@@ -60,25 +84,19 @@ class Session:
 
     Args:
         target: where to.
-        lock_timeout: seconds that a query waits for a lock.
-        statement_timeout: seconds that a query may take.
-        pooled: whether PgBouncer is in between; None finds out.
+        limits: what queries may take.
     """
 
-    def __init__(
-        self, target: Target, *, lock_timeout: float, statement_timeout: float, pooled: bool | None = None
-    ) -> None:
+    def __init__(self, target: Target, limits: Limits) -> None:
         self.target = target
-        self.pooled = pooled
+        self.pooled = limits.pooled
         self.greeted = False
         """Whether the server has answered on this connection."""
         self.fresh = False
         """Whether the last `connect` made a new connection."""
-        self._limits = {
-            "lock_timeout": f"{max(1, round(lock_timeout * 1000))}ms",
-            "statement_timeout": f"{max(1, round(statement_timeout * 1000))}ms",
-            "idle_in_transaction_session_timeout": "60s",
-        }
+        self.answered = False
+        """Whether a query was answered since the last `connect`."""
+        self._limits = limits.settings()
         begin = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in self._limits.items())
         self._begin = f"BEGIN READ ONLY{begin}"
         self._connection: Any = None
@@ -94,8 +112,7 @@ class Session:
     @property
     def pid(self) -> int:
         """The server process of this connection; PgBouncer invents one."""
-        pid: int = self._connection.get_server_pid()
-        return pid
+        return self._connection.get_server_pid() if self._connection is not None else 0
 
     async def connect(self, patience: float) -> None:
         """Connect, unless the connection of the last run still stands.
@@ -108,6 +125,7 @@ class Session:
             OSError, asyncpg.PostgresError, asyncpg.InterfaceError: there is no connecting.
         """
         await self._settle(patience)
+        self.answered = False
         self.fresh = self._connection is None or self._connection.is_closed()
         if not self.fresh:
             return
@@ -176,10 +194,13 @@ class Session:
         connection = self._connection
         if self._late is not None or connection is None:
             raise ConnectionAbortedError("the run is over")
-        if not self.pooled:
-            rows: Sequence[Any] = await connection.fetch(sql, *arguments)
-            return rows
-        return await self._fetch_in_transaction(connection, sql, arguments)
+        rows: Sequence[Any]
+        if self.pooled:
+            rows = await self._fetch_in_transaction(connection, sql, arguments)
+        else:
+            rows = await connection.fetch(sql, *arguments)
+        self.answered = True
+        return rows
 
     async def _fetch_in_transaction(self, connection: Any, sql: str, arguments: Sequence[Any]) -> Sequence[Any]:
         await connection.execute(self._begin)
@@ -208,6 +229,17 @@ class Session:
         if not done:
             raise StuckError(self.pid, time.monotonic() - self._late_since)
         self._late = None
+
+    async def leave(self) -> None:
+        """Take leave of the server and drop the connection; of one that has yet to answer nobody takes leave."""
+        connection = self._connection
+        if connection is None or self._late is not None:
+            return
+        self._connection = None
+        try:
+            await connection.close(timeout=1.0)
+        except (*LOST, OSError):
+            connection.terminate()
 
     def close(self) -> None:
         """Drop the connection without a word: a server that hangs would not take leave."""

@@ -12,6 +12,7 @@ from vedette.kit import Totals
 Role = Literal["any", "primary", "standby"]
 """Which servers have something to say in a view."""
 
+_MOST_CACHED = 50_000  # tag sets of one view
 _TOTALS = (Kind.RATE, Kind.COUNTER)
 
 
@@ -57,7 +58,7 @@ class View:
         role: on which servers to ask.
         since: first major version that has it.
         until: last major version that has it; 0 is open.
-        when: cheap SQL condition without which the view has nothing to say; asked for all views at once. Empty: always.
+        when: SQL condition without which the view has nothing to say, cheaper to find out than by asking it.
         local: whether it is about the database of the session, not about the server.
     """
 
@@ -86,9 +87,12 @@ class View:
         columns = sorted((one for one in self.columns if one.on(version)), key=lambda one: one.kind in _TOTALS)
         chosen = [*self.tags.values(), *(column.sql for column in columns)]
         declared = {metric.name: metric for metric in self.metrics()}
+        sql = f"SELECT {', '.join(chosen)} FROM {self.source}"  # noqa: S608
+        rows = f"ARRAY(SELECT ROW(q.*) FROM ({sql}) q)"  # noqa: S608
         return PreparedView(
             self.name,
-            f"SELECT {', '.join(chosen)} FROM {self.source}",  # noqa: S608
+            sql,
+            f"CASE WHEN {self.when} THEN {rows} END" if self.when else rows,
             tuple(self.tags),
             tuple(declared[f"postgresql.{column.metric}"] for column in columns),
             self.local,
@@ -101,16 +105,24 @@ class PreparedView:
     Attributes:
         name: what findings call it.
         sql: the query.
+        expression: an SQL expression that gives all rows as an array, or NULL, so that one query can read many views.
         local: whether it is about the database of the session.
     """
 
-    __slots__ = ("_keys", "_levels", "_metrics", "_tag_sets", "_totals", "local", "name", "sql")
+    __slots__ = ("_keys", "_levels", "_metrics", "_tag_sets", "_totals", "expression", "local", "name", "sql")
 
     def __init__(
-        self, name: str, sql: str, keys: tuple[str, ...], metrics: tuple[Metric, ...], local: bool = False
+        self,
+        name: str,
+        sql: str,
+        expression: str,
+        keys: tuple[str, ...],
+        metrics: tuple[Metric, ...],
+        local: bool = False,
     ) -> None:
         self.name = name
         self.sql = sql
+        self.expression = expression
         self.local = local
         self._keys = keys
         self._levels = tuple(metric for metric in metrics if metric.kind not in _TOTALS)
@@ -133,7 +145,7 @@ class PreparedView:
         key = (base, values)
         found = self._tag_sets.get(key)
         if found is None:
-            if len(self._tag_sets) > 5_000:
+            if len(self._tag_sets) > _MOST_CACHED:
                 self._tag_sets.clear()
             own = (f"{name}:{value}" for name, value in zip(self._keys, values, strict=True) if value is not None)
             found = self._tag_sets[key] = (*base, *own)

@@ -96,16 +96,32 @@ class Visit:
             sql: the query.
             arguments: values of its `$1`, `$2`, …
         """
-        if waiting := self.memory.put_off.get(name):
-            if time.monotonic() < waiting[0]:
-                self.findings.append(waiting[1])
-                return None
-            del self.memory.put_off[name]
+        if self.is_put_off(name):
+            return None
         try:
             return await self._session.fetch(sql, *arguments)
         except exceptions.PostgresError as error:
             self.refuse(name, error)
             return None
+
+    async def attempt(self, sql: str) -> Sequence[Any] | None:
+        """The rows of a query; None if the server refuses it, and nobody is told."""
+        try:
+            return await self._session.fetch(sql)
+        except exceptions.PostgresError as error:
+            _pass_on(error)
+            return None
+
+    def is_put_off(self, name: str) -> bool:
+        """Whether this was refused lately for want of a right or a relation; a finding says so again."""
+        waiting = self.memory.put_off.get(name)
+        if waiting is None:
+            return False
+        if time.monotonic() >= waiting[0]:
+            del self.memory.put_off[name]
+            return False
+        self.findings.append(waiting[1])
+        return True
 
     def refuse(self, name: str, error: exceptions.PostgresError) -> None:
         """Note what the server answered to a query called by this name as a finding.
@@ -113,11 +129,15 @@ class Visit:
         Raises:
             asyncpg.PostgresError: the error again, if it ends the session.
         """
-        if isinstance(error, exceptions.PostgresConnectionError | exceptions.OperatorInterventionError) and (
-            not isinstance(error, exceptions.QueryCanceledError)
-        ):
-            raise error
+        _pass_on(error)
         found = refusal(error, name, self.target)
         self.findings.append(found)
         if found.lasting:
             self.memory.put_off[name] = (time.monotonic() + _PUT_OFF, found)
+
+
+def _pass_on(error: exceptions.PostgresError) -> None:
+    """Raise it again if it ends the session."""
+    ends = isinstance(error, exceptions.PostgresConnectionError | exceptions.OperatorInterventionError)
+    if ends and not isinstance(error, exceptions.QueryCanceledError):
+        raise error

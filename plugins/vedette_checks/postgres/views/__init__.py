@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vedette import Metric
@@ -55,46 +54,37 @@ METRICS = _declared()
 
 
 class Defaults:
-    """The part that reads the default views; of a database beside the instance's own, those about a database."""
+    """The part that reads the default views, all in one query; if the server refuses that, each by itself.
+
+    Of a database beside the instance's own it reads the views that are about a database.
+    """
 
     metrics: tuple[Metric, ...] = METRICS
     everywhere = True
 
     def __init__(self) -> None:
-        self._plans: dict[tuple[int, bool, bool], _Plan] = {}
+        self._prepared: dict[tuple[int, bool, bool], list[PreparedView]] = {}
+        self._texts: dict[tuple[int, tuple[str, ...]], str] = {}
 
     async def collect(self, visit: Visit) -> None:
-        """Read each view that this server has and that has something to say."""
+        """Read each view that this server has."""
+        views = [view for view in self._fitting(visit) if not visit.is_put_off(view.name)]
+        for view, rows in zip(views, await self._read(visit, views), strict=True):
+            if rows:
+                view.emit(rows, visit.emit, visit.place if view.local else visit.tags, visit.memory.totals)
+
+    def _fitting(self, visit: Visit) -> list[PreparedView]:
         key = (visit.version, visit.standby, visit.main)
-        if key not in self._plans:
+        if key not in self._prepared:
             fitting = [view for view in VIEWS if view.on(visit.version, standby=visit.standby)]
-            self._plans[key] = _Plan.of([view for view in fitting if visit.main or view.local], visit.version)
-        plan = self._plans[key]
-        gates: Any = await visit.rows("what there is", plan.gates)
-        for view, gate in plan.views:
-            if gate < 0 or not gates or gates[0][gate]:
-                rows = await visit.rows(view.name, view.sql)
-                if rows:
-                    view.emit(rows, visit.emit, visit.place if view.local else visit.tags, visit.memory.totals)
+            self._prepared[key] = [view.prepare(visit.version) for view in fitting if visit.main or view.local]
+        return self._prepared[key]
 
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What to ask a server of one version and role.
-
-    Attributes:
-        gates: one query for the conditions of all views that have one, in order.
-        views: each view, and the place of its condition, -1 for none.
-    """
-
-    gates: str
-    views: tuple[tuple[PreparedView, int], ...]
-
-    @classmethod
-    def of(cls, views: Sequence[View], version: int) -> _Plan:
-        conditions = list(dict.fromkeys(view.when for view in views if view.when))
-        places = {"": -1, **{condition: n for n, condition in enumerate(conditions)}}
-        return cls(
-            f"SELECT {', '.join(conditions)}",
-            tuple((view.prepare(version), places[view.when]) for view in views),
-        )
+    async def _read(self, visit: Visit, views: list[PreparedView]) -> Iterable[Sequence[Any] | None]:
+        key = (visit.version, tuple(view.name for view in views))
+        if key not in self._texts:
+            self._texts[key] = "SELECT " + ", ".join(view.expression for view in views)
+        rows = await visit.attempt(self._texts[key])
+        if rows is not None:
+            return tuple(rows[0])
+        return [await visit.rows(view.name, view.sql) for view in views]

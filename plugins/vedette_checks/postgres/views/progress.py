@@ -11,18 +11,13 @@ from vedette_checks.postgres.view import Column, View
 G = Kind.GAUGE
 
 
-def _running(command: str) -> str:
-    """Whether such a command runs; the views are over this function."""
-    return f"EXISTS (SELECT FROM pg_stat_get_progress_info('{command}'))"
-
-
 def _source(view: str) -> str:
     """The view, and the names of relations where they can be known: in the database of the session."""
     return f"{view} p LEFT JOIN pg_class c ON c.oid = p.relid AND p.datname = current_database()"
 
 
 def _index(oid: str) -> str:
-    return f"(SELECT i.relname::text FROM pg_class i WHERE i.oid = {oid} AND p.datname = current_database())"
+    return f"(SELECT i.relname::text FROM pg_class i WHERE i.oid = {oid} AND p.datname = current_database())"  # noqa: S608
 
 
 _TAGS = {"db": "p.datname::text", "table": "c.relname::text", "phase": "p.phase"}
@@ -39,7 +34,6 @@ VACUUM = View(
     ),
     _source("pg_stat_progress_vacuum"),
     tags=_TAGS,
-    when=_running("VACUUM"),
 )
 
 ANALYZE = View(
@@ -54,7 +48,6 @@ ANALYZE = View(
     ),
     _source("pg_stat_progress_analyze"),
     tags={**_TAGS, "child_relation": _index("nullif(p.current_child_table_relid, 0)")},
-    when=_running("ANALYZE"),
 )
 
 CREATE_INDEX = View(
@@ -71,7 +64,6 @@ CREATE_INDEX = View(
     ),
     _source("pg_stat_progress_create_index"),
     tags={**_TAGS, "index": _index("p.index_relid"), "command": "p.command"},
-    when=_running("CREATE INDEX"),
 )
 
 CLUSTER = View(
@@ -85,5 +77,4 @@ CLUSTER = View(
     ),
     _source("pg_stat_progress_cluster"),
     tags={**_TAGS, "index": _index("nullif(p.cluster_index_relid, 0)"), "command": "p.command"},
-    when=_running("CLUSTER"),
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 from vedette import Kind
 from vedette_checks.postgres.view import Column, View
 
-_SLOTS = "EXISTS (SELECT FROM pg_replication_slots)"
 G, C = Kind.GAUGE, Kind.COUNTER
 _HERE = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END"
 
@@ -37,7 +36,6 @@ STANDBYS = View(
         "wal_state": "state",
         "wal_sync_state": "sync_state",
     },
-    when="EXISTS (SELECT FROM pg_stat_get_wal_senders())",
 )
 
 REPLAY = View(
@@ -132,7 +130,6 @@ SLOTS = View(
         "slot_persistence": "CASE WHEN temporary THEN 'temporary' ELSE 'permanent' END",
         "slot_state": "CASE WHEN active THEN 'active' ELSE 'inactive' END",
     },
-    when=_SLOTS,
 )
 
 SLOT_STATISTICS = View(
@@ -150,5 +147,4 @@ SLOT_STATISTICS = View(
     "pg_stat_replication_slots",
     tags={"slot_name": "slot_name"},
     since=14,
-    when=_SLOTS,
 )

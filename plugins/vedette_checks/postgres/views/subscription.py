@@ -1,6 +1,7 @@
 """Logical replication at the receiving end.
 
-Source: PostgreSQL documentation, 27.2.8 pg_stat_subscription, 27.2.9 pg_stat_subscription_stats, 52.55 pg_subscription_rel.
+Source: PostgreSQL documentation, 27.2.8 pg_stat_subscription, 27.2.9 pg_stat_subscription_stats, 52.55
+pg_subscription_rel.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from vedette import Kind
 from vedette_checks.postgres.view import Column, View
 
 G, C = Kind.GAUGE, Kind.COUNTER
-_SOME = "EXISTS (SELECT FROM pg_stat_subscription)"
 _HERE = "(SELECT oid FROM pg_database WHERE datname = current_database())"
 
 
@@ -44,7 +44,6 @@ SUBSCRIPTIONS = View(
     ),
     "pg_stat_subscription GROUP BY subname",
     tags={"subscription_name": "subname::text"},
-    when=_SOME,
 )
 
 ERRORS = View(
@@ -56,7 +55,6 @@ ERRORS = View(
     "pg_stat_subscription_stats",
     tags={"subscription_name": "subname::text"},
     since=15,
-    when=_SOME,
 )
 
 STATES = View(
@@ -70,6 +68,5 @@ STATES = View(
         "state": "CASE r.srsubstate WHEN 'i' THEN 'initialize' WHEN 'd' THEN 'data_copy' WHEN 'f' THEN 'finished_copy'"
         " WHEN 's' THEN 'synchronized' WHEN 'r' THEN 'ready' END",
     },
-    when=_SOME,
     local=True,
 )
