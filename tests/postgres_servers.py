@@ -122,15 +122,25 @@ class PostgresServer(Server):
     Args:
         binaries: the `bin` folder.
         replica_of: follow this server by streaming replication through a slot.
+        unrelated: make a cluster of its own; the others are copies of one, with one system identifier.
         settings: parameters of postgresql.conf, such as `max_connections=10`.
     """
 
-    def __init__(self, binaries: Path, *, replica_of: PostgresServer | None = None, **settings: str | int) -> None:
+    def __init__(
+        self,
+        binaries: Path,
+        *,
+        replica_of: PostgresServer | None = None,
+        unrelated: bool = False,
+        **settings: str | int,
+    ) -> None:
         super().__init__(_private_folder())
         self.binaries = binaries
         self.data = self.directory / "data"
         self.settings = {**_SETTINGS, "unix_socket_directories": str(self.directory), **settings}
-        if replica_of is None:
+        if unrelated:
+            _run(binaries / "initdb", "-D", self.data, *_INITDB)
+        elif replica_of is None:
             _run("cp", "-a", _template(binaries), self.data)
         else:
             self._copy_of(replica_of)

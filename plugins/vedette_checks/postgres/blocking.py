@@ -69,6 +69,10 @@ def _roots(pid: int, blockers: dict[int, set[int]]) -> set[int]:
     return roots
 
 
+def _gauge(name: str, unit: str, text: str) -> Metric:
+    return Metric(f"postgresql.blocking.{name}", Kind.GAUGE, unit, text, ("replication_role",))
+
+
 class Blocking:
     """The part that reports blocking trees.
 
@@ -78,9 +82,9 @@ class Blocking:
     """
 
     metrics: tuple[Metric, ...] = (
-        Metric("postgresql.blocking.waiting", Kind.GAUGE, "session", "Sessions that wait for a lock."),
-        Metric("postgresql.blocking.roots", Kind.GAUGE, "session", "Sessions that others wait for, themselves free."),
-        Metric("postgresql.blocking.longest_wait", Kind.GAUGE, "second", "Longest wait for a lock."),
+        _gauge("waiting", "session", "Sessions that wait for a lock."),
+        _gauge("roots", "session", "Sessions that others wait for, themselves free."),
+        _gauge("longest_wait", "second", "Longest wait for a lock."),
     )
 
     everywhere = False

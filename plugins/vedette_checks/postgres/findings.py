@@ -125,7 +125,9 @@ def _refused(error: exceptions.PostgresError, target: Target) -> Finding | None:
     if isinstance(error, exceptions.CannotConnectNowError):
         return Finding(f"{target} is starting up, shutting down or recovering", "it answers once that is done")
     if isinstance(error, exceptions.InsufficientPrivilegeError):
-        return Finding(f"{user} may not connect to {target.dbname}", f"GRANT CONNECT ON DATABASE … TO {user}")
+        return Finding(
+            f"{user} may not connect to {target.dbname}", f"GRANT CONNECT ON DATABASE {target.dbname} TO {user}"
+        )
     if isinstance(error, exceptions.AdminShutdownError | exceptions.CrashShutdownError):
         return Finding(f"{target} ended the session", "it is shutting down or restarting, or someone ended the session")
     return None

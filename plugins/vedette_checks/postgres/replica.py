@@ -26,19 +26,21 @@ METRICS = (
         Kind.GAUGE,
         "millisecond",
         "How long a small query took on the connection that is kept to each server.",
-        ("path",),
+        ("replica", "path"),
     ),
     Metric(
         "postgresql.health.lag_seconds",
         Kind.GAUGE,
         "second",
         "How long the replica is behind its primary; 0 where it has replayed all that the primary wrote.",
+        ("replica",),
     ),
     Metric(
         "postgresql.health.lag_bytes",
         Kind.GAUGE,
         "byte",
         "WAL of the primary that the replica had not replayed when it was asked.",
+        ("replica",),
     ),
 )
 _READ = """
@@ -213,7 +215,7 @@ class Pair:
         try:
             yield
         except CheckError as error:
-            trouble = str(error)
+            trouble = "; ".join(filter(None, (str(error), error.hint)))
             raise
         except asyncio.CancelledError:
             watch.cancel()

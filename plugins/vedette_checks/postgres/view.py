@@ -79,7 +79,7 @@ class View:
 
     def metrics(self) -> list[Metric]:
         """What the view's metrics are declared as."""
-        keys = ("db", *self.tags) if self.local else tuple(self.tags)
+        keys = ("replication_role", *(("db",) if self.local else ()), *self.tags)
         return [Metric(f"postgresql.{one.metric}", one.kind, one.unit, one.help, keys, one.per) for one in self.columns]
 
     def prepare(self, version: int) -> PreparedView:
