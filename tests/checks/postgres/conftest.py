@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +62,29 @@ async def run(server: Any, runs: int = 1, **options: Any) -> CheckRun:
     """Run the check against a server as the role `watcher`, unless told otherwise."""
     where = {"host": "127.0.0.1", "port": server.port, "username": "watcher", **options}
     return await run_check(Postgres, where, runs=runs)
+
+
+@asynccontextmanager
+async def psql(server: PostgresServer, sql: str, *, wait: bool = True) -> AsyncIterator[None]:
+    """A session of the superuser that runs this and stays open during the body.
+
+    Args:
+        server: where.
+        sql: what it runs.
+        wait: for the end of it; False for what is to wait for others.
+    """
+    process = await asyncio.create_subprocess_exec(
+        str(server.binaries / "psql"), "-X", "-q", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{sql};\n\\echo done\n".encode())
+    try:
+        while wait and await process.stdout.readline() not in (b"done\n", b""):
+            pass
+        yield
+    finally:
+        if not wait and process.returncode is None:
+            process.terminate()  # its statement ends by itself once the others let it
+        await process.communicate(b"")  # which closes its input

@@ -12,42 +12,28 @@ from vedette import Status
 from vedette_checks.postgres.blocking import Tree, trees
 from vedette_checks.postgres.masking import mask_sql
 
-from .conftest import run
+from .conftest import psql, run
 
 pytestmark = pytest.mark.anyio
 
 
-async def _session(server: PostgresServer, sql: str) -> asyncio.subprocess.Process:
-    made = await asyncio.create_subprocess_exec(
-        str(server.binaries / "psql"), "-X", "-q", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert made.stdin is not None
-    made.stdin.write(sql.encode() + b"\n")
-    return made
+IDLE = "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'"
 
 
 async def test_a_chain_behind_an_alter_table_names_its_root(server: PostgresServer) -> None:
     await asyncio.to_thread(server.sql, "DROP TABLE IF EXISTS accounts; CREATE TABLE accounts (id int, owner text)")
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-    holder = await _session(server, "BEGIN; UPDATE accounts SET owner = 'Anna Secret' WHERE id = 4242;\n\\echo held")
-    assert holder.stdout is not None
-    assert await holder.stdout.readline() == b"held\n"
-    others = [await _session(server, "ALTER TABLE accounts ADD b int;")]
-    await asyncio.to_thread(until, lambda: server.scalar(waiting) == "1", "the ALTER TABLE to wait")
-    others.append(await _session(server, "SELECT count(*) FROM accounts;"))
-    await asyncio.to_thread(until, lambda: server.scalar(waiting) == "2", "the SELECT to wait behind it")
-    root = await asyncio.to_thread(
-        server.scalar, "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'"
-    )
-    try:
-        outcome = await run(server, blocking_warning="1ms", blocking_critical="1h")
-        calm = await run(server)
-    finally:
-        for one in (holder, *others):
-            assert one.stdin is not None
-            one.stdin.close()
-            await one.wait()
+    async with (
+        psql(server, "BEGIN; UPDATE accounts SET owner = 'Anna Secret' WHERE id = 4242"),
+        psql(server, "ALTER TABLE accounts ADD b int", wait=False),
+    ):
+        await asyncio.to_thread(until, lambda: server.scalar(waiting) == "1", "the ALTER TABLE to wait")
+        async with psql(server, "SELECT count(*) FROM accounts", wait=False):
+            await asyncio.to_thread(until, lambda: server.scalar(waiting) == "2", "the SELECT to wait behind it")
+            root = await asyncio.to_thread(server.scalar, IDLE)
+            outcome = await run(server, blocking_warning="1ms", blocking_critical="1h")
+            calm = await run(server)
+            await asyncio.to_thread(server.sql, f"SELECT pg_terminate_backend({root})")
     assert outcome.error is None
     assert outcome.value("postgresql.blocking.waiting") == 2
     assert outcome.value("postgresql.blocking.roots") == 1

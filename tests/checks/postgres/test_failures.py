@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from vedette.metrics import Batch
 from vedette_checks.postgres import Postgres, PostgresConfig
 from vedette_checks.postgres.target import parse_dsn
 
-from .conftest import run
+from .conftest import psql, run
 
 pytestmark = pytest.mark.anyio
 
@@ -70,23 +71,10 @@ async def test_the_limit_of_connections(servers: Callable[..., PostgresServer]) 
         lambda: servers(max_connections=6, superuser_reserved_connections=2, max_wal_senders=0, wal_level="minimal")
     )
     await asyncio.to_thread(server.sql, "CREATE ROLE watcher LOGIN IN ROLE pg_monitor")
-    crowd = [
-        await asyncio.create_subprocess_exec(
-            str(server.binaries / "psql"), "-X", "-q", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )
-        for _ in range(4)
-    ]  # fmt: skip
-    for one in crowd:
-        assert one.stdin is not None
-        assert one.stdout is not None
-        one.stdin.write(b"\\echo in\n")
-        assert await one.stdout.readline() == b"in\n"
-    outcome = await run(server)
-    for one in crowd:
-        assert one.stdin is not None
-        one.stdin.close()
-        await one.wait()
+    async with AsyncExitStack() as crowd:
+        for _ in range(4):
+            await crowd.enter_async_context(psql(server, "SELECT 1"))
+        outcome = await run(server)
     assert str(outcome.error).startswith(f"127.0.0.1:{server.port} has reached its limit of connections")
 
 

@@ -12,8 +12,9 @@ import pytest
 from postgres_servers import PgBouncer, PostgresServer, pgbouncer_installed, running
 from servers import until
 from vedette import Kind, Status
+from vedette.testing import assert_declared
 
-from .conftest import run
+from .conftest import psql, run
 
 pytestmark = pytest.mark.anyio
 
@@ -93,17 +94,8 @@ async def test_the_numbers_of_a_quiet_database(server: PostgresServer) -> None:
 
 async def test_sessions_in_transactions_and_their_locks(server: PostgresServer) -> None:
     await asyncio.to_thread(server.sql, "DROP TABLE IF EXISTS busy; CREATE TABLE busy (a int)")
-    holder = await asyncio.create_subprocess_exec(
-        str(server.binaries / "psql"), "-X", "-q", "-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert holder.stdin is not None
-    assert holder.stdout is not None
-    holder.stdin.write(b"BEGIN; INSERT INTO busy VALUES (1); LOCK TABLE busy IN EXCLUSIVE MODE;\n\\echo held\n")
-    assert await holder.stdout.readline() == b"held\n"
-    outcome = await run(server)
-    holder.stdin.close()
-    await holder.wait()
+    async with psql(server, "BEGIN; INSERT INTO busy VALUES (1); LOCK TABLE busy IN EXCLUSIVE MODE"):
+        outcome = await run(server)
     assert outcome.value("postgresql.transactions.open", db="postgres") == 1
     assert outcome.value("postgresql.transactions.idle_in_transaction", db="postgres") == 1
     assert outcome.value("postgresql.active_queries", db="postgres") == 0
@@ -172,3 +164,151 @@ async def test_pgbouncer_in_transaction_mode_is_noticed(server: PostgresServer, 
     assert outcome.message("postgres.reads") == ""
     assert outcome.value("postgresql.max_connections", port=bouncer.port) == 30
     assert len({sample.name for sample in outcome.samples}) >= 60
+
+
+async def test_functions_and_tables_of_the_database(server: PostgresServer) -> None:
+    def prepare() -> None:
+        server.sql("DROP DATABASE IF EXISTS functional")
+        server.sql("CREATE DATABASE functional")
+        server.sql(
+            "CREATE FUNCTION add_one(n int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN n + 1; END';"
+            "CREATE SCHEMA shop; CREATE TABLE shop.a (x int); CREATE TABLE shop.b (x int); CREATE TABLE c (x int);"
+            "SELECT sum(add_one(n)) FROM generate_series(1, 7) n; SELECT pg_stat_force_next_flush()",
+            "functional",
+        )
+
+    await asyncio.to_thread(prepare)
+    called = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions"
+    await asyncio.to_thread(until, lambda: server.scalar(called, "functional") == "7", "the calls to be counted")
+    outcome = await run(server, dbname="functional")
+    assert outcome.value("postgresql.function.calls", function="add_one", schema="public", db="functional") == 7
+    assert outcome.value("postgresql.table.count", schema="shop", db="functional") == 2
+    assert outcome.value("postgresql.table.count", schema="public", db="functional") == 1
+
+
+async def test_an_index_that_waits_for_an_older_transaction(server: PostgresServer) -> None:
+    await asyncio.to_thread(server.sql, "DROP TABLE IF EXISTS big; CREATE TABLE big AS SELECT 1 AS a")
+    waiting = "SELECT count(*) FROM pg_stat_progress_create_index WHERE lockers_total = 1"
+    async with (
+        psql(server, "BEGIN; INSERT INTO big VALUES (1)"),
+        psql(server, "CREATE INDEX CONCURRENTLY big_a ON big (a)", wait=False),
+    ):
+        await asyncio.to_thread(until, lambda: server.scalar(waiting) == "1", "the index to wait for the transaction")
+        outcome = await run(server)
+        await asyncio.to_thread(server.sql, END_OTHERS)
+    assert_declared(outcome)
+    tags = {
+        "db": "postgres",
+        "table": "big",
+        "index": "big_a",
+        "command": "CREATE INDEX CONCURRENTLY",
+        "phase": "waiting for writers before build",
+    }
+    assert outcome.value("postgresql.create_index.lockers_total", **tags) == 1
+    assert outcome.value("postgresql.create_index.lockers_done", **tags) == 0
+    assert outcome.values("postgresql.vacuum.heap_blks_total") == []
+
+
+END_OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    " AND pid <> pg_backend_pid() AND application_name = 'psql'"
+)
+SLOW_INDEX = """
+DROP TABLE IF EXISTS slow;
+CREATE OR REPLACE FUNCTION wait_for(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE
+AS 'BEGIN PERFORM pg_advisory_lock_shared(77); PERFORM pg_advisory_unlock_shared(77); RETURN n; END';
+CREATE TABLE slow AS SELECT generate_series(1, 1000) AS a;
+CREATE INDEX slow_a ON slow (wait_for(a));
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "view", "column"),
+    [
+        ("VACUUM FULL slow", "cluster", "heap_blks_total"),
+        ("CLUSTER slow USING slow_a", "cluster", "heap_tuples_written"),
+        ("ANALYZE slow", "analyze", "sample_blks_scanned"),
+        ("REINDEX INDEX slow_a", "create_index", "blocks_total"),
+    ],
+)
+async def test_the_progress_of_maintenance(server: PostgresServer, command: str, view: str, column: str) -> None:
+    """The command is caught where it computes an index entry, which waits for an advisory lock."""
+    await asyncio.to_thread(server.sql, SLOW_INDEX)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+    async with psql(server, "SELECT pg_advisory_lock(77)"), psql(server, command, wait=False):
+        await asyncio.to_thread(until, lambda: server.scalar(waiting) == "1", f"{command} to wait")
+        outcome = await run(server)
+        expected = await asyncio.to_thread(server.scalar, f"SELECT {column} FROM pg_stat_progress_{view}")
+        await asyncio.to_thread(server.sql, END_OTHERS)
+    assert_declared(outcome)
+    assert outcome.values(f"postgresql.{view}.{column}", db="postgres", table="slow") == [int(expected)]
+    assert int(expected) > 0
+
+
+async def test_the_progress_of_a_vacuum(server: PostgresServer) -> None:
+    await asyncio.to_thread(
+        server.sql,
+        "DROP TABLE IF EXISTS wide; CREATE TABLE wide AS SELECT repeat('x', 1000) FROM generate_series(1, 3000)",
+    )
+    slowly = "SET vacuum_cost_delay = '100ms'; SET vacuum_cost_limit = 1; VACUUM wide"
+    scanning = "SELECT count(*) FROM pg_stat_progress_vacuum WHERE heap_blks_total > 0"
+    async with psql(server, slowly, wait=False):
+        await asyncio.to_thread(until, lambda: server.scalar(scanning) == "1", "the VACUUM to be at work")
+        outcome = await run(server)
+        await asyncio.to_thread(server.sql, END_OTHERS)
+    pages = await asyncio.to_thread(server.scalar, "SELECT pg_relation_size('wide') / 8192")
+    tags = {"db": "postgres", "table": "wide", "phase": "scanning heap"}
+    assert_declared(outcome)
+    assert outcome.value("postgresql.vacuum.heap_blks_total", **tags) == int(pages)
+    assert outcome.value("postgresql.vacuum.heap_blks_vacuumed", **tags) == 0
+
+
+async def test_a_view_that_is_refused_costs_only_itself(servers: Callable[..., PostgresServer]) -> None:
+    server = await asyncio.to_thread(servers)
+    await asyncio.to_thread(
+        server.sql, "CREATE ROLE watcher LOGIN; REVOKE ALL ON pg_stat_archiver, pg_stat_slru FROM PUBLIC"
+    )
+    outcome = await run(server, runs=2)
+    assert outcome.error is None
+    assert outcome.message("postgres.reads").split("; ")[::2] == [
+        "pg_stat_archiver: watcher may not read it",
+        "pg_ls_waldir: watcher may not read it",
+        "pg_stat_slru: watcher may not read it",
+    ]
+    first, second = ({sample.name for sample in batch.samples} for batch in outcome.batches)
+    assert first == second
+    assert "postgresql.database_size" in first
+    assert "postgresql.bgwriter.buffers_clean" in first
+    assert "postgresql.slru.blks_hit" not in first
+
+
+async def test_logical_replication_at_the_receiving_end(servers: Callable[..., PostgresServer]) -> None:
+    server = await asyncio.to_thread(lambda: servers(wal_level="logical"))
+
+    def prepare() -> None:
+        for name in ("source", "sink"):
+            server.sql(f"CREATE DATABASE {name}")
+            server.sql("CREATE TABLE orders (a int PRIMARY KEY)", name)
+        server.sql("CREATE PUBLICATION shop FOR TABLE orders", "source")
+        server.sql("SELECT pg_create_logical_replication_slot('shop', 'pgoutput')", "source")
+        server.sql(
+            f"CREATE SUBSCRIPTION shop CONNECTION 'host=127.0.0.1 port={server.port} user=postgres dbname=source'"
+            " PUBLICATION shop WITH (create_slot = false, slot_name = 'shop')",
+            "sink",
+        )
+
+    await asyncio.to_thread(prepare)
+    ready = "SELECT string_agg(srsubstate::text, '') FROM pg_subscription_rel"
+    await asyncio.to_thread(until, lambda: server.scalar(ready, "sink") == "r", "the subscription to be in step")
+    outcome = await run(server, username="postgres", dbname="sink")
+    assert outcome.message("postgres.reads") == ""
+    assert_declared(outcome)
+    assert (
+        outcome.value("postgresql.subscription.state", subscription_name="shop", relation="orders", state="ready") == 1
+    )
+    for age in ("last_msg_send_age", "last_msg_receipt_age", "latest_end_age"):
+        assert 0 <= outcome.value(f"postgresql.subscription.{age}", subscription_name="shop") < 60  # type: ignore[operator]
+    assert outcome.value("postgresql.subscription.apply_error", subscription_name="shop") == 0
+    assert outcome.value("postgresql.subscription.sync_error", subscription_name="shop") == 0
+    assert outcome.value("postgresql.replication_slot.confirmed_flush_delay_bytes", slot_name="shop") >= 0  # type: ignore[operator]
+    assert len(outcome.values("postgresql.replication_slot.total_txns", slot_name="shop")) == 1
