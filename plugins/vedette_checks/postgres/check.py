@@ -94,5 +94,5 @@ def _parts(config: PostgresConfig) -> list[Part]:
     if config.statements is not None:
         parts.append(Statements(config.statements))
     if config.queries:
-        parts.append(Queries(config.queries))
+        parts.append(Queries(config.queries, config.interval))
     return parts

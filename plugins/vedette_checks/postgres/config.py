@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from vedette import CheckConfig, Duration, Secret
-from vedette_checks.postgres.queries import QueryConfig
+from vedette_checks.postgres.queries import QueryConfigs
 from vedette_checks.postgres.relations import RelationConfigs
 from vedette_checks.postgres.replica import ReplicaConfig
 from vedette_checks.postgres.session import Limits
@@ -83,7 +83,7 @@ class PostgresConfig(CheckConfig):
         description="Report calls, time and rows by query, from the extension pg_stat_statements. `{}` turns it on.",
         examples=[{"top": 50}],
     )
-    queries: tuple[QueryConfig, ...] = Field(
+    queries: QueryConfigs = Field(
         (),
         description="Queries of your own.",
         examples=[
@@ -131,6 +131,13 @@ class PostgresConfig(CheckConfig):
             raise ValueError("statement_timeout must be shorter than timeout")
         if self.blocking_critical < self.blocking_warning:
             raise ValueError("blocking_critical must not be shorter than blocking_warning")
+        return self
+
+    @model_validator(mode="after")
+    def _queries_are_run(self) -> PostgresConfig:
+        for query in self.queries:
+            if query.interval is not None and query.interval < self.interval and self.schedule is None:
+                raise ValueError(f"the query {query.name} is to be asked more often than the instance runs")
         return self
 
     @property

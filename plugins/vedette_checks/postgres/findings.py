@@ -105,7 +105,31 @@ def refusal(error: exceptions.PostgresError, what: str, target: Target) -> Findi
         error, exceptions.UndefinedTableError | exceptions.UndefinedFunctionError | exceptions.UndefinedColumnError
     ):
         return Finding(f"{what}: this server does not have it", lasting=True)
+    if "shared_preload_libraries" in str(error):
+        return Finding(f"{what}: the server has not loaded it", "add it to shared_preload_libraries and restart")
     return Finding(f"{what}: {_clean(error, target)}")
+
+
+def refusal_of_own(error: exceptions.PostgresError, what: str, target: Target, before: int = 0) -> Finding:
+    """Why the server did not answer a query that the user wrote.
+
+    Args:
+        error: the server's error.
+        what: what the user calls it.
+        target: which server and database.
+        before: characters that we put before it.
+    """
+    if isinstance(error, exceptions.LockNotAvailableError | exceptions.QueryCanceledError):
+        return refusal(error, what, target)
+    said = f"{what}: {_clean(error, target)}"
+    if isinstance(error, exceptions.InsufficientPrivilegeError):
+        return Finding(said, f"GRANT SELECT to {target.username or 'the role'}")
+    if isinstance(error, exceptions.ReadOnlySQLTransactionError):
+        return Finding(said, "queries only read")
+    position = getattr(error, "position", None)
+    if position and int(position) > before:
+        said += f" at character {int(position) - before}"
+    return Finding(said, "correct its `sql`" if isinstance(error, exceptions.SyntaxOrAccessError) else "")
 
 
 def _refused(error: exceptions.PostgresError, target: Target) -> Finding | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -104,12 +104,21 @@ class Visit:
             self.refuse(name, error)
             return None
 
-    async def attempt(self, sql: str) -> Sequence[Any] | None:
-        """The rows of a query; None if the server refuses it, and nobody is told."""
+    async def attempt(
+        self, sql: str, explain: Callable[[exceptions.PostgresError], Finding] | None = None
+    ) -> Sequence[Any] | None:
+        """The rows of a query; None if the server refuses it, which is never put off.
+
+        Args:
+            sql: the query.
+            explain: makes a finding of the refusal; None keeps it quiet.
+        """
         try:
             return await self._session.fetch(sql)
         except exceptions.PostgresError as error:
             _pass_on(error)
+            if explain is not None:
+                self.findings.append(explain(error))
             return None
 
     def is_put_off(self, name: str) -> bool:
