@@ -218,6 +218,14 @@ class PostgresServer(Server):
         ((value,),) = self.sql(text, dbname)
         return str(value)
 
+    def give(self, name: str, content: bytes) -> None:
+        """Put a file into its data directory, for its own eyes."""
+        path = self.data / name
+        path.write_bytes(content)
+        path.chmod(0o600)
+        if (account := _account()) is not None:
+            os.chown(path, *account)
+
     def promote(self) -> None:
         """Make a standby a primary, and wait until it is one."""
         self.sql("SELECT pg_promote(true, 20)")

@@ -287,8 +287,13 @@ class RedisServer(Server):
 
 
 @asynccontextmanager
-async def relay(port: int, *, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """A port of its own that passes everything on to another one, from the address `source`; ends TLS on the way."""
+async def relay(
+    port: int | Callable[[], int], *, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """A port of its own that passes everything on to another one, from the address `source`; ends TLS on the way.
+
+    A function is asked for the port at each new connection: an address that fails over.
+    """
     tasks: set[asyncio.Task[None]] = set()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -302,7 +307,12 @@ async def relay(port: int, *, source: str = "127.0.0.1", tls: ssl.SSLContext | N
             writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+        to = port if isinstance(port, int) else port()
+        try:
+            back_reader, back_writer = await asyncio.open_connection("127.0.0.1", to, local_addr=(source, 0))
+        except OSError:
+            writer.close()
+            return
         for one, other in ((reader, back_writer), (back_reader, writer)):
             task = asyncio.create_task(pump(one, other))
             tasks.add(task)

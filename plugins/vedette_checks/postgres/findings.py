@@ -44,10 +44,16 @@ class Finding:
         return CheckError(self.message, hint=self.hint)
 
 
-def unusable_files(error: OSError) -> CheckError:
-    """Why the certificate files of a TLS connection cannot be used."""
-    why = error.strerror or type(error).__name__
-    return CheckError(f"the certificate files cannot be used: {why}", hint="check ca_file, cert_file and key_file")
+class UnusableFilesError(OSError):
+    """The certificate files of a TLS connection cannot be used.
+
+    Args:
+        error: what reading them raised.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        why = (error.reason or "").replace("_", " ").lower() if isinstance(error, ssl.SSLError) else error.strerror
+        super().__init__(f"the certificate files cannot be used: {why or type(error).__name__}")
 
 
 def failure(error: BaseException, target: Target, patience: float, *, greeted: bool) -> Finding:
@@ -59,6 +65,8 @@ def failure(error: BaseException, target: Target, patience: float, *, greeted: b
         patience: seconds that were waited.
         greeted: whether the server had answered on this connection before.
     """
+    if isinstance(error, UnusableFilesError):
+        return Finding(str(error), "check ca_file, cert_file and key_file")
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import warnings
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ Sort = Literal["table", "partitioned_table", "materialized_view", "index"]
 _RELKINDS: dict[Sort, str] = {"table": "r", "partitioned_table": "p", "materialized_view": "m", "index": "i"}
 _SYSTEM = re.compile(r"pg_catalog|information_schema|pg_toast(_temp_\d+)?|pg_temp_\d+")
 _MOST_NAMED = 3
+_AT_A_TIME = 200  # rows: some 2 ms
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 _CHOOSE = """
@@ -178,11 +180,11 @@ class Relations:
         for view, oids in ((of_tables, tables), (of_indexes, indexes)):
             if oids:
                 rows = await visit.rows(view.name, view.sql, oids) or ()
-                view.emit(rows, visit.emit, visit.place, visit.memory.totals)
+                await _emit(view, rows, visit)
         if tables or indexes:
             rows = await visit.rows(of_both.name, of_both.sql, [*tables, *indexes]) or ()
             _note_locked(visit, rows)
-            of_both.emit(rows, visit.emit, visit.place, visit.memory.totals)
+            await _emit(of_both, rows, visit)
 
     def _views(self, visit: Visit) -> tuple[PreparedView, PreparedView, PreparedView]:
         key = (visit.version, visit.standby)
@@ -237,6 +239,13 @@ class Relations:
         if missing:
             hint = "`name` goes without the schema; `kinds` and `schema` must fit"
             visit.findings.append(Finding(f"no such relation: {_list(missing)}", hint))
+
+
+async def _emit(view: PreparedView, rows: Sequence[Any], visit: Visit) -> None:
+    """Emit the rows in helpings, between which the agent's other instances have their turn."""
+    for start in range(0, len(rows), _AT_A_TIME):
+        view.emit(rows[start : start + _AT_A_TIME], visit.emit, visit.place, visit.memory.totals)
+        await asyncio.sleep(0)
 
 
 def _note_locked(visit: Visit, rows: Sequence[Any]) -> None:

@@ -13,6 +13,7 @@ import asyncpg
 from asyncpg import exceptions
 
 from vedette.kit import ssl_context
+from vedette_checks.postgres.findings import UnusableFilesError
 from vedette_checks.postgres.target import Target
 
 T = TypeVar("T")
@@ -176,13 +177,16 @@ class Session:
         target = self.target
         if not target.verified and target.cert_file is None:
             return None if target.host.startswith("/") else target.sslmode
-        return ssl_context(
-            ca_file=target.ca_file,
-            cert_file=target.cert_file,
-            key_file=target.key_file,
-            verify=target.verified,
-            check_hostname=target.sslmode == "verify-full",
-        )
+        try:
+            return ssl_context(
+                ca_file=target.ca_file,
+                cert_file=target.cert_file,
+                key_file=target.key_file,
+                verify=target.verified,
+                check_hostname=target.sslmode == "verify-full",
+            )
+        except OSError as error:
+            raise UnusableFilesError(error) from error
 
     async def fetch(self, sql: str, *arguments: Any) -> Sequence[Any]:
         """The rows that a query returns, as `asyncpg.Record`.

@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 
 from postgres_servers import PostgresServer, postgres15, postgres18, remove_folders
+from vedette import CheckError
+from vedette.emit import Channel, Emit
+from vedette.metrics import Batch
 from vedette.testing import CheckRun, run_check
-from vedette_checks.postgres import Postgres
+from vedette_checks.postgres import Postgres, PostgresConfig
 
+OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vedette'"
 BINARIES: dict[str, Callable[[], Path | None]] = {"15": postgres15, "18": postgres18}
 
 
@@ -62,6 +66,28 @@ async def run(server: Any, runs: int = 1, **options: Any) -> CheckRun:
     """Run the check against a server as the role `watcher`, unless told otherwise."""
     where = {"host": "127.0.0.1", "port": server.port, "username": "watcher", **options}
     return await run_check(Postgres, where, runs=runs)
+
+
+class Watch:
+    """One instance whose runs the test starts one by one."""
+
+    def __init__(self, server: Any, **options: Any) -> None:
+        config = PostgresConfig(**{"host": "127.0.0.1", "port": server.port, "username": "postgres", **options})
+        self.check = Postgres(config)
+        self._channel = Channel("postgres/x", "postgres", Postgres.declare(config), Postgres.statuses)
+
+    async def run(self, time: float = 1_790_000_000.0) -> tuple[Batch, str]:
+        """The batch, and what the check raised, if anything.
+
+        Args:
+            time: the run's, in Unix seconds.
+        """
+        emit = Emit(self._channel, time)
+        try:
+            await self.check.run(emit)
+        except CheckError as error:
+            return emit.batch(), str(error)
+        return emit.batch(), ""
 
 
 @asynccontextmanager

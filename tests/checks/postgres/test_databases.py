@@ -14,8 +14,7 @@ from vedette import Status
 from vedette.testing import CheckRun
 from vedette_checks.postgres.tour import DatabasesConfig
 
-from .conftest import run
-from .test_failures import Watch
+from .conftest import Watch, run
 
 pytestmark = pytest.mark.anyio
 

@@ -20,8 +20,7 @@ from vedette.testing import CheckRun, assert_declared, run_check
 from vedette_checks.postgres import Postgres
 from vedette_checks.postgres.replica import History, Reading
 
-from .conftest import run
-from .test_failures import OURS, Watch
+from .conftest import OURS, Watch, run
 
 pytestmark = pytest.mark.anyio
 

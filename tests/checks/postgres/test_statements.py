@@ -16,8 +16,7 @@ from vedette.metrics import Batch
 from vedette_checks.postgres.masking import mask_sql
 from vedette_checks.postgres.statements import Growth, Ranking, fingerprint
 
-from .conftest import run
-from .test_failures import Watch
+from .conftest import Watch, run
 
 pytestmark = pytest.mark.anyio
 
