@@ -1,7 +1,7 @@
 """The main job, end to end: `make demo`, or `python examples/demo --for 30s`.
 
-Starts a real Redis-protocol server with traffic and a StatsD port, runs the agent on demo/conf.d, and shows live what
-the agent does and what arrives. Ctrl-C ends it; nothing is left behind.
+Starts a real Redis-protocol server, a PostgreSQL primary with its replica, traffic on them and a StatsD port, runs the
+agent on demo/conf.d, and shows live what the agent does and what arrives. Ctrl-C ends it; nothing is left behind.
 """
 
 from __future__ import annotations
@@ -9,11 +9,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,7 +25,9 @@ from rich.table import Table
 from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).parent))
+from postgres import Pair, UnavailableError, postgres_pair
 from server import free_port, redis_server
+from shop import sell
 from statsd import StatsdPort, listen
 from traffic import pay_and_browse
 
@@ -45,13 +51,18 @@ _SHOWN = (
     ("dashboard.users.active_5min", "", "users active in 5 min"),
     ("dashboard.users.active_1hour", "", "users active in 1 h"),
     ("redis.net.commands", "instance:cache", "Redis commands per second"),
-    ("redis.mem.used", "instance:cache", "Redis memory, bytes"),
     ("redis.key.length", "key:payments:queue", "payments waiting"),
+    ("postgresql.commits", "db:shop", "PostgreSQL transactions per second"),
+    ("postgresql.rollbacks", "db:shop", "of them taken back"),
+    ("postgresql.rows_inserted", "db:shop", "rows inserted per second"),
+    ("postgresql.blocking.waiting", "replication_role:master", "sessions that wait for a lock"),
+    ("postgresql.health.lag_seconds", "", "how far the replica is behind, s"),
+    ("postgresql.table_size", "table:transactions", "size of the payments table, bytes"),
+    ("shop.payments", "status:pending", "payments pending, by a query of one's own"),
     ("system.cpu.user", "", "CPU in user mode, %"),
-    ("system.load.1", "", "load"),
     ("system.mem.pct_usable", "", "memory usable, fraction"),
-    ("health_check.status", "instance:cache", "health of redis/cache"),
-    ("health_check.response_time", "instance:cache", "its response time, ms"),
+    ("health_check.status", "instance:shop-primary", "health of postgres/shop-primary"),
+    ("health_check.response_time", "instance:shop-primary", "its response time, ms"),
     ("health_check.overall", "", "health overall"),
 )
 
@@ -62,36 +73,90 @@ def main() -> int:
     parser.add_argument("--for", dest="duration", metavar="TIME", help="end by itself after this time, such as 30s")
     options = parser.parse_args()
     duration = parse_duration(options.duration) if options.duration else None
-    with tempfile.TemporaryDirectory(prefix="vedette-demo-") as folder, redis_server(Path(folder), _PASSWORD) as port:
-        run_loop(_demo(Path(folder), port, duration))
+    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGTERM, _leave)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vedette-demo-")))
+        redis_port = stack.enter_context(redis_server(folder, _PASSWORD))
+        pair = _postgres(stack)
+        stack.callback(_let_clean_up)
+        run_loop(_demo(folder, redis_port, pair, duration))
     return 0
 
 
-async def _demo(folder: Path, redis_port: int, duration: float | None) -> None:
+def _leave(number: int, _: FrameType | None) -> None:
+    """End before the agent runs, which has a handler of its own."""
+    _let_clean_up()
+    sys.exit(128 + number)
+
+
+def _let_clean_up() -> None:
+    """From here on nothing but the end is to come: it must not be interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _postgres(stack: ExitStack) -> Pair | None:
+    try:
+        return stack.enter_context(postgres_pair(_PASSWORD))
+    except UnavailableError as error:
+        print(f"PostgreSQL cannot run here, the demo goes on without it: {error}", file=sys.stderr)
+        return None
+
+
+async def _demo(folder: Path, redis_port: int, pair: Pair | None, duration: float | None) -> None:
     transport, statsd = await listen()
     prometheus_port = free_port(9464)
+    environ = _environ(redis_port, pair, transport.get_extra_info("sockname")[1], prometheus_port)
+    configuration = await asyncio.to_thread(load, _conf(folder, pair), Registry(), environ=environ)
+    for problem in configuration.problems:
+        print(problem, file=sys.stderr)
+    set_up(configuration.agent.log, configuration.masker)
+    agent = Agent(configuration, StateStore(folder / "state"), environ)
+    jobs = [pay_and_browse(redis_port, _PASSWORD), _show(agent, statsd, prometheus_port)]
+    if pair is not None:
+        jobs.append(sell(pair.primary, _PASSWORD))
+    tasks = [asyncio.create_task(job) for job in jobs]
+    asyncio.get_running_loop().call_soon(_stop_gently, agent)
+    try:
+        await agent.run(duration=duration)
+    finally:
+        _let_clean_up()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        transport.close()
+
+
+def _stop_gently(agent: Agent) -> None:
+    """A second signal would end the agent's process at once and leave the servers: here it only stops it again."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, agent.stop)
+
+
+def _environ(redis_port: int, pair: Pair | None, statsd_port: int, prometheus_port: int) -> dict[str, str]:
     environ = {
         **os.environ,
         **_ENVIRONMENT,
         "DEMO_REDIS_PORT": str(redis_port),
         "DEMO_REDIS_PASSWORD": _PASSWORD,
-        "DEMO_STATSD_PORT": str(transport.get_extra_info("sockname")[1]),
+        "DEMO_STATSD_PORT": str(statsd_port),
         "DEMO_PROMETHEUS_PORT": str(prometheus_port),
     }
-    configuration = await asyncio.to_thread(load, _CONF, Registry(), environ=environ)
-    for problem in configuration.problems:
-        print(problem, file=sys.stderr)
-    set_up(configuration.agent.log, configuration.masker)
-    agent = Agent(configuration, StateStore(folder / "state"), environ)
-    traffic = asyncio.create_task(pay_and_browse(redis_port, _PASSWORD))
-    screen = asyncio.create_task(_show(agent, statsd, prometheus_port))
-    try:
-        await agent.run(duration=duration)
-    finally:
-        for task in (traffic, screen):
-            task.cancel()
-        await asyncio.gather(traffic, screen, return_exceptions=True)
-        transport.close()
+    if pair is not None:
+        environ |= {
+            "DEMO_PRIMARY_PORT": str(pair.primary),
+            "DEMO_REPLICA_PORT": str(pair.replica),
+            "DEMO_POSTGRES_PASSWORD": _PASSWORD,
+        }
+    return environ
+
+
+def _conf(folder: Path, pair: Pair | None) -> Path:
+    """The demo's conf.d; without PostgreSQL a copy that does not name it."""
+    if pair is not None:
+        return _CONF
+    return shutil.copytree(_CONF, folder / "conf.d", ignore=shutil.ignore_patterns("postgres.yaml"))
 
 
 async def _show(agent: Agent, statsd: StatsdPort, prometheus_port: int) -> None:
