@@ -150,14 +150,13 @@ class _Ask:
 
     async def collect(self, visit: Visit) -> None:
         name, query = f"query {self._query.name}", self._query
-
-        def explain(error: PostgresError) -> Finding:
-            return refusal_of_own(error, name, visit.target, len(_OPENING))
-
         try:
-            rows = await visit.attempt(self._sql, explain)
+            rows = await visit.attempt(self._sql)
         except (ValueError, ArithmeticError) as error:
             visit.findings.append(Finding(f"{name}: a value cannot be read: {type(error).__name__}", "cast it to text"))
+            return
+        if isinstance(rows, PostgresError):
+            visit.findings.append(refusal_of_own(rows, name, visit.target, len(_OPENING)))
             return
         if not rows:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from vedette_checks.postgres.findings import Finding, refusal
 from vedette_checks.postgres.session import Session
 from vedette_checks.postgres.target import Target
 
-_PUT_OFF = 600.0  # seconds until a query is tried again that the server has no right or no relation for
+PUT_OFF = 600.0  # seconds until a query is tried again that the server has no right or no relation for
 _WHO = "SELECT pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time())::float8, current_database()::text"
 
 
@@ -42,10 +42,12 @@ class Memory:
     Attributes:
         totals: keeps totals level over restarts and failovers.
         put_off: queries not to try again before a time of the monotonic clock, and why.
+        apart_until: monotonic seconds until which to ask one by one what took too long at once.
     """
 
     totals: Totals = field(default_factory=Totals)
     put_off: dict[str, tuple[float, Finding]] = field(default_factory=dict)
+    apart_until: float = 0.0
 
 
 class Visit:
@@ -104,22 +106,13 @@ class Visit:
             self.refuse(name, error)
             return None
 
-    async def attempt(
-        self, sql: str, explain: Callable[[exceptions.PostgresError], Finding] | None = None
-    ) -> Sequence[Any] | None:
-        """The rows of a query; None if the server refuses it, which is never put off.
-
-        Args:
-            sql: the query.
-            explain: makes a finding of the refusal; None keeps it quiet.
-        """
+    async def attempt(self, sql: str) -> Sequence[Any] | exceptions.PostgresError:
+        """The rows of a query, or the server's refusal, of which nothing is noted."""
         try:
             return await self._session.fetch(sql)
         except exceptions.PostgresError as error:
             _pass_on(error)
-            if explain is not None:
-                self.findings.append(explain(error))
-            return None
+            return error
 
     def is_put_off(self, name: str) -> bool:
         """Whether this was refused lately for want of a right or a relation; a finding says so again."""
@@ -142,7 +135,7 @@ class Visit:
         found = refusal(error, name, self.target)
         self.findings.append(found)
         if found.lasting:
-            self.memory.put_off[name] = (time.monotonic() + _PUT_OFF, found)
+            self.memory.put_off[name] = (time.monotonic() + PUT_OFF, found)
 
 
 def _pass_on(error: exceptions.PostgresError) -> None:

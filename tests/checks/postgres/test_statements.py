@@ -124,7 +124,8 @@ async def test_a_reset_a_restart_and_another_server_make_no_spike(servers: Calla
 
 
 async def test_no_extension(server: PostgresServer) -> None:
-    outcome = await run(server, statements={})
+    await asyncio.to_thread(server.sql, "CREATE DATABASE without")
+    outcome = await run(server, statements={}, dbname="without")
     assert outcome.error is None
     assert outcome.status("postgres.reads") is Status.WARNING
     assert outcome.message("postgres.reads") == (

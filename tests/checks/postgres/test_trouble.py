@@ -167,6 +167,24 @@ async def test_a_lock_behind_a_waiting_alter_table(lone: PostgresServer, neighbo
     await watch.check.close()
 
 
+async def test_a_statistics_view_that_is_locked(lone: PostgresServer, neighbour: Watch) -> None:
+    async with psql(lone, "BEGIN; LOCK TABLE pg_stat_slru IN ACCESS EXCLUSIVE MODE"):
+        for options, first in (
+            ({"lock_timeout": LOCK_TIMEOUT}, "pg_stat_slru: gave up waiting for a lock"),
+            ({"lock_timeout": 60, "statement_timeout": 0.3}, "statistics views: took longer than statement_timeout"),
+        ):
+            watch = Watch(lone, timeout=3, **options)
+            async with observed(lone) as seen:
+                results = await beside(watch, neighbour, hangs=True)
+            assert seen.most == {"postgres": 1}
+            assert seen.longest < 0.8
+            one, two = (message(result).split("; ")[0] for result in results)
+            assert (one, two) == (first, first.replace("statistics views", "pg_stat_slru"))
+            assert value(results[1], "max_connections") == [30]
+            assert value(results[1], "slru.blks_hit") == []
+            await watch.check.close()
+
+
 async def test_a_frozen_backend(lone: PostgresServer, neighbour: Watch) -> None:
     watch = Watch(lone, timeout=1)
     assert (await watch.run())[1] == ""

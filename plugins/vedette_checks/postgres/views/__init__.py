@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from time import monotonic
 from typing import Any
 
+from asyncpg import PostgresError
+from asyncpg.exceptions import QueryCanceledError
+
 from vedette import Metric
+from vedette_checks.postgres.findings import refusal
 from vedette_checks.postgres.view import PreparedView, View
 from vedette_checks.postgres.views import activity, database, objects, progress, replication, server, subscription
-from vedette_checks.postgres.visit import Visit
+from vedette_checks.postgres.visit import PUT_OFF, Visit
 
 VIEWS: tuple[View, ...] = (
     server.SERVER,
@@ -84,7 +89,12 @@ class Defaults:
         key = (visit.version, tuple(view.name for view in views))
         if key not in self._texts:
             self._texts[key] = "SELECT " + ", ".join(view.expression for view in views)
-        rows = await visit.attempt(self._texts[key])
-        if rows is not None:
-            return tuple(rows[0])
+        if monotonic() >= visit.memory.apart_until:
+            answer = await visit.attempt(self._texts[key])
+            if not isinstance(answer, PostgresError):
+                return tuple(answer[0])
+            if isinstance(answer, QueryCanceledError):  # the next runs will tell which it is, this one has no time left
+                visit.memory.apart_until = monotonic() + PUT_OFF
+                visit.findings.append(refusal(answer, "statistics views", visit.target))
+                return [None] * len(views)
         return [await visit.rows(view.name, view.sql) for view in views]
