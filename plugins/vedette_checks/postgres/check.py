@@ -36,9 +36,12 @@ class Postgres(Check[PostgresConfig]):
     @classmethod
     def lint(cls, config: PostgresConfig) -> Iterable[str]:
         """Warns of a password that travels in the clear."""
-        target = config.target
-        if target.sslmode == "disable" and target.password:
-            yield "sslmode is disable: whoever listens on the way can read what is sent"
+        targets = {"": config.target}
+        if config.replica is not None:
+            targets["replica: "] = config.replica.target(config.target)
+        for which, target in targets.items():
+            if target.sslmode == "disable" and target.password:
+                yield f"{which}sslmode is disable: whoever listens on the way can read what is sent"
 
     def __init__(self, config: PostgresConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)

@@ -90,6 +90,8 @@ class ReplicaConfig(BaseModel):
 
     @model_validator(mode="after")
     def _in_order(self) -> ReplicaConfig:
+        if self.password is not None and parse_dsn(self.dsn.reveal()).password:
+            raise ValueError("`dsn` has a password already: leave out password")
         if self.lag_critical < self.lag_warning:
             raise ValueError("lag_critical must not be shorter than lag_warning")
         if self.lag_bytes_warning and self.lag_bytes_critical and self.lag_bytes_critical < self.lag_bytes_warning:

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.anyio
 def orders(server: PostgresServer) -> None:
     server.sql("DROP TABLE IF EXISTS orders; CREATE TABLE orders (id int, status text, cents bigint)")
     server.sql("INSERT INTO orders VALUES (1, 'open', 1050), (2, 'open', 50), (3, 'paid', 99999999999999)")
+    server.sql("DROP TYPE IF EXISTS mood; CREATE TYPE mood AS ENUM ('ready')")
     server.sql("CREATE SEQUENCE IF NOT EXISTS ids; GRANT SELECT ON orders TO watcher; GRANT USAGE ON ids TO watcher")
 
 
@@ -123,13 +124,22 @@ async def test_hostile_tags(server: PostgresServer) -> None:
     assert "flag:true" in sample.tags
 
 
+ENUM = query("SELECT 'ready'::mood, count(*) FROM orders", "tag mood", "gauge shop.n")
+
+
+async def test_a_type_of_the_users_own(server: PostgresServer) -> None:
+    outcome = await ask(server, ENUM, runs=2)
+    assert reads(outcome) == ""
+    assert outcome.value("shop.n", mood="ready") == 3
+
+
 @pytest.mark.skipif(not pgbouncer_installed(), reason="PgBouncer is not installed")
 async def test_through_pgbouncer(server: PostgresServer) -> None:
     bouncer = PgBouncer(server)
     with running(bouncer):
-        outcome = await ask(bouncer, query("SELECT count(*) FROM orders", "gauge shop.n"), runs=2)
+        outcome = await ask(bouncer, ENUM, runs=2)
     assert reads(outcome) == ""
-    assert outcome.value("shop.n") == 3
+    assert outcome.value("shop.n", mood="ready") == 3
 
 
 async def test_a_query_with_an_interval_of_its_own_is_asked_when_it_is_due(server: PostgresServer) -> None:
