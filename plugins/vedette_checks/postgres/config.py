@@ -135,9 +135,9 @@ class PostgresConfig(CheckConfig):
 
     @model_validator(mode="after")
     def _queries_are_run(self) -> PostgresConfig:
-        for query in self.queries:
+        for place, query in enumerate(self.queries):
             if query.interval is not None and query.interval < self.interval and self.schedule is None:
-                raise ValueError(f"the query {query.name} is to be asked more often than the instance runs")
+                raise ValueError(f"queries[{place}].interval must not be shorter than the instance's own interval")
         return self
 
     @property

@@ -170,7 +170,7 @@ async def test_a_query_with_an_interval_of_its_own_is_asked_when_it_is_due(serve
         ({"columns": [{"name": "a b", "type": "gauge"}]}, "letters, digits, _ and dots"),
         ({"columns": [{"name": "1", "type": "tag"}]}, "must be a letter, then"),
         ({"columns": [{"name": "postgresql.commits", "type": "gauge"}]}, "are the check's own"),
-        ({"interval": "5s"}, "the query q is to be asked more often than the instance runs"),
+        ({"interval": "5s"}, r"queries\[0\]\.interval must not be shorter"),
     ],
 )
 async def test_bad_options(changes: dict[str, Any], message: str) -> None:
