@@ -98,17 +98,21 @@ def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) ->
     done = run(f"{sys.executable} {ROOT}/examples/demo --for 13s", tmp_path, TMPDIR=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     last = done.stdout.split("vedette demo")[-1]
-    for name in ("host/host", "redis/cache", "redis/dashboard"):
+    for name in ("host/host", "postgres/shop-primary", "postgres/shop-replica", "redis/cache", "redis/dashboard"):
         assert re.search(rf"^{name} +ok +\d\d:\d\d:\d\d ", last, re.MULTILINE), last
     shown = dict(re.findall(r"^(\S+) +([\d,.]+) +\S", last.split("metric ")[1], re.MULTILINE))
     assert float(shown["dashboard.transactions.hourly"].replace(",", "")) > 10
     assert float(shown["redis.net.commands"].replace(",", "")) > 10
+    assert float(shown["postgresql.commits"].replace(",", "")) > 10
+    assert float(shown["postgresql.health.lag_seconds"]) < 5
+    assert float(shown["shop.payments"].replace(",", "")) > 0
     assert shown["health_check.overall"] == "1"
     assert re.search(r"Prometheus page: http://127\.0\.0\.1:\d+/metrics", last)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_the_demo_with_its_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 0)])
+def test_a_signal_ends_the_demo_with_its_servers(number: signal.Signals, status: int, tmp_path: Path) -> None:
     demo = subprocess.Popen(
         [sys.executable, str(ROOT / "examples" / "demo")],
         cwd=tmp_path,
@@ -117,19 +121,21 @@ def test_ctrl_c_ends_the_demo_with_its_server(tmp_path: Path) -> None:
         text=True,
     )
     assert demo.stdout is not None
+    children = []
     try:
         for line in demo.stdout:
             if "redis/cache" in line:
                 break
         children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
-        assert len(children) == 1
-        demo.send_signal(signal.SIGINT)
+        demo.send_signal(number)
         demo.communicate(timeout=30)
-        assert demo.returncode == 0
+        assert demo.returncode == status
     finally:
-        demo.kill()
+        demo.terminate()
+        demo.wait(30)
         demo.stdout.close()
-    assert not Path(f"/proc/{children[0]}").exists()
+    assert len(children) == 3  # Valkey, the primary and the replica
+    assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
     assert list(tmp_path.iterdir()) == []
 
 

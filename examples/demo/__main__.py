@@ -27,7 +27,7 @@ from rich.text import Text
 sys.path.insert(0, str(Path(__file__).parent))
 from postgres import Pair, UnavailableError, postgres_pair
 from server import free_port, redis_server
-from shop import sell
+from shop import open_shop, sell
 from statsd import StatsdPort, listen
 from traffic import pay_and_browse
 
@@ -43,27 +43,28 @@ from vedette.units import parse_duration
 _CONF = Path(__file__).parent / "conf.d"
 _PASSWORD = "demo-only-password"
 _ENVIRONMENT = {"ENVIRONMENT": "demo", "DD_SERVICE": "paypal-clone", "APP_VERSION": "1.0.0"}
-_SHOWN = (
-    ("dashboard.transactions.hourly", "", "transactions this hour"),
-    ("dashboard.transactions.daily", "", "transactions today"),
-    ("dashboard.revenue.hourly", "", "revenue this hour"),
-    ("dashboard.revenue.daily", "", "revenue today"),
-    ("dashboard.users.active_5min", "", "users active in 5 min"),
-    ("dashboard.users.active_1hour", "", "users active in 1 h"),
-    ("redis.net.commands", "instance:cache", "Redis commands per second"),
-    ("redis.key.length", "key:payments:queue", "payments waiting"),
-    ("postgresql.commits", "db:shop", "PostgreSQL transactions per second"),
-    ("postgresql.rollbacks", "db:shop", "of them taken back"),
-    ("postgresql.rows_inserted", "db:shop", "rows inserted per second"),
-    ("postgresql.blocking.waiting", "replication_role:master", "sessions that wait for a lock"),
-    ("postgresql.health.lag_seconds", "", "how far the replica is behind, s"),
-    ("postgresql.table_size", "table:transactions", "size of the payments table, bytes"),
-    ("shop.payments", "status:pending", "payments pending, by a query of one's own"),
-    ("system.cpu.user", "", "CPU in user mode, %"),
-    ("system.mem.pct_usable", "", "memory usable, fraction"),
-    ("health_check.status", "instance:shop-primary", "health of postgres/shop-primary"),
-    ("health_check.response_time", "instance:shop-primary", "its response time, ms"),
-    ("health_check.overall", "", "health overall"),
+_PRIMARY = "instance:shop-primary"
+_SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("dashboard.transactions.hourly", (), "transactions this hour"),
+    ("dashboard.transactions.daily", (), "transactions today"),
+    ("dashboard.revenue.hourly", (), "revenue this hour"),
+    ("dashboard.revenue.daily", (), "revenue today"),
+    ("dashboard.users.active_5min", (), "users active in 5 min"),
+    ("dashboard.users.active_1hour", (), "users active in 1 h"),
+    ("redis.net.commands", ("instance:cache",), "Redis commands per second"),
+    ("redis.key.length", ("key:payments:queue",), "payments waiting"),
+    ("postgresql.commits", (_PRIMARY, "db:shop"), "PostgreSQL transactions per second"),
+    ("postgresql.rollbacks", (_PRIMARY, "db:shop"), "transactions taken back per second"),
+    ("postgresql.rows_inserted", (_PRIMARY, "db:shop"), "rows inserted per second"),
+    ("postgresql.blocking.waiting", (_PRIMARY,), "sessions that wait for a lock"),
+    ("postgresql.health.lag_seconds", (_PRIMARY,), "how far the replica is behind, s"),
+    ("postgresql.table_size", (_PRIMARY, "table:transactions"), "size of the payments table, bytes"),
+    ("shop.payments", (_PRIMARY, "status:pending"), "payments pending, by a query of the shop's own"),
+    ("system.cpu.user", (), "CPU in user mode, %"),
+    ("system.mem.pct_usable", (), "memory usable, fraction"),
+    ("health_check.status", (_PRIMARY,), "health of postgres/shop-primary"),
+    ("health_check.response_time", (_PRIMARY,), "its response time, ms"),
+    ("health_check.overall", (), "health overall"),
 )
 
 
@@ -115,6 +116,7 @@ async def _demo(folder: Path, redis_port: int, pair: Pair | None, duration: floa
     agent = Agent(configuration, StateStore(folder / "state"), environ)
     jobs = [pay_and_browse(redis_port, _PASSWORD), _show(agent, statsd, prometheus_port)]
     if pair is not None:
+        await open_shop(pair.primary, _PASSWORD)
         jobs.append(sell(pair.primary, _PASSWORD))
     tasks = [asyncio.create_task(job) for job in jobs]
     asyncio.get_running_loop().call_soon(_stop_gently, agent)
@@ -192,8 +194,8 @@ def _values(statsd: StatsdPort) -> Table:
 
 
 def _rows(statsd: StatsdPort) -> Iterator[tuple[str, str, str]]:
-    for name, tag, meaning in _SHOWN:
-        value = statsd.value(name, tag)
+    for name, tags, meaning in _SHOWN:
+        value = statsd.value(name, *tags)
         yield name, "-" if value is None else _short(value), meaning
 
 

@@ -26,23 +26,32 @@ INSERT INTO transactions (account, cents, currency, status, made)
     SELECT a.id, 100 + (a.id * n) % 20000, a.currency, CASE (a.id + n) % 20 WHEN 0 THEN 'failed' ELSE 'settled' END,
         now() - n * interval '5 minutes'
     FROM accounts a, generate_series(1, 8) n;
+GRANT SELECT ON transactions TO vedette;
 """
 _BUSY = 7
 """The account that everybody pays from when a lock is waited for."""
 
 
-async def sell(port: int, password: str) -> None:
-    """Open the shop: three tills and a bookkeeper, until cancelled."""
-    login = {"host": "127.0.0.1", "port": port, "user": "shop", "password": password, "database": "shop"}
-    connection = await asyncpg.connect(**login)
+async def open_shop(port: int, password: str) -> None:
+    """Make the tables and what is in them on the first day."""
+    connection = await asyncpg.connect(**_login(port, password))
     try:
         await connection.execute(_SCHEMA)
     finally:
         connection.terminate()
+
+
+async def sell(port: int, password: str) -> None:
+    """Three tills and a bookkeeper at work, until cancelled."""
+    login = _login(port, password)
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
             group.create_task(_work(login, "till", _serve_customer))
         group.create_task(_work(login, "bookkeeper", _keep_books))
+
+
+def _login(port: int, password: str) -> dict[str, Any]:
+    return {"host": "127.0.0.1", "port": port, "user": "shop", "password": password, "database": "shop"}
 
 
 async def _work(login: dict[str, Any], name: str, job: Any) -> None:

@@ -24,9 +24,12 @@ class StatsdPort(asyncio.DatagramProtocol):
             name, _, value = head.partition(":")
             self.latest[name, tags] = value.partition("|")[0]
 
-    def value(self, name: str, tag: str = "") -> str | None:
-        """The last value of the first series with this name and tag."""
-        return next((value for (known, tags), value in self.latest.items() if known == name and tag in tags), None)
+    def value(self, name: str, *tags: str) -> str | None:
+        """The last value of the first series with this name and these tags."""
+        for (known, found), value in self.latest.items():
+            if known == name and set(tags) <= set(found.split(",")):
+                return value
+        return None
 
 
 async def listen() -> tuple[asyncio.DatagramTransport, StatsdPort]:
