@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vedette.check import Check, CheckConfig, Listener
     from vedette.emit import Emit
-    from vedette.errors import CheckError
+    from vedette.errors import CheckError, Remark
     from vedette.hookspecs import hookimpl
     from vedette.metrics import Batch, Kind, Metric, Sample, Status
     from vedette.notifier import Notifier, NotifierConfig
@@ -33,6 +33,7 @@ _HOME = {
     "Metric": "metrics",
     "Notifier": "notifier",
     "NotifierConfig": "notifier",
+    "Remark": "errors",
     "Sample": "metrics",
     "Secret": "secrets",
     "Sink": "sink",
@@ -53,6 +54,7 @@ __all__ = [
     "Metric",
     "Notifier",
     "NotifierConfig",
+    "Remark",
     "Sample",
     "Secret",
     "Sink",

@@ -98,7 +98,9 @@ class Agent:
         tags = agent_tags(options.tags, environ)
         self._outlets = [_outlet(plugin(config)) for plugin, config in configuration.sinks]
         self._report = SelfReport(tags, host, options.report_interval, configuration.masker)
-        self._surroundings = Surroundings(self._deliver, self._room, tags, host, configuration.masker, state.view)
+        self._surroundings = Surroundings(
+            self._deliver, self._room, tags, host, configuration.masker, state.view, state.save
+        )
         self._runners = [Runner(instance, self._surroundings) for instance in configuration.instances]
         self._fill_catalogs()
         self._tasks: dict[asyncio.Task[None], str] = {}

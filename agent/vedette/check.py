@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
 
     from vedette.emit import Emit
+    from vedette.errors import Remark
     from vedette.metrics import Metric
 
 
@@ -80,6 +81,16 @@ class CheckConfig(BaseModel):
             return self.timeout
         return min(60.0 if self.schedule else self.interval, 10.0)
 
+    @property
+    def grace(self) -> float:
+        """Seconds that a cancelled run may take to clean up; longer only for what must not be left undone."""
+        return 2.0
+
+    @property
+    def cadence(self) -> float:
+        """Seconds between two runs, for sinks that forget what was not seen for long; 0 where that is not fixed."""
+        return 0.0 if self.schedule else self.interval
+
 
 C = TypeVar("C", bound=CheckConfig)
 
@@ -135,6 +146,11 @@ class _Instance(Generic[C]):
         """Warnings about a valid configuration, one sentence each; no I/O, no values."""
         return ()
 
+    @classmethod
+    def examine(cls, config: C) -> Iterable[Remark]:
+        """What only a closer look at a valid configuration finds; `vedette validate` alone asks. No I/O, no values."""
+        return ()
+
     async def open(self) -> None:
         """Called before the first run, inside its deadline; connect here."""
 
@@ -155,6 +171,13 @@ class Check(_Instance[C]):
             CheckError: for a finding (the target refused, timed out, answered nonsense).
         """
         raise NotImplementedError
+
+    def next_due(self, after: float) -> float | None:
+        """For a check with a clock of its own: the first time after `after` at which to run, Unix seconds.
+
+        Asked at the start and after every run. None, the default, leaves it to `interval` or `schedule`.
+        """
+        return None
 
 
 class Listener(_Instance[C]):

@@ -168,12 +168,14 @@ class Emit:
         time: float,
         flush: Callable[[Batch], Awaitable[None]] | None = None,
         clock: Callable[[], float] | None = None,
+        save: Callable[[str, Any], Awaitable[bool]] | None = None,
     ) -> None:
         self._channel = channel
         self._names = channel.names
         self._time = time
         self._flush = flush
         self._clock = clock
+        self._save = save
         self._dead = False
         self._reset()
 
@@ -317,6 +319,16 @@ class Emit:
         """Store `value` (anything JSON can hold) under `key` once every sink's queue has this batch."""
         if not self._dead:
             self._commits[key] = value
+
+    async def save(self, key: str, value: Any) -> bool:
+        """Store `value` under `key` now and wait until it is on disk: what must survive a kill in the middle of a run.
+
+        For an intention, such as a clean-up that will be due. What tells how far was delivered belongs to `commit`.
+
+        Returns:
+            Whether it is durable: False where the disk refuses, and in `vedette check`, which writes no state.
+        """
+        return not self._dead and self._save is not None and await self._save(key, value)
 
     async def flush(self) -> None:
         """Hand over what was collected and wait until the sinks' queues have room (listeners only).

@@ -44,6 +44,23 @@ class SecretError(VedetteError):
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What a check has to say about one place in the options of an instance.
+
+    Attributes:
+        message: what is wrong, in one sentence without values.
+        hint: how to mend it.
+        path: where in the instance, such as `("queries", 0, "sql")`; empty for all of it.
+        severity: an error keeps the instance from starting.
+    """
+
+    message: str
+    hint: str = ""
+    path: tuple[str | int, ...] = ()
+    severity: Literal["error", "warning"] = "warning"
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong in the configuration, at one place.
 

@@ -10,6 +10,7 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vedette.check import Listener
@@ -17,7 +18,7 @@ from vedette.emit import Channel, Emit
 from vedette.errors import CheckError
 from vedette.metrics import Kind, Metric, Sample, Status
 from vedette.outbox import describe
-from vedette.schedule import CronTicks, IntervalTicks
+from vedette.schedule import CronTicks, IntervalTicks, OwnTicks
 from vedette.units import format_duration
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Surroundings:
         host: the host's name.
         masker: blots out secrets.
         state: gives an instance's stored values.
+        save: stores one value of an instance, and returns once it is on disk or cannot be: whether it is.
         clock: monotonic seconds on the event loop's time line, but as of now: uvloop's own time stands still within
             an iteration and has steps of a millisecond.
     """
@@ -122,6 +124,7 @@ class Surroundings:
     host: str
     masker: Masker
     state: Callable[[str], Mapping[str, Any]]
+    save: Callable[[str, str, Any], Awaitable[bool]]
     clock: Callable[[], float] = time.monotonic
 
 
@@ -142,7 +145,7 @@ class Runner:
             plugin.statuses,
             tags,
             open_names=plugin.open_names,
-            interval=0.0 if config.schedule else config.interval,
+            interval=config.cadence,
             host=surroundings.host if plugin.host_bound and config.run_on == "every_node" else "",
             names=config.metrics.compile() if config.metrics else None,
             masker=surroundings.masker,
@@ -184,7 +187,9 @@ class Runner:
     def _ticks(self, now: float) -> Ticks:
         config, wall = self.instance.config, time.time()
         ticks: Ticks
-        if config.schedule is not None:
+        if not isinstance(self._check, Listener) and self._check.next_due(wall) is not None:
+            ticks = OwnTicks(self.instance.id, self._check.next_due, now, wall)
+        elif config.schedule is not None:
             ticks = CronTicks(config.schedule, config.timezone, now, wall)
         else:
             ticks = IntervalTicks(self.instance.id, config.interval, now, wall)
@@ -192,8 +197,10 @@ class Runner:
         return ticks
 
     async def _sleep_until(self, ticks: Ticks) -> None:
-        while (left := ticks.due - self._around.clock()) > 0:  # noqa: ASYNC110 - it waits for time, not for an event
+        while (left := ticks.due - self._around.clock()) > 0:
             await asyncio.sleep(min(left, _LONGEST_SLEEP))
+            if left > _LONGEST_SLEEP:
+                ticks.adjust(self._around.clock(), time.time())
 
     async def _serve_listener(self) -> None:
         pause = 1.0
@@ -229,14 +236,14 @@ class Runner:
 
     async def run(self, lateness: float = 0.0) -> Batch:
         """Perform one run and hand its batch over; whatever the check does, this returns in time + grace."""
-        loop, vitals = asyncio.get_running_loop(), self.vitals
+        loop, vitals, config = asyncio.get_running_loop(), self.vitals, self.instance.config
         vitals.last_run, started = time.time(), self._around.clock()
-        emit = Emit(self._channel, vitals.last_run)
+        emit = Emit(self._channel, vitals.last_run, save=partial(self._around.save, self.instance.id))
         task = self._current = loop.create_task(self._collect(emit))
         try:
-            in_time = await _within(task, self.instance.config.deadline, GRACE)
+            in_time = await _within(task, config.deadline, config.grace)
         except asyncio.CancelledError:  # the agent stops: the run gets the grace to clean up, and no more
-            await _within(task, 0.0, GRACE)
+            await _within(task, 0.0, config.grace)
             emit.kill()
             raise
         vitals.duration = self._around.clock() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from math import floor
 from typing import Protocol
@@ -10,6 +11,7 @@ from vedette.cron import next_cron
 
 _SOON = 10.0
 _NEAR = 1e-6
+_ASK_AGAIN = 60.0
 
 
 class Ticks(Protocol):
@@ -18,6 +20,10 @@ class Ticks(Protocol):
     @property
     def due(self) -> float:
         """When the next run is due."""
+        ...
+
+    def adjust(self, now: float, wall: float) -> None:
+        """Called now and then during a long wait: the wall clock may have been set."""
         ...
 
     def catch_up(self, now: float, wall: float) -> int:
@@ -60,6 +66,9 @@ class IntervalTicks:
         """When the next run is due."""
         return self._early if self._early is not None else self._base + self._index * self.interval
 
+    def adjust(self, now: float, wall: float) -> None:
+        """See `Ticks`; intervals do not follow the wall clock."""
+
     def catch_up(self, now: float, wall: float) -> int:
         """See `Ticks`."""
         if self._early is not None:
@@ -80,6 +89,39 @@ class IntervalTicks:
         return self._index - after
 
 
+class OwnTicks:
+    """Ticks of a check that knows itself when it is due: it catches up on its own, so none is ever skipped.
+
+    Args:
+        key: instance id; where the check is due at once, its hash spreads the start over some seconds.
+        next_due: Unix time of the first run after a Unix time.
+        now: monotonic time.
+        wall: Unix time at `now`.
+    """
+
+    def __init__(self, key: str, next_due: Callable[[float], float | None], now: float, wall: float) -> None:
+        self._next_due = next_due
+        self.due = max(now + self._wait(wall), now + spread(f"{key} start", _SOON / 5))
+        """When the next run is due."""
+
+    def _wait(self, wall: float) -> float:
+        following = self._next_due(wall)
+        return _ASK_AGAIN if following is None else max(0.0, following - wall)
+
+    def adjust(self, now: float, wall: float) -> None:
+        """See `Ticks`."""
+        self.due = now + self._wait(wall)
+
+    def catch_up(self, now: float, wall: float) -> int:
+        """See `Ticks`."""
+        return 0
+
+    def advance(self, now: float, wall: float) -> int:
+        """See `Ticks`."""
+        self.due = now + self._wait(wall)
+        return 0
+
+
 class CronTicks:
     """Ticks where a cron expression matches the wall clock of a time zone (daylight saving as in Debian's cron)."""
 
@@ -92,6 +134,10 @@ class CronTicks:
         self._wall_due = next_cron(self._expression, self._timezone, wall)
         self.due = now + self._wall_due - wall
         """When the next run is due."""
+
+    def adjust(self, now: float, wall: float) -> None:
+        """See `Ticks`."""
+        self.due = now + self._wall_due - wall
 
     def catch_up(self, now: float, wall: float) -> int:
         """See `Ticks`."""

@@ -92,6 +92,16 @@ class StateStore:
         if self._pending and self._thread is not None and (self._writer is None or self._writer.done()):
             self._writer = asyncio.get_running_loop().create_task(self._write_all())
 
+    async def save(self, instance: str, key: str, value: Any) -> bool:
+        """Take over one value and wait until it is on disk; returns whether it got there."""
+        if self._thread is None:
+            return False
+        errors = self.errors
+        self.apply(instance, ((key, value),))
+        if self._writer is not None:
+            await asyncio.wait({self._writer})
+        return self.errors == errors
+
     async def close(self) -> None:
         """Write what is pending, release the lock."""
         if self._thread is not None:

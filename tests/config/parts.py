@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from vedette import Check, CheckConfig, Duration, Emit, Metric, Secret, Sink, SinkConfig, hookimpl
+from vedette import Check, CheckConfig, Duration, Emit, Metric, Remark, Secret, Sink, SinkConfig, hookimpl
 from vedette.config import Configuration, load
 from vedette.errors import SecretError
 from vedette.plugins import Registry
@@ -78,6 +78,8 @@ class Counter(Check[CheckConfig]):
 
 class GrumbleConfig(CheckConfig):
     lint: str = ""
+    examine: str = ""
+    rules: tuple[Rule, ...] = ()
     declare: str = ""
 
 
@@ -91,6 +93,18 @@ class Grumble(Check[GrumbleConfig]):
         if config.lint == "raise":
             raise RuntimeError(SECRET)
         return [config.lint] if config.lint else []
+
+    @classmethod
+    def examine(cls, config: GrumbleConfig) -> Iterable[Remark]:
+        if config.examine == "raise":
+            raise RuntimeError(SECRET)
+        if config.examine:
+            yield Remark("is odd", "look again", ("examine",))
+        for place, rule in enumerate(config.rules):
+            if rule.key == "bad":
+                yield Remark("never works", path=("rules", place, "key"), severity="error")
+            if rule.key == "bare":
+                yield Remark("reads nothing", path=("rules", place, "read"))
 
     @classmethod
     def declare(cls, config: GrumbleConfig) -> Iterable[Metric]:

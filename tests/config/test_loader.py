@@ -160,6 +160,31 @@ def test_lint_and_declare(tmp_path: Path) -> None:
     assert [i.id for i in configuration.instances] == ["grumble/grumble", "grumble/grumble-2"]
 
 
+def test_what_examine_finds_has_its_line_and_only_a_thorough_load_asks(tmp_path: Path) -> None:
+    text = """\
+defaults:
+  examine: closely
+instances:
+  - rules:
+      - key: good
+      - key: bad
+  - rules:
+      - {key: bare}
+    name: second
+  - examine: raise
+    name: third
+"""
+    configuration = read(tmp_path, {"grumble.yaml": text}, thorough=True)
+    assert lines(configuration) == [
+        "grumble.yaml:2: defaults.examine: warning: is odd; look again",
+        "grumble.yaml:6: instances[0].rules[1].key: never works",
+        "grumble.yaml:8: instances[1].rules[0].read: warning: reads nothing",
+        "grumble.yaml:10: instances[2]: warning: the check's own `examine` failed (RuntimeError)",
+    ]
+    assert [i.id for i in configuration.instances] == ["grumble/second", "grumble/third"]
+    assert lines(read(tmp_path, {"grumble.yaml": text})) == []
+
+
 def test_relative_paths_start_from_the_yaml_file(tmp_path: Path) -> None:
     text = (
         "instances:\n  - ca_file: ca.pem\n    files: [a, /b, ../c]\n    rules: [{key: k, file: r}]\n    host: ca.pem\n"

@@ -46,12 +46,17 @@ class Recorder:
             host="node-7",
             masker=self.masker,
             state=lambda instance: self.states.setdefault(instance, {}),
+            save=self.save,
             clock=lambda: asyncio.get_running_loop().time(),
         )
 
     def deliver(self, batch: Batch) -> None:
         self.batches.append(batch)
         self.states.setdefault(batch.instance, {}).update(batch.commits)
+
+    async def save(self, instance: str, key: str, value: Any) -> bool:
+        self.states.setdefault(instance, {})[key] = value
+        return True
 
     async def _room(self) -> None:
         return

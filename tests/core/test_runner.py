@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -357,6 +358,61 @@ def test_stopping_cancels_the_run_lets_it_clean_up_and_closes() -> None:
     serve(runner, 5)
     assert runner._check.calls == ["open", "cleaned", "close"]
     assert runner.vitals.state is State.STOPPED
+
+
+class Patient(CheckConfig):
+    @property
+    def grace(self) -> float:
+        return 30.0
+
+
+def test_a_longer_grace_is_the_models_own_word() -> None:
+    class Careful(Check[Patient]):
+        name = "careful"
+        metrics = (Metric("careful.refunds", Kind.GAUGE),)
+
+        async def run(self, emit: Any) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(20)
+                emit.gauge("careful.refunds", 1)
+
+    runner, recorder, _ = run_one(Careful, timeout="3s")
+    assert runner.vitals.duration == pytest.approx(23)
+    assert recorder.values("careful.refunds") == [1]
+
+
+def test_a_check_saves_in_the_middle_of_a_run_and_sees_it_in_the_next() -> None:
+    seen = []
+
+    class Saver(Base):
+        async def run(self, emit: Any) -> None:
+            seen.append(dict(self.state))
+            assert await emit.save("due", len(seen)) is True
+            seen.append(dict(self.state))
+            raise RuntimeError("a saved value outlives a failed run")
+
+    recorder = Recorder()
+    runner = Runner(instance(Saver, interval="1s"), recorder.surroundings)
+    serve(runner, 2.5)
+    assert seen[:4] == [{}, {"due": 1}, {"due": 1}, {"due": 3}]
+
+
+def test_a_check_with_a_clock_of_its_own_runs_by_it() -> None:
+    class Own(Base):
+        async def run(self, emit: Any) -> None:
+            emit.gauge("probe.value", asyncio.get_running_loop().time())
+
+        def next_due(self, after: float) -> float | None:
+            return after + 7
+
+    recorder = Recorder()
+    runner = Runner(instance(Own, interval="1s"), recorder.surroundings)
+    serve(runner, 30)
+    starts = recorder.values("probe.value")
+    assert [b - a for a, b in pairwise(starts)] == pytest.approx([7, 7, 7], abs=0.1)
+    assert runner.vitals.skipped == 0
 
 
 def test_instances_of_cloud_checks_send_no_host_and_filters_rename() -> None:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from vedette.schedule import CronTicks, IntervalTicks, spread
+from vedette.schedule import CronTicks, IntervalTicks, OwnTicks, spread
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -93,3 +93,38 @@ def test_cron_skips_what_a_suspend_slept_through() -> None:
     assert ticks.catch_up(30.0 + 300.0, start + 330.0) == 5
     assert ticks.advance(331.0, start + 331.0) == 0
     assert ticks.due == pytest.approx(390.0)
+
+
+def hourly(after: float) -> float:
+    """A check that is due five minutes past each hour."""
+    return (after - 300) // 3600 * 3600 + 3900
+
+
+def test_a_check_with_a_clock_of_its_own_is_asked_after_each_run_and_skips_nothing() -> None:
+    ticks = OwnTicks("sql/hourly", hourly, now=100.0, wall=7_200.0)
+    assert ticks.due == pytest.approx(400.0)
+    assert ticks.catch_up(9_000.0, 16_100.0) == 0  # it catches up on its own
+    assert ticks.advance(9_001.0, 16_101.0) == 0
+    assert ticks.due == pytest.approx(9_001.0 + 18_300 - 16_101)
+
+
+def test_what_is_due_at_once_starts_within_two_seconds_and_not_all_together() -> None:
+    dues = {OwnTicks(f"sql/{n}", lambda after: after - 50, now=10.0, wall=500.0).due for n in range(20)}
+    assert len(dues) == 20
+    assert all(10.0 <= due < 12.0 for due in dues)
+
+
+def test_a_clock_that_is_set_moves_what_follows_the_wall_clock() -> None:
+    own = OwnTicks("sql/hourly", hourly, now=0.0, wall=7_500.0)
+    cron = CronTicks("5 * * * *", "UTC", now=0.0, wall=7_500.0)
+    plain = IntervalTicks("sql/hourly", 10.0, now=0.0, wall=7_500.0)
+    before = plain.due
+    assert (own.due, cron.due) == (3_600.0, 3_600.0)
+    for ticks in (own, cron, plain):
+        ticks.adjust(60.0, 9_000.0)  # a minute later it is 24 minutes later
+    assert (own.due, cron.due) == (60.0 + 2_100, 60.0 + 2_100)
+    assert plain.due == before
+
+
+def test_a_clock_of_its_own_that_stops_is_asked_again_in_a_minute() -> None:
+    assert OwnTicks("a/a", lambda after: None, now=5.0, wall=1_000.0).due == pytest.approx(65.0)

@@ -54,6 +54,29 @@ async def test_many_commits_at_once_end_with_the_last_value_of_each_key(tmp_path
     assert [again.view(f"i/{n}")["n"] for n in range(10)] == list(range(490, 500))
 
 
+async def test_a_saved_value_is_on_disk_when_save_returns(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    store.apply("sql/a", [("mark", 1)])
+    assert await store.save("synthetic/pay", "due", {"payment": "p-1"}) is True
+    with sqlite3.connect(tmp_path / "state.db") as database:
+        rows = database.execute("SELECT instance, key, value FROM state ORDER BY key").fetchall()
+    database.close()
+    assert rows == [("synthetic/pay", "due", '{"payment": "p-1"}'), ("sql/a", "mark", "1")]
+    assert await store.save("synthetic/pay", "due", object()) is False
+    await store.close()
+    reader = StateStore(tmp_path, writable=False)
+    assert await reader.save("synthetic/pay", "due", 2) is False
+    assert dict(reader.view("synthetic/pay")) == {"due": {"payment": "p-1"}}
+
+
+async def test_saving_to_a_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = StateStore(tmp_path / "file" / "state")
+    assert await store.save("synthetic/pay", "due", 1) is False
+    assert store.view("synthetic/pay")["due"] == 1
+    await store.close()
+
+
 async def test_a_second_agent_is_refused_with_the_first_ones_process(tmp_path: Path) -> None:
     import os
 

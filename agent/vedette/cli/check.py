@@ -107,6 +107,7 @@ async def _run_all(
         host=options.hostname or socket.gethostname(),
         masker=configuration.masker,
         state=state.view,
+        save=state.save,
     )
     return list(await asyncio.gather(*(_run_one(Runner(one, surroundings), runs) for one in instances)))
 

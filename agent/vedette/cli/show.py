@@ -21,7 +21,7 @@ def validate(options: Namespace) -> int:
     from vedette.config import load
 
     directory = conf_directory(options.conf)
-    configuration = load(directory, Registry(), secrets="resolve" if options.secrets else "lazy")
+    configuration = load(directory, Registry(), secrets="resolve" if options.secrets else "lazy", thorough=True)
     print_problems(configuration.problems)
     if configuration.fatal or any(problem.severity == "error" for problem in configuration.problems):
         return BAD_CONFIGURATION

@@ -248,8 +248,8 @@ def _where(earlier: Candidate, candidate: Candidate) -> str:
     return f"the instance at {earlier.place}"
 
 
-def build(candidate: Candidate, masker: Masker) -> Instance | None:
-    """The validated instance, or None after reporting why there is none."""
+def build(candidate: Candidate, masker: Masker, *, thorough: bool = False) -> Instance | None:
+    """The validated instance, or None after reporting why there is none; `thorough` asks its `examine` too."""
     report, path = candidate.document.report, ("instances", candidate.index)
     section = Section(
         candidate.plugin.config_class,
@@ -263,7 +263,7 @@ def build(candidate: Candidate, masker: Masker) -> Instance | None:
         return None
     config = localize(config, candidate.document.found.path.parent)
     harvest(config, masker.add)
-    if not _ask_plugin(candidate, config, masker):
+    if not _ask_plugin(candidate, config, masker) or (thorough and not _examine(candidate, config, masker)):
         return None
     return Instance(
         id=f"{candidate.check}/{candidate.name}",
@@ -305,3 +305,35 @@ def _ask_plugin(candidate: Candidate, config: Any, masker: Masker) -> bool:
         report.error(line, path, f"the check's own `declare` failed ({type(error).__name__})")
         return False
     return True
+
+
+def _examine(candidate: Candidate, config: Any, masker: Masker) -> bool:
+    """Report what the plugin's `examine` finds; False if an error is among it."""
+    report, sound = candidate.document.report, True
+    try:
+        for remark in candidate.plugin.examine(config):
+            line, path = _place(candidate, remark.path)
+            say = report.error if remark.severity == "error" else report.warning
+            say(line, path, one_line(masker(remark.message)), one_line(masker(remark.hint)))
+            sound = sound and remark.severity != "error"
+    except Exception as error:
+        message = f"the check's own `examine` failed ({type(error).__name__})"
+        report.warning(candidate.line, ("instances", candidate.index), message)
+    return sound
+
+
+def _place(candidate: Candidate, path: Path) -> tuple[int, Path]:
+    """Path and line of an option; one that the file leaves out has the line of what it would stand in."""
+    node: Node = candidate.own
+    line, inherited = candidate.line, False
+    for part in path:
+        if isinstance(node, Mapping) and part in node.entries:
+            entry = node.entries[str(part)]
+            node, line, inherited = entry.node, entry.line, inherited or entry.inherited
+        elif isinstance(node, Sequence) and isinstance(part, int) and part < len(node.items):
+            node = node.items[part]
+            line = node.line
+        else:
+            break
+    start: Path = ("defaults",) if inherited else ("instances", candidate.index)
+    return line, (*start, *path)

@@ -39,6 +39,7 @@ def load(
     secrets: Literal["resolve", "lazy"] = "resolve",
     only: str | None = None,
     sinks: bool = True,
+    thorough: bool = False,
 ) -> Configuration:
     """Read a configuration directory. Whatever the user wrote, this returns; what is wrong is in `problems`.
 
@@ -54,6 +55,7 @@ def load(
             plugin, and a variable or file that is missing is a warning.
         only: read only the files of this check, beside agent.yaml.
         sinks: False leaves `sinks:` of agent.yaml alone and imports no sink.
+        thorough: ask each check's `examine` too, which may cost time and memory.
     """
     masker = Masker()
     try:
@@ -68,7 +70,8 @@ def load(
     agent_document = next((d for d in documents if _role(d.found) == AGENT), None)
     agent_report = agent_document.report if agent_document else Report(_shown(directory / f"{AGENT}.yaml"))
     agent, made_sinks = read_agent(agent_document, agent_report, registry, masker, sinks=sinks)
-    instances = _instances([d for d in documents if _role(d.found) == "check"], registry, masker)
+    checks = [document for document in documents if _role(document.found) == "check"]
+    instances = _instances(checks, registry, masker, thorough=thorough)
     _warn_of_alerts(documents)
     problems += [p for report in (*reports, agent_report) for p in report.problems]
     if only is None and not problems and not any(_role(f) == "check" for f in found):
@@ -149,10 +152,12 @@ def _filled(document: Document, vault: Secrets) -> Document:
     return replace(document, root=Mapping(entries, root.line))
 
 
-def _instances(documents: list[Document], registry: Registry, masker: Masker) -> tuple[Instance, ...]:
+def _instances(
+    documents: list[Document], registry: Registry, masker: Masker, *, thorough: bool
+) -> tuple[Instance, ...]:
     found = [candidate for document in documents for candidate in candidates(document, registry)]
     report_twins(found)
-    built = [(candidate, build(candidate, masker)) for candidate in found]
+    built = [(candidate, build(candidate, masker, thorough=thorough)) for candidate in found]
     broken = {document.found.shown: document.report.broken_instances() for document in documents}
     good: list[Instance] = []
     for candidate, instance in built:

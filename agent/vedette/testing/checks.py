@@ -70,7 +70,7 @@ async def run_check(
     async with closing(check):
         for n in range(runs):
             at = clock.time() if time is None else time + n * config.interval
-            emit = Emit(result.channel, at)
+            emit = Emit(result.channel, at, save=result.save)
             result.error = None
             try:
                 async with deadline(f"run {n + 1}", config.deadline):
@@ -117,7 +117,7 @@ def channel_of(check_class: Any, config: CheckConfig) -> Channel:
         check_class.statuses,
         (*config.tags, f"instance:{config.name}"),
         open_names=check_class.open_names,
-        interval=0.0 if config.schedule else config.interval,
+        interval=config.cadence,
         host=_HOST if check_class.host_bound and config.run_on == "every_node" else "",
         names=config.metrics.compile() if config.metrics else None,
     )

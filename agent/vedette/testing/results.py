@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ class Results:
         """The declared metrics by name."""
         self.channel = channel
         """The instance's end of the line to the agent, for `assert_declared`."""
+
+    async def save(self, key: str, value: Any) -> bool:
+        """What `emit.save` does under test."""
+        self.state[key] = json.loads(json.dumps(value, allow_nan=False))
+        return True
 
     @property
     def batch(self) -> Batch:
