@@ -13,7 +13,15 @@ from vedette import hookspecs
 from vedette.errors import MissingDriver, PluginError
 
 Group = Literal["checks", "sinks", "notifiers", "secrets"]
-_EXTRAS = {"asyncpg": "postgres", "redis": "redis"}
+_EXTRAS = {
+    "aiosqlite": "sql",
+    "asyncpg": "postgres",
+    "httpx": "synthetic",
+    "jmespath": "synthetic",
+    "re2": "synthetic",
+    "redis": "redis",
+    "sqlalchemy": "sql",
+}
 """Import names of drivers that an extra of vedette brings."""
 
 
