@@ -45,6 +45,20 @@ def test_check_json_is_one_array_of_the_file_sinks_objects(tmp_path: Path) -> No
     assert load[1]["time"] - load[0]["time"] >= 1.0
 
 
+def test_what_one_run_of_check_commits_the_next_one_sees_and_nothing_is_written(tmp_path: Path) -> None:
+    server = RedisServer(redis62(), tmp_path / "redis", slowlog_log_slower_than=0)
+    server.start()
+    try:
+        conf(tmp_path, redis=f"instances: [{{host: 127.0.0.1, port: {server.port}, slowlog: {{}}}}]")
+        done = vedette("check", "redis", "--runs", "2", "--json", cwd=tmp_path)
+    finally:
+        server.stop()
+    slow = [row for row in json.loads(done.stdout) if row["name"] == "redis.slowlog.micros"]
+    assert len({row["time"] for row in slow}) == 1  # the first run only sets the mark
+    assert "command:info" in {tag for row in slow for tag in row["tags"]}
+    assert not list(tmp_path.rglob("state.db"))
+
+
 def test_check_exit_status_follows_what_it_finds(tmp_path: Path) -> None:
     server = RedisServer(redis62(), tmp_path / "redis")
     server.start()

@@ -32,7 +32,7 @@ _EXITS = {State.OK: OK, State.WARNING: WARNING}
 
 
 def check(options: Namespace) -> int:
-    """Run the instances of one check and print what they found; reads state, never writes it."""
+    """Run the instances of one check and print what they found; reads state, keeps what is new to itself."""
     configuration, instances = _find(options, Registry())
     if not instances:
         return BAD_CONFIGURATION
@@ -101,7 +101,7 @@ async def _run_all(
 ) -> list[tuple[Runner, list[Batch]]]:
     options = configuration.agent
     surroundings = Surroundings(
-        deliver=lambda batch: None,
+        deliver=lambda batch: state.apply(batch.instance, batch.commits),  # in memory: the next run sees it
         room=_no_wait,
         tags=agent_tags(options.tags, os.environ),
         host=options.hostname or socket.gethostname(),

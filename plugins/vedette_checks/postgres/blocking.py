@@ -18,7 +18,7 @@ SELECT a.pid, pg_blocking_pids(a.pid) AS blockers,
        extract(epoch FROM clock_timestamp() - coalesce({since}, a.query_start))::float8 AS seconds
 FROM pg_stat_activity a LEFT JOIN pg_locks l ON l.pid = a.pid AND NOT l.granted
 WHERE a.wait_event_type = 'Lock'
-ORDER BY seconds DESC NULLS LAST LIMIT 200
+ORDER BY seconds DESC NULLS LAST LIMIT 1000
 """
 _ROOTS = """
 SELECT pid, coalesce(usename::text, backend_type) AS who, coalesce(state, '') AS state, coalesce(query, '') AS query,
@@ -95,6 +95,8 @@ class Blocking:
 
     async def collect(self, visit: Visit) -> None:
         """Ask who waits; only if somebody does, ask about whom they wait for."""
+        if not visit.sees_all:
+            return
         since = "l.waitstart" if visit.version >= 14 else "NULL"
         rows = await visit.rows("pg_blocking_pids", _WAITING.format(since=since))
         if rows is None:

@@ -118,21 +118,27 @@ def refusal(error: exceptions.PostgresError, what: str, target: Target) -> Findi
     return Finding(f"{what}: {_clean(error, target)}")
 
 
-def refusal_of_own(error: exceptions.PostgresError, what: str, target: Target, before: int = 0) -> Finding:
+def refusal_of_own(
+    error: exceptions.PostgresError | exceptions.InterfaceError, what: str, target: Target, before: int = 0
+) -> Finding:
     """Why the server did not answer a query that the user wrote.
 
     Args:
-        error: the server's error.
+        error: the server's error, or the driver's.
         what: what the user calls it.
         target: which server and database.
         before: characters that we put before it.
     """
     if isinstance(error, exceptions.LockNotAvailableError | exceptions.QueryCanceledError):
         return refusal(error, what, target)
+    if isinstance(error, exceptions.InterfaceError):
+        return Finding(f"{what}: the driver cannot send it", "correct its `sql`")
     said = f"{what}: {_clean(error, target)}"
     if isinstance(error, exceptions.InsufficientPrivilegeError):
+        if "sequence" in str(error):
+            return Finding(said, "queries only read")
         return Finding(said, f"GRANT SELECT to {target.username or 'the role'}")
-    if isinstance(error, exceptions.ReadOnlySQLTransactionError):
+    if isinstance(error, exceptions.ReadOnlySQLTransactionError) or "data-modifying" in str(error):
         return Finding(said, "queries only read")
     position = getattr(error, "position", None)
     if position and int(position) > before:
@@ -145,6 +151,8 @@ def _refused(error: exceptions.PostgresError, target: Target) -> Finding | None:
     if isinstance(error, exceptions.InvalidCatalogNameError):
         return Finding(f"{target} has no database {target.dbname}", "check `dbname`")
     if isinstance(error, exceptions.InvalidPasswordError):
+        if not target.password:
+            return Finding(f"{target} wants a password of {user}", "set `password`")
         return Finding(f"{target} refused the password of {user}", "check `username` and `password`")
     if isinstance(error, exceptions.InvalidAuthorizationSpecificationError):
         if "pg_hba.conf" in str(error):

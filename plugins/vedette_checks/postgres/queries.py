@@ -6,20 +6,24 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from math import isfinite
 from time import monotonic
 from typing import Annotated, Any, Literal
 
-from asyncpg import PostgresError
+from asyncpg import InterfaceError, PostgresError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vedette import Duration, Emit, Kind, Metric
 from vedette_checks.postgres.findings import Finding, refusal_of_own
+from vedette_checks.postgres.masking import bare_sql
 from vedette_checks.postgres.visit import Visit
 
 ColumnType = Literal["gauge", "count", "counter", "rate", "tag"]
 
 _METRIC = re.compile(r"[a-zA-Z][a-zA-Z0-9_.]{0,199}", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-/]{0,199}", re.ASCII)
+_PARAMETER = re.compile(r"(?<![\w$])\$\d")
+_LAST = re.compile(r";(?=(?:[\s;]|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*\Z)", re.DOTALL)
 _BLANK = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*", re.DOTALL)
 _VERB = re.compile(r"(select|with|values|table)\b", re.IGNORECASE)
 _LONGEST_TAG = 200
@@ -76,7 +80,12 @@ class QueryConfig(BaseModel):
         start = _BLANK.match(value)
         if start is None or not _VERB.match(value, start.end()):
             raise ValueError("must be a SELECT (or WITH, VALUES, TABLE): it only reads")
-        return value.rstrip().removesuffix(";")
+        bare = bare_sql(value).rstrip().rstrip(";")
+        if ";" in bare:
+            raise ValueError("must be one statement, without a ; in it")
+        if _PARAMETER.search(bare):
+            raise ValueError("takes a parameter ($1), and there is nobody to give it: write the value itself")
+        return value
 
     @field_validator("columns")
     @classmethod
@@ -137,7 +146,8 @@ class _Ask:
 
     def __init__(self, query: QueryConfig) -> None:
         self._query = query
-        self._sql = f"{_OPENING}{query.sql}\n) q LIMIT {query.limit + 1}"
+        sql = _LAST.sub("", query.sql)
+        self._sql = f"{_OPENING}{sql}\n) q LIMIT {query.limit + 1}"
         self._due: float | None = None
 
     def is_due(self, now: float) -> bool:
@@ -152,10 +162,11 @@ class _Ask:
         name, query = f"query {self._query.name}", self._query
         try:
             rows = await visit.attempt(self._sql)
-        except (ValueError, ArithmeticError) as error:
-            visit.findings.append(Finding(f"{name}: a value cannot be read: {type(error).__name__}", "cast it to text"))
+        except (ValueError, ArithmeticError):
+            hint = "cast it to float8, or leave out what is infinite"
+            visit.findings.append(Finding(f"{name}: a value is too large for the driver", hint))
             return
-        if isinstance(rows, PostgresError):
+        if isinstance(rows, PostgresError | InterfaceError):
             visit.findings.append(refusal_of_own(rows, name, visit.target, len(_OPENING)))
             return
         if not rows:
@@ -167,12 +178,12 @@ class _Ask:
         if len(rows) > query.limit:
             hint = "raise its `limit`, or ask for fewer"
             visit.findings.append(Finding(f"{name}: more than {query.limit} rows; the rest is left out", hint))
-        found = dict.fromkeys(text for row in rows[: query.limit] for text in self._emit(row, visit))
-        visit.findings.extend(Finding(f"{name}: {text}", "cast it to a number, such as ::float8") for text in found)
+        found = dict.fromkeys(wrong for row in rows[: query.limit] for wrong in self._emit(row, visit))
+        visit.findings.extend(Finding(f"{name}: {text}", hint) for text, hint in found)
         self._note_repeated(visit, name, rows[: query.limit])
 
-    def _emit(self, row: Sequence[Any], visit: Visit) -> Iterator[str]:
-        """Emit one row; yields what is wrong with its values."""
+    def _emit(self, row: Sequence[Any], visit: Visit) -> Iterator[tuple[str, str]]:
+        """Emit one row; yields what is wrong with its values, each with a hint."""
         columns = self._query.columns
         tags = (*visit.place, *self._tags(row))
         for column, value in zip(columns, row, strict=True):
@@ -180,10 +191,12 @@ class _Ask:
                 continue
             if isinstance(value, timedelta):
                 value = value.total_seconds()
-            if isinstance(value, int | float | Decimal):
-                _send(visit.emit, column, value, tags)
+            if not isinstance(value, int | float | Decimal):
+                yield f"{column.name} is {type(value).__name__}, not a number", "cast it to a number, such as ::float8"
+            elif not isfinite(value):
+                yield f"{column.name} is NaN or infinite, which no metric can be", "leave such rows out"
             else:
-                yield f"{column.name} is {type(value).__name__}, not a number"
+                _send(visit.emit, column, value, tags)
 
     def _tags(self, row: Sequence[Any]) -> Iterator[str]:
         for column, value in zip(self._query.columns, row, strict=True):

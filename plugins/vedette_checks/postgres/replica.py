@@ -145,10 +145,19 @@ async def _read(session: Session) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far a replica is behind: bytes when it was asked, seconds until it had, or will have, replayed them."""
+    """How far a replica is behind.
+
+    Attributes:
+        seconds: until it had, or will have, replayed what the primary had written; where `certain` is False, the least
+            that it can be.
+        size: bytes when it was asked.
+        certain: whether the seconds are known: from the start on they are once the replica was seen to catch up, or is
+            behind no further than we have watched the primary.
+    """
 
     seconds: float
     size: int
+    certain: bool = True
 
 
 class History:
@@ -162,6 +171,10 @@ class History:
         if self._places and reading.place < self._places[-1][1]:
             self._places.clear()  # another primary
         self._places.append((reading.at, reading.place))
+
+    def span(self, now: float) -> float:
+        """Seconds since the primary was first seen."""
+        return now - self._places[0][0]
 
     def age(self, place: int, now: float) -> float | None:
         """Seconds since the primary was last seen at or before this place; None if that was before our time."""
@@ -252,22 +265,26 @@ class Pair:
                 break
             await asyncio.sleep(pause)
             seen = await _read(session)
-        self._lag = Lag(self._seconds(primary, seen) if behind else 0.0, behind)
+        self._lag = self._measure(primary, seen, behind) if behind else Lag(0.0, 0)
 
-    def _seconds(self, primary: Reading, seen: Reading) -> float:
-        """Seconds of lag, or the least that is certain not to be too little.
+    def _measure(self, primary: Reading, seen: Reading, behind: int) -> Lag:
+        """How long the replica is behind.
 
-        A replica that has caught up while we looked needed no longer than that. Another has replayed at least what
-        the primary had written when it was last seen at that place, and all that was committed before the last
-        transaction that it replayed.
+        One that has caught up while we looked needed no longer than that. Another has replayed at least what the
+        primary had written when it was last seen at that place, and all that was committed before the last transaction
+        that it replayed: neither is too little. Where it was never seen there, and the last transaction is old, either
+        the replica is far behind or the primary had been idle until a moment ago: then only time can tell.
         """
         looked = seen.at - primary.at
         if seen.place >= primary.place:
-            return looked
-        ages = [self._history.age(seen.place, seen.at)]
-        if seen.replayed is not None:
-            ages.append(primary.clock + looked - seen.replayed)
-        return max(looked, min((age for age in ages if age is not None), default=looked))
+            return Lag(looked, behind)
+        replayed = None if seen.replayed is None else primary.clock + looked - seen.replayed
+        watched = self._history.age(seen.place, seen.at)
+        if watched is not None:
+            return Lag(max(looked, min(watched, watched if replayed is None else replayed)), behind)
+        if replayed is not None and replayed < self._config.lag_warning:
+            return Lag(max(looked, replayed), behind)
+        return Lag(max(looked, self._history.span(seen.at)), behind, certain=False)
 
     def _report(self, emit: Emit, trouble: str) -> None:
         primary = self._primary
@@ -302,6 +319,8 @@ class Pair:
             yield Status.CRITICAL, f"no primary: {one} and {other} are both in recovery"
         elif primary.standby:
             yield Status.WARNING, f"they changed places: {other} is the primary, {one} is in recovery"
+        elif not seen.standby and (one.host, one.port) == (other.host, other.port):
+            yield Status.CRITICAL, f"`replica` is the primary itself: {other}"
         elif not seen.standby:
             yield Status.CRITICAL, f"two primaries: {one} and {other} both accept writes"
         elif not seen.streams and self._config.streaming:
@@ -309,10 +328,10 @@ class Pair:
 
     def _too_far(self, lag: Lag) -> Iterator[tuple[Status, str]]:
         config = self._config
-        said = f"the replica is {lag.seconds:.3g}s behind ({lag.size} bytes)"
+        said = f"the replica is {'' if lag.certain else 'at least '}{lag.seconds:.3g}s behind ({lag.size} bytes)"
         if lag.seconds >= config.lag_critical or lag.size >= (config.lag_bytes_critical or inf):
             yield Status.CRITICAL, said
-        elif lag.seconds >= config.lag_warning or lag.size >= (config.lag_bytes_warning or inf):
+        elif lag.seconds >= config.lag_warning or lag.size >= (config.lag_bytes_warning or inf) or not lag.certain:
             yield Status.WARNING, said
 
     def close(self) -> None:

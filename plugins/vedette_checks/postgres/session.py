@@ -111,6 +111,11 @@ class Session:
         return major
 
     @property
+    def stands(self) -> bool:
+        """Whether there is a connection that can be used."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    @property
     def pid(self) -> int:
         """The server process of this connection; PgBouncer invents one."""
         return self._connection.get_server_pid() if self._connection is not None else 0

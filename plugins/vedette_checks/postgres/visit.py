@@ -16,7 +16,10 @@ from vedette_checks.postgres.session import Session
 from vedette_checks.postgres.target import Target
 
 PUT_OFF = 600.0  # seconds until a query is tried again that the server has no right or no relation for
-_WHO = "SELECT pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time())::float8, current_database()::text"
+_WHO = (
+    "SELECT pg_is_in_recovery(), extract(epoch FROM pg_postmaster_start_time())::float8, current_database()::text,"
+    " pg_has_role('pg_read_all_stats', 'USAGE')"
+)
 
 
 class Part(Protocol):
@@ -59,6 +62,7 @@ class Visit:
         main: whether it is the instance's own; False for those that `databases:` found.
         version: the server's major version, such as 18; 0 until `greet`.
         standby: whether the server is in recovery, as of this run.
+        sees_all: whether our role may see what the sessions of others do.
         started: when the server was started, in Unix seconds of its own clock: tells one life of it from the next.
         tags: the server's tags, its role among them.
         place: the same and the database's, for what belongs to this database only.
@@ -71,6 +75,7 @@ class Visit:
         self.target: Target = session.target
         self.version = 0
         self.standby = False
+        self.sees_all = True
         self.started = 0.0
         self.tags: tuple[str, ...] = self.target.tags
         self.place: tuple[str, ...] = (*self.tags, f"db:{self.target.dbname}")
@@ -84,11 +89,15 @@ class Visit:
         Raises:
             asyncpg.PostgresError, asyncpg.InterfaceError, OSError: it does not answer.
         """
-        ((self.standby, self.started, database),) = await self._session.fetch(_WHO)
+        ((self.standby, self.started, database, self.sees_all),) = await self._session.fetch(_WHO)
         self.version = self._session.version
         self.memory.totals.counted_by(self.started)
         self.tags = (*self.target.tags, f"replication_role:{'standby' if self.standby else 'master'}")
         self.place = (*self.tags, f"db:{database}")
+        if not self.sees_all:
+            user = self.target.username or "the role"
+            text = f"{user} may not see what other sessions do: their activity and blocking are left out"
+            self.findings.append(Finding(text, f"GRANT pg_monitor TO {user}"))
 
     async def rows(self, name: str, sql: str, *arguments: Any) -> Sequence[Any] | None:
         """The rows of a query; None if the server refuses it, which is noted as a finding and costs only this query.
@@ -106,10 +115,14 @@ class Visit:
             self.refuse(name, error)
             return None
 
-    async def attempt(self, sql: str) -> Sequence[Any] | exceptions.PostgresError:
-        """The rows of a query, or the server's refusal, of which nothing is noted."""
+    async def attempt(self, sql: str) -> Sequence[Any] | exceptions.PostgresError | exceptions.InterfaceError:
+        """The rows of a query, or the server's or the driver's refusal, of which nothing is noted."""
         try:
             return await self._session.fetch(sql)
+        except exceptions.InterfaceError as error:
+            if not self._session.stands:
+                raise
+            return error
         except exceptions.PostgresError as error:
             _pass_on(error)
             return error

@@ -70,6 +70,8 @@ def test_trees_of_chains_forks_and_circles() -> None:
         ("UPDATE t SET a = 'cut off in the mid", "UPDATE t SET a = ?"),
         ("SELECT $x$ cut off too", "SELECT ?"),
         ("SELECT '😀\n', 0x1F", "SELECT ?, ?"),
+        ("/* a /* b */ nested secret */ SELECT .4242, a.b2 /* cut /* off */", "SELECT ?, a.b2"),
+        ("SELECT 1 -- /* no comment within\n, 'x'", "SELECT ? , ?"),
     ],
 )
 def test_masked_sql_shows_no_value(sql: str, masked: str) -> None:

@@ -18,7 +18,9 @@ from servers import free_port, until
 from vedette import Status
 from vedette.testing import CheckRun, assert_declared, run_check
 from vedette_checks.postgres import Postgres
-from vedette_checks.postgres.replica import History, Reading
+from vedette_checks.postgres.config import PostgresConfig
+from vedette_checks.postgres.database import Database
+from vedette_checks.postgres.replica import History, Lag, Pair, Reading
 
 from .conftest import OURS, Watch, run
 
@@ -46,6 +48,7 @@ def pair(binaries: Path) -> Iterator[Servers]:
     primary.sql("CREATE ROLE watcher LOGIN IN ROLE pg_monitor; CREATE TABLE t (a int)")
     standby = PostgresServer(binaries, replica_of=primary)
     standby.start()
+    primary.sql("INSERT INTO t VALUES (0)")  # the first commit that the standby replays
     yield Servers(primary, standby)
     standby.stop()
     primary.stop()
@@ -107,11 +110,39 @@ async def test_a_replica_that_is_behind_is_judged_by_seconds_and_by_bytes(pair: 
     assert by_bytes.message("postgres.health").endswith(f"({by_bytes.value('postgresql.health.lag_bytes')} bytes)")
 
 
+async def test_an_idle_time_before_the_first_run_is_no_lag() -> None:
+    """The last transaction is 397 s old, and the replica stands still behind what was written a moment ago."""
+    config = PostgresConfig(
+        host="db1", replica={"dsn": "postgresql://db2", "lag_warning": "10s", "lag_critical": "60s"}
+    )
+    assert config.replica is not None
+    target = config.target
+    pair = Pair(config.replica, target, Database(config.replica.target(target), config.limits))
+
+    def look(at: float, place: int, replayed: float | None, primary_place: int = 900) -> tuple[Lag, list[Any]]:
+        primary = Reading(0.001, at, False, primary_place, 5_000.0 + at, None, False, 1)
+        seen = Reading(0.001, at + 0.4, True, place, 5_000.0 + at, replayed, True, 1)
+        pair._history.note(primary)
+        lag = pair._measure(primary, seen, primary_place - place)
+        return lag, list(pair._too_far(lag))
+
+    for replayed in (4_703.4, None):
+        lag, said = look(100.0, 500, replayed)
+        assert (lag.seconds, lag.certain) == (pytest.approx(0.4), False)
+        assert said == [(Status.WARNING, "the replica is at least 0.4s behind (400 bytes)")]
+    lag, said = look(145.0, 500, 4_703.4)  # it stays: what was watched grows
+    assert (lag.seconds, said[0][0]) == (pytest.approx(45.4), Status.WARNING)
+    lag, said = look(160.0, 500, 4_703.4)
+    assert said == [(Status.CRITICAL, "the replica is at least 60.4s behind (400 bytes)")]
+    lag, said = look(175.0, 900, 5_170.0, 1_000)  # it has what the primary had at 160
+    assert (lag.seconds, lag.certain, said) == (pytest.approx(5.4), True, [])
+
+
 async def test_the_same_server_twice_is_no_pair(pair: Servers) -> None:
     both = await look(pair.primary, pair.primary)
     assert both.status("postgres.health") is Status.CRITICAL
     place = f"127.0.0.1:{pair.primary.port}"
-    assert both.message("postgres.health") == f"two primaries: {place} and {place} both accept writes"
+    assert both.message("postgres.health") == f"`replica` is the primary itself: {place}"
     neither = await look(pair.standby, pair.standby)
     assert neither.status("postgres.health") is Status.CRITICAL
     assert neither.message("postgres.health").startswith("no primary: ")

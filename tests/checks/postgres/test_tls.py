@@ -128,8 +128,11 @@ async def test_a_password(servers: Callable[..., PostgresServer]) -> None:
     server.give("pg_hba.conf", b"host all watcher all scram-sha-256\nhost all all all trust\n")
     await asyncio.to_thread(server.sql, "SELECT pg_reload_conf()")
     assert (await run(server, password="s3cret")).error is None
-    for options in ({"password": "wr0ng"}, {}):
+    for options, said, hint in (
+        ({"password": "wr0ng"}, "refused the password of watcher", "check `username` and `password`"),
+        ({}, "wants a password of watcher", "set `password`"),
+    ):
         outcome = await run(server, **options)
-        assert str(outcome.error) == f"127.0.0.1:{server.port} refused the password of watcher"
+        assert str(outcome.error) == f"127.0.0.1:{server.port} {said}"
         assert outcome.error is not None
-        assert outcome.error.hint == "check `username` and `password`"
+        assert outcome.error.hint == hint

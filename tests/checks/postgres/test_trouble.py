@@ -301,7 +301,13 @@ async def test_a_role_without_rights(lone: PostgresServer, neighbour: Watch) -> 
         results = await beside(watch, neighbour)
     assert seen.most == {"postgres": 1}
     for result in results:
-        assert message(result) == "pg_ls_waldir: nobody_much may not read it; GRANT pg_monitor TO nobody_much"
+        assert message(result) == (
+            "nobody_much may not see what other sessions do: their activity and blocking are left out; "
+            "GRANT pg_monitor TO nobody_much; pg_ls_waldir: nobody_much may not read it; "
+            "GRANT pg_monitor TO nobody_much"
+        )
+        assert [status.name for status in result[0].statuses if status.name == "postgres.blocking"] == []
+        assert value(result, "blocking.waiting") == []
         assert value(result, "max_connections") == [30]
     await watch.check.close()
 

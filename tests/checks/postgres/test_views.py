@@ -146,7 +146,8 @@ async def test_a_role_without_rights_is_told_what_to_grant(server: PostgresServe
     assert outcome.status("postgres.can_connect") is Status.OK
     assert outcome.status("postgres.reads") is Status.WARNING
     assert outcome.message("postgres.reads") == (
-        "pg_ls_waldir: nobody_much may not read it; GRANT pg_monitor TO nobody_much"
+        "nobody_much may not see what other sessions do: their activity and blocking are left out; "
+        "GRANT pg_monitor TO nobody_much; pg_ls_waldir: nobody_much may not read it; GRANT pg_monitor TO nobody_much"
     )
     assert outcome.values("postgresql.wal_size") == []
     assert outcome.value("postgresql.max_connections") == 30
@@ -271,6 +272,7 @@ async def test_a_view_that_is_refused_costs_only_itself(servers: Callable[..., P
     outcome = await run(server, runs=2)
     assert outcome.error is None
     assert outcome.message("postgres.reads").split("; ")[::2] == [
+        "watcher may not see what other sessions do: their activity and blocking are left out",
         "pg_stat_archiver: watcher may not read it",
         "pg_ls_waldir: watcher may not read it",
         "pg_stat_slru: watcher may not read it",
