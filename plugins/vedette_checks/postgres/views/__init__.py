@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any
 
-from asyncpg import PostgresError
+from asyncpg import InterfaceError, PostgresError
 from asyncpg.exceptions import QueryCanceledError
 
 from vedette import Metric
@@ -91,7 +91,7 @@ class Defaults:
             self._texts[key] = "SELECT " + ", ".join(view.expression for view in views)
         if monotonic() >= visit.memory.apart_until:
             answer = await visit.attempt(self._texts[key])
-            if not isinstance(answer, PostgresError):
+            if not isinstance(answer, PostgresError | InterfaceError):
                 return tuple(answer[0])
             if isinstance(answer, QueryCanceledError):  # the next runs will tell which it is, this one has no time left
                 visit.memory.apart_until = monotonic() + PUT_OFF
