@@ -1,0 +1,144 @@
+"""One run: what earlier runs left behind is taken back, the flow is performed, and what came of it is reported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+from anyio.lowlevel import checkpoint
+
+from vedette import Check, CheckError, Emit, Metric
+from vedette.kit import ssl_context
+from vedette_checks.synthetic.config import SyntheticConfig
+from vedette_checks.synthetic.exchange import Caller, Rules
+from vedette_checks.synthetic.flow import Attempt, Flow, Plan, Taken, unbroken
+from vedette_checks.synthetic.masking import Discretion, telling
+from vedette_checks.synthetic.pending import Pending, Register
+from vedette_checks.synthetic.performance import Scene
+from vedette_checks.synthetic.report import STATUSES, Report, declared
+from vedette_checks.synthetic.step import Step
+from vedette_checks.synthetic.transport import Reach
+
+
+class Synthetic(Check[SyntheticConfig]):
+    """Does what a customer does, step by step over HTTP, and cleans up; or checks one address."""
+
+    name = "synthetic"
+    statuses = STATUSES
+    keeps_state = True
+
+    @classmethod
+    def declare(cls, config: SyntheticConfig) -> Iterable[Metric]:
+        """One response time for each step, and what is the same for all flows."""
+        return declared(config)
+
+    @classmethod
+    def lint(cls, config: SyntheticConfig) -> Iterable[str]:
+        """Warns of what is not safe, and of times that do not fit together."""
+        addresses = [config.base_url, config.url, *(step.target for step in config.steps)]
+        if not config.verify:
+            yield "verify is false: nobody knows whose server gets the requests"
+        secret = config.auth or any(step.auth or "Authorization" in step.headers for step in config.steps)
+        if secret and any(one.startswith("http://") for one in addresses):
+            yield "secrets go over http://: whoever listens on the way can read them"
+        if config.schedule is None and config.patience > config.interval:
+            yield "timeout is longer than interval: runs that take so long skip the next"
+        for step in config.steps:
+            if step.until is not None and step.until.within >= config.patience:
+                yield f"step {step.name}: `until` may wait longer than the whole flow may take; raise `timeout`"
+
+    def __init__(self, config: SyntheticConfig, state: Mapping[str, Any] | None = None) -> None:
+        super().__init__(config, state)
+        steps, cleanup = (
+            [Step(one, config.base_url, config.headers) for one in group] for group in (config.flow, config.cleanup)
+        )
+        self._plan = Plan(steps, cleanup, config.cleanup_timeout, config.cleanup_attempts)
+        self._rules = Rules(config.follow_redirects, config.max_body)
+        self._register = Register(self.state)
+        self._report = Report(config)
+        self._reach: Reach | None = None
+
+    async def open(self) -> None:
+        """Read the certificate files.
+
+        Raises:
+            CheckError: they cannot be used.
+        """
+        await checkpoint()  # anyio imports its backend at first use, which must not count as a server's response time
+        config = self.config
+        try:
+            context = ssl_context(
+                ca_file=config.ca_file, cert_file=config.cert_file, key_file=config.key_file, verify=config.verify
+            )
+        except OSError as error:
+            why = getattr(error, "reason", None) or error.strerror or type(error).__name__
+            raise CheckError(
+                f"the certificate files cannot be used: {str(why).replace('_', ' ').lower()}",
+                hint="see ca_file, cert_file and key_file",
+            ) from None
+        proxy = config.proxy.reveal() if config.proxy is not None else ""
+        self._reach = Reach(context, config.http2, proxy, keep=config.connections == "flow")
+
+    async def run(self, emit: Emit) -> None:
+        """Take back what is left of earlier runs, then perform the flow."""
+        flow = Flow(self._plan, self._register, emit)
+        earlier = await unbroken(lambda: self._take_back(flow, emit))
+        attempts = [await self._attempt(flow, run_id := str(uuid4()), 1, until := monotonic() + self.config.patience)]
+        while self._again(attempts, until):
+            attempts.append(await self._attempt(flow, run_id, len(attempts) + 1, until))
+        self._report.emit(emit, run_id, attempts, earlier, self._register)
+
+    def _again(self, attempts: list[Attempt], until: float) -> bool:
+        last = attempts[-1]
+        if last.failure is None or not last.taken.clean or monotonic() >= until:
+            return False
+        return len(attempts) <= self.config.retry
+
+    async def _attempt(self, flow: Flow, run_id: str, number: int, until: float) -> Attempt:
+        caller = self._caller()
+        try:
+            return await flow.attempt(self._scene(caller, run_id, number, until))
+        finally:
+            await caller.close()
+
+    async def _take_back(self, flow: Flow, emit: Emit) -> list[tuple[Pending, Taken]]:
+        """The cleanup of earlier attempts, oldest first, for as long as there is time."""
+        until = monotonic() + self.config.cleanup_timeout
+        made: list[tuple[Pending, Taken]] = []
+        for entry in await self._register.begin(emit):
+            if monotonic() >= until:
+                break
+            caller = self._caller()
+            try:
+                made.append(
+                    (entry, await flow.take_back(self._scene(caller, entry.run_id, entry.attempt, until), entry))
+                )
+            finally:
+                await caller.close()
+        return made
+
+    def _caller(self) -> Caller:
+        if self._reach is None:
+            raise RuntimeError("run before open")
+        return Caller(self._reach, self._rules)
+
+    def _scene(self, caller: Caller, run_id: str, attempt: int, until: float) -> Scene:
+        config = self.config
+        discretion = Discretion()
+        for name, value in config.variables.items():
+            if telling(name):
+                discretion.hide(value)
+        return Scene(
+            caller=caller,
+            run_id=run_id,
+            attempt=attempt,
+            marks={config.run_header: run_id} if config.run_header else {},
+            key_header=config.idempotency_header,
+            shown=frozenset(config.show),
+            deadline=until,
+            variables={**config.variables, "run_id": run_id, "flow": config.name, "now": int(time.time())},
+            discretion=discretion,
+        )

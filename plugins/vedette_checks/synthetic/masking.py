@@ -1,0 +1,131 @@
+"""What may be shown of what came back: short, on one line, without anything that was secret on the way.
+
+The agent masks what it resolved from `${…}`. A flow has more: tokens that servers hand out, and what a server repeats
+of a request. Everything that a flow sends or takes out of answers is masked in foreign text, and what looks like a
+token, a card number or the value of a field with a telling name.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from vedette.kit import Masker
+from vedette_checks.synthetic.answer import Answer, NoJsonError
+from vedette_checks.synthetic.request import Request
+from vedette_checks.synthetic.templates import as_text, texts
+
+MASK = "****"
+_LONGEST = 200
+_FIRST = 16_384  # characters of a body that are looked at
+_SHORTEST = 6  # shorter texts are words such as USD, and stand in every answer
+_DEEPEST = 20
+_TELLING = re.compile(
+    r"pass|pwd|secret|token|auth|api_?-?key|access_?-?key|session|cookie|credential|signature|jwt|otp|pin$|^pin|cvv|cvc"
+    r"|iban|\bpan\b|card|account_?number|ssn",
+    re.IGNORECASE,
+)
+_HARMLESS = frozenset({"accept", "accept-language", "content-type", "user-agent", "cache-control", "host"})
+_OPAQUE = re.compile(
+    r"\beyJ[\w-]+\.[\w.-]*"  # JSON Web Token
+    r"|\b(?:\d[ -]?){12,18}\d\b"  # card number
+    r"|\b(?=[\w+/-]*\d)(?=[\w+/-]*[A-Za-z])[\w+/-]{24,}={0,2}"  # key, hash, session id
+)
+_PIECES = re.compile(r"[^\w.+@/-]+")
+_QUERY = re.compile(r"[&=]")
+_SPACE = re.compile(r"\s+")
+
+
+class Discretion:
+    """Knows the secrets of one flow attempt."""
+
+    def __init__(self) -> None:
+        self._masker = Masker()
+        self._values: list[Any] = []
+        self._requests: list[Request] = []
+
+    def hide(self, value: Any) -> None:
+        """Mask this value, and each text and number inside it, from now on."""
+        self._values.append(value)
+
+    def hide_request(self, request: Request) -> None:
+        """Mask what a request carries, from now on."""
+        self._requests.append(request)
+
+    def _learn(self) -> None:
+        """Most runs have nothing to say, so the masks are made when something is."""
+        values, self._values = self._values, []
+        requests, self._requests = self._requests, []
+        for value in values:
+            for _, text in texts(_plain(value)):
+                self._masker.add(text)
+        for request in requests:
+            self._learn_request(request)
+
+    def _learn_request(self, request: Request) -> None:
+        for name, value in request.headers.items():
+            if name.lower() not in _HARMLESS:
+                self._add(value.rpartition(" ")[2], 3)
+                self._add(value)
+        for sent in (request.json, request.form, request.query):
+            for path, text in texts(_plain(sent)):
+                telling = any(_TELLING.search(str(part)) for part in path)
+                self._add(text, 3 if telling else _SHORTEST)
+        for piece in _PIECES.split(request.body or ""):
+            self._add(piece)
+        for piece in _QUERY.split(request.url.partition("?")[2]):
+            self._add(unquote_plus(piece))
+            self._add(piece)
+
+    def _add(self, text: str, shortest: int = _SHORTEST) -> None:
+        if len(text) >= shortest:
+            self._masker.add(text)
+
+    def say(self, text: str) -> str:
+        """A foreign text, masked, short and on one line."""
+        self._learn()
+        clean = _SPACE.sub(" ", _OPAQUE.sub(MASK, self._masker(text[:_FIRST]))).strip()
+        clean = "".join(letter if letter.isprintable() else "?" for letter in clean[: _LONGEST + 1])
+        return clean if len(clean) <= _LONGEST else f"{clean[:_LONGEST]}…"
+
+    def value(self, value: Any, path: str = "") -> str:
+        """A value of an answer as it may be shown; `path` is where it stands."""
+        if _TELLING.search(path):
+            return MASK
+        return self.say(msgspec.json.encode(_blotted(value, 0)).decode())
+
+    def excerpt(self, answer: Answer) -> str:
+        """The beginning of a body; empty for an empty one."""
+        try:
+            text = msgspec.json.encode(_blotted(answer.json, 0)).decode()
+        except NoJsonError:
+            text = answer.text
+        return self.say(text)
+
+
+def _plain(value: Any) -> Any:
+    """The value with numbers as text, so that they are found as such."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return as_text(value) if not isinstance(value, bool) and value is not None else None
+
+
+def _blotted(value: Any, depth: int) -> Any:
+    """JSON without the values of fields whose names tell of secrets, and without what is nested very deep."""
+    if depth > _DEEPEST:
+        return "…"
+    if isinstance(value, dict):
+        return {key: MASK if _TELLING.search(str(key)) else _blotted(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_blotted(item, depth + 1) for item in value[:100]]
+    return value
+
+
+def telling(name: str) -> bool:
+    """Whether a field or variable of this name holds a secret, as far as names tell."""
+    return _TELLING.search(name) is not None
