@@ -29,7 +29,9 @@ class SyntheticConfig(CheckConfig):
     )
     method: str = Field("GET", description="Method of the request to `url`.", pattern=r"^[A-Z]+$")
     expect: Expect = Field(
-        Expect(), description="What the answer of `url` must be like.", examples=[{"status": 200, "regex": "ok"}]
+        default=Expect(),
+        description="What the answer of `url` must be like.",
+        examples=[{"status": 200, "regex": "ok"}],
     )
     auth: Auth | None = Field(
         None, description="HTTP authentication at `url`.", examples=[{"username": "monitor", "password": "${env:PW}"}]
@@ -158,7 +160,8 @@ class SyntheticConfig(CheckConfig):
         """The steps; of `url`, the one that it makes."""
         if self.steps:
             return self.steps
-        one = StepConfig(name="request", request=f"{self.method} {self.url}", expect=self.expect, auth=self.auth)
+        request = {"name": "request", "request": f"{self.method} {self.url}", "expect": self.expect, "auth": self.auth}
+        one = StepConfig.model_validate(request)
         return (one,)
 
     @property

@@ -52,19 +52,21 @@ class Conditions(_Options):
     """What an answer must be like."""
 
     status: Annotated[tuple[int | str, ...], AfterValidator(_statuses)] = Field(
-        (),
+        default=(),
         description="Status codes that are right: `200`, `[200, 201]`, `2xx`. Default: any below 400.",
         examples=[[200, 201]],
     )
     json_values: dict[str, Any] = Field(
-        {},
+        default={},
         alias="json",
         description="Values that the JSON must have: JMESPath to value. `null` is a value that is null or not there.",
         examples=[{"currency": "USD", "length(wallets) > `0`": True}],
     )
-    regex: Pattern = Field("", description="Pattern (RE2) that the body must match somewhere.", examples=["[Ww]elcome"])
+    regex: Pattern = Field(
+        default="", description="Pattern (RE2) that the body must match somewhere.", examples=["[Ww]elcome"]
+    )
     headers: Headers = Field(
-        {},
+        default={},
         description="Patterns (RE2) that response headers must match somewhere, by name.",
         examples=[{"Content-Type": "json"}],
     )
@@ -99,12 +101,12 @@ class Expect(Conditions):
     """`expect:`, what an answer must be like and what it may take."""
 
     max_time: Duration | None = Field(
-        None, description="Longest time of the step; a longer one fails it.", examples=["800ms"], gt=0
+        default=None, description="Longest time of the step; a longer one fails it.", examples=["800ms"], gt=0
     )
-    max_size: int | None = Field(None, description="Largest body, bytes.", examples=[100_000], ge=0)
-    min_size: int | None = Field(None, description="Smallest body, bytes.", examples=[1], ge=0)
+    max_size: int | None = Field(default=None, description="Largest body, bytes.", examples=[100_000], ge=0)
+    min_size: int | None = Field(default=None, description="Smallest body, bytes.", examples=[1], ge=0)
     certificate_days: float | None = Field(
-        None, description="Days that the server's certificate must still be valid.", examples=[14], gt=0
+        default=None, description="Days that the server's certificate must still be valid.", examples=[14], gt=0
     )
 
 
@@ -161,7 +163,7 @@ class StepConfig(_Options):
         "group, if it has one).",
         examples=[{"token": "json.access_token"}],
     )
-    expect: Expect = Field(Expect(), description="What the answer must be like.", examples=[{"status": 200}])
+    expect: Expect = Field(default=Expect(), description="What the answer must be like.", examples=[{"status": 200}])
     until: Until | None = Field(
         None,
         description="Ask again until the answer is like this.",

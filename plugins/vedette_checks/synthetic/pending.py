@@ -59,8 +59,7 @@ class Register:
     def __init__(self, state: Mapping[str, Any]) -> None:
         self._state = state
         self._entries: list[Pending] | None = None
-        self.cut = 0
-        """Entries that were given up because there were too many."""
+        self._cut = 0
 
     async def begin(self, emit: Emit) -> list[Pending]:
         """The unsettled attempts of earlier runs, at the beginning of a run.
@@ -87,7 +86,7 @@ class Register:
             entries.append(entry)
             while len(entries) > _MOST:
                 entries.pop(0)
-                self.cut += 1
+                self._cut += 1
         await emit.save(KEY, _plain(entries))
 
     async def settle(self, emit: Emit, entry: Pending) -> None:
@@ -104,6 +103,11 @@ class Register:
         if entry not in entries:
             entries.append(entry)
         emit.commit(KEY, _plain(one for one in entries if not one.lost))
+
+    def take_cut(self) -> int:
+        """Attempts that were given up because there were too many, since this was asked last."""
+        cut, self._cut = self._cut, 0
+        return cut
 
     def _all(self) -> list[Pending]:
         if self._entries is None:

@@ -17,10 +17,13 @@ from vedette_checks.synthetic.conditions import cost_problem
 from vedette_checks.synthetic.exchange import Caller, UnansweredError
 from vedette_checks.synthetic.extract import NothingThereError
 from vedette_checks.synthetic.masking import Discretion
+from vedette_checks.synthetic.options import Until
 from vedette_checks.synthetic.request import Request
 from vedette_checks.synthetic.step import ElsewhereError, Step
 from vedette_checks.synthetic.templates import UnsetError
 
+_OPEN = frozenset({408, 409, 425, 499})
+"""Refusals after which something may have been done: a time-out on the way, a conflict with an earlier request."""
 _FIRST_PAUSE = 0.1  # seconds before a request is repeated; doubles
 
 
@@ -58,8 +61,8 @@ class Result:
 
     @property
     def refused(self) -> bool:
-        """Whether the server said in so many words that it did not do it (4xx)."""
-        return self.answer is not None and 400 <= self.answer.status < 500
+        """Whether the server said in so many words that it did not do it: 4xx, but for those that leave it open."""
+        return self.answer is not None and 400 <= self.answer.status < 500 and self.answer.status not in _OPEN
 
 
 @dataclass(slots=True)
@@ -154,25 +157,37 @@ async def _ask(step: Step, request: Request, scene: Scene, result: Result) -> No
         UnansweredError, _FailedError: the step has failed.
     """
     until = step.config.until
-    end = scene.deadline if until is None else min(scene.deadline, monotonic() + until.within)
-    asked = 0
-    while True:
-        answer = await _call(step, request, scene, end, result)
-        asked += 1
+    if until is None:
+        answer = await _call(step, request, scene, scene.deadline, result)
         _take(step, answer, scene)
         _compare(step, answer, scene)
-        if until is None or step.until is None:
-            break
-        difference = step.until.first_difference(answer, scene.variables, scene.discretion)
-        if not difference:
-            break
-        if monotonic() + until.every >= end:
-            excerpt = _excerpt(answer, scene)
-            raise _FailedError(f"still not as awaited after {asked} requests: {difference}{excerpt}")
-        await asyncio.sleep(until.every)
+    else:
+        answer = await _poll(step, until, request, scene, result)
     missing = [f"{name}: {reason}" for name, reason in _take(step, answer, scene).items()]
     if missing:
         raise _FailedError(f"cannot extract {missing[0]}{_excerpt(answer, scene)}")
+
+
+async def _poll(step: Step, until: Until, request: Request, scene: Scene, result: Result) -> Answer:
+    end = min(scene.deadline, monotonic() + until.within)
+    asked, lacking = 0, ""
+    while True:
+        try:
+            answer = await _call(step, request, scene, end, result)
+        except UnansweredError:
+            if not (asked and monotonic() >= end):
+                raise
+            raise _FailedError(lacking) from None  # the time was up: the answer before says more
+        asked += 1
+        _take(step, answer, scene)
+        _compare(step, answer, scene)
+        difference = step.until.first_difference(answer, scene.variables, scene.discretion) if step.until else ""
+        if not difference:
+            return answer
+        lacking = f"still not as awaited after {asked} requests: {difference}{_excerpt(answer, scene)}"
+        if monotonic() + until.every >= end:
+            raise _FailedError(lacking)
+        await asyncio.sleep(until.every)
 
 
 async def _call(step: Step, request: Request, scene: Scene, end: float, result: Result) -> Answer:

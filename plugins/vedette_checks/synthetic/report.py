@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -127,14 +128,14 @@ class Report:
                 emit.gauge("synthetic.step.certificate_days", days, tags)
 
     def _cleanup(self, emit: Emit, taken: Sequence[Taken], register: Register) -> None:
-        for one in taken:
-            if one.tried:
-                emit.count("synthetic.cleanup.result", 1, (*self._tags, f"success:{'false' if one.failed else 'true'}"))
-            if one.lost:
-                emit.count("synthetic.cleanup.leftovers", 1, (*self._tags, f"reason:{one.lost}"))
-        if register.cut:
-            emit.count("synthetic.cleanup.leftovers", register.cut, (*self._tags, "reason:failed"))
-            register.cut = 0
+        ends = Counter("false" if one.failed else "true" for one in taken if one.tried)
+        for success, number in ends.items():
+            emit.count("synthetic.cleanup.result", number, (*self._tags, f"success:{success}"))
+        leftovers = Counter(one.lost for one in taken if one.lost)
+        leftovers["failed"] += register.take_cut()
+        for reason, number in leftovers.items():
+            if number:
+                emit.count("synthetic.cleanup.leftovers", number, (*self._tags, f"reason:{reason}"))
         emit.gauge("synthetic.cleanup.pending", register.waiting, self._tags)
 
     def _status(
