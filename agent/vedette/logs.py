@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m", "DEBUG": "\x1b[2m"}
 _RESET = "\x1b[0m"
-_NOISY = ("datadog", "asyncio", "urllib3", "httpx", "httpcore")
+_NOISY = ("datadog", "asyncio", "urllib3")
+_INDISCREET = ("httpx", "httpcore", "hpack", "sqlalchemy", "aiosqlite")
+"""They log URLs, headers, statements and their values: tokens among them that nobody can mask."""
 
 
 class _Formatter(logging.Formatter):
@@ -80,3 +82,5 @@ def set_up(options: LogConfig, masker: Masker, stream: TextIO | None = None) -> 
     logging.basicConfig(handlers=[handler], level=options.level.upper(), force=True)
     for name in _NOISY:  # sinks and checks report these clients' failures themselves, once and in one sentence
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.CRITICAL)
+    for name in _INDISCREET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

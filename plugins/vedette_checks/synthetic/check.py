@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -14,8 +14,9 @@ from vedette import Check, CheckError, Emit, Metric
 from vedette.kit import ssl_context
 from vedette_checks.synthetic.config import SyntheticConfig
 from vedette_checks.synthetic.exchange import Caller, Rules
+from vedette_checks.synthetic.extract import fields_in
 from vedette_checks.synthetic.flow import Attempt, Flow, Plan, Taken, unbroken
-from vedette_checks.synthetic.masking import Discretion, telling
+from vedette_checks.synthetic.masking import Discretion, Fields, telling
 from vedette_checks.synthetic.pending import Pending, Register
 from vedette_checks.synthetic.performance import Scene
 from vedette_checks.synthetic.report import STATUSES, Report, declared
@@ -56,6 +57,7 @@ class Synthetic(Check[SyntheticConfig]):
             [Step(one, config.base_url, config.headers) for one in group] for group in (config.flow, config.cleanup)
         )
         self._plan = Plan(steps, cleanup, config.cleanup_timeout, config.cleanup_attempts)
+        self._fields = Fields(_taken_from(config))
         self._rules = Rules(config.follow_redirects, config.max_body)
         self._register = Register(self.state)
         self._report = Report(config)
@@ -127,7 +129,7 @@ class Synthetic(Check[SyntheticConfig]):
 
     def _scene(self, caller: Caller, run_id: str, attempt: int, until: float) -> Scene:
         config = self.config
-        discretion = Discretion()
+        discretion = Discretion(self._fields)
         for name, value in config.variables.items():
             if telling(name):
                 discretion.hide(value)
@@ -142,3 +144,14 @@ class Synthetic(Check[SyntheticConfig]):
             variables={**config.variables, "run_id": run_id, "flow": config.name, "now": int(time.time())},
             discretion=discretion,
         )
+
+
+def _taken_from(config: SyntheticConfig) -> Iterator[str]:
+    """The JSON fields and headers that variables come from, but for those that may be shown."""
+    for step in (*config.steps, *config.cleanup):
+        for name, text in step.extract.items():
+            kind, _, path = text.partition(".")
+            if name not in config.show and kind == "json":
+                yield from fields_in(path)
+            elif name not in config.show and kind == "header":
+                yield path

@@ -99,6 +99,23 @@ def _roots(node: Any) -> Iterator[str]:
             yield from _roots(child)
 
 
+def fields_in(expression: str) -> Iterator[str]:
+    """The names of the fields that a JMESPath expression ends in: what its value is called in the JSON."""
+    yield from _ends(jmespath.compile(expression).parsed)
+
+
+def _ends(node: Any) -> Iterator[str]:
+    kind, children = node["type"], [child for child in node["children"] if isinstance(child, dict)]
+    if kind == "field":
+        yield node["value"]
+    elif kind in ("index_expression", "projection", "filter_projection", "value_projection", "flatten"):
+        yield from (name for child in children[:2] for name in _ends(child))
+    elif kind in ("subexpression", "pipe"):
+        yield from _ends(children[-1])
+    else:
+        yield from (name for child in children for name in _ends(child))
+
+
 def _from_json(expression: str) -> Extraction:
     find = search(expression)
 

@@ -152,7 +152,7 @@ class Flow:
         """Perform the cleanup of an attempt, as far as there is something to clean up."""
         taken = Taken()
         scene.deadline = monotonic() + self._plan.cleanup_timeout
-        scene.variables.update(entry.variables)
+        scene.recall(entry.variables)
         for step in self._plan.cleanup:
             if step.name not in entry.done and (entry.touched or entry.open) and step.needs <= scene.variables.keys():
                 taken.tried = True

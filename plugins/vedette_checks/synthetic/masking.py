@@ -8,6 +8,7 @@ token, a card number or the value of a field with a telling name.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -28,6 +29,7 @@ _TELLING = re.compile(
     r"|iban|\bpan\b|card|account_?number|ssn",
     re.IGNORECASE,
 )
+_VALUE = r"""\\*"(?:[^"\\]|\\[^"])*\\*"?|'[^']*'?|[^\s"',;&<>{}\[\]]+"""
 _HARMLESS = frozenset({"accept", "accept-language", "content-type", "user-agent", "cache-control", "host"})
 _OPAQUE = re.compile(
     r"\beyJ[\w-]+\.[\w.-]*"  # JSON Web Token
@@ -39,10 +41,48 @@ _QUERY = re.compile(r"[&=]")
 _SPACE = re.compile(r"\s+")
 
 
-class Discretion:
-    """Knows the secrets of one flow attempt."""
+class Fields:
+    """Fields that hold secrets: by what their names tell, and those that a flow takes values out of.
 
-    def __init__(self) -> None:
+    Args:
+        names: the flow's own.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        own = "".join(f"|{re.escape(name)}" for name in sorted(set(names)))
+        self._own = frozenset(names)
+        self._written = re.compile(
+            rf"""(?<![\w-])(?P<field>(?:[\w-]*(?:{_TELLING.pattern})[\w-]*{own})\\*["']?\s*[:=]\s*)(?:{_VALUE})""",
+            re.IGNORECASE,
+        )
+
+    def in_text(self, text: str) -> str:
+        """The text with the values of `name=value` and `"name": "value"` masked, be they quoted once more or not."""
+        return self._written.sub(rf"\g<field>{MASK}", text)
+
+    def in_json(self, value: Any, depth: int = 0) -> Any:
+        """JSON with the values of such fields masked, and without what is nested very deep."""
+        if depth > _DEEPEST:
+            return "…"
+        if isinstance(value, dict):
+            return {
+                key: MASK if key in self._own or telling(str(key)) else self.in_json(item, depth + 1)
+                for key, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self.in_json(item, depth + 1) for item in value[:100]]
+        return value
+
+
+class Discretion:
+    """Knows the secrets of one flow attempt.
+
+    Args:
+        fields: names of fields that the flow takes secrets out of.
+    """
+
+    def __init__(self, fields: Fields | None = None) -> None:
+        self._fields = fields or Fields(())
         self._masker = Masker()
         self._values: list[Any] = []
         self._requests: list[Request] = []
@@ -87,7 +127,8 @@ class Discretion:
     def say(self, text: str) -> str:
         """A foreign text, masked, short and on one line."""
         self._learn()
-        clean = _SPACE.sub(" ", _OPAQUE.sub(MASK, self._masker(text[:_FIRST]))).strip()
+        masked = self._fields.in_text(self._masker(text[:_FIRST]))
+        clean = _SPACE.sub(" ", _OPAQUE.sub(MASK, masked)).strip()
         clean = "".join(letter if letter.isprintable() else "?" for letter in clean[: _LONGEST + 1])
         return clean if len(clean) <= _LONGEST else f"{clean[:_LONGEST]}…"
 
@@ -95,12 +136,12 @@ class Discretion:
         """A value of an answer as it may be shown; `path` is where it stands."""
         if _TELLING.search(path):
             return MASK
-        return self.say(msgspec.json.encode(_blotted(value, 0)).decode())
+        return self.say(msgspec.json.encode(self._fields.in_json(value)).decode())
 
     def excerpt(self, answer: Answer) -> str:
         """The beginning of a body; empty for an empty one."""
         try:
-            text = msgspec.json.encode(_blotted(answer.json, 0)).decode()
+            text = msgspec.json.encode(self._fields.in_json(answer.json)).decode()
         except NoJsonError:
             text = answer.text
         return self.say(text)
@@ -113,17 +154,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return as_text(value) if not isinstance(value, bool) and value is not None else None
-
-
-def _blotted(value: Any, depth: int) -> Any:
-    """JSON without the values of fields whose names tell of secrets, and without what is nested very deep."""
-    if depth > _DEEPEST:
-        return "…"
-    if isinstance(value, dict):
-        return {key: MASK if _TELLING.search(str(key)) else _blotted(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_blotted(item, depth + 1) for item in value[:100]]
-    return value
 
 
 def telling(name: str) -> bool:

@@ -194,7 +194,7 @@ class StepConfig(_Options):
         if not _NAME.fullmatch(value):
             raise ValueError("must be a small letter, then small letters, digits and _, at most 64 in all")
         if value in _RESERVED:
-            raise ValueError(f"{', '.join(sorted(_RESERVED))} have a meaning of their own in names of metrics")
+            raise ValueError("has a meaning of its own in names of metrics; choose another")
         return value
 
     @field_validator("request")

@@ -91,6 +91,17 @@ class Scene:
     variables: dict[str, Any]
     discretion: Discretion = field(default_factory=Discretion)
 
+    def learn(self, name: str, value: Any) -> None:
+        """Set a variable that came from an answer."""
+        self.variables[name] = value
+        if name not in self.shown:
+            self.discretion.hide(value)
+
+    def recall(self, variables: Mapping[str, Any]) -> None:
+        """Set what an earlier run had learnt."""
+        for name, value in variables.items():
+            self.learn(name, value)
+
     def key(self, step: str) -> str:
         """The idempotency key of a step: the same for a repeated request, another for another attempt."""
         return str(uuid5(UUID(self.run_id), f"{self.attempt}/{step}"))
@@ -218,13 +229,9 @@ def _take(step: Step, answer: Answer, scene: Scene) -> dict[str, str]:
     missing = {}
     for name, take in step.extractions.items():
         try:
-            value = take(answer)
+            scene.learn(name, take(answer))
         except NothingThereError as error:
             missing[name] = str(error)
-            continue
-        scene.variables[name] = value
-        if name not in scene.shown:
-            scene.discretion.hide(value)
     return missing
 
 
