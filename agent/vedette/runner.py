@@ -244,6 +244,7 @@ class Runner:
             in_time = await _within(task, config.deadline, config.grace)
         except asyncio.CancelledError:  # the agent stops: the run gets the grace to clean up, and no more
             await _within(task, 0.0, config.grace)
+            self._last_words(task, emit)
             emit.kill()
             raise
         vitals.duration = self._around.clock() - started
@@ -354,6 +355,13 @@ class Runner:
         self._warn_of_undeclared()
         self._around.deliver(batch)
         return batch
+
+    def _last_words(self, task: asyncio.Task[None], emit: Emit) -> None:
+        """Hand over what a run collected that came to its end although the agent stops; of others nothing is said."""
+        if task.done() and not task.cancelled() and task.exception() is None:
+            batch = emit.batch()
+            self.vitals.samples += len(batch.samples)
+            self._around.deliver(batch)
 
     def _warn_of_undeclared(self) -> None:
         if self._channel.undeclared:

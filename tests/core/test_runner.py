@@ -360,6 +360,29 @@ def test_stopping_cancels_the_run_lets_it_clean_up_and_closes() -> None:
     assert runner.vitals.state is State.STOPPED
 
 
+def test_a_run_that_ends_well_although_the_agent_stops_is_handed_over() -> None:
+    class Finisher(Base):
+        async def run(self, emit: Any) -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await asyncio.sleep(1)
+            emit.gauge("probe.value", 5)
+            emit.commit("done", 1)
+
+    class Quitter(Base):
+        async def run(self, emit: Any) -> None:
+            emit.gauge("probe.value", 6)
+            await asyncio.Event().wait()
+
+    recorder = Recorder()
+    serve(Runner(instance(Finisher, interval="1s", timeout="60s"), recorder.surroundings), 5)
+    assert recorder.values("probe.value") == [5]
+    assert list(recorder.states.values()) == [{"done": 1}]
+    serve(Runner(instance(Quitter, interval="1s", timeout="60s"), recorder.surroundings), 5)
+    assert recorder.values("probe.value") == [5]
+
+
 class Patient(CheckConfig):
     @property
     def grace(self) -> float:

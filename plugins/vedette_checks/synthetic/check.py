@@ -15,7 +15,7 @@ from vedette.kit import ssl_context
 from vedette_checks.synthetic.config import SyntheticConfig
 from vedette_checks.synthetic.exchange import Caller, Rules
 from vedette_checks.synthetic.extract import fields_in
-from vedette_checks.synthetic.flow import Attempt, Flow, Plan, Taken, unbroken
+from vedette_checks.synthetic.flow import Attempt, Flow, Plan, Taken, stopping, unbroken
 from vedette_checks.synthetic.masking import Discretion, Fields, telling
 from vedette_checks.synthetic.pending import Pending, Register
 from vedette_checks.synthetic.performance import Scene
@@ -88,12 +88,16 @@ class Synthetic(Check[SyntheticConfig]):
         """Take back what is left of earlier runs, then perform the flow."""
         flow = Flow(self._plan, self._register, emit)
         earlier = await unbroken(lambda: self._take_back(flow, emit))
-        attempts = [await self._attempt(flow, run_id := str(uuid4()), 1, until := monotonic() + self.config.patience)]
+        run_id, until = str(uuid4()), monotonic() + self.config.patience
+        attempts: list[Attempt] = []
         while self._again(attempts, until):
             attempts.append(await self._attempt(flow, run_id, len(attempts) + 1, until))
         self._report.emit(emit, run_id, attempts, earlier, self._register)
 
     def _again(self, attempts: list[Attempt], until: float) -> bool:
+        """Whether there is to be another attempt: the first, or one after a failure that left nothing behind."""
+        if stopping() or not attempts:
+            return not stopping()
         last = attempts[-1]
         if last.failure is None or not last.taken.clean or monotonic() >= until:
             return False

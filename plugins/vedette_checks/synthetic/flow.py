@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from vedette import Emit
 from vedette_checks.synthetic.pending import Pending, Register
 from vedette_checks.synthetic.performance import Outcome, Result, Scene, perform
 from vedette_checks.synthetic.step import Step
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +72,13 @@ class Attempt:
         results: of each step, those not reached included.
         seconds: from the first step's beginning to the last one's end.
         taken: what became of the cleanup.
+        cut: the agent stops, and some steps were not performed for no fault of theirs.
     """
 
     results: list[Result] = field(default_factory=list)
     seconds: float = 0.0
     taken: Taken = field(default_factory=Taken)
+    cut: bool = False
 
     @property
     def failure(self) -> Result | None:
@@ -96,18 +101,20 @@ class Flow:
         self._emit = emit
 
     async def attempt(self, scene: Scene) -> Attempt:
-        """Perform the steps, then the cleanup, which nothing interrupts but its own timeout."""
+        """Perform the steps, then the cleanup, which nothing interrupts but its own timeout.
+
+        A cancellation ends the steps, not the attempt: what it did is still to be reported.
+        """
         made = Attempt()
         entry = Pending(scene.run_id, scene.attempt)
         begun = monotonic()
         try:
             await self._perform(scene, entry, made)
         except asyncio.CancelledError:
-            if self._plan.cleanup:
-                await unbroken(lambda: self._take_back_at_the_end(scene, entry))
-            raise
+            made.cut = True
+            entry.variables = self._kept(scene)
         made.seconds = monotonic() - begun
-        if self._plan.cleanup:
+        if self._plan.cleanup and not (made.cut and entry.open and not self._told(entry)):
             made.taken = await unbroken(lambda: self.take_back(scene, entry))
         return made
 
@@ -184,26 +191,17 @@ class Flow:
         wanted = () if step is None else (name for name in step.extractions if name in self._plan.wanted)
         return all(name in entry.variables for name in wanted)
 
-    async def _take_back_at_the_end(self, scene: Scene, entry: Pending) -> None:
-        """The agent stops: take back what is known; what is not is left in state for the next start to count."""
-        entry.variables = self._kept(scene)
-        if not entry.open or self._told(entry):
-            await self.take_back(scene, entry)
 
-
-async def unbroken(work: Callable[[], Awaitable[Any]]) -> Any:
-    """Do this to its end even if the run is cancelled meanwhile, then let the cancellation take its course."""
+async def unbroken(work: Callable[[], Awaitable[T]]) -> T:
+    """Do this to its end even if the run is cancelled meanwhile; `stopping` tells that it was."""
     task = asyncio.ensure_future(work())
-    cancelled: asyncio.CancelledError | None = None
     while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
-            cancelled = error
-        except Exception:
-            break
-    if cancelled is not None:
-        raise cancelled
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
     return task.result()
+
+
+def stopping() -> bool:
+    """Whether the current task was asked to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

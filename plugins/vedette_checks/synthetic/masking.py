@@ -58,7 +58,7 @@ class Fields:
 
     def in_text(self, text: str) -> str:
         """The text with the values of `name=value` and `"name": "value"` masked, be they quoted once more or not."""
-        return self._written.sub(rf"\g<field>{MASK}", text)
+        return self._written.sub(lambda found: found[0] if MASK in found[0] else f"{found['field']}{MASK}", text)
 
     def in_json(self, value: Any, depth: int = 0) -> Any:
         """JSON with the values of such fields masked, and without what is nested very deep."""

