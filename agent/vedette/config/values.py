@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 def localize(value: Any, base: Path) -> Any:
     """The options with every relative `pathlib.Path` in them made absolute: it starts from the YAML file's folder.
 
+    A value with a method `localized(base)` sees to itself.
     Works on models inside models, lists, tuples and dicts; what holds no relative path is returned as it is.
     """
+    if hasattr(value, "localized"):
+        return value.localized(base)
     if isinstance(value, Path):
         return value if value.is_absolute() else base.absolute() / value
     if isinstance(value, BaseModel):

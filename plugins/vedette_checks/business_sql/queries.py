@@ -1,0 +1,173 @@
+"""The queries of an instance: prepared once, bound to windows, read into points; what is wrong is noted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.sql.elements import TextClause
+
+from vedette import CheckError, Emit
+from vedette.kit import Budget
+from vedette_checks.business_sql.binding import ORDER, judge, probe, values
+from vedette_checks.business_sql.columns import Point, read
+from vedette_checks.business_sql.config import BusinessSqlConfig, QueryConfig, bind_problem, clause, label, sql_of
+from vedette_checks.business_sql.database import Database, Rows, Transaction
+from vedette_checks.business_sql.findings import lost, refused
+from vedette_checks.business_sql.windows import Window
+
+
+@dataclass(slots=True)
+class _Query:
+    """One query, ready to be asked.
+
+    Attributes:
+        config: its options.
+        name: what findings call it.
+        sql: its text.
+        clause: the same for the driver, its rows limited.
+        budget: of its tag sets.
+        bind: what its bounds are; empty until that is known.
+    """
+
+    config: QueryConfig
+    name: str
+    sql: str
+    clause: TextClause
+    budget: Budget
+    bind: str
+
+
+class Queries:
+    """All queries of an instance.
+
+    Args:
+        config: the options.
+        database: where they are asked.
+    """
+
+    def __init__(self, config: BusinessSqlConfig, database: Database) -> None:
+        self._config = config
+        self._database = database
+        self._queries: list[_Query] = []
+        self._wrong: dict[str, None] = {}
+        self.failed = False
+        """Whether the last `ask` was refused an answer."""
+
+    def prepare(self) -> None:
+        """Read the files of SQL and make everything ready.
+
+        Raises:
+            CheckError: a file cannot be read, or its SQL does not fit.
+        """
+        windowed = self._config.window is not None
+        self._queries = []
+        for place, query in enumerate(self._config.queries):
+            name = label(place, query)
+            try:
+                sql = sql_of(query)
+            except (OSError, UnicodeDecodeError) as error:
+                why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+                raise CheckError(f"{name}: `sql_file` cannot be read: {why}", hint="see the path") from None
+            if problem := bind_problem(sql, windowed=windowed):
+                raise CheckError(f"{name}: its SQL {problem}")
+            budget = Budget(self._config.tag_limit)
+            self._queries.append(
+                _Query(query, name, sql, self._limited(sql, query.limit), budget, self._config.bind or "")
+            )
+
+    def _limited(self, sql: str, limit: int) -> TextClause:
+        if self._database.dialect in ("postgresql", "sqlite"):
+            return clause(f"SELECT * FROM (\n{sql}\n) AS q LIMIT {limit + 1}")  # noqa: S608 - the user's own SQL
+        return clause(sql)
+
+    def take_wrong(self) -> list[str]:
+        """What was wrong since this was asked last, each once."""
+        wrong, self._wrong = self._wrong, {}
+        return list(wrong)
+
+    async def ask(self, transaction: Transaction, window: Window | None, emit: Emit) -> list[Point]:
+        """The values of all queries, in one transaction.
+
+        Args:
+            transaction: where.
+            window: which; None without windows.
+            emit: for how long they took.
+
+        Raises:
+            SQLAlchemyError, OSError, TimeoutError: the connection is lost.
+        """
+        points: list[Point] = []
+        self.failed = False
+        for query in self._queries:
+            begun = monotonic()
+            try:
+                rows = await self._fetch(transaction, query, window)
+            except (SQLAlchemyError, TimeoutError) as error:
+                if isinstance(error, SQLAlchemyError) and lost(error):
+                    raise
+                found = refused(error, query.name, self._database.secrets)
+                self._wrong["; ".join(filter(None, (found.message, found.hint)))] = None
+                self.failed = True
+                return []
+            points.extend(self._read(query, rows, emit))
+            tags = (f"query:{query.name}",)
+            emit.gauge("business_sql.query_time", (monotonic() - begun) * 1000, tags)
+        return points
+
+    def _read(self, query: _Query, rows: Rows, emit: Emit) -> Sequence[Point]:
+        config, tags = query.config, (f"query:{query.name}",)
+        query.budget.begin()
+        reading = read(config.columns, rows.names, rows.rows, config.limit, query.budget, config.tags)
+        self._wrong.update({f"{query.name}: {text}": None for text in reading.wrong})
+        emit.gauge("business_sql.rows", reading.rows, tags)
+        if reading.cut:
+            emit.count("business_sql.cut", reading.cut, tags)
+        return reading.points
+
+    async def _fetch(self, transaction: Transaction, query: _Query, window: Window | None) -> Rows:
+        if window is None:
+            return await transaction.fetch(query.clause)
+        if not query.bind:
+            return await self._find_bind(transaction, query, window)
+        return await transaction.fetch(query.clause, values(window, query.bind))
+
+    async def _find_bind(self, transaction: Transaction, query: _Query, window: Window) -> Rows:
+        """The rows with the first kind of bounds that the database takes; it is kept."""
+        if self._database.dialect == "sqlite":
+            query.bind = await self._judge(transaction, query)
+            return await transaction.fetch(query.clause, values(window, query.bind))
+        for bind in ORDER:
+            try:
+                rows = await transaction.fetch(query.clause, values(window, bind))
+            except DBAPIError as error:
+                if bind == ORDER[-1] or not _unfit(error):
+                    raise
+            else:
+                query.bind = bind
+                return rows
+        raise AssertionError("the last one returns or raises")
+
+    async def _judge(self, transaction: Transaction, query: _Query) -> str:
+        """How SQLite's stored times are to be compared; `iso` where they cannot be seen."""
+        sql = probe(query.sql)
+        if not sql:
+            return "iso"
+        try:
+            found = (await transaction.fetch(clause(sql))).rows
+        except SQLAlchemyError:
+            return "iso"
+        if not found:
+            return ""  # nothing is stored yet: look again next time
+        bind, wrong = judge(*found[0])
+        if wrong:
+            self._wrong[f"{query.name}: {wrong}"] = None
+        return bind
+
+
+def _unfit(error: DBAPIError) -> bool:
+    """Whether the driver could not make the bound a value of the parameter's type."""
+    origin = getattr(error.orig, "__cause__", None)
+    return any(kind.__name__ == "DataError" for kind in type(origin).__mro__) and "query argument" in str(origin)
