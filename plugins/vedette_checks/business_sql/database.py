@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -43,20 +43,40 @@ class Transaction:
         standby: whether the server is in recovery.
     """
 
-    def __init__(self, connection: AsyncConnection, patience: float, standby: bool) -> None:
+    def __init__(
+        self, connection: AsyncConnection, patience: float, abort: Callable[[], Awaitable[None]], *, standby: bool
+    ) -> None:
         self.standby = standby
         self._connection = connection
         self._patience = patience
+        self._abort = abort
 
     async def fetch(self, clause: TextClause, values: Mapping[str, Any] | None = None) -> Rows:
         """The rows of a query.
 
+        Neither driver takes a cancellation well (one opens a second connection to send it, one waits for the query),
+        so a query that is too late, or nobody waits for any more, is aborted instead.
+
         Raises:
             SQLAlchemyError, TimeoutError, OSError: there are none.
         """
-        async with asyncio.timeout(self._patience):
-            result = await self._connection.execute(clause, dict(values or {}))
-            return Rows(tuple(result.keys()), result.fetchall())
+        task = asyncio.ensure_future(self._connection.execute(clause, dict(values or {})))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self._patience)
+        except asyncio.CancelledError:
+            await self._end(task)
+            raise
+        if not done:
+            await self._end(task)
+            raise TimeoutError
+        result = task.result()
+        return Rows(tuple(result.keys()), result.fetchall())
+
+    async def _end(self, task: asyncio.Future[Any]) -> None:
+        await self._abort()
+        await asyncio.wait({task}, timeout=_MARGIN)
+        if task.done() and not task.cancelled():
+            task.exception()
 
 
 class Database:
@@ -134,11 +154,8 @@ class Database:
             raise ConnectionAbortedError("not connected")
         try:
             yield await self._begin(connection)
-        except TimeoutError:
-            await self._interrupt()
-            raise
         except (SQLAlchemyError, OSError) as error:
-            if lost(error):
+            if lost(error) and not isinstance(error, TimeoutError):
                 await self.close()
             raise
         finally:
@@ -153,7 +170,7 @@ class Database:
         elif self.dialect == "postgresql":
             async with asyncio.timeout(patience):
                 standby = bool((await connection.execute(self._guard)).fetchall()[0][2])
-        return Transaction(connection, patience, standby)
+        return Transaction(connection, patience, self._abort, standby=standby)
 
     async def _roll_back(self, connection: AsyncConnection) -> None:
         try:
@@ -162,11 +179,10 @@ class Database:
         except (SQLAlchemyError, OSError, TimeoutError):
             await self.close()
 
-    async def _interrupt(self) -> None:
+    async def _abort(self) -> None:
         """A query took too long: SQLite is told to stop it, of another database the connection is dropped."""
         if self.dialect == "sqlite" and self._driver is not None:
-            with suppress(Exception):
-                await self._driver.interrupt()
+            await self._driver.interrupt()
         else:
             await self.close()
 
