@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from vedette import Check, Emit, Kind, Metric, Remark, Status
 from vedette_checks.business_sql.columns import Point, declared
 from vedette_checks.business_sql.config import BusinessSqlConfig
-from vedette_checks.business_sql.database import Database, Transaction
+from vedette_checks.business_sql.database import Database
 from vedette_checks.business_sql.findings import unreachable
 from vedette_checks.business_sql.ledger import Ledger
 from vedette_checks.business_sql.queries import Queries
@@ -23,8 +23,8 @@ from vedette_checks.business_sql.windows import Grid, Window
 _G, _C = Kind.GAUGE, Kind.COUNT
 CONNECT, QUERIES, WINDOWS = "business_sql.can_connect", "business_sql.queries", "business_sql.windows"
 _OWN = (
-    Metric("business_sql.query_time", _G, "millisecond", "How long a query took.", ("query",)),
-    Metric("business_sql.rows", _G, "row", "Rows that a query returned.", ("query",)),
+    Metric("business_sql.query_time", _G, "millisecond", "How long a query took, the longest of the run.", ("query",)),
+    Metric("business_sql.rows", _G, "row", "Rows that a query returned in the run.", ("query",)),
     Metric("business_sql.cut", _C, "", "Rows and tag sets that were left out because of a limit.", ("query",)),
 )
 _WINDOWED = (
@@ -125,6 +125,7 @@ class BusinessSql(Check[BusinessSqlConfig]):
         try:
             await self._once(emit, again=kept)
         finally:
+            self._queries.report(emit)
             if self._ledger is not None:
                 emit.gauge("business_sql.windows.behind", self._ledger.behind(self.now()))
         emit.status(CONNECT, Status.OK)
@@ -151,7 +152,7 @@ class BusinessSql(Check[BusinessSqlConfig]):
 
     async def _ask(self, emit: Emit) -> None:
         async with self._database.reading() as transaction:
-            for point in await self._queries.ask(transaction, None, emit):
+            for point in await self._queries.ask(transaction, None):
                 _send(emit, point, None)
 
     async def _report(self, emit: Emit, ledger: Ledger) -> None:
@@ -164,7 +165,7 @@ class BusinessSql(Check[BusinessSqlConfig]):
         for window in ledger.due(self.now()):
             if monotonic() >= until:
                 break
-            points = await self._read(window, emit)
+            points = await self._read(window)
             if points is None:
                 said = said or "waits: the replica has not replayed all of the window yet"
                 break
@@ -180,22 +181,22 @@ class BusinessSql(Check[BusinessSqlConfig]):
             await self._restate(emit, ledger, until)
         emit.status(WINDOWS, Status.WARNING if said else Status.OK, said)
 
-    async def _read(self, window: Window, emit: Emit) -> list[Point] | None:
+    async def _read(self, window: Window) -> list[Point] | None:
         """The values of a window; None where it is not closed yet."""
         async with self._database.reading() as transaction:
-            if transaction.standby and not await self._closed(transaction, window):
+            if not transaction.standby:
+                return await self._queries.ask(transaction, window)
+            if not is_closed(window, await replayed_until(transaction)):
                 return None
-            return await self._queries.ask(transaction, window, emit)
-
-    async def _closed(self, transaction: Transaction, window: Window) -> bool:
-        return is_closed(window, await replayed_until(transaction))
+        async with self._database.reading() as transaction:  # what was replayed meanwhile is only seen by a new one
+            return await self._queries.ask(transaction, window)
 
     async def _restate(self, emit: Emit, ledger: Ledger, until: float) -> None:
         changed = 0
         for window in ledger.to_restate():
             if monotonic() >= until:
                 break
-            points = await self._read(window, emit)
+            points = await self._read(window)
             if points is None or self._queries.failed:
                 break
             for point in ledger.changed(window, points, emit):

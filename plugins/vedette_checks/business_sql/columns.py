@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +17,7 @@ from vedette.kit import Budget
 METRIC = re.compile(r"[a-zA-Z][a-zA-Z0-9_.]{0,199}", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-/]{0,199}", re.ASCII)
 _LONGEST_TAG = 200
+_WIDE = Context(prec=200)  # Python's own rounds to 28 digits
 
 
 class ColumnConfig(BaseModel):
@@ -173,16 +174,14 @@ def _points(
 
 def exact(value: int | float | Decimal, column: ColumnConfig) -> int | float | Decimal:
     """The number with its decimals: minor units made whole units, floating point rounded if asked for."""
+    if isinstance(value, bool):
+        return int(value)
+    if not column.scale and column.round is None:
+        return value
+    made = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if column.scale:
-        value = (
-            Decimal(repr(value))
-            if isinstance(value, float)
-            else Decimal(int(value) if isinstance(value, bool) else value)
-        ).scaleb(-column.scale)
-    if column.round is not None:
-        made = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-        value = round(made, column.round)
-    return int(value) if isinstance(value, bool) else value
+        made = _WIDE.scaleb(made, -column.scale)
+    return made if column.round is None else _WIDE.quantize(made, Decimal(1).scaleb(-column.round))
 
 
 def declared(queries: Iterable[tuple[Columns, Iterable[str]]]) -> Iterator[Metric]:

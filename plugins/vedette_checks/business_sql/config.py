@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from sqlalchemy import text
 from sqlalchemy.sql.elements import TextClause
 
@@ -15,6 +17,10 @@ from vedette_checks.business_sql.url import DatabaseUrl
 from vedette_checks.business_sql.windows import divides_days
 
 Bind = Literal["timestamptz", "timestamp_utc", "iso", "epoch"]
+_LITERAL = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$\$.*?\$\$)""", re.DOTALL)
+_BOUND = re.compile(r"(?<![:\w]):([A-Za-z_]\w*)")
+_CAST = re.compile(r"(?<![:\w]):(start_time|end_time)\s*::")
+_OTHER_COLON = re.compile(r"(?<!:):(?!(?:start_time|end_time)\b)|(?<=:):")
 BOUNDS = frozenset({"start_time", "end_time"})
 """The values that a window binds."""
 
@@ -152,9 +158,17 @@ class BusinessSqlConfig(CheckConfig):
 
     @model_validator(mode="after")
     def _bound(self) -> BusinessSqlConfig:
-        for place, query in enumerate(self.queries):
-            if query.sql and (problem := bind_problem(query.sql, windowed=self.window is not None)):
-                raise ValueError(f"queries[{place}].sql {problem}")
+        problems = [
+            InitErrorDetails(
+                type=PydanticCustomError("vedette", "{text}", {"text": problem}),
+                loc=("queries", place, "sql"),
+                input=None,
+            )
+            for place, query in enumerate(self.queries)
+            if query.sql and (problem := bind_problem(query.sql, windowed=self.window is not None))
+        ]
+        if problems:
+            raise ValidationError.from_exception_data("queries", problems)
         kinds: dict[str, str] = {}
         for query in self.queries:
             for column in query.columns.values():
@@ -183,19 +197,22 @@ class BusinessSqlConfig(CheckConfig):
 
 
 def clause(sql: str) -> TextClause:
-    """The text of a query with its `:names` found."""
-    return text(sql)
+    """The text of a query; of its `:names` only the window's bounds are bound, and no colon within a literal counts."""
+    pieces = _LITERAL.split(sql)
+    pieces[::2] = [_OTHER_COLON.sub(r"\\:", piece) for piece in pieces[::2]]
+    pieces[1::2] = [piece.replace(":", "\\:") for piece in pieces[1::2]]
+    return text("".join(pieces))
 
 
 def bind_problem(sql: str, *, windowed: bool) -> str:
     """What is wrong with the `:names` in a query; empty if nothing is."""
-    names = set(clause(sql)._bindparams)
-    for name in sorted(BOUNDS - names):
-        if f":{name}::" in sql:
-            return f"casts :{name} with `::`, which hides it; write CAST(:{name} AS type)"
+    bare = "".join(_LITERAL.split(sql)[::2])
+    if cast := _CAST.search(bare):
+        return f"casts :{cast[1]} with `::`; write CAST(:{cast[1]} AS type)"
+    names = set(_BOUND.findall(bare))
     unknown = sorted(names - BOUNDS)
     if unknown:
-        return f"has :{unknown[0]}, which nothing binds; there are :start_time and :end_time (a literal : is \\:)"
+        return f"has :{unknown[0]}, which nothing binds; there are :start_time and :end_time"
     if windowed and names != BOUNDS:
         return "must use both :start_time and :end_time"
     if names and not windowed:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -97,6 +98,7 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._connection: AsyncConnection | None = None
         self._driver: Any = None
+        self._file = 0
         self._guard = text(_GUARD.format(round(statement_timeout * 1000), round(LOCK_TIMEOUT * 1000)))
 
     @property
@@ -115,13 +117,15 @@ class Database:
         Raises:
             SQLAlchemyError, OSError, TimeoutError: there is no connecting.
         """
-        if self._connection is not None:
+        if self._connection is not None and self._file == self._file_now():
             return
+        await self.close()
         if self._engine is None:
             self._engine = self._make_engine()
         async with asyncio.timeout(self._patience):
             connection = await self._engine.connect()
         self._connection = connection
+        self._file = self._file_now()
         self._driver = (await connection.get_raw_connection()).driver_connection
         if self.dialect == "postgresql":
             await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -141,6 +145,15 @@ class Database:
         if self._url.drivername == "postgresql+asyncpg":
             more["connect_args"] = {"server_settings": {"application_name": "vedette"}, "timeout": 3600}
         return create_async_engine(url, poolclass=NullPool, **more)
+
+    def _file_now(self) -> int:
+        """Which file of SQLite's stands at the path: one that was put in its place is another database."""
+        if self.dialect != "sqlite" or not self._url.database:
+            return 0
+        try:
+            return Path(self._url.database).stat().st_ino
+        except OSError:
+            return 0
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:

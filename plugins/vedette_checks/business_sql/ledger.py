@@ -38,7 +38,7 @@ class Ledger:
 
     @property
     def mark(self) -> int | None:
-        """The end of the last window that was reported, as far as this process or the state knows; None at first."""
+        """The end of the last window that was reported, in this run or by the state; None at first."""
         if self._mark is not None:
             return self._mark
         stored = self._state.get(MARK)
@@ -65,8 +65,9 @@ class Ledger:
         return self._grid.count(mark, closed.end)
 
     def begin(self) -> None:
-        """A run begins: what it does not manage is tried again after a pause."""
+        """A run begins. What an earlier one did counts only as far as it was committed."""
         self._tried = True
+        self._mark = self._sent = None
 
     def skip(self, now: float, emit: Emit) -> int:
         """Give up the windows that are more than may be caught up on; returns how many."""

@@ -30,6 +30,9 @@ class _Query:
         clause: the same for the driver, its rows limited.
         budget: of its tag sets.
         bind: what its bounds are; empty until that is known.
+        spent: seconds of its longest answer in this run.
+        rows: rows in this run.
+        cut: rows and tag sets left out in this run.
     """
 
     config: QueryConfig
@@ -38,6 +41,9 @@ class _Query:
     clause: TextClause
     budget: Budget
     bind: str
+    spent: float = 0.0
+    rows: int = 0
+    cut: int = 0
 
 
 class Queries:
@@ -88,13 +94,12 @@ class Queries:
         wrong, self._wrong = self._wrong, {}
         return list(wrong)
 
-    async def ask(self, transaction: Transaction, window: Window | None, emit: Emit) -> list[Point]:
+    async def ask(self, transaction: Transaction, window: Window | None) -> list[Point]:
         """The values of all queries, in one transaction.
 
         Args:
             transaction: where.
             window: which; None without windows.
-            emit: for how long they took.
 
         Raises:
             SQLAlchemyError, OSError, TimeoutError: the connection is lost.
@@ -112,20 +117,29 @@ class Queries:
                 self._wrong["; ".join(filter(None, (found.message, found.hint)))] = None
                 self.failed = True
                 return []
-            points.extend(self._read(query, rows, emit))
-            tags = (f"query:{query.name}",)
-            emit.gauge("business_sql.query_time", (monotonic() - begun) * 1000, tags)
+            points.extend(self._read(query, rows))
+            query.spent = max(query.spent, monotonic() - begun)
         return points
 
-    def _read(self, query: _Query, rows: Rows, emit: Emit) -> Sequence[Point]:
-        config, tags = query.config, (f"query:{query.name}",)
+    def _read(self, query: _Query, rows: Rows) -> Sequence[Point]:
+        config = query.config
         query.budget.begin()
         reading = read(config.columns, rows.names, rows.rows, config.limit, query.budget, config.tags)
         self._wrong.update({f"{query.name}: {text}": None for text in reading.wrong})
-        emit.gauge("business_sql.rows", reading.rows, tags)
-        if reading.cut:
-            emit.count("business_sql.cut", reading.cut, tags)
+        query.rows += reading.rows
+        query.cut += reading.cut
         return reading.points
+
+    def report(self, emit: Emit) -> None:
+        """Emit what the queries of this run took, and how many rows they had."""
+        for query in self._queries:
+            tags = (f"query:{query.name}",)
+            if query.spent:
+                emit.gauge("business_sql.query_time", query.spent * 1000, tags)
+                emit.gauge("business_sql.rows", query.rows, tags)
+            if query.cut:
+                emit.count("business_sql.cut", query.cut, tags)
+            query.spent, query.rows, query.cut = 0.0, 0, 0
 
     async def _fetch(self, transaction: Transaction, query: _Query, window: Window | None) -> Rows:
         if window is None:

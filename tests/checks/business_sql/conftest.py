@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,22 @@ def server(binaries: Path) -> Iterator[PostgresServer]:
     made.sql("CREATE ROLE watcher LOGIN; GRANT CREATE ON SCHEMA public TO watcher")
     yield made
     made.stop()
+
+
+@pytest.fixture
+def servers(binaries: Path) -> Iterator[Callable[..., PostgresServer]]:
+    """Makes servers of its own for one test."""
+    started: list[PostgresServer] = []
+
+    def make(**settings: Any) -> PostgresServer:
+        made = PostgresServer(binaries, **settings)
+        started.append(made)
+        made.start()
+        return made
+
+    yield make
+    for one in reversed(started):
+        one.kill()
 
 
 class Ledger:

@@ -14,8 +14,9 @@ import pytest
 
 from cli.process import vedette
 from vedette import Kind
+from vedette_checks.business_sql.columns import ColumnConfig, exact
 
-from .conftest import NOW, Instance, Ledger, message, values
+from .conftest import NOW, SUMMARY, Instance, Ledger, message, values
 
 pytestmark = pytest.mark.anyio
 
@@ -245,6 +246,38 @@ async def test_budgets_and_what_is_wrong_with_a_result(ledger: Ledger) -> None:
     ):  # fmt: skip
         _, said = await ask(sql, tagged)
         assert said == f"q: {wrong}"
+
+
+async def test_a_file_that_was_put_in_its_place_is_read(ledger: Ledger) -> None:
+    instance = Instance(
+        ledger.url, window=None, sql="SELECT count(*) AS n FROM transactions", columns={"n": {"metric": "a.n"}}
+    )
+    assert values((await instance.run())[0], "a.n") == {(None,): 0}
+    other = Ledger(ledger.path.with_suffix(".new"))
+    other.pay(("EUR", 1, "2026-11-24 12:00:00"))
+    other.path.rename(ledger.path)
+    assert values((await instance.run())[0], "a.n") == {(None,): 1}
+    await instance.close()
+
+
+async def test_colons_in_texts_and_comments_are_no_bounds(ledger: Ledger) -> None:
+    ledger.pay(("a:start_time", 1, "2026-11-24 12:00:00"))
+    sql = SUMMARY.replace("GROUP", "AND currency = 'a:start_time' AND ':x' <> ':end_time' /* :y */ GROUP") + " -- :z"
+    instance = Instance(ledger.url, sql=sql)
+    batch, _ = await instance.run()
+    await instance.close()
+    assert values(batch, COUNT) == {(END, "currency:a:start_time"): 1}
+
+
+def test_no_digit_is_lost() -> None:
+    column = ColumnConfig(metric="a.b", scale=2)
+    assert str(exact(12345678901234567890123456789012345678, column)) == "123456789012345678901234567890123456.78"
+    rounded = ColumnConfig(metric="a.b", round=1)
+    assert (
+        str(exact(Decimal("123456789012345678901234567890123456.75"), rounded))
+        == "123456789012345678901234567890123456.8"
+    )
+    assert str(exact(12.600000000000001, rounded)) == "12.6"
 
 
 async def test_what_writes_is_refused_by_the_database_itself(ledger: Ledger) -> None:

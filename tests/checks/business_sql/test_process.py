@@ -1,0 +1,90 @@
+"""The agent's own process with windows of a second, killed and started again, and a clock that is set."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from cli.process import Running
+from servers import until
+
+from .conftest import Ledger
+
+CONF = """\
+instances:
+  - name: live
+    url: sqlite+aiosqlite:///payments.db
+    window: {every: 1s, lag: 500ms}
+    catch_up: 1000
+    queries:
+      - sql: SELECT count(*) AS n, coalesce(sum(amount_minor), 0) AS volume FROM transactions
+             WHERE created_at >= :start_time AND created_at < :end_time
+        columns:
+          n: {metric: live.count}
+          volume: {metric: live.volume, scale: 2}
+"""
+
+
+@contextmanager
+def traffic(ledger: Ledger) -> Iterator[None]:
+    """A payment of a cent every 10 ms."""
+    end = threading.Event()
+
+    def pay() -> None:
+        with closing(sqlite3.connect(ledger.path, timeout=30)) as database:
+            while not end.wait(0.01):
+                with database:
+                    database.execute(
+                        "INSERT INTO transactions (currency, amount_minor, created_at) VALUES ('EUR', 1, ?)",
+                        (time.time(),),
+                    )
+
+    thread = threading.Thread(target=pay)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    file = folder / "out.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [row for row in map(json.loads, lines) if row["name"] == "live.volume"]
+
+
+def test_killed_and_started_again_each_window_is_reported_and_equals_the_ledger(tmp_path: Path) -> None:
+    conf = tmp_path / "conf.d"
+    conf.mkdir()
+    ledger = Ledger(conf / "payments.db", "real")
+    ledger.sql("PRAGMA journal_mode = WAL")
+    (conf / "agent.yaml").write_text(
+        "state_directory: ../state\nsinks: [{type: file, path: ../out.jsonl, format: jsonl}]\n"
+    )
+    (conf / "business_sql.yaml").write_text(CONF)
+    with traffic(ledger):
+        for kill in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
+            before = len(rows(tmp_path))
+            agent = Running(cwd=tmp_path)
+            until(lambda: len(rows(tmp_path)) >= before + 3, "some windows")  # noqa: B023
+            agent.end(kill)
+            assert not any("Traceback" in line for line in agent.lines)
+    found = rows(tmp_path)
+    times = sorted({row["time"] for row in found})
+    assert times == list(range(int(times[0]), int(times[-1]) + 1))  # none is missing
+    last = {row["time"]: row["value"] for row in found}
+    for end, value in last.items():
+        ((cents,),) = ledger.sql(
+            "SELECT coalesce(sum(amount_minor), 0) FROM transactions WHERE created_at >= ? AND created_at < ?",
+            [(end - 1, end)],
+        )
+        assert round(value * 100) == cents
+    assert sum(last.values()) > 0
