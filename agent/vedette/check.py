@@ -24,6 +24,8 @@ class CheckConfig(BaseModel):
     """The options of one instance. Subclass it and add a check's own; unknown options are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    example: ClassVar[tuple[str, ...]] = ()
+    """Optional options that the example file sets, where not all of them go together."""
 
     name: str = Field(
         "", description="Name of the instance, unique per check. Default: the file's stem.", max_length=200

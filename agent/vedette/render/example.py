@@ -92,7 +92,9 @@ def _choose(plugin: Plugin, options: list[Option]) -> _Choice:
     data: dict[str, Any] = {**_head(plugin), **{option.name: option.shown for option in options if option.required}}
     complete = _valid(plugin, data)
     optional = [option for option in options if not option.required]
-    groups = [*((option,) for option in optional)] * 2  # twice: an option may need one that comes after it
+    wished = tuple(option for option in optional if option.name in getattr(plugin.config_class, "example", ()))
+    # singly twice: an option may need one that comes after it
+    groups = [*([wished] if wished else []), *((option,) for option in optional), *((option,) for option in optional)]
     for group in [*groups, *combinations(optional, 2)]:  # and two may need each other
         trial = {**data, **{option.name: option.shown for option in group}}
         if len(trial) != len(data) + len(group) or not _valid(plugin, trial):

@@ -217,6 +217,8 @@ def type_name(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return _one_of(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "options"
+    if isinstance(annotation, type) and issubclass(annotation, Secret):
+        return f"secret{_bounds(metadata)}"
     return f"{_PLAIN.get(annotation) or getattr(annotation, '__name__', 'value').lower()}{_bounds(metadata)}"
 
 

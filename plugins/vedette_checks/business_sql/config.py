@@ -25,6 +25,22 @@ BOUNDS = frozenset({"start_time", "end_time"})
 """The values that a window binds."""
 
 
+_EXAMPLE = {
+    "name": "summary",
+    "sql": "SELECT currency, count(*) AS n, sum(amount) FILTER (WHERE status = 'completed') AS volume, avg(amount) FILTER "
+    "(WHERE status = 'completed') AS average, 100.0 * count(*) FILTER (WHERE status = 'completed') / count(*) AS success "
+    "FROM transactions WHERE created_at >= :start_time AND created_at < :end_time GROUP BY currency",
+    "columns": {
+        "currency": {"type": "tag"},
+        "n": {"metric": "business.hourly.transaction_count"},
+        "volume": {"metric": "business.hourly.transaction_volume"},
+        "average": {"metric": "business.hourly.avg_transaction_value", "round": 2},
+        "success": {"metric": "business.hourly.success_rate", "round": 2},
+    },
+}
+"""The strategy's hourly summary."""
+
+
 class WindowConfig(BaseModel):
     """`window:`, which stretches of time the queries are about."""
 
@@ -130,18 +146,7 @@ class BusinessSqlConfig(CheckConfig):
     tag_limit: int = Field(200, description="Most different sets of tags per query.", ge=1, le=100_000)
     queries: tuple[QueryConfig, ...] = Field(
         description="What to ask. The queries of a window see the same state of the database.",
-        examples=[
-            [
-                {
-                    "sql": "SELECT currency, sum(amount_minor) AS volume FROM transactions "
-                    "WHERE created_at >= :start_time AND created_at < :end_time GROUP BY currency",
-                    "columns": {
-                        "currency": {"type": "tag"},
-                        "volume": {"metric": "business.hourly.transaction_volume", "scale": 2},
-                    },
-                }
-            ]
-        ],
+        examples=[[_EXAMPLE]],
         min_length=1,
     )
 

@@ -14,6 +14,36 @@ from vedette_checks.synthetic.options import SAFE, Auth, Expect, Headers, StepCo
 from vedette_checks.synthetic.reading import BUILT_IN, check_flow
 from vedette_checks.synthetic.templates import NAME
 
+_BEARER = {"Authorization": "Bearer {{ token }}"}
+_EXAMPLE = [
+    {
+        "name": "login",
+        "request": "POST /api/v1/auth/login",
+        "json": {"email": "synthetic.test@example.com", "password": "${env:SYNTHETIC_PASSWORD:-}"},
+        "expect": {"status": 200, "max_time": "800ms"},
+        "extract": {"token": "json.access_token"},
+    },
+    {
+        "name": "balance",
+        "request": "GET /api/v1/wallet/balance",
+        "headers": _BEARER,
+        "expect": {"status": 200, "json": {"currency": "USD"}},
+    },
+    {
+        "name": "payment",
+        "request": "POST /api/v1/payments/send",
+        "headers": _BEARER,
+        "json": {"amount": "{{ amount }}", "currency": "USD"},
+        "extract": {"payment_id": "json.transaction_id"},
+    },
+    {
+        "name": "verify",
+        "request": "GET /api/v1/payments/{{ payment_id }}",
+        "headers": _BEARER,
+        "until": {"json": {"status": "completed"}, "every": "500ms", "within": "5s"},
+    },
+]
+"""The strategy's flow."""
 _ALONE = ("method", "expect", "auth")
 """Options of the single request that `url` makes."""
 _MARGIN = 1.0
@@ -21,6 +51,8 @@ _MARGIN = 1.0
 
 class SyntheticConfig(CheckConfig):
     """The options of one flow."""
+
+    example = ("base_url", "variables", "steps", "cleanup")
 
     url: str = Field(
         "",
@@ -51,15 +83,8 @@ class SyntheticConfig(CheckConfig):
     steps: tuple[StepConfig, ...] = Field(
         (),
         description="The requests of the flow, in order; the first that fails ends it.",
-        examples=[
-            [
-                {"name": "login", "request": "POST /api/v1/auth/login", "json": {"email": "synthetic.test@example.com"},
-                 "extract": {"token": "json.access_token"}},
-                {"name": "balance", "request": "GET /api/v1/wallet/balance",
-                 "headers": {"Authorization": "Bearer {{ token }}"}, "expect": {"json": {"currency": "USD"}}},
-            ]
-        ],
-    )  # fmt: skip
+        examples=[_EXAMPLE],
+    )
     cleanup: tuple[StepConfig, ...] = Field(
         (),
         description="Requests that take back what the steps did, whatever happened to them.",

@@ -14,7 +14,6 @@ import httpcore
 import httpx
 import msgspec
 
-from vedette import __version__
 from vedette_checks.synthetic.answer import Answer, Phases
 from vedette_checks.synthetic.options import SAFE
 from vedette_checks.synthetic.request import Request
@@ -89,7 +88,7 @@ class Caller:
             transport=self._wire,
             timeout=None,  # noqa: S113 - one deadline holds for the whole step
             trust_env=False,
-            headers={"User-Agent": f"vedette/{__version__} (synthetic)", "Accept-Encoding": "gzip, deflate"},
+            headers={"User-Agent": "vedette (synthetic)", "Accept-Encoding": "gzip, deflate"},
         )
 
     async def call(self, request: Request, timeout: float) -> Answer:
