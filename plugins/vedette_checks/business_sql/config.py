@@ -27,8 +27,9 @@ BOUNDS = frozenset({"start_time", "end_time"})
 
 _EXAMPLE = {
     "name": "summary",
-    "sql": "SELECT currency, count(*) AS n, sum(amount) FILTER (WHERE status = 'completed') AS volume, avg(amount) FILTER "
-    "(WHERE status = 'completed') AS average, 100.0 * count(*) FILTER (WHERE status = 'completed') / count(*) AS success "
+    "sql": "SELECT currency, count(*) AS n, sum(amount) FILTER (WHERE status = 'completed') AS volume, "
+    "avg(amount) FILTER (WHERE status = 'completed') AS average, "
+    "100.0 * count(*) FILTER (WHERE status = 'completed') / count(*) AS success "
     "FROM transactions WHERE created_at >= :start_time AND created_at < :end_time GROUP BY currency",
     "columns": {
         "currency": {"type": "tag"},
@@ -89,7 +90,6 @@ class QueryConfig(BaseModel):
     columns: dict[str, ColumnConfig] = Field(
         description="What the columns of the result mean, by name. Those that are not named are left out.",
         examples=[{"currency": {"type": "tag"}, "n": {"type": "gauge", "metric": "business.hourly.transaction_count"}}],
-        min_length=1,
     )
     tags: tuple[str, ...] = Field((), description="Tags of this query's metrics.", examples=[["source:ledger"]])
     limit: int = Field(1_000, description="Most rows to use.", ge=1, le=100_000)
