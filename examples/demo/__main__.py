@@ -1,7 +1,8 @@
 """The main job, end to end: `make demo`, or `python examples/demo --for 30s`.
 
-Starts a real Redis-protocol server, a PostgreSQL primary with its replica, traffic on them and a StatsD port, runs the
-agent on demo/conf.d, and shows live what the agent does and what arrives. Ctrl-C ends it; nothing is left behind.
+Starts a real Redis-protocol server, a PostgreSQL primary with its replica, a payments API, traffic on them and a StatsD
+port, runs the agent on demo/conf.d, and shows live what the agent does and what arrives. Ctrl-C ends it; nothing is left
+behind.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -25,6 +26,8 @@ from rich.table import Table
 from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).parent))
+from payments import PASSWORD as LOGIN
+from payments import go_shopping, payments_api
 from postgres import Pair, UnavailableError, postgres_pair
 from server import free_port, redis_server
 from shop import open_shop, sell
@@ -44,6 +47,8 @@ _CONF = Path(__file__).parent / "conf.d"
 _PASSWORD = "demo-only-password"
 _ENVIRONMENT = {"ENVIRONMENT": "demo", "DD_SERVICE": "paypal-clone", "APP_VERSION": "1.0.0"}
 _PRIMARY = "instance:shop-primary"
+_FLOW = "flow:payment-flow"
+_OF_POSTGRES = ("postgres.yaml", "synthetic.yaml", "business_sql.yaml")
 _SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("dashboard.transactions.hourly", (), "transactions this hour"),
     ("dashboard.transactions.daily", (), "transactions today"),
@@ -60,6 +65,17 @@ _SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("postgresql.health.lag_seconds", (_PRIMARY,), "how far the replica is behind, s"),
     ("postgresql.table_size", (_PRIMARY, "table:transactions"), "size of the payments table, bytes"),
     ("shop.payments", (_PRIMARY, "status:pending"), "payments pending, by a query of the shop's own"),
+    ("synthetic.transaction.total_time", (_FLOW,), "login, balance, payment and verify together, ms"),
+    ("synthetic.login.response_time", (_FLOW,), "the login, ms"),
+    ("synthetic.balance.response_time", (_FLOW,), "the balance, ms"),
+    ("synthetic.payment.response_time", (_FLOW,), "the payment, ms"),
+    ("synthetic.verify.response_time", (_FLOW,), "until the payment is completed, ms"),
+    ("synthetic.transaction.result", (_FLOW, "success:true"), "payment flows that went well, since the last"),
+    ("synthetic.transaction.failures", (_FLOW,), "payment flows that failed, since the last"),
+    ("business.hourly.transaction_count", ("currency:USD",), "payments of the last closed minute, USD"),
+    ("business.hourly.transaction_volume", ("currency:USD",), "their sum, USD"),
+    ("business.hourly.avg_transaction_value", ("currency:USD",), "their average, USD"),
+    ("business.hourly.success_rate", ("currency:USD",), "how many of them went well, %"),
     ("system.cpu.user", (), "CPU in user mode, %"),
     ("system.mem.pct_usable", (), "memory usable, fraction"),
     ("health_check.status", (_PRIMARY,), "health of postgres/shop-primary"),
@@ -106,9 +122,24 @@ def _postgres(stack: ExitStack) -> Pair | None:
 
 
 async def _demo(folder: Path, redis_port: int, pair: Pair | None, duration: float | None) -> None:
+    async with AsyncExitStack() as stack:
+        api = await _open_shop(stack, pair)
+        await _run_agent(folder, redis_port, pair, api, duration)
+
+
+async def _open_shop(stack: AsyncExitStack, pair: Pair | None) -> str:
+    """The payments API's address; empty without PostgreSQL."""
+    if pair is None:
+        return ""
+    await open_shop(pair.primary, _PASSWORD)
+    return await stack.enter_async_context(payments_api(pair.primary, _PASSWORD))
+
+
+async def _run_agent(folder: Path, redis_port: int, pair: Pair | None, api: str, duration: float | None) -> None:
     transport, statsd = await listen()
     prometheus_port = free_port(9464)
     environ = _environ(redis_port, pair, transport.get_extra_info("sockname")[1], prometheus_port)
+    environ |= {"DEMO_API_URL": api, "DEMO_API_PASSWORD": LOGIN}
     configuration = await asyncio.to_thread(load, _conf(folder, pair), Registry(), environ=environ)
     for problem in configuration.problems:
         print(problem, file=sys.stderr)
@@ -116,8 +147,7 @@ async def _demo(folder: Path, redis_port: int, pair: Pair | None, duration: floa
     agent = Agent(configuration, StateStore(folder / "state"), environ)
     jobs = [pay_and_browse(redis_port, _PASSWORD), _show(agent, statsd, prometheus_port)]
     if pair is not None:
-        await open_shop(pair.primary, _PASSWORD)
-        jobs.append(sell(pair.primary, _PASSWORD))
+        jobs += [sell(pair.primary, _PASSWORD), go_shopping(api)]
     tasks = [asyncio.create_task(job) for job in jobs]
     asyncio.get_running_loop().call_soon(_stop_gently, agent)
     try:
@@ -158,7 +188,7 @@ def _conf(folder: Path, pair: Pair | None) -> Path:
     """The demo's conf.d; without PostgreSQL a copy that does not name it."""
     if pair is not None:
         return _CONF
-    return shutil.copytree(_CONF, folder / "conf.d", ignore=shutil.ignore_patterns("postgres.yaml"))
+    return shutil.copytree(_CONF, folder / "conf.d", ignore=shutil.ignore_patterns(*_OF_POSTGRES))
 
 
 async def _show(agent: Agent, statsd: StatsdPort, prometheus_port: int) -> None:

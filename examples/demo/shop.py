@@ -17,8 +17,10 @@ CREATE TABLE accounts (
 );
 CREATE TABLE transactions (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account int NOT NULL REFERENCES accounts, cents int NOT NULL,
-    currency text NOT NULL, status text NOT NULL DEFAULT 'pending', made timestamptz NOT NULL DEFAULT now()
+    currency text NOT NULL, status text NOT NULL DEFAULT 'pending', made timestamptz NOT NULL DEFAULT now(),
+    synthetic boolean NOT NULL DEFAULT false
 );
+CREATE INDEX transactions_by_time ON transactions (made);
 CREATE INDEX transactions_by_account ON transactions (account, made);
 INSERT INTO users SELECT n, 'user' || n || '@shop.example' FROM generate_series(1, 500) n;
 INSERT INTO accounts SELECT n, CASE n % 3 WHEN 0 THEN 'USD' ELSE 'EUR' END, 1000000 FROM generate_series(1, 500) n;
@@ -26,6 +28,10 @@ INSERT INTO transactions (account, cents, currency, status, made)
     SELECT a.id, 100 + (a.id * n) % 20000, a.currency, CASE (a.id + n) % 20 WHEN 0 THEN 'failed' ELSE 'settled' END,
         now() - n * interval '5 minutes'
     FROM accounts a, generate_series(1, 8) n;
+INSERT INTO transactions (account, cents, currency, status, made)
+    SELECT a.id, 100 + (a.id * 37) % 20000, a.currency, CASE a.id % 20 WHEN 0 THEN 'failed' ELSE 'settled' END,
+        now() - a.id * interval '1 second'
+    FROM accounts a;
 GRANT SELECT ON transactions TO vedette;
 """
 _BUSY = 7

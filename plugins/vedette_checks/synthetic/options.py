@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from vedette import Duration, Secret
 from vedette_checks.synthetic.extract import extraction, pattern, search
@@ -40,6 +49,17 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _one_or_many(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+_ONE = [{"type": "integer"}, {"type": "string"}]
+Statuses = Annotated[
+    tuple[int | str, ...],
+    BeforeValidator(_one_or_many),
+    AfterValidator(_statuses),
+    WithJsonSchema({"anyOf": [*_ONE, {"type": "array", "items": {"anyOf": _ONE}}]}),
+]
 Headers = Annotated[dict[str, str], AfterValidator(_headers)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 
@@ -51,7 +71,7 @@ class _Options(BaseModel):
 class Conditions(_Options):
     """What an answer must be like."""
 
-    status: Annotated[tuple[int | str, ...], AfterValidator(_statuses)] = Field(
+    status: Statuses = Field(
         default=(),
         description="Status codes that are right: `200`, `[200, 201]`, `2xx`. Default: any below 400.",
         examples=[[200, 201]],
@@ -70,11 +90,6 @@ class Conditions(_Options):
         description="Patterns (RE2) that response headers must match somewhere, by name.",
         examples=[{"Content-Type": "json"}],
     )
-
-    @field_validator("status", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
-        return value if isinstance(value, list | tuple) else (value,)
 
     @field_validator("json_values")
     @classmethod

@@ -109,8 +109,7 @@ class Report:
         success = last.failure is None
         emit.histogram("synthetic.transaction.total_time", last.seconds * 1000, tags)
         emit.count("synthetic.transaction.result", 1, (*tags, f"success:{'true' if success else 'false'}"))
-        if not success:
-            emit.count("synthetic.transaction.failures", 1, tags)
+        emit.count("synthetic.transaction.failures", int(not success), tags)
         if len(attempts) > 1:
             emit.count("synthetic.transaction.retries", len(attempts) - 1, tags)
         for result in last.results:
