@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic
@@ -43,7 +44,7 @@ class Synthetic(Check[SyntheticConfig]):
         if not config.verify:
             yield "verify is false: nobody knows whose server gets the requests"
         secret = config.auth or any(step.auth or "Authorization" in step.headers for step in config.steps)
-        if secret and any(one.startswith("http://") for one in addresses):
+        if secret and any(_is_in_the_clear(one) for one in addresses):
             yield "secrets go over http://: whoever listens on the way can read them"
         if config.schedule is None and config.patience > config.interval:
             yield "timeout is longer than interval: runs that take so long skip the next"
@@ -148,6 +149,12 @@ class Synthetic(Check[SyntheticConfig]):
             variables={**config.variables, "run_id": run_id, "flow": config.name, "now": int(time.time())},
             discretion=discretion,
         )
+
+
+def _is_in_the_clear(address: str) -> bool:
+    """Whether requests to this address can be read on the way: not those that stay on the machine."""
+    host = re.match(r"http://(\[[^\]]*\]|[^:/?]*)", address)
+    return host is not None and host[1] not in ("localhost", "127.0.0.1", "[::1]")
 
 
 def _taken_from(config: SyntheticConfig) -> Iterator[str]:
