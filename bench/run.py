@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PARTS = ("overhead", "postgres", "thousand", "memory", "start")
+PARTS = ("overhead", "postgres", "synthetic", "business_sql", "thousand", "memory", "start")
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
             print(f"{part}: failed")
             return 1
         for row in json.loads(done.stdout):
-            print(f"{part:<9} {row['what']:<64} {row['value']:>9.4g} {row['unit']:<10} {row.get('target', '')}")
+            print(f"{part:<12} {row['what']:<64} {row['value']:>9.4g} {row['unit']:<10} {row.get('target', '')}")
     return 0
 
 

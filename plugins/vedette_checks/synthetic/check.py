@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -63,6 +64,7 @@ class Synthetic(Check[SyntheticConfig]):
         self._register = Register(self.state)
         self._report = Report(config)
         self._reach: Reach | None = None
+        self._caller: Caller | None = None
 
     async def open(self) -> None:
         """Read the certificate files.
@@ -88,7 +90,7 @@ class Synthetic(Check[SyntheticConfig]):
     async def run(self, emit: Emit) -> None:
         """Take back what is left of earlier runs, then perform the flow."""
         flow = Flow(self._plan, self._register, emit)
-        earlier = await unbroken(lambda: self._take_back(flow, emit))
+        earlier = await unbroken(lambda: self._take_back(flow, emit)) if self.config.cleanup else []
         run_id, until = str(uuid4()), monotonic() + self.config.patience
         attempts: list[Attempt] = []
         while self._again(attempts, until):
@@ -105,11 +107,8 @@ class Synthetic(Check[SyntheticConfig]):
         return len(attempts) <= self.config.retry
 
     async def _attempt(self, flow: Flow, run_id: str, number: int, until: float) -> Attempt:
-        caller = self._caller()
-        try:
+        async with self._calling() as caller:
             return await flow.attempt(self._scene(caller, run_id, number, until))
-        finally:
-            await caller.close()
 
     async def _take_back(self, flow: Flow, emit: Emit) -> list[tuple[Pending, Taken]]:
         """The cleanup of earlier attempts, oldest first, for as long as there is time."""
@@ -118,19 +117,31 @@ class Synthetic(Check[SyntheticConfig]):
         for entry in await self._register.begin(emit):
             if monotonic() >= until:
                 break
-            caller = self._caller()
-            try:
-                made.append(
-                    (entry, await flow.take_back(self._scene(caller, entry.run_id, entry.attempt, until), entry))
-                )
-            finally:
-                await caller.close()
+            async with self._calling() as caller:
+                scene = self._scene(caller, entry.run_id, entry.attempt, until)
+                made.append((entry, await flow.take_back(scene, entry)))
         return made
 
-    def _caller(self) -> Caller:
+    @asynccontextmanager
+    async def _calling(self) -> AsyncIterator[Caller]:
+        """A caller without cookies: a new one where connections are kept, else always the same, which is cheaper."""
         if self._reach is None:
             raise RuntimeError("run before open")
-        return Caller(self._reach, self._rules)
+        caller = self._caller or Caller(self._reach, self._rules)
+        if not self._reach.keep:
+            self._caller = caller
+        caller.forget()
+        try:
+            yield caller
+        finally:
+            if self._caller is None:
+                await caller.close()
+
+    async def close(self) -> None:
+        """Drop what is left of connections."""
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            await caller.close()
 
     def _scene(self, caller: Caller, run_id: str, attempt: int, until: float) -> Scene:
         config = self.config

@@ -74,7 +74,7 @@ class Rules:
 
 
 class Caller:
-    """Makes the requests of one flow attempt, one after another, with its cookies.
+    """Makes requests, one after another, with the cookies of one flow attempt.
 
     Args:
         reach: how servers are reached.
@@ -154,6 +154,10 @@ class Caller:
         phases.add("transfer", monotonic() - begun)
         body = _decoded(b"".join(parts), response.headers.get("content-encoding", ""), limit)
         return Answer(response.status_code, response.headers, body, phases, self._wire.expires)
+
+    def forget(self) -> None:
+        """Throw the cookies away."""
+        self._client.cookies.clear()
 
     async def close(self) -> None:
         """Close every connection."""
