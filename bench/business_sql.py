@@ -1,7 +1,7 @@
 """A windowed query of business_sql, on PostgreSQL 18 and SQLite.
 
-`tight` is back to back, `spread` is evenly paced with a cold wake-up each. The target is 0.7 of the 1.7 ms that a query of
-prometheus-sql-exporter 0.4 takes at such a pace; that one asks in the background, so it has no run to be timed here.
+`tight` is back to back, `spread` is evenly paced with a cold wake-up each. The target is 0.7 of the 1.7 ms that a query
+of prometheus-sql-exporter 0.4 takes at such a pace; that one asks in the background, so it has no run to be timed here.
 """
 
 from __future__ import annotations
