@@ -120,7 +120,8 @@ class Report:
         emit.count("synthetic.step.result", 1, (*tags, f"result:{result.outcome}"))
         if result.outcome is Outcome.SKIPPED:
             return
-        emit.histogram(f"synthetic.{result.name}.response_time", result.seconds * 1000, self._tags)
+        if result.reached:  # a refused connection is no fast answer
+            emit.histogram(f"synthetic.{result.name}.response_time", result.seconds * 1000, self._tags)
         for name in _PHASES if result.phases is not None else ():
             seconds = getattr(result.phases, name)
             if seconds is not None:

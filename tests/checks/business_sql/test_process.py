@@ -12,10 +12,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cli.process import Running
 from servers import until
 
 from .conftest import Ledger
+
+FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+"""Where libfaketime is installed, the clock of a process can be set."""
 
 CONF = """\
 instances:
@@ -88,3 +93,30 @@ def test_killed_and_started_again_each_window_is_reported_and_equals_the_ledger(
         )
         assert round(value * 100) == cents
     assert sum(last.values()) > 0
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
+def test_a_clock_that_is_set_forward_and_back_makes_no_gap_and_no_window_twice(tmp_path: Path) -> None:
+    conf = tmp_path / "conf.d"
+    conf.mkdir()
+    Ledger(conf / "payments.db", "real")
+    (conf / "agent.yaml").write_text(
+        "state_directory: ../state\nsinks: [{type: file, path: ../out.jsonl, format: jsonl}]\n"
+    )
+    (conf / "business_sql.yaml").write_text(CONF)
+    clock = tmp_path / "clock"
+    clock.write_text("+0s\n")
+    agent = Running(
+        cwd=tmp_path, LD_PRELOAD=str(FAKETIME), FAKETIME_TIMESTAMP_FILE=str(clock), FAKETIME_NO_CACHE="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1", FAKETIME_DONT_RESET="1",
+    )  # fmt: skip
+    until(lambda: len(rows(tmp_path)) >= 2, "some windows")
+    before = len(rows(tmp_path))
+    clock.write_text("+40s\n")
+    until(lambda: len(rows(tmp_path)) >= before + 40, "the windows that were jumped over")
+    clock.write_text("+38s\n")
+    last = rows(tmp_path)[-1]["time"]
+    until(lambda: rows(tmp_path)[-1]["time"] >= last + 2, "time to come to where it was")
+    assert agent.end(signal.SIGTERM) == 0
+    times = [row["time"] for row in rows(tmp_path)]
+    assert times == list(range(int(times[0]), int(times[-1]) + 1))

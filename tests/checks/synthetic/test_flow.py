@@ -165,6 +165,8 @@ async def test_nothing_listens() -> None:
         "login: the connection was refused; does something listen there? (POST /api/v1/auth/login)"
     )
     assert run.values("synthetic.step.first_byte_time") == []
+    assert run.values("synthetic.login.response_time") == []
+    assert len(run.values("synthetic.transaction.total_time")) == 1
     assert run.value("synthetic.cleanup.pending") == 0
 
 
