@@ -95,6 +95,7 @@ class Synthetic(Check[SyntheticConfig]):
         attempts: list[Attempt] = []
         while self._again(attempts, until):
             attempts.append(await self._attempt(flow, run_id, len(attempts) + 1, until))
+        self._register.finish(emit)
         self._report.emit(emit, run_id, attempts, earlier, self._register)
 
     def _again(self, attempts: list[Attempt], until: float) -> bool:

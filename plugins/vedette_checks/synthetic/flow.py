@@ -179,7 +179,7 @@ class Flow:
         elif entry.open and not self._told(entry):
             taken.lost = "unknown"
         if taken.lost:
-            self._register.give_up(self._emit, entry, taken.lost)
+            self._register.give_up(entry, taken.lost)
         elif taken.failed:
             await self._register.write(self._emit, entry)
         else:

@@ -96,13 +96,18 @@ class Register:
             entries.remove(entry)
             await emit.save(KEY, _plain(entries))
 
-    def give_up(self, emit: Emit, entry: Pending, reason: str) -> None:
+    def give_up(self, entry: Pending, reason: str) -> None:
         """Note that an attempt cannot be taken back; it is forgotten with the batch that counts it."""
         entry.lost = reason
         entries = self._all()
         if entry not in entries:
             entries.append(entry)
-        emit.commit(KEY, _plain(one for one in entries if not one.lost))
+
+    def finish(self, emit: Emit) -> None:
+        """At the end of a run: what was given up in it is forgotten once the batch that says so is handed over."""
+        entries = self._all()
+        if any(one.lost for one in entries):
+            emit.commit(KEY, _plain(one for one in entries if not one.lost))
 
     def take_cut(self) -> int:
         """Attempts that were given up because there were too many, since this was asked last."""

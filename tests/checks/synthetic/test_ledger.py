@@ -267,6 +267,24 @@ async def test_a_cleanup_that_fails_is_tried_again_by_the_next_runs_and_given_up
     assert len({one.headers["idempotency-key"] for one in refunds}) == 1
 
 
+async def test_what_is_given_up_takes_nothing_else_with_it() -> None:
+    """An old payment is counted as left over in the run whose own refund fails: the new one stays on disk."""
+    async with PaymentsApi(fault=lambda one: reply(503, {}) if one.step == "refund" else None).running() as api:
+        agent = Agent(payment_flow(api))
+        old = {"run_id": "0e9b4a4e-3a53-4bd4-93d5-0b2f3b0f8c11", "attempt": 1, "open": "payment"}
+        agent.state["pending"] = [old]
+        await agent.run()
+        assert agent.totals["cleanup.leftovers reason:unknown"] == 1
+        (kept,) = agent.state["pending"]
+        assert kept["run_id"] == api.requests[0].run
+        assert kept["variables"] == {"payment_id": next(iter(api.payments))}
+        api.fault = lambda _: None
+        agent.restart()
+        await agent.run()
+    assert {payment.refunds for payment in api.payments.values()} == {1}
+    assert agent.totals["cleanup.leftovers reason:unknown"] == 1
+
+
 async def test_a_cleanup_by_the_runs_id_needs_no_answer() -> None:
     wiped: list[str] = []
 
