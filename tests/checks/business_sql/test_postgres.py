@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from postgres_servers import PostgresServer
+from postgres_servers import PgBouncer, PostgresServer, pgbouncer_installed, running
 from servers import free_port, until
 
 from .conftest import COLUMNS, NOW, SUMMARY, Instance, message, values
@@ -118,6 +118,22 @@ async def test_a_lock_is_not_waited_for_and_one_connection_is_all(server: Postgr
     batch, _ = await instance.run()
     assert values(batch, "a.n") == {(None,): 5}
     await instance.close()
+
+
+@pytest.mark.skipif(not pgbouncer_installed(), reason="PgBouncer is not installed")
+async def test_through_pgbouncer(server: PostgresServer) -> None:
+    bouncer = PgBouncer(server)
+    with running(bouncer):
+        address = f"postgresql+asyncpg://watcher@127.0.0.1:{bouncer.port}/postgres?prepared_statement_cache_size=0"
+        instances = [
+            Instance(address, window=None, sql=f"SELECT count(*) + {n} AS n FROM payments", columns=ONE)
+            for n in range(3)
+        ]
+        for _ in range(3):
+            batches = await asyncio.gather(*(one.run() for one in instances))
+            assert [values(batch, "a.n") for batch, _ in batches] == [{(None,): 5 + n} for n in range(3)]
+        for one in instances:
+            await one.close()
 
 
 async def test_a_connection_that_died_since_the_last_run_is_made_anew(server: PostgresServer) -> None:
