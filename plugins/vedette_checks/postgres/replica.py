@@ -331,7 +331,7 @@ class Pair:
         said = f"the replica is {'' if lag.certain else 'at least '}{lag.seconds:.3g}s behind ({lag.size} bytes)"
         if lag.seconds >= config.lag_critical or lag.size >= (config.lag_bytes_critical or inf):
             yield Status.CRITICAL, said
-        elif lag.seconds >= config.lag_warning or lag.size >= (config.lag_bytes_warning or inf) or not lag.certain:
+        elif lag.seconds >= config.lag_warning or lag.size >= (config.lag_bytes_warning or inf):
             yield Status.WARNING, said
 
     def close(self) -> None:
