@@ -34,7 +34,7 @@ SECRETS = {
     "access": "tok-3f9a8b7c6d5e4f",
     "refresh": "rt 0ne two",
     "id": "id-90210",
-    "number": "1234567",
+    "number": "482910375566",
     "proxied": "pr0xy-s3cret",
 }
 SHOWN = "order-55"
