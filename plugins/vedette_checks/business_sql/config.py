@@ -157,6 +157,8 @@ class BusinessSqlConfig(CheckConfig):
         given = {"catch_up", "restate", "bind"} & self.model_fields_set
         if self.window is None and given:
             raise ValueError(f"{', '.join(sorted(given))} go with `window`")
+        if self.url.dialect == "sqlite" and self.bind in ("timestamptz", "timestamp_utc"):
+            raise ValueError("SQLite has no type for times: `bind` is iso or epoch there")
         if self.statement_limit >= self.deadline:
             raise ValueError("statement_timeout must be shorter than timeout")
         return self

@@ -68,9 +68,9 @@ class Step:
             method=self.method,
             url=self._url(variables),
             headers={**marks, **headers},
-            query={name: as_text(value) for name, value in filled(self._query, variables).items()},
+            query=_fields(filled(self._query, variables)),
             json=filled(self._json, variables),
-            form=None if self._form is None else _form(filled(self._form, variables)),
+            form=None if self._form is None else _fields(filled(self._form, variables)),
             body=None if body is None else as_text(body),
         )
 
@@ -105,7 +105,8 @@ def _authorization(auth: Auth, variables: Variables) -> str:
     return f"Basic {b64encode(f'{value(auth.username)}:{password}'.encode()).decode()}"
 
 
-def _form(values: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a form or a query as text; a list makes a field several times."""
     return {
         name: [as_text(item) for item in value] if isinstance(value, list) else as_text(value)
         for name, value in values.items()

@@ -117,6 +117,7 @@ GOOD: dict[str, Any] = {
         ({"window": {"every": "1h", "timezone": "Mars/Base"}}, "must be a time zone such as UTC"),
         ({"window": {"every": "1h"}, "interval": "5s"}, "`window` says when to ask: leave out interval"),
         ({"restate": 2}, "restate go with `window`"),
+        ({"window": {"every": "1h"}, "bind": "timestamptz"}, "SQLite has no type for times"),
         ({"statement_timeout": "20s"}, "statement_timeout must be shorter than timeout"),
         ({"window": {"every": "1h"}}, "must use both :start_time and :end_time"),
         ({"queries": [{"sql": "SELECT :end_time AS n", "columns": {"n": {"metric": "a.n"}}}]}, "which go with `window`"),

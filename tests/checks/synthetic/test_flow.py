@@ -284,11 +284,13 @@ async def test_other_ways_to_send_and_to_extract() -> None:
     def echo(request: Request) -> Reply:
         return reply(200, b"<a id='n-77'>", X_Next="/next?page=2", Set_Cookie="sid=c-1; Path=/")
 
-    async with PaymentsApi(extra={"/form?a=b+c&n=5": echo, "/next?page=2": echo, "/raw/n-77": echo}).running() as api:
+    async with PaymentsApi(
+        extra={"/form?a=b+c&n=5&n=6": echo, "/next?page=2": echo, "/raw/n-77": echo}
+    ).running() as api:
         steps: list[dict[str, Any]] = [
             {
                 "name": "form", "request": "POST /form", "form": {"user": "me", "many": ["1", "2"]},
-                "query": {"a": "b c", "n": 5}, "auth": {"username": "u", "password": "p"},
+                "query": {"a": "b c", "n": [5, 6]}, "auth": {"username": "u", "password": "p"},
                 "extract": {"id": "regex:id='([^']+)'", "next": "header.x-next"},
             },
             {"name": "next", "request": "GET {{ next }}", "auth": {"bearer": "{{ id }}"}},
@@ -300,7 +302,7 @@ async def test_other_ways_to_send_and_to_extract() -> None:
         run = await run_check(Synthetic, {"name": "x", "base_url": api.url, "steps": steps})
     assert run.message("synthetic.flow") == ""
     form, following, raw = api.requests
-    assert (form.path, form.body) == ("/form?a=b+c&n=5", b"user=me&many=1&many=2")
+    assert (form.path, form.body) == ("/form?a=b+c&n=5&n=6", b"user=me&many=1&many=2")
     assert form.headers["authorization"] == "Basic dTpw"
     assert (following.path, following.headers["authorization"]) == ("/next?page=2", "Bearer n-77")
     assert following.headers["cookie"] == "sid=c-1"
