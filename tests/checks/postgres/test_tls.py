@@ -122,6 +122,9 @@ async def test_certificate_files_that_cannot_be_read(authority: Authority, tmp_p
     assert str(outcome.error) == "the certificate files cannot be used: no certificate or crl found"
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # a socket that is collected here now and then
 async def test_a_password(servers: Callable[..., PostgresServer]) -> None:
     server = await asyncio.to_thread(servers)
     await asyncio.to_thread(server.sql, "CREATE ROLE watcher LOGIN PASSWORD 's3cret' IN ROLE pg_monitor")
