@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vedette.outbox import Outbox, supervise
+from vedette.outbox import Outbox, Receipt, supervise
 from vedette.report import AGENT_METRICS, SelfReport, SinkVitals
 from vedette.runner import Runner, Surroundings, Vitals
 
@@ -189,12 +189,16 @@ class Agent:
         )
 
     def _deliver(self, batch: Batch) -> None:
+        receipt = self._receipt(batch) if batch.commits else None
         for outlet in self._outlets:
-            outlet.outbox.put(batch)
-        if batch.commits:
-            self._state.apply(batch.instance, batch.commits)
+            outlet.outbox.put(batch, receipt if outlet.outbox.durable else None)
         if self._on_batch is not None:
             self._on_batch(batch)
+
+    def _receipt(self, batch: Batch) -> Receipt:
+        """Commits are visible at once, and on disk as soon as every durable sink has what they stand for."""
+        durable = sum(outlet.outbox.durable for outlet in self._outlets)
+        return Receipt(durable, self._state.adopt(batch.instance, batch.commits))
 
     async def _room(self) -> None:
         for outlet in self._outlets:
@@ -260,7 +264,7 @@ def agent_tags(configured: Iterable[str], environ: Mapping[str, str]) -> tuple[s
 
 def _outlet(sink: Sink[Any]) -> _Outlet:
     names = sink.config.metrics.compile() if sink.config.metrics else None
-    return _Outlet(sink, Outbox(sink.config.queue, names))
+    return _Outlet(sink, Outbox(sink.config.queue, names, durable=sink.durable))
 
 
 def _declared(instance: Instance) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vedette.filters import NameFilter
     from vedette.metrics import Batch, Sample
     from vedette.sink import Sink
@@ -18,24 +20,47 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
 
 
+class Receipt:
+    """Waits until so many outboxes have settled a batch, then does what was waiting for it, such as a commit.
+
+    Args:
+        pending: outboxes that will settle it; with 0 it is done at once.
+        then: what to do.
+    """
+
+    def __init__(self, pending: int, then: Callable[[], None]) -> None:
+        self._pending = pending
+        self._then = then
+        if not pending:
+            then()
+
+    def settle(self) -> None:
+        """One outbox is through with the batch: its sink has it, or it was dropped and counted."""
+        self._pending -= 1
+        if not self._pending:
+            self._then()
+
+
 class Outbox:
     """Batches waiting for one sink. A periodic check never waits for it: when it is full the oldest batch goes.
 
     Args:
         limit: most samples (statuses, events, logs) that may wait; one larger batch is taken when nothing waits.
         names: the sink's compiled `metrics:` option, or None.
+        durable: whether a batch is settled only when the sink is through with it, and not as soon as it is queued.
     """
 
-    def __init__(self, limit: int, names: NameFilter | None = None) -> None:
+    def __init__(self, limit: int, names: NameFilter | None = None, *, durable: bool = False) -> None:
         self.delivered = 0
         """Samples that the sink has taken and finished with."""
         self.dropped = 0
         """Samples that were given up because the queue was full or the sink failed on them twice."""
+        self.durable = durable
         self._limit = limit
         self._names = names
-        self._queue: deque[Batch] = deque()
+        self._queue: deque[tuple[Batch, Receipt | None]] = deque()
         self._size = 0
-        self._in_hand: Batch | None = None
+        self._in_hand: tuple[Batch, Receipt | None] | None = None
         self._second_try = False
         self._closed = False
         self._wake: asyncio.Future[None] | None = None
@@ -58,16 +83,21 @@ class Outbox:
         """Whether iteration ends once the queue is empty."""
         return self._closed
 
-    def put(self, batch: Batch) -> None:
-        """Queue a batch; never waits. Beyond the limit the oldest batches are dropped and counted."""
+    def put(self, batch: Batch, receipt: Receipt | None = None) -> None:
+        """Queue a batch; never waits. Beyond the limit the oldest batches are dropped and counted.
+
+        Args:
+            batch: what to send.
+            receipt: told once the batch is settled; only durable outboxes may have one.
+        """
         if self._names is not None:
             batch = _filtered(batch, self._names)
-        self._queue.append(batch)
+        self._queue.append((batch, receipt))
         self._size += len(batch)
         while self._size > self._limit and len(self._queue) > 1:
             oldest = self._queue.popleft()
-            self._size -= len(oldest)
-            self.dropped += len(oldest)
+            self._size -= len(oldest[0])
+            self._drop(oldest)
         if self._size >= self._limit:
             self._room.clear()
         self._wake_sink()
@@ -90,20 +120,29 @@ class Outbox:
 
     def rewind(self) -> None:
         """The sink failed: give it the batch in hand once more, and drop it if this was already the second time."""
-        batch, self._in_hand = self._in_hand, None
-        if batch is None:
+        entry, self._in_hand = self._in_hand, None
+        if entry is None:
             return
         if self._second_try:
             self._second_try = False
-            self.dropped += len(batch)
+            self._drop(entry)
         else:
             self._second_try = True
-            self._queue.appendleft(batch)
-            self._size += len(batch)
+            self._queue.appendleft(entry)
+            self._size += len(entry[0])
+
+    def _drop(self, entry: tuple[Batch, Receipt | None]) -> None:
+        batch, receipt = entry
+        self.dropped += len(batch)
+        if receipt is not None:  # it will never be sent: what waits for it must not wait for ever
+            receipt.settle()
 
     def abandon(self) -> None:
-        """Count everything that is left as dropped: the agent stops and the sink did not finish in time."""
-        self.dropped += self._size + (len(self._in_hand) if self._in_hand else 0)
+        """Count everything that is left as dropped: the agent stops and the sink did not finish in time.
+
+        Nothing of it is settled: what it stood for is collected again at the next start.
+        """
+        self.dropped += self._size + (len(self._in_hand[0]) if self._in_hand else 0)
         self._queue.clear()
         self._size = 0
         self._in_hand = None
@@ -113,9 +152,11 @@ class Outbox:
 
     async def __anext__(self) -> Batch:
         if self._in_hand is not None:
-            self.delivered += len(self._in_hand)
-            self._in_hand = None
+            (done, receipt), self._in_hand = self._in_hand, None
+            self.delivered += len(done)
             self._second_try = False
+            if receipt is not None:
+                receipt.settle()
         while not self._queue:
             if self._closed:
                 raise StopAsyncIteration
@@ -124,7 +165,8 @@ class Outbox:
                 await self._wake
             finally:
                 self._wake = None
-        batch = self._in_hand = self._queue.popleft()
+        self._in_hand = self._queue.popleft()
+        batch = self._in_hand[0]
         self._size -= len(batch)
         if self._size < self._limit:
             self._room.set()

@@ -59,6 +59,8 @@ class Sink(Generic[S]):
 
     name: ClassVar[str] = ""
     """The entry point's name, and the word after `type:` in agent.yaml."""
+    durable: ClassVar[bool] = False
+    """Whether what it is through with survives a SIGKILL of the agent: commits then wait until it is."""
     config_class: ClassVar[type[SinkConfig]] = SinkConfig
 
     def __init__(self, config: S) -> None:

@@ -10,6 +10,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from vedette.errors import StateError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 _FILE = "state.db"
 _LOCK = "agent.lock"
@@ -66,6 +67,8 @@ class StateStore:
         self._path = directory / _FILE
         self._values: dict[str, dict[str, Any]] = {}
         self._pending: dict[tuple[str, str], str] = {}
+        self._adopted = 0
+        self._written: dict[tuple[str, str], int] = {}
         self._writer: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vedette-state") if writable else None
         self._lock: int | None = None
@@ -80,7 +83,16 @@ class StateStore:
 
     def apply(self, instance: str, commits: Iterable[tuple[str, Any]]) -> None:
         """Take over commits: visible at once, on disk soon. Must be called on the event loop."""
+        self.adopt(instance, commits)()
+
+    def adopt(self, instance: str, commits: Iterable[tuple[str, Any]]) -> Callable[[], None]:
+        """Take over commits in memory only; call what this returns, on the event loop, to have them written to disk.
+
+        A value that is written late never replaces a newer one of its key.
+        """
         values = self._values.setdefault(instance, {})
+        self._adopted += 1
+        rows: dict[tuple[str, str], str] = {}
         for key, value in commits:
             try:
                 text = json.dumps(value, allow_nan=False)
@@ -88,7 +100,14 @@ class StateStore:
                 self._failed(f"{instance} committed a value under '{key}' that JSON cannot hold")
                 continue
             values[key] = json.loads(text)
-            self._pending[instance, key] = text
+            rows[instance, key] = text
+        return partial(self._persist, rows, self._adopted)
+
+    def _persist(self, rows: dict[tuple[str, str], str], age: int) -> None:
+        for key, text in rows.items():
+            if age > self._written.get(key, 0):
+                self._written[key] = age
+                self._pending[key] = text
         if self._pending and self._thread is not None and (self._writer is None or self._writer.done()):
             self._writer = asyncio.get_running_loop().create_task(self._write_all())
 

@@ -8,7 +8,7 @@ from typing import Any
 from core.clock import run_virtually
 from vedette import Batch, Kind, Sample, Sink, SinkConfig
 from vedette.filters import MetricFilter
-from vedette.outbox import Outbox, supervise
+from vedette.outbox import Outbox, Receipt, supervise
 
 
 def batch(number: int, samples: int = 1) -> Batch:
@@ -88,6 +88,45 @@ def test_a_sink_that_fails_while_the_agent_stops_is_not_waited_for() -> None:
         assert (sink.got, outbox.dropped, outbox.queued) == ([], 2, 0)
 
     run_virtually(main())
+
+
+def test_a_durable_outbox_settles_a_batch_when_its_sink_is_through_with_it_or_it_is_dropped() -> None:
+    async def main() -> None:
+        sink, outbox, settled = Plain(fail_on=("t/1", "t/2"), times=1), Outbox(3, durable=True), list[str]()
+        sink.fail_on["t/2"] = 2  # given up after the second try
+        task = asyncio.create_task(supervise(sink, outbox))
+        for number in range(3):
+            outbox.put(batch(number), Receipt(1, lambda number=number: settled.append(f"t/{number}")))  # type: ignore[misc]
+        assert settled == []  # queued is not settled
+        while outbox.delivered + outbox.dropped < 2:
+            await asyncio.sleep(0.1)
+        assert settled == sink.got == ["t/0", "t/1"]
+        while not outbox.dropped:
+            await asyncio.sleep(0.1)
+        assert settled == ["t/0", "t/1", "t/2"]
+        outbox.close()
+        await task
+
+    run_virtually(main())
+
+
+def test_what_is_left_at_the_stop_is_not_settled() -> None:
+    settled: list[int] = []
+    outbox = Outbox(3, durable=True)
+    for number in range(5):
+        outbox.put(batch(number), Receipt(1, lambda number=number: settled.append(number)))  # type: ignore[misc]
+    outbox.abandon()
+    assert (settled, outbox.dropped) == ([0, 1], 5)  # those that the full queue had no room for
+
+
+def test_a_receipt_waits_for_every_outbox() -> None:
+    done: list[str] = []
+    Receipt(0, lambda: done.append("none"))
+    receipt = Receipt(2, lambda: done.append("both"))
+    receipt.settle()
+    assert done == ["none"]
+    receipt.settle()
+    assert done == ["none", "both"]
 
 
 def test_room_holds_a_listener_back_until_the_sink_has_taken_something() -> None:

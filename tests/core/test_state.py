@@ -54,6 +54,26 @@ async def test_many_commits_at_once_end_with_the_last_value_of_each_key(tmp_path
     assert [again.view(f"i/{n}")["n"] for n in range(10)] == list(range(490, 500))
 
 
+async def test_adopted_values_are_visible_at_once_and_on_disk_once_asked_for(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    first = store.adopt("sql/a", [("mark", 1), ("other", 1)])
+    second = store.adopt("sql/a", [("mark", 2)])
+    assert store.view("sql/a") == {"mark": 2, "other": 1}
+    second()
+    first()  # comes late: the newer mark stays
+    await store.close()
+    assert StateStore(tmp_path, writable=False).view("sql/a") == {"mark": 2, "other": 1}
+
+
+async def test_adopted_values_that_nobody_asks_for_are_gone_after_the_stop(tmp_path: Path) -> None:
+    await commit(tmp_path, "sql/a", mark=1)
+    store = StateStore(tmp_path)
+    store.adopt("sql/a", [("mark", 2)])
+    assert await store.save("sql/a", "due", True)
+    await store.close()
+    assert StateStore(tmp_path, writable=False).view("sql/a") == {"mark": 1, "due": True}
+
+
 async def test_a_saved_value_is_on_disk_when_save_returns(tmp_path: Path) -> None:
     store = StateStore(tmp_path)
     store.apply("sql/a", [("mark", 1)])

@@ -35,6 +35,7 @@ class FileSink(Sink[FileConfig]):
     """Appends whole lines, one write a batch. What cannot be written is counted as lost; the next batch tries again."""
 
     name = "file"
+    durable = True
 
     async def run(self, batches: AsyncIterator[Batch]) -> None:
         """Write every batch until the agent stops."""
