@@ -13,15 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from vedette.control import Snapshot
 from vedette.outbox import Outbox, Receipt, supervise
 from vedette.report import AGENT_METRICS, SelfReport, SinkVitals
-from vedette.runner import Runner, Surroundings, Vitals
+from vedette.runner import Runner, Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
 
     from vedette.config import Configuration, Instance
-    from vedette.errors import Problem
     from vedette.metrics import Batch
     from vedette.sink import Sink
     from vedette.state import StateStore
@@ -30,25 +30,6 @@ log = logging.getLogger("vedette.agent")
 
 _FIRST_REPORT = 2.0
 _KILLED_BY_SECOND_SIGNAL = 130
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A read-only picture of the agent, for tables and pages.
-
-    Attributes:
-        time: Unix seconds.
-        started: Unix seconds of the agent's start.
-        instances: each instance's vitals, in configuration order.
-        sinks: each sink's vitals.
-        problems: what is wrong in the configuration.
-    """
-
-    time: float
-    started: float
-    instances: tuple[Vitals, ...]
-    sinks: tuple[SinkVitals, ...]
-    problems: tuple[Problem, ...]
 
 
 @dataclass(slots=True)
@@ -114,6 +95,8 @@ class Agent:
             instances=tuple(replace(runner.vitals) for runner in self._runners),
             sinks=tuple(outlet.vitals for outlet in self._outlets),
             problems=self._configuration.problems,
+            directory=str(self._configuration.directory),
+            host=self._surroundings.host,
         )
 
     def stop(self) -> None:

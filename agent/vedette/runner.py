@@ -77,6 +77,10 @@ class Vitals:
         samples: samples handed over so far.
         dropped: samples refused so far, by reason.
         worst_lateness: largest lateness since it was last reported.
+        file: the YAML file it stands in, and `line` where in it.
+        backoff: how many intervals apart its runs are now, 1 unless it overran, crashed or was abandoned.
+        isolated: whether it runs in a child process.
+        muted_until: until when it does not count for `health_check.overall` and alerts nobody; 0 if it does.
     """
 
     instance: str
@@ -95,6 +99,11 @@ class Vitals:
     samples: int = 0
     dropped: Mapping[str, int] | None = None
     worst_lateness: float = 0.0
+    file: str = ""
+    line: int = 0
+    backoff: int = 1
+    isolated: bool = False
+    muted_until: float = 0.0
 
     @property
     def healthy(self) -> bool:
@@ -134,7 +143,7 @@ class Runner:
     def __init__(self, instance: Instance, surroundings: Surroundings) -> None:
         config, plugin = instance.config, instance.plugin
         self.instance = instance
-        self.vitals = Vitals(instance.id, instance.check)
+        self.vitals = Vitals(instance.id, instance.check, file=instance.file, line=instance.line)
         self._around = surroundings
         self._log = logging.LoggerAdapter(logging.getLogger(f"vedette.{instance.id}"), {"instance": instance.id})
         tags = (*surroundings.tags, *config.tags, f"instance:{config.name}")

@@ -17,7 +17,7 @@ from vedette.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vedette.agent import Snapshot
+    from vedette.control import Snapshot
     from vedette.metrics import Batch, Metric, Value
     from vedette.runner import Runner, Vitals
 
