@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help demo test lint format docs bench clean
+.PHONY: help demo test soak lint format docs bench clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -31,6 +31,9 @@ demo: $(VENV)/.demo  ## run the agent on a real Redis with traffic; ARGS="--for 
 
 test: $(VENV)/.test  ## run the tests; ARGS="tests/core -k outbox" picks some
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+soak: $(VENV)/.test  ## the long tests, beyond those of `make test`
+	@$(BIN)/python -m pytest -n $(WORKERS) -m soak $(ARGS)
 
 lint: $(VENV)/.lint  ## ruff, mypy --strict, pyright
 	$(BIN)/ruff check .

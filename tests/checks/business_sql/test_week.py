@@ -63,8 +63,14 @@ def truth(ledger: Ledger, grid: Grid, start: int, end: int) -> dict[tuple[str, i
     return made
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-@pytest.mark.parametrize("every", ["1h", "6h", "1d"])
+WEEKS = [(every, seed) for every in ("1h", "6h", "1d") for seed in (1, 2, 3)]
+QUICK = {("1h", 1), ("6h", 2), ("1d", 3)}
+"""Those that every run of the tests takes; `make soak` takes all."""
+
+
+@pytest.mark.parametrize(
+    ("every", "seed"), [week if week in QUICK else pytest.param(*week, marks=pytest.mark.soak) for week in WEEKS]
+)
 async def test_a_week(ledger: Ledger, seed: int, every: str) -> None:
     chance = random.Random(seed * 1000)
     shop = Shop(ledger, seed)
