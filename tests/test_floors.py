@@ -23,7 +23,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "hookspecs", "kit"], 1),
     **dict.fromkeys(["plugins", "config", "render", "state", "logs"], 2),
     **dict.fromkeys(["runner", "schedule", "outbox"], 3),
-    **dict.fromkeys(["report", "status", "control", "fleet", "alerts"], 4),
+    **dict.fromkeys(["report", "outlets", "crew", "watch", "status", "control", "fleet", "alerts"], 4),
     **dict.fromkeys(["agent", "testing", "doctor", "plan"], 5),
     **dict.fromkeys(["cli", "__main__"], 6),
 }

@@ -9,48 +9,34 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
+from vedette.config import load
+from vedette.config.changes import compare, in_force
 from vedette.control import Snapshot
-from vedette.outbox import Outbox, Receipt, supervise
-from vedette.report import AGENT_METRICS, SelfReport, SinkVitals
-from vedette.runner import Runner, Surroundings
+from vedette.crew import Crew, watched
+from vedette.outbox import Receipt
+from vedette.outlets import Outlets
+from vedette.plugins import Registry
+from vedette.report import SelfReport, log_problems
+from vedette.runner import Surroundings
+from vedette.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
-    from vedette.config import Configuration, Instance
+    from vedette.config import Configuration
+    from vedette.config.changes import Changes
     from vedette.metrics import Batch
-    from vedette.sink import Sink
     from vedette.state import StateStore
 
 log = logging.getLogger("vedette.agent")
 
 _FIRST_REPORT = 2.0
 _KILLED_BY_SECOND_SIGNAL = 130
-
-
-@dataclass(slots=True)
-class _Outlet:
-    """A sink at work: its queue and the task that supervises it."""
-
-    sink: Sink[Any]
-    outbox: Outbox
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def vitals(self) -> SinkVitals:
-        sink, outbox = self.sink, self.outbox
-        return SinkVitals(
-            name=sink.config.name or sink.name,
-            sent=max(0, outbox.delivered - sink.lost),
-            dropped=outbox.dropped + sink.lost,
-            errors=sink.errors,
-            queued=outbox.queued,
-            trouble=sink.trouble,
-        )
 
 
 class Agent:
@@ -61,6 +47,7 @@ class Agent:
         state: where commits go; the agent closes it when it stops.
         environ: environment variables, for the strategy's tags.
         on_batch: called with every batch after the outboxes have it (alerts, tables, tests).
+        reconfigure: called with each configuration that a reload brings into force (the log's options).
     """
 
     def __init__(
@@ -69,22 +56,22 @@ class Agent:
         state: StateStore,
         environ: Mapping[str, str] = os.environ,
         on_batch: Callable[[Batch], None] | None = None,
+        reconfigure: Callable[[Configuration], None] | None = None,
     ) -> None:
-        options = configuration.agent
         self._configuration = configuration
         self._state = state
+        self._environ = environ
         self._on_batch = on_batch
+        self._reconfigure = reconfigure
         self._started = time.time()
-        host = options.hostname or socket.gethostname()
-        tags = agent_tags(options.tags, environ)
-        self._outlets = [_outlet(plugin(config)) for plugin, config in configuration.sinks]
-        self._report = SelfReport(tags, host, options.report_interval, configuration.masker)
-        self._surroundings = Surroundings(
-            self._deliver, self._room, tags, host, configuration.masker, state.view, state.save
-        )
-        self._runners = [Runner(instance, self._surroundings) for instance in configuration.instances]
-        self._fill_catalogs()
-        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._outlets = Outlets(configuration.sinks)
+        self._surroundings = self._make_surroundings()
+        self._report = self._make_report()
+        self._crew = Crew(configuration.instances, self._surroundings)
+        self._outlets.catalogue(configuration.instances)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reloading = asyncio.Lock()
+        self._reloads = 0
         self._stopping = asyncio.Event()
 
     def snapshot(self) -> Snapshot:
@@ -92,8 +79,8 @@ class Agent:
         return Snapshot(
             time=time.time(),
             started=self._started,
-            instances=tuple(replace(runner.vitals) for runner in self._runners),
-            sinks=tuple(outlet.vitals for outlet in self._outlets),
+            instances=tuple(replace(runner.vitals) for runner in self._crew),
+            sinks=tuple(self._outlets.vitals),
             problems=self._configuration.problems,
             directory=str(self._configuration.directory),
             host=self._surroundings.host,
@@ -110,15 +97,14 @@ class Agent:
         behind, so the process should not wait for threads and tasks when it exits.
         """
         loop = asyncio.get_running_loop()
-        signals = _handle_signals(loop, self.stop)
-        self._start_sinks(loop)
-        gc.collect()
-        gc.freeze()  # thousands of long-lived objects that every collection would walk (p99 lateness 70 ms → 1 ms)
+        signals = _handle_signals(loop, self.stop, self._reload_soon)
+        self._outlets.start()
+        _freeze()
         try:
             if once:
-                await self._run_each_once()
+                await self._crew.run_each_once(self._stopping)
             else:
-                self._start_runners(loop)
+                self._start()
                 await _until(self._stopping, duration)
             await self._shut_down()
         finally:
@@ -126,34 +112,14 @@ class Agent:
                 loop.remove_signal_handler(number)
             gc.unfreeze()
 
-    # Running
+    def _start(self) -> None:
+        self._crew.start()
+        self._tasks.add(watched(self._report_regularly(), "vedette/agent"))
+        if self._configuration.agent.reload.watch:
+            self._tasks.add(watched(Watch(self._sources, self._reload_logged).run(), "vedette/reload"))
+        log.info("%d instances, %d sinks", len(self._crew), len(self._outlets.vitals))
 
-    def _start_sinks(self, loop: asyncio.AbstractEventLoop) -> None:
-        for outlet in self._outlets:
-            outlet.task = loop.create_task(supervise(outlet.sink, outlet.outbox))
-
-    def _start_runners(self, loop: asyncio.AbstractEventLoop) -> None:
-        for runner in self._runners:
-            self._spawn(loop, runner.serve(), runner.instance.id)
-        self._spawn(loop, self._report_regularly(), "vedette/agent")
-        log.info("%d instances, %d sinks", len(self._runners), len(self._outlets))
-
-    def _spawn(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = loop.create_task(work, name=name)
-        self._tasks[task] = name
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        name = self._tasks.pop(task, "?")
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("%s has stopped because of a fault in vedette itself", name, exc_info=error)
-
-    async def _run_each_once(self) -> None:
-        runs = asyncio.gather(*(runner.run() for runner in self._runners))
-        stop = asyncio.ensure_future(self._stopping.wait())
-        stop.add_done_callback(lambda _: runs.cancel())
-        await asyncio.wait([runs])
-        stop.cancel()
+    # Batches
 
     async def _report_regularly(self) -> None:
         await asyncio.sleep(min(_FIRST_REPORT, self._configuration.agent.report_interval))
@@ -164,34 +130,102 @@ class Agent:
     def _report_now(self) -> None:
         self._deliver(
             self._report.batch(
-                (runner.vitals for runner in self._runners),
-                [outlet.vitals for outlet in self._outlets],
+                (runner.vitals for runner in self._crew),
+                self._outlets.vitals,
                 self._state.errors,
-                len(self._configuration.problems),
+                self._configuration.problems,
+                self._reloads,
             )
         )
 
     def _deliver(self, batch: Batch) -> None:
-        receipt = self._receipt(batch) if batch.commits else None
-        for outlet in self._outlets:
-            outlet.outbox.put(batch, receipt if outlet.outbox.durable else None)
+        self._outlets.put(batch, self._receipt(batch) if batch.commits else None)
         if self._on_batch is not None:
             self._on_batch(batch)
 
     def _receipt(self, batch: Batch) -> Receipt:
         """Commits are visible at once, and on disk as soon as every durable sink has what they stand for."""
-        durable = sum(outlet.outbox.durable for outlet in self._outlets)
-        return Receipt(durable, self._state.adopt(batch.instance, batch.commits))
+        return Receipt(self._outlets.durable, self._state.adopt(batch.instance, batch.commits))
 
     async def _room(self) -> None:
-        for outlet in self._outlets:
-            await outlet.outbox.room()
+        await self._outlets.room()
 
-    def _fill_catalogs(self) -> None:
-        for outlet in self._outlets:
-            outlet.sink.catalog.update((metric.name, metric) for metric in AGENT_METRICS)
-            for instance in self._configuration.instances:
-                outlet.sink.catalog.update(_declared(instance))
+    def _make_surroundings(self) -> Surroundings:
+        options, state = self._configuration.agent, self._state
+        return Surroundings(
+            self._deliver,
+            self._room,
+            agent_tags(options.tags, self._environ),
+            options.hostname or socket.gethostname(),
+            self._configuration.masker,
+            state.view,
+            state.save,
+        )
+
+    def _make_report(self) -> SelfReport:
+        around = self._surroundings
+        return SelfReport(around.tags, around.host, self._configuration.agent.report_interval, around.masker)
+
+    # Reloading
+
+    async def reload(self, *, check: bool = False) -> Changes:
+        """Read the configuration again and apply what changed; with `check` only say what would change.
+
+        What did not change keeps task, phase, connection, counters and watermarks.
+        """
+        async with self._reloading:
+            before = self._configuration
+            after = in_force(before, await asyncio.to_thread(self._load))
+            changes = compare(before, after)
+            if not check:
+                await self._apply(before, after, changes)
+            return changes
+
+    def _load(self) -> Configuration:
+        current = self._configuration
+        return load(current.directory, Registry(), environ=self._environ, masker=current.masker)
+
+    async def _apply(self, before: Configuration, after: Configuration, changes: Changes) -> None:
+        self._configuration = after
+        self._reloads += 1
+        log_problems(before.problems, after.problems)
+        if self._reconfigure is not None and before.agent.log != after.agent.log:
+            self._reconfigure(after)
+        if before.sinks != after.sinks:
+            await self._outlets.swap(after.sinks, after.agent.stop_timeout / 2)
+        for batch in self._relabelled():
+            self._deliver(batch)
+        afresh = {change.name: change for change in changes.changed}
+        for batch in await self._crew.swap(after.instances, afresh):
+            if batch.instance not in afresh or not afresh[batch.instance].same_series:
+                self._deliver(batch)
+        self._outlets.catalogue(after.instances)
+        if not self._stopping.is_set():
+            self._crew.start()
+        if changes:
+            _freeze()
+            log.info("configuration reloaded: %s", changes)
+
+    def _relabelled(self) -> list[Batch]:
+        """Take over new tags and a new host name; returns the batches that end the old series."""
+        around = self._make_surroundings()
+        if (around.tags, around.host) == (self._surroundings.tags, self._surroundings.host):
+            return []
+        self._surroundings = around
+        self._report = self._make_report()
+        return self._crew.relabel(around)
+
+    def _sources(self) -> tuple[Path, frozenset[Path], float]:
+        current = self._configuration
+        return current.directory, current.secret_files, current.agent.reload.settle
+
+    def _reload_soon(self) -> None:
+        self._tasks.add(task := watched(self._reload_logged(), "vedette/reload now"))
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reload_logged(self) -> None:
+        if not await self.reload():
+            log.info("configuration read again: nothing to change")
 
     # Stopping
 
@@ -199,34 +233,25 @@ class Agent:
         """Stop runs, close checks, flush sinks, write state: each within its share of `stop_timeout`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._configuration.agent.stop_timeout
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=deadline - loop.time())
+        async with self._reloading:  # a reload under way has let go of its instances when it is cancelled
+            await self._crew.halt_all(deadline - loop.time())
         self._report_now()
-        await asyncio.gather(*(runner.stop() for runner in self._runners))
-        await self._flush_sinks(max(0.5, deadline - loop.time()))
+        await self._crew.close_all()
+        await self._outlets.close(max(0.5, deadline - loop.time()))
         await self._state.close()
-        stuck = [runner.instance.id for runner in self._runners if runner.abandoned]
-        if stuck:
-            log.warning("left behind, still running: %s", ", ".join(stuck))
+        self._crew.warn_of_stuck()
 
-    async def _flush_sinks(self, timeout: float) -> None:
-        tasks = {outlet.task for outlet in self._outlets if outlet.task is not None}
-        for outlet in self._outlets:
-            outlet.outbox.close()
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=timeout)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=1.0)
-        for outlet in self._outlets:
-            left = outlet.vitals.dropped
-            outlet.outbox.abandon()
-            if lost := outlet.vitals.dropped - left:
-                log.warning("sink %s: %d samples were not sent before the stop", outlet.vitals.name, lost)
+
+def _freeze() -> None:
+    """Take what lives long out of the collector's sight: thousands of objects that every collection would walk.
+
+    With 2,000 instances the p99 lateness went from 70 ms to 1 ms.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def agent_tags(configured: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -245,16 +270,6 @@ def agent_tags(configured: Iterable[str], environ: Mapping[str, str]) -> tuple[s
     return tuple(tags)
 
 
-def _outlet(sink: Sink[Any]) -> _Outlet:
-    names = sink.config.metrics.compile() if sink.config.metrics else None
-    return _Outlet(sink, Outbox(sink.config.queue, names, durable=sink.durable))
-
-
-def _declared(instance: Instance) -> dict[str, Any]:
-    rename = instance.config.metrics.rename
-    return {rename.get(metric.name, metric.name): metric for metric in instance.plugin.declare(instance.config)}
-
-
 async def _until(event: asyncio.Event, duration: float | None) -> None:
     if duration is None:
         await event.wait()
@@ -264,8 +279,8 @@ async def _until(event: asyncio.Event, duration: float | None) -> None:
     waiter.cancel()
 
 
-def _handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> list[int]:
-    """The first SIGTERM or SIGINT stops with a flush, the second ends the process at once."""
+def _handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None], reload: Callable[[], None]) -> list[int]:
+    """The first SIGTERM or SIGINT stops with a flush, the second ends the process at once; SIGHUP reloads."""
     seen = 0
 
     def on_signal(name: str) -> None:
@@ -276,10 +291,15 @@ def _handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -
         log.info("%s: stopping", name)
         stop()
 
+    actions: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGTERM: partial(on_signal, "SIGTERM"),
+        signal.SIGINT: partial(on_signal, "SIGINT"),
+        signal.SIGHUP: reload,
+    }
     handled: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number, action in actions.items():
         try:
-            loop.add_signal_handler(number, on_signal, number.name)
+            loop.add_signal_handler(number, action)
         except (RuntimeError, ValueError):  # not in the main thread: whoever embeds the agent handles signals
             continue
         handled.append(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,9 +14,12 @@ from vedette.runner import HEALTH_METRICS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from vedette.errors import Problem
     from vedette.metrics import Batch
     from vedette.runner import Vitals
     from vedette.secrets import Masker
+
+log = logging.getLogger("vedette.config")
 
 _CHECK, _SINK = ("check",), ("sink",)
 METRICS = (
@@ -32,6 +36,8 @@ METRICS = (
     Metric("vedette.sink.queue", Kind.GAUGE, "sample", "Samples waiting for the sink.", _SINK),
     Metric("vedette.state.errors", Kind.COUNTER, "error", "Failed writes of the state store."),
     Metric("vedette.config.problems", Kind.GAUGE, help="Problems in the configuration, warnings included."),
+    Metric("vedette.config.broken_files", Kind.GAUGE, "file", "Configuration files that cannot be used as they are."),
+    Metric("vedette.config.reloads", Kind.COUNTER, help="How often the configuration was read again."),
 )
 """Everything the agent emits beside its instances."""
 
@@ -76,7 +82,12 @@ class SelfReport:
         )
 
     def batch(
-        self, instances: Iterable[Vitals], sinks: Iterable[SinkVitals], state_errors: int, problems: int
+        self,
+        instances: Iterable[Vitals],
+        sinks: Iterable[SinkVitals],
+        state_errors: int,
+        problems: Sequence[Problem],
+        reloads: int = 0,
     ) -> Batch:
         """The figures as of now; resets each instance's worst lateness."""
         emit = Emit(self._channel, time.time())
@@ -92,8 +103,20 @@ class SelfReport:
             emit.gauge("vedette.sink.queue", sink.queued, tags)
         emit.gauge("health_check.overall", int(healthy))
         emit.counter("vedette.state.errors", state_errors)
-        emit.gauge("vedette.config.problems", problems)
+        emit.gauge("vedette.config.problems", len(problems))
+        emit.gauge("vedette.config.broken_files", len({one.file for one in problems if one.severity == "error"}))
+        emit.counter("vedette.config.reloads", reloads)
         return emit.batch()
+
+
+def log_problems(before: Iterable[Problem], now: Iterable[Problem]) -> None:
+    """Say in the log which problems are new and which are gone."""
+    old, new = dict.fromkeys(before), dict.fromkeys(now)
+    for problem in new:
+        if problem not in old:
+            log.log(logging.ERROR if problem.severity == "error" else logging.WARNING, "%s", problem)
+    for file in {one.file for one in old} - {one.file for one in new}:
+        log.info("%s: mended", file)
 
 
 def _add_instance(emit: Emit, vitals: Vitals) -> None:

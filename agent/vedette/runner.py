@@ -146,19 +146,7 @@ class Runner:
         self.vitals = Vitals(instance.id, instance.check, file=instance.file, line=instance.line)
         self._around = surroundings
         self._log = logging.LoggerAdapter(logging.getLogger(f"vedette.{instance.id}"), {"instance": instance.id})
-        tags = (*surroundings.tags, *config.tags, f"instance:{config.name}")
-        self._channel = Channel(
-            instance.id,
-            instance.check,
-            plugin.declare(config),
-            plugin.statuses,
-            tags,
-            open_names=plugin.open_names,
-            interval=config.cadence,
-            host=surroundings.host if plugin.host_bound and config.run_on == "every_node" else "",
-            names=config.metrics.compile() if config.metrics else None,
-            masker=surroundings.masker,
-        )
+        self._channel = _channel(instance, surroundings)
         self.vitals.dropped = self._channel.dropped
         self._health_tags = self._channel.tag_set((f"check:{instance.check}",))
         self._check: Any = plugin(config, surroundings.state(instance.id))
@@ -408,10 +396,41 @@ class Runner:
         """The batch that makes sinks forget this instance's series."""
         return replace(Emit(self._channel, time.time()).batch(), closed=True)
 
+    def moved(self, instance: Instance) -> None:
+        """The same instance stands elsewhere in the files now."""
+        self.instance = instance
+        self.vitals.file, self.vitals.line = instance.file, instance.line
+
+    def relabel(self, surroundings: Surroundings) -> Batch:
+        """Go on under new tags or another host name; returns the batch that ends the old series."""
+        farewell = self.farewell()
+        dropped = self._channel.dropped
+        self._around = surroundings
+        self._channel = _channel(self.instance, surroundings)
+        self._channel.dropped = self.vitals.dropped = dropped
+        self._health_tags = self._channel.tag_set((f"check:{self.instance.check}",))
+        return farewell
+
     @property
     def abandoned(self) -> bool:
         """Whether a run is still going on that nobody waits for."""
         return self._current is not None and not self._current.done()
+
+
+def _channel(instance: Instance, surroundings: Surroundings) -> Channel:
+    config, plugin = instance.config, instance.plugin
+    return Channel(
+        instance.id,
+        instance.check,
+        plugin.declare(config),
+        plugin.statuses,
+        (*surroundings.tags, *config.tags, f"instance:{config.name}"),
+        open_names=plugin.open_names,
+        interval=config.cadence,
+        host=surroundings.host if plugin.host_bound and config.run_on == "every_node" else "",
+        names=config.metrics.compile() if config.metrics else None,
+        masker=surroundings.masker,
+    )
 
 
 async def _within(task: asyncio.Task[None], timeout: float, grace: float) -> bool:

@@ -90,7 +90,7 @@ class Masker:
         forms = {value, value.strip(), quote(value, safe=""), repr(value)[1:-1]}
         new = {form for form in forms if len(form) >= _SHORTEST} - self._values
         if new:
-            self._values |= new
+            self._values = self._values | new  # a new set: a reload adds from its thread while others mask
             self._pattern = None  # compiled at the next use: a thousand secrets are added one by one
 
     def __call__(self, text: str) -> str:

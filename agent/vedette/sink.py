@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -87,6 +87,9 @@ class Sink(Generic[S]):
         The iterator ends when the agent stops; what was not sent by then has a few seconds.
         """
         raise NotImplementedError
+
+    def succeed(self, predecessor: Self) -> None:
+        """Called before `run` where a reload changed this sink's options: take over what the one before it knew."""
 
     def failed(self, what: str, lost: int = 0) -> None:
         """Count a failed send and `lost` samples; logs only when this is news."""

@@ -40,11 +40,15 @@ def run(options: Namespace) -> int:
 
 
 def _run(configuration: Configuration, options: Namespace, duration: float | None) -> int:
-    overrides = {"level": options.log_level, "format": options.log_format}
-    log = configuration.agent.log.model_copy(update={key: value for key, value in overrides.items() if value})
-    set_up(log, configuration.masker)
+    given = {"level": options.log_level, "format": options.log_format}
+    overrides = {key: value for key, value in given.items() if value}
+
+    def log_as(configured: Configuration) -> None:
+        set_up(configured.agent.log.model_copy(update=overrides), configured.masker)
+
+    log_as(configuration)
     state = StateStore(state_directory(configuration.agent.state_directory, os.environ))
-    agent = Agent(configuration, state)
+    agent = Agent(configuration, state, reconfigure=log_as)
     run_loop(_main(agent, once=options.once, duration=duration))
     return OK
 

@@ -1,12 +1,26 @@
-"""Floor 2: what differs between two configurations, instance by instance."""
+"""Floor 2: what differs between two configurations, instance by instance, and what of the old one stays in force."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from vedette.check import CheckConfig
+from vedette.errors import Problem
+from vedette.secrets import Secret
+from vedette.units import format_duration
 
 if TYPE_CHECKING:
-    from vedette.errors import Problem
+    from collections.abc import Iterable
+
+    from pydantic import BaseModel
+
+    from vedette.config.model import Configuration, Instance
+    from vedette.secrets import Masker
+
+_OWN_CLOCK: Final = ("interval", "schedule", "timezone", "timeout")
+"""Options that say nothing of the target: its series go on where only these differ."""
+_LONGEST: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +30,12 @@ class Change:
     Attributes:
         name: instance id, `sink <name>` or `agent.yaml`.
         what: the options that differ, such as `interval 30s → 15s`; names only where a value may be secret.
+        same_series: whether its series go on as before.
     """
 
     name: str
     what: tuple[str, ...] = ()
+    same_series: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +43,11 @@ class Changes:
     """What a reload did, or would do.
 
     Attributes:
-        added: ids of new instances (and `sink <name>`).
-        changed: those that start anew because something of theirs differs.
-        removed: ids of instances that ended.
-        same: how many instances were left alone.
+        added: ids of new instances.
+        changed: instances that start anew because something of theirs differs.
+        removed: ids of instances that end.
+        same: how many instances are left alone.
+        agent: what differs in agent.yaml, sinks included.
         problems: everything that is wrong in the configuration now, warnings included.
     """
 
@@ -38,10 +55,127 @@ class Changes:
     changed: tuple[Change, ...] = ()
     removed: tuple[str, ...] = ()
     same: int = 0
+    agent: tuple[Change, ...] = ()
     problems: tuple[Problem, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether anything differs."""
+        return bool(self.added or self.changed or self.removed or self.agent)
 
     def __str__(self) -> str:
         """`+1 ~1 (interval 30s → 15s) -0 =12`."""
         what = "; ".join(dict.fromkeys(text for change in self.changed for text in change.what))
         detail = f" ({what})" if what else ""
         return f"+{len(self.added)} ~{len(self.changed)}{detail} -{len(self.removed)} ={self.same}"
+
+
+def compare(old: Configuration, new: Configuration) -> Changes:
+    """What a running `old` has to do to become `new`. An instance is its content: moving it to another line is none."""
+    before = {instance.id: instance for instance in old.instances}
+    after = {instance.id: instance for instance in new.instances}
+    changed = [
+        _change(before[name], instance, new.masker)
+        for name, instance in after.items()
+        if name in before and not _equal(before[name], instance)
+    ]
+    return Changes(
+        added=tuple(name for name in after if name not in before),
+        changed=tuple(changed),
+        removed=tuple(name for name in before if name not in after),
+        same=sum(name in before for name in after) - len(changed),
+        agent=_agent_changes(old, new),
+        problems=new.problems,
+    )
+
+
+def in_force(old: Configuration, new: Configuration) -> Configuration:
+    """The new configuration, with the last good instances of every file that has an error now.
+
+    While a file has an error, nothing of it changes; a file that was not there before gives its good instances, as
+    at a start. A broken agent.yaml keeps the old options and sinks. Where the folder itself cannot be read
+    everything stays.
+    """
+    broken = {problem.file for problem in new.problems if problem.severity == "error"}
+    if new.fatal and not new.instances and str(new.directory) in broken:
+        return replace(old, problems=new.problems)
+    staying: dict[str, list[Instance]] = {}
+    for instance in old.instances:
+        if instance.file in broken or instance.file.rpartition("/")[0] in broken:  # or its folder cannot be listed
+            staying.setdefault(instance.file, []).append(instance)
+    taken = {instance.id for instance in new.instances if instance.file not in staying}
+    kept = [one for file in staying.values() for one in file if one.id not in taken]
+    instances = [one for one in new.instances if one.file not in staying] + kept
+    problems = [*new.problems, *_notes(kept)]
+    return replace(
+        new,
+        agent=old.agent if new.fatal else new.agent,
+        sinks=old.sinks if new.fatal else new.sinks,
+        instances=tuple(sorted(instances, key=lambda one: (one.file, one.line))),
+        problems=tuple(sorted(problems, key=lambda problem: (problem.file, problem.line))),
+        fatal=False,
+    )
+
+
+def _notes(kept: Iterable[Instance]) -> list[Problem]:
+    """What to say of files whose last good instances go on."""
+    names: dict[str, list[str]] = {}
+    for instance in kept:
+        names.setdefault(instance.file, []).append(instance.id)
+    return [
+        Problem(file, 0, "", f"goes on as it was before the error: {_some(ids)}", "", "warning")
+        for file, ids in names.items()
+    ]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _equal(one: Instance, other: Instance) -> bool:
+    return one.plugin is other.plugin and one.content == other.content and one.config == other.config
+
+
+def _change(old: Instance, new: Instance, masker: Masker) -> Change:
+    names = [name for name in {**old.content, **new.content} if old.content.get(name) != new.content.get(name)]
+    what = [_option(name, old.content, new.content, new.config, masker) for name in names]
+    if not what:
+        what = ["the check itself" if old.plugin is not new.plugin else "its folder"]
+    clock_only = bool(names) and set(names) <= set(_OWN_CLOCK)
+    return Change(new.id, tuple(what), same_series=clock_only)
+
+
+def _option(name: str, old: dict[str, Any], new: dict[str, Any], model: BaseModel, masker: Masker) -> str:
+    """`interval 30s → 15s`; only the name where a value is long, nested or may be secret."""
+    values = [_shown(name, side.get(name), model, masker) if name in side else "default" for side in (old, new)]
+    if any(value is None for value in values):
+        return name
+    return f"{name} {values[0]} → {values[1]}"
+
+
+def _shown(name: str, value: Any, model: BaseModel, masker: Masker) -> str | None:
+    if isinstance(getattr(model, name, None), Secret) or not isinstance(value, str | int | float | bool):
+        return None
+    text = str(value)
+    if name in CheckConfig.model_fields and name in ("interval", "timeout") and isinstance(value, int | float):
+        text = format_duration(value)
+    if len(text) > _LONGEST or not text.isprintable() or masker(text) != text or "://" in text:
+        return None
+    return text
+
+
+def _agent_changes(old: Configuration, new: Configuration) -> tuple[Change, ...]:
+    made: list[Change] = []
+    fields = type(new.agent).model_fields
+    differing = [name for name in fields if getattr(old.agent, name) != getattr(new.agent, name)]
+    if differing:
+        made.append(Change("agent.yaml", tuple(differing)))
+    before = {config.name: (plugin, config) for plugin, config in old.sinks}
+    after = {config.name: (plugin, config) for plugin, config in new.sinks}
+    for name in {**before, **after}:
+        if name not in after:
+            made.append(Change(f"sink {name}", ("removed",)))
+        elif name not in before:
+            made.append(Change(f"sink {name}", ("added",)))
+        elif before[name] != after[name]:
+            made.append(Change(f"sink {name}", ("changed",)))
+    return tuple(made)

@@ -124,6 +124,12 @@ class Secrets:
         self._mode = mode
         self._masker = masker
         self._known: dict[tuple[Reference, Path | None], str | Failure | Deferred] = {}
+        self._files: set[Path] = set()
+
+    @property
+    def files(self) -> frozenset[Path]:
+        """The files that references named so far."""
+        return frozenset(self._files)
 
     def prepare(self, nodes: Iterable[Node]) -> None:
         """Ask the resolver plugins for everything these trees need, all at once."""
@@ -187,6 +193,7 @@ class Secrets:
         if ref.scheme == "env":
             return self._env(ref)
         if ref.scheme == "file":
+            self._files.add((base / ref.name).absolute())
             value = _read(base / ref.name, ref.name)
             if isinstance(value, str):
                 self._masker.add(value)

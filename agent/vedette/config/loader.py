@@ -40,6 +40,7 @@ def load(
     only: str | None = None,
     sinks: bool = True,
     thorough: bool = False,
+    masker: Masker | None = None,
 ) -> Configuration:
     """Read a configuration directory. Whatever the user wrote, this returns; what is wrong is in `problems`.
 
@@ -56,8 +57,9 @@ def load(
         only: read only the files of this check, beside agent.yaml.
         sinks: False leaves `sinks:` of agent.yaml alone and imports no sink.
         thorough: ask each check's `examine` too, which may cost time and memory.
+        masker: learns the secrets; a running agent gives its own.
     """
-    masker = Masker()
+    masker = masker or Masker()
     try:
         found, problems = find(directory)
     except (OSError, ValueError) as error:
@@ -78,7 +80,7 @@ def load(
         problems.append(_nothing_to_do(directory))
     problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))
     fatal = any(problem.severity == "error" and _is_agent(problem, directory) for problem in problems)
-    return Configuration(directory, agent, made_sinks, instances, tuple(problems), masker, fatal)
+    return Configuration(directory, agent, made_sinks, instances, tuple(problems), masker, fatal, vault.files)
 
 
 def _role(found: Found) -> str:

@@ -29,6 +29,17 @@ class LogConfig(BaseModel):
     format: Literal["text", "json"] = Field(default="text", description="Readable lines, or one JSON object a line.")
 
 
+class ReloadConfig(BaseModel):
+    """`reload:` of agent.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    watch: bool = Field(default=True, description="Apply what changes in the configuration folder and in secret files.")
+    settle: Duration = Field(
+        default=1.0, gt=0, le=60, description="How long files must stay as they are before they are read."
+    )
+
+
 class AgentConfig(BaseModel):
     """agent.yaml, but for its `sinks:`, whose options belong to their plugins."""
 
@@ -42,6 +53,7 @@ class AgentConfig(BaseModel):
         description="Where checks keep their state. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/vedette, else "
         "~/.local/state/vedette.",
     )
+    reload: ReloadConfig = Field(default_factory=ReloadConfig, description="When the configuration is read again.")
     report_interval: Duration = Field(
         default=10.0, gt=0, description="Time between the agent's own metrics (`vedette.*`, `health_check.overall`)."
     )
@@ -85,6 +97,7 @@ class Configuration:
         problems: everything that is wrong, warnings included.
         masker: knows every secret that was resolved.
         fatal: nothing may start: agent.yaml is broken.
+        secret_files: the files that `${file:…}` named, whether or not they could be read.
     """
 
     directory: Path
@@ -94,3 +107,4 @@ class Configuration:
     problems: tuple[Problem, ...]
     masker: Masker
     fatal: bool = False
+    secret_files: frozenset[Path] = frozenset()

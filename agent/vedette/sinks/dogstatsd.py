@@ -125,6 +125,10 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
         finally:
             await self._close(client, patience)
 
+    def succeed(self, predecessor: DogstatsdSink) -> None:
+        """Go on from the totals that the predecessor saw last."""
+        self._deltas = predecessor._deltas
+
     # Translation
 
     def _translate(self, client: Client, batch: Batch) -> None:

@@ -177,8 +177,7 @@ async def test_nothing_shows_in_what_the_commands_print_and_write(command: tuple
     planted = {f"SECRET_{name.upper().replace(' ', '_')}": secret for name, secret in SECRETS.items()}
     async with PaymentsApi().running() as api:
         instances = [
-            {**flow(api), "name": f"{step}-{n}", "interval": "10s", "timeout": "10s"}
-            for n, step in enumerate(STEPS)
+            {**flow(api), "name": f"{step}-{n}", "interval": "10s", "timeout": "10s"} for n, step in enumerate(STEPS)
         ]
         text = json.dumps({"instances": instances}, indent=1)
         for variable, secret in planted.items():

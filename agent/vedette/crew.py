@@ -1,0 +1,127 @@
+"""Floor 4: the runners of all instances and their tasks; started and ended one by one when configuration changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from vedette.runner import Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+
+    from vedette.config import Instance
+    from vedette.metrics import Batch
+    from vedette.runner import Surroundings
+
+log = logging.getLogger("vedette.agent")
+
+
+class Crew:
+    """Every instance's runner, in configuration order, and the tasks in which they serve.
+
+    Args:
+        instances: what to run.
+        surroundings: what the agent gives each.
+        make: makes the runner of an instance.
+    """
+
+    def __init__(
+        self,
+        instances: Iterable[Instance],
+        surroundings: Surroundings,
+        make: Callable[[Instance, Surroundings], Runner] = Runner,
+    ) -> None:
+        self._make = make
+        self._surroundings = surroundings
+        self._runners = {instance.id: make(instance, surroundings) for instance in instances}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def __iter__(self) -> Iterator[Runner]:
+        return iter(self._runners.values())
+
+    def __len__(self) -> int:
+        return len(self._runners)
+
+    def get(self, instance: str) -> Runner | None:
+        """The runner of an instance id, or None."""
+        return self._runners.get(instance)
+
+    def start(self) -> None:
+        """Let everyone serve who does not yet."""
+        for name, runner in self._runners.items():
+            if name not in self._tasks:
+                self._tasks[name] = watched(runner.serve(), name)
+
+    async def run_each_once(self, stopping: asyncio.Event) -> None:
+        """One run of each, at the same time; ended early by the event."""
+        runs = asyncio.gather(*(runner.run() for runner in self))
+        stop = asyncio.ensure_future(stopping.wait())
+        stop.add_done_callback(lambda _: runs.cancel())
+        await asyncio.wait([runs])
+        stop.cancel()
+
+    async def halt(self, names: Iterable[str], timeout: float | None = None) -> None:
+        """Let these run no more; runs under way get the grace to clean up."""
+        tasks = [self._tasks.pop(name) for name in list(names) if name in self._tasks]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+
+    async def halt_all(self, timeout: float) -> None:
+        """Let nobody run any more, and wait so many seconds for those who do."""
+        await self.halt(list(self._tasks), timeout)
+
+    async def close_all(self) -> None:
+        """Close every check, once nobody runs."""
+        await asyncio.gather(*(runner.stop() for runner in self))
+
+    def warn_of_stuck(self) -> None:
+        """Name those whose runs are still going on."""
+        stuck = [runner.instance.id for runner in self if runner.abandoned]
+        if stuck:
+            log.warning("left behind, still running: %s", ", ".join(stuck))
+
+    async def swap(self, instances: Sequence[Instance], afresh: Iterable[str]) -> list[Batch]:
+        """Have just these instances. Those not in `afresh` that are here already keep task, phase and connection.
+
+        Args:
+            instances: what to run from now on.
+            afresh: ids of instances that are to start anew.
+
+        Returns:
+            The batches that make sinks forget the series of those who ended.
+        """
+        wanted, anew = {instance.id: instance for instance in instances}, set(afresh)
+        ending = [name for name in self._runners if name not in wanted or name in anew]
+        await self.halt(ending)
+        await asyncio.gather(*(self._runners[name].stop() for name in ending))
+        farewells = [self._runners.pop(name).farewell() for name in ending]
+        kept, self._runners = self._runners, {}
+        for name, instance in wanted.items():
+            runner = kept.get(name)
+            if runner is None:
+                runner = self._make(instance, self._surroundings)
+            else:
+                runner.moved(instance)
+            self._runners[name] = runner
+        return farewells
+
+    def relabel(self, surroundings: Surroundings) -> list[Batch]:
+        """Give everyone new tags and a new host name; returns the batches that end the old series."""
+        self._surroundings = surroundings
+        return [runner.relabel(surroundings) for runner in self]
+
+
+def watched(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """A task that says so if it ends by a fault of ours."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    task.add_done_callback(_ended)
+    return task
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("%s has stopped because of a fault in vedette itself", task.get_name(), exc_info=error)

@@ -1,0 +1,152 @@
+"""Floor 4: the sinks at work, each with its queue; swapped one by one when their configuration changes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vedette.outbox import Outbox, supervise
+from vedette.report import AGENT_METRICS, SinkVitals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from vedette.config import Instance
+    from vedette.metrics import Batch, Metric
+    from vedette.outbox import Receipt
+    from vedette.sink import Sink, SinkConfig
+
+    Configured = tuple[type[Sink[Any]], SinkConfig]
+
+log = logging.getLogger("vedette.agent")
+
+
+@dataclass(slots=True)
+class _Outlet:
+    """A sink at work: its queue and the task that supervises it."""
+
+    sink: Sink[Any]
+    outbox: Outbox
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.sink.config.name or self.sink.name)
+
+    @property
+    def vitals(self) -> SinkVitals:
+        sink, outbox = self.sink, self.outbox
+        return SinkVitals(
+            name=self.name,
+            sent=max(0, outbox.delivered - sink.lost),
+            dropped=outbox.dropped + sink.lost,
+            errors=sink.errors,
+            queued=outbox.queued,
+            trouble=sink.trouble,
+        )
+
+    def is_still(self, configured: Configured) -> bool:
+        """Whether this is what is configured now."""
+        plugin, config = configured
+        return type(self.sink) is plugin and self.sink.config == config
+
+
+class Outlets:
+    """Hands batches to every sink's queue.
+
+    Args:
+        configured: sink classes with their options, in order.
+    """
+
+    def __init__(self, configured: Iterable[Configured]) -> None:
+        self._outlets = [_made(one) for one in configured]
+
+    @property
+    def vitals(self) -> list[SinkVitals]:
+        """Where each sink stands."""
+        return [outlet.vitals for outlet in self._outlets]
+
+    @property
+    def durable(self) -> int:
+        """How many of them will settle a receipt."""
+        return sum(outlet.outbox.durable for outlet in self._outlets)
+
+    def put(self, batch: Batch, receipt: Receipt | None = None) -> None:
+        """Queue a batch for every sink; never waits."""
+        for outlet in self._outlets:
+            outlet.outbox.put(batch, receipt if outlet.outbox.durable else None)
+
+    async def room(self) -> None:
+        """Wait until every queue is below its limit."""
+        for outlet in self._outlets:
+            await outlet.outbox.room()
+
+    def start(self) -> None:
+        """Start those that are not running."""
+        loop = asyncio.get_running_loop()
+        for outlet in self._outlets:
+            if outlet.task is None:
+                outlet.task = loop.create_task(supervise(outlet.sink, outlet.outbox), name=f"sink {outlet.name}")
+
+    def catalogue(self, instances: Iterable[Instance]) -> None:
+        """Tell every sink the units and help texts of what may come."""
+        declared: dict[str, Metric] = {metric.name: metric for metric in AGENT_METRICS}
+        for instance in instances:
+            rename = instance.config.metrics.rename
+            for metric in instance.plugin.declare(instance.config):
+                declared[rename.get(metric.name, metric.name)] = metric
+        for outlet in self._outlets:
+            outlet.sink.catalog.clear()
+            outlet.sink.catalog.update(declared)
+
+    async def swap(self, configured: Sequence[Configured], timeout: float) -> None:
+        """Have just these sinks. Those that are the same go on; a new one's queue fills while its predecessor flushes.
+
+        Args:
+            configured: sink classes with their options, in order.
+            timeout: seconds that those which end may take to send what they have.
+        """
+        before = self._outlets
+        kept = {outlet.name: outlet for outlet in before if any(outlet.is_still(one) for one in configured)}
+        self._outlets = [
+            kept.get(config.name or plugin.name) or _made((plugin, config)) for plugin, config in configured
+        ]
+        ended = [outlet for outlet in before if outlet.name not in kept]
+        await _flush(ended, timeout)
+        predecessors = {outlet.name: outlet.sink for outlet in ended}
+        for outlet in self._outlets:
+            predecessor = predecessors.get(outlet.name)
+            if outlet.task is None and predecessor is not None and type(predecessor) is type(outlet.sink):
+                outlet.sink.succeed(predecessor)
+        self.start()
+
+    async def close(self, timeout: float) -> None:
+        """Let every sink send what it has, within so many seconds, and end."""
+        await _flush(self._outlets, timeout)
+
+
+def _made(configured: Configured) -> _Outlet:
+    plugin, config = configured
+    names = config.metrics.compile() if config.metrics else None
+    sink = plugin(config)
+    return _Outlet(sink, Outbox(config.queue, names, durable=sink.durable))
+
+
+async def _flush(outlets: Sequence[_Outlet], timeout: float) -> None:
+    tasks = {outlet.task for outlet in outlets if outlet.task is not None}
+    for outlet in outlets:
+        outlet.outbox.close()
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=timeout)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=1.0)
+    for outlet in outlets:
+        before = outlet.vitals.dropped
+        outlet.outbox.abandon()
+        if lost := outlet.vitals.dropped - before:
+            log.warning("sink %s: %d samples were not sent before it ended", outlet.name, lost)

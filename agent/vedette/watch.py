@@ -1,0 +1,156 @@
+"""Floor 4: notices that configuration or secret files changed, and waits until they have settled."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vedette.config.files import find
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    Sources = tuple[Path, frozenset[Path], float]
+    Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+log = logging.getLogger("vedette.reload")
+
+_STEP = 250
+"""Milliseconds between two looks of the notifier: one wake-up each."""
+_AGAIN = 5.0
+_PATIENCE = 30.0
+"""Seconds after which files are read although somebody still writes."""
+
+
+class Watch:
+    """Calls `reload` once what is on disk differs from what was read last and has stayed the same for a while.
+
+    Editors swap files, rsync renames them, a Kubernetes ConfigMap flips a link, a slow copy writes in pieces: only the
+    state in which things come to rest counts.
+
+    Args:
+        sources: gives the configuration folder, the secret files and the seconds that they must stay as they are.
+        reload: reads and applies.
+    """
+
+    def __init__(self, sources: Callable[[], Sources], reload: Callable[[], Awaitable[None]]) -> None:
+        self._sources = sources
+        self._reload = reload
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        known = await self._look()
+        while True:
+            there, missing = self._folders()
+            change = asyncio.ensure_future(_next_change(there))
+            try:
+                await asyncio.sleep(0)  # from here on no change is missed
+                known = await self._settle(known)
+                await asyncio.wait({change}, timeout=_AGAIN if missing else None)
+            finally:
+                change.cancel()
+                await asyncio.wait({change})
+            if not change.cancelled() and (error := change.exception()) is not None:
+                log.debug("cannot be notified of changes: %s", error)
+                await asyncio.sleep(_AGAIN)
+
+    async def _settle(self, known: Fingerprint) -> Fingerprint:
+        """Wait until nothing changes any more, then reload if there is something new; returns what was read."""
+        now, begun = await self._look(), time.monotonic()
+        if now == known:
+            return known
+        while True:
+            directory, secrets, settle = self._sources()
+            await asyncio.sleep(settle)
+            before, now = now, await self._look()
+            if time.monotonic() - begun > _PATIENCE:
+                break
+            if now == before and not await asyncio.to_thread(_being_written, directory, secrets):
+                break
+        if now != known:
+            await self._reload()
+        return now
+
+    async def _look(self) -> Fingerprint:
+        directory, secrets, _ = self._sources()
+        return await asyncio.to_thread(fingerprint, directory, secrets)
+
+    def _folders(self) -> tuple[list[Path], bool]:
+        """Where to watch, and whether more would be watched if it were there.
+
+        Not the files themselves: one that is replaced by renaming is seen only by its folder.
+        """
+        directory, secrets, _ = self._sources()
+        wanted = {directory.absolute(), *directory.absolute().glob("*.d"), *(file.parent for file in secrets)}
+        there = sorted(folder for folder in wanted if folder.is_dir())
+        return there, len(there) < len(wanted)
+
+
+async def _next_change(folders: Iterable[Path]) -> None:
+    """Wait until something happens in one of these folders.
+
+    Raises:
+        OSError: one of them is not there.
+        RuntimeError: the system cannot watch.
+    """
+    from watchfiles import awatch  # an agent that does not watch does without it
+
+    changes = awatch(
+        *folders, watch_filter=None, step=_STEP, debounce=_STEP, recursive=False, ignore_permission_denied=True
+    )
+    async for _ in changes:
+        return
+
+
+def fingerprint(directory: Path, secrets: Iterable[Path]) -> Fingerprint:
+    """What tells one state of the files from another: (path, inode, size, time of change) of each."""
+    made = []
+    for path in _files(directory, secrets):
+        try:
+            seen = path.stat()
+        except OSError:
+            made.append((str(path), 0, 0, 0))
+        else:
+            made.append((str(path), seen.st_ino, seen.st_size, seen.st_mtime_ns))
+    return tuple(made)
+
+
+def _files(directory: Path, secrets: Iterable[Path]) -> list[Path]:
+    try:
+        found, problems = find(directory)
+    except (OSError, ValueError):
+        return sorted(secrets)
+    unread = [Path(problem.file) for problem in problems if problem.severity == "error"]
+    return [*(file.path for file in found), *unread, *sorted(secrets)]
+
+
+def _being_written(directory: Path, secrets: Iterable[Path]) -> bool:
+    """Whether somebody has one of the files open for writing, as far as the system tells.
+
+    A read lease is refused while a file is open for writing: fcntl(2), F_SETLEASE. Only a file's owner may ask.
+    """
+    return any(_leased_out(path) for path in _files(directory, secrets))
+
+
+def _leased_out(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        with suppress(OSError):
+            os.close(descriptor)
+    return False
