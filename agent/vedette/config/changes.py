@@ -155,7 +155,7 @@ def _option(name: str, old: dict[str, Any], new: dict[str, Any], model: BaseMode
 def _shown(name: str, value: Any, model: BaseModel, masker: Masker) -> str | None:
     if isinstance(getattr(model, name, None), Secret) or not isinstance(value, str | int | float | bool):
         return None
-    text = str(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
     if name in CheckConfig.model_fields and name in ("interval", "timeout") and isinstance(value, int | float):
         text = format_duration(value)
     if len(text) > _LONGEST or not text.isprintable() or masker(text) != text or "://" in text:

@@ -62,6 +62,8 @@ def syntax_problem(error: Exception, text: str) -> tuple[int, str, str]:
 
 def _flow(text: str, problem_mark: Any, context_mark: Any) -> tuple[int, str, str]:
     bracket = text[context_mark.index : context_mark.index + 1]
+    if not bracket:  # the text ends where a value was expected
+        return context_mark.line + 1, "a bracket is opened and never closed", f"if it is text, {QUOTE}"
     if bracket not in "{[":
         return problem_mark.line + 1, "a bracket or comma that does not fit", f"if it is text, {QUOTE}"
     close = "}" if bracket == "{" else "]"
