@@ -78,11 +78,20 @@ def _readable(installation: Path) -> Path:
 
 def _private_folder() -> Path:
     """A folder that the server's account owns; pytest's own folders are closed to others. Removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="vedette-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="vedette-pg-", dir=_roomy_memory()))
     if (account := _account()) is not None:
         os.chown(folder, *account)
     _folders.append(folder)
     return folder
+
+
+@cache
+def _roomy_memory() -> Path | None:
+    """A file system in memory with room for the data of many servers: to make and remove them costs seconds on disk."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 1024**3:
+        return memory
+    return None
 
 
 _folders: list[Path] = []
