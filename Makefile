@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 WORKERS ?= 2
 ARGS ?=
+# Thousands of small files: in memory where there is room for them.
+MEMORY := $(shell [ -w /dev/shm ] && [ "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4194304 ] && echo /dev/shm)
+PYTEST := $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n $(WORKERS)
 
 .PHONY: help demo test soak lint format docs bench clean
 help:  ## list the targets
@@ -30,10 +33,10 @@ demo: $(VENV)/.demo  ## run the agent on a real Redis with traffic; ARGS="--for 
 	@$(BIN)/python examples/demo $(ARGS)
 
 test: $(VENV)/.test  ## run the tests; ARGS="tests/core -k outbox" picks some
-	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 soak: $(VENV)/.test  ## the long tests, beyond those of `make test`
-	@$(BIN)/python -m pytest -n $(WORKERS) -m soak $(ARGS)
+	@$(PYTEST) -m soak $(ARGS)
 
 lint: $(VENV)/.lint  ## ruff, mypy --strict, pyright
 	$(BIN)/ruff check .

@@ -254,3 +254,21 @@ def test_a_stopped_agent_leaves_no_file_but_its_state(tmp_path: Path) -> None:
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["conf.d/agent.yaml", "conf.d/host.yaml", "out.jsonl", "state/agent.lock"]
     assert not Path(f"/proc/{agent.process.pid}").exists()
+
+
+def test_sighup_and_a_dropped_file_reload_and_the_log_says_what_changed(tmp_path: Path) -> None:
+    write(tmp_path, agent=f"reload: {{settle: 100ms}}\n{FILE_SINK}", host="instances: [{interval: 1s}]\n")
+    with Running(cwd=tmp_path) as agent:
+        agent.wait_for("1 instances, 1 sinks")
+        agent.process.send_signal(signal.SIGHUP)
+        agent.wait_for("configuration read again: nothing to change")
+        write(tmp_path, second="check: host\ninstances: [{name: two, interval: 1s}]\n")
+        agent.wait_for("configuration reloaded: +1 ~0 -0 =1")
+        write(tmp_path, second="check: host\ninstances: [{name: two, intervall: 1s}]\n")
+        agent.wait_for("conf.d/second.yaml:2: instances[0].intervall: unknown option; did you mean 'interval'?")
+        write(tmp_path, second="check: host\ninstances: [{name: two, interval: 2s}]\n")
+        agent.wait_for("conf.d/second.yaml: mended")
+        agent.wait_for("configuration reloaded: +0 ~1 (interval 1s → 2s) -0 =1")
+        (tmp_path / "conf.d" / "second.yaml").unlink()
+        agent.wait_for("configuration reloaded: +0 ~0 -1 =1")
+        assert agent.end(signal.SIGTERM) == 0
