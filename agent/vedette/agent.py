@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -233,10 +234,14 @@ class Agent:
         """Stop runs, close checks, flush sinks, write state: each within its share of `stop_timeout`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._configuration.agent.stop_timeout
+        with suppress(
+            TimeoutError
+        ):  # a reload under way comes to its end first: it may hold what a sink has yet to send
+            async with asyncio.timeout(self._configuration.agent.stop_timeout / 2):
+                await self._reloading.acquire()
         for task in self._tasks:
             task.cancel()
-        async with self._reloading:  # a reload under way has let go of its instances when it is cancelled
-            await self._crew.halt_all(deadline - loop.time())
+        await self._crew.halt_all(deadline - loop.time())
         self._report_now()
         await self._crew.close_all()
         await self._outlets.close(max(0.5, deadline - loop.time()))
