@@ -236,7 +236,7 @@ class Agent:
         deadline = loop.time() + self._configuration.agent.stop_timeout
         with suppress(
             TimeoutError
-        ):  # a reload under way comes to its end first: it may hold what a sink has yet to send
+        ):  # a reload under way ends first: a sink may still be sending
             async with asyncio.timeout(self._configuration.agent.stop_timeout / 2):
                 await self._reloading.acquire()
         for task in self._tasks:

@@ -52,7 +52,8 @@ class Watch:
             try:
                 await asyncio.sleep(0)  # from here on no change is missed
                 known = await self._settle(known)
-                await asyncio.wait({change}, timeout=_AGAIN if missing else None)
+                if self._folders() == (there, missing):  # what was read just now may name others
+                    await asyncio.wait({change}, timeout=_AGAIN if missing else None)
             finally:
                 change.cancel()
                 await asyncio.wait({change})
