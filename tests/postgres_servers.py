@@ -33,6 +33,7 @@ _SETTINGS: dict[str, str | int] = {
     "min_wal_size": "32MB",
     "track_functions": "all",
     "listen_addresses": "127.0.0.1",
+    "dynamic_shared_memory_type": "mmap",  # in the data directory: a killed server leaves nothing elsewhere
 }
 _INITDB = ("--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--wal-segsize=1")
 
