@@ -97,6 +97,7 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
     """Totals become deltas or per-second gauges here; the client's own thread sends, so the loop never waits."""
 
     name = "dogstatsd"
+    billed = True
 
     def __init__(self, config: DogstatsdConfig) -> None:
         super().__init__(config)
