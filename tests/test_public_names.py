@@ -23,7 +23,8 @@ SOURCES = [path for folder in ("agent", "plugins") for path in sorted((ROOT / fo
 PUBLIC = {
     vedette: [
         "Batch", "Check", "CheckConfig", "CheckError", "Diagnosis", "Duration", "Emit", "Estimate", "Kind", "Listener",
-        "Metric", "Notifier", "NotifierConfig", "Remark", "Sample", "Secret", "Sink", "SinkConfig", "Status", "hookimpl",
+        "Metric", "Notifier", "NotifierConfig", "Remark", "Sample", "Secret", "Sink", "SinkConfig", "Status",
+        "hookimpl",
     ],
     vedette.kit: ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "ssl_context"],
     vedette.testing: [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from vedette.cli.tables import STYLES, console
+from vedette.cli.tables import STYLES, terminal
 
 if TYPE_CHECKING:
     from vedette.advice import Estimate
@@ -18,7 +18,7 @@ _HEADINGS = ("metrics", "series", "custom", "of these named by Datadog", "points
 
 def print_plan(plan: Plan) -> None:
     """One row for each instance, the totals, what each sink gets, what the checks add, what is wrong."""
-    out = console()
+    out = terminal()
     out.print(_lines(plan))
     out.print()
     out.print(_sinks(plan))
@@ -89,7 +89,7 @@ def _estimates(estimates: tuple[Estimate, ...]) -> Table:
 
 
 def _print_trouble(plan: Plan) -> None:
-    out = console()
+    out = terminal()
     for line in plan.instances:
         if line.exceeded and line.figures is not None:
             out.print(Text(f"\n{line.id}: {line.figures.series:,} series, the budget is {line.budget:,}", "bold red"))

@@ -32,7 +32,7 @@ STYLES = {
 }
 
 
-def console() -> Console:
+def terminal() -> Console:
     """The terminal, or a page wide enough that nothing folds when the output goes into a file or a pipe."""
     console = Console()
     return console if console.is_terminal else Console(width=_WIDE, soft_wrap=True)
@@ -40,7 +40,7 @@ def console() -> Console:
 
 def print_run(runner: Runner, batches: list[Batch]) -> None:
     """What the last run of an instance found: metrics with units and tags, statuses, timing."""
-    console = console()
+    console = terminal()
     vitals, instance = runner.vitals, runner.instance
     console.print(_headline(vitals))
     if not batches:
@@ -111,7 +111,7 @@ def print_plugins(rows: Iterable[tuple[str, str, str, str]]) -> None:
         table.add_column(heading, overflow="fold")
     for group, name, package, text in rows:
         table.add_row(group.removesuffix("s") if group != "secrets" else "secret", name, package, Text(text))
-    console().print(table)
+    terminal().print(table)
 
 
 def instances_table(snapshot: Snapshot, title: str = "") -> Table:

@@ -168,9 +168,7 @@ def _how_to_run(trial: Trial) -> str:
 
 
 def _without_health(batches: Iterable[Batch]) -> list[Batch]:
-    return [
-        replace(batch, samples=tuple(one for one in batch.samples if one.name not in _HEALTH)) for batch in batches
-    ]
+    return [replace(batch, samples=tuple(one for one in batch.samples if one.name not in _HEALTH)) for batch in batches]
 
 
 def _only_health(batches: Iterable[Batch]) -> list[Batch]:

@@ -63,9 +63,7 @@ def integration_names() -> frozenset[str]:
 
 def series_of(batches: Iterable[Batch]) -> dict[Series, Kind]:
     """Every series in these batches, and its kind."""
-    return {
-        (sample.name, sample.tags, batch.host): sample.kind for batch in batches for sample in batch.samples
-    }
+    return {(sample.name, sample.tags, batch.host): sample.kind for batch in batches for sample in batch.samples}
 
 
 def billed(series: Mapping[Series, Kind]) -> int:
