@@ -26,7 +26,10 @@ PUBLIC = {
         "Metric", "Notifier", "NotifierConfig", "Remark", "Sample", "Secret", "Sink", "SinkConfig", "Status",
         "hookimpl",
     ],
-    vedette.kit: ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "ssl_context"],
+    vedette.kit: [
+        "Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "probe_clock",
+        "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix", "ssl_context",
+    ],
     vedette.testing: [
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",
     ],

@@ -23,6 +23,8 @@ _PLAN_EXITS = (
     "3 a problem in the configuration."
 )
 
+_DOCTOR_EXITS = "Exit status: 0 all is well, 1 warnings, 2 something lacks, 3 a problem in the configuration."
+
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, for running it and for documenting it."""
@@ -53,6 +55,12 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--runs", type=_positive, default=2, metavar="N", help="dry runs, a second apart (default 2)")
     plan.add_argument("--acting", action="store_true", help="also run what changes something at its target")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+    doctor = _command(
+        commands, "doctor", "say what each part needs and lacks, and what mends it", conf=True, epilog=_DOCTOR_EXITS
+    )
+    doctor.add_argument("instance", metavar="INSTANCE", nargs="?", help="only this instance, or all of this check")
+    doctor.add_argument("--json", action="store_true", help="print what was found as JSON")
 
     _command(commands, "plugins", "list the installed checks, sinks, notifiers and secret resolvers")
     example = _command(commands, "example", "print a complete example file of a check or sink")
@@ -146,6 +154,10 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
         from vedette.cli.plan import plan
 
         return plan
+    if command == "doctor":
+        from vedette.cli.doctor import doctor
+
+        return doctor
     from vedette.cli import show
 
     handlers = {"validate": show.validate, "plugins": show.plugins, "example": show.example, "schema": show.schema}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from vedette import Check, CheckError, Emit, Estimate, Kind, Metric
+from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Kind, Metric
 from vedette_checks.redis.cluster import ClusterWatch
 from vedette_checks.redis.config import CounterConfig, RedisConfig
 from vedette_checks.redis.counters import Counter
@@ -97,6 +97,12 @@ class Redis(Check[RedisConfig]):
         if (servers := sum(1 for _ in self._watch.nodes())) > 1:
             lines.append(Estimate("servers asked", servers, "servers"))
         return lines
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """The way to each server, the login, and the rights that the configured parts need."""
+        from vedette_checks.redis.doctor import diagnose
+
+        await diagnose(self.config, diagnosis)
 
     def _commands(self) -> int:
         """Commands sent so far, to all servers together."""
