@@ -6,7 +6,6 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -111,7 +110,9 @@ def test_a_redis_user_without_any_rights(tmp_path: Path, redis: RedisServer) -> 
 def test_a_redis_user_that_lacks_a_key_only(tmp_path: Path, redis: RedisServer) -> None:
     with redis.client() as client:
         client.flushall()
-        client.execute_command("ACL", "SETUSER", "watcher", "reset", "on", ">wonderland", "+@all", "~jobs", "~vedette:*")
+        client.execute_command(
+            "ACL", "SETUSER", "watcher", "reset", "on", ">wonderland", "+@all", "~jobs", "~vedette:*"
+        )
     text = "instances: [{host: 127.0.0.1, port: %d, username: watcher, password: wonderland, keys: [jobs, mail]}]"
     conf(tmp_path, redis=text % redis.port)
     status, cases = doctor(tmp_path, "redis")
@@ -140,7 +141,7 @@ def test_redis_logins_that_fail_are_told_apart(tmp_path: Path, redis: RedisServe
     with redis.client() as client:
         client.execute_command("ACL", "SETUSER", "watcher", "reset", "on", ">wonderland", "+@all", "~*")
         client.execute_command("ACL", "SETUSER", "narrow", "reset", "on", ">wonderland", "+info", "+ping")
-    head = "{host: 127.0.0.1, port: %d, name: " % redis.port
+    head = f"{{host: 127.0.0.1, port: {redis.port}, name: "
     conf(
         tmp_path,
         redis=f"instances:\n  - {head}wrong, username: watcher, password: rabbit-hole}}\n"
@@ -162,7 +163,7 @@ def test_redis_logins_that_fail_are_told_apart(tmp_path: Path, redis: RedisServe
     with redis.client() as client:
         client.config_set("requirepass", "open-sesame")
     try:
-        conf(tmp_path, redis="instances: [%sbare}]" % head)
+        conf(tmp_path, redis=f"instances: [{head}bare}}]")
         bare = one(doctor(tmp_path)[1]["redis/bare"], "login")
         assert (bare["seen"], bare["hint"]) == (
             f"127.0.0.1:{redis.port} wants a password", "set `password`, and `username` with ACL users",
@@ -170,3 +171,95 @@ def test_redis_logins_that_fail_are_told_apart(tmp_path: Path, redis: RedisServe
     finally:
         with redis.client(password="open-sesame") as client:
             client.config_set("requirepass", "")
+
+
+# PostgreSQL
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    binaries = postgres18()
+    assert binaries is not None
+    server = PostgresServer(binaries, shared_preload_libraries="")
+    server.start()
+    yield server
+    server.stop()
+    remove_folders()
+
+
+POSTGRES = """
+instances:
+  - host: 127.0.0.1
+    port: {port}
+    username: We"ird
+    dbname: shop
+    statements: {{}}
+    databases: {{exclude: [postgres]}}
+    queries:
+      - name: orders
+        sql: |
+          SELECT o.status, count(*) FROM orders o JOIN "Sales".clients c ON c.id = o.client  -- FROM nothing
+          WHERE o.note <> 'from pg_authid' GROUP BY 1
+        columns: [{{name: status, type: tag}}, {{name: shop.orders, type: gauge}}]
+      - name: wrong
+        sql: SELECT nothing FROM nowhere
+        columns: [{{name: shop.nothing, type: gauge}}]
+"""
+
+
+def test_a_postgres_role_without_any_rights(tmp_path: Path, postgres: PostgresServer) -> None:
+    for statement in ('CREATE ROLE "We""ird" LOGIN', "CREATE DATABASE shop", "CREATE DATABASE vault"):
+        postgres.sql(statement)
+    postgres.sql("REVOKE CONNECT ON DATABASE shop, vault FROM PUBLIC")
+    postgres.sql(
+        'CREATE TABLE orders (status text, client int, note text); CREATE SCHEMA "Sales";'
+        'CREATE TABLE "Sales".clients (id int); CREATE TABLE nothing (n int)',
+        "shop",
+    )
+    conf(tmp_path, postgres=POSTGRES.format(port=postgres.port))
+    status, cases = doctor(tmp_path, "postgres")
+    login = one(cases["postgres/postgres"], "login")
+    assert status == 2
+    assert login["snippet"] == 'GRANT CONNECT ON DATABASE "shop" TO "We""ird";'
+    postgres.sql(login["snippet"])
+
+    status, cases = doctor(tmp_path, "postgres")
+    lines = cases["postgres/postgres"]
+    assert status == 2
+    assert one(lines, "login")["grade"] == "ok"
+    assert one(lines, "clock")["grade"] == "ok"
+    assert one(lines, "pg_monitor")["snippet"] == 'GRANT pg_monitor TO "We""ird";'
+    assert one(lines, "databases")["snippet"] == 'GRANT CONNECT ON DATABASE "vault" TO "We""ird";'
+    orders = one(lines, "query orders")
+    assert "permission denied for" in orders["seen"]
+    assert orders["snippet"].splitlines() == [
+        'GRANT SELECT ON public.orders TO "We""ird";',
+        'GRANT USAGE ON SCHEMA "Sales" TO "We""ird";',
+        'GRANT SELECT ON "Sales".clients TO "We""ird";',
+    ]
+    assert one(lines, "query wrong")["hint"] == "correct its `sql`"
+    assert one(lines, "pg_stat_statements")["snippet"] == "CREATE EXTENSION pg_stat_statements;"
+    for some in lines.values():
+        for symptom in some:
+            if symptom["snippet"] and symptom["grade"] == "failed":
+                postgres.sql(symptom["snippet"], "shop")
+
+    conf(tmp_path, postgres=POSTGRES.format(port=postgres.port).partition("      - name: wrong")[0])
+    status, cases = doctor(tmp_path, "postgres")
+    (unloaded,) = [one for some in cases["postgres/postgres"].values() for one in some if one["grade"] == "failed"]
+    assert (unloaded["what"], unloaded["hint"]) == ("pg_stat_statements", "then restart the server")
+    assert unloaded["snippet"] == "ALTER SYSTEM SET shared_preload_libraries = pg_stat_statements;"
+    postgres.sql(unloaded["snippet"])
+    del postgres.settings["shared_preload_libraries"]  # which the tests give on the command line
+    postgres.restart()
+
+    status, cases = doctor(tmp_path, "postgres")
+    grades = {one["grade"] for some in cases["postgres/postgres"].values() for one in some}
+    assert grades == {"ok", "info"}, cases["postgres/postgres"]  # track_io_timing is off
+    assert status == 0
+    timing = one(cases["postgres/postgres"], "track_io_timing")
+    assert timing["grade"] == "info"
+    for line in timing["snippet"].splitlines():
+        postgres.sql(line)
+    assert vedette("check", "postgres", "--conf", "conf.d", cwd=tmp_path).returncode == 0
+    assert "track_io_timing" not in doctor(tmp_path, "postgres")[1]["postgres/postgres"]

@@ -69,8 +69,8 @@ def _look_at_file(written: Written, secrets: frozenset[str], diagnosis: Diagnosi
             "permissions", f"{found.shown} can be changed by everybody", "", f"chmod o-w {quoted(found.path)}"
         )
     elif plain and mode & stat.S_IROTH:
-        text = f"{found.shown} holds secrets and can be read by everybody"
-        diagnosis.failed("permissions", text, "", f"chmod o-rwx {quoted(found.path)}")
+        seen = f"{found.shown} holds secrets and can be read by everybody"
+        diagnosis.failed("permissions", seen, "", f"chmod o-rwx {quoted(found.path)}")
 
 
 def _place(text: Text) -> str:

@@ -266,7 +266,7 @@ def needs_of(config: RedisConfig) -> Iterator[Need]:
         yield Need(("XPENDING", stream, "vedette"), _pattern(stream))
     now, zone = time.time(), ZoneInfo(config.timezone)
     for counter in config.counters:
-        pattern = counter.template(config.tags).glob
+        pattern = counter.template(config.tags).glob.replace(" ", "?")
         for command in Counter(counter, config.tags, zone).commands(now):
             yield Need(command, pattern)
     if config.scan is not None:
