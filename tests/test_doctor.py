@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
+import socket
+import ssl
+import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from cli.process import vedette
+from cli.process import Running, vedette, wait_until
 from postgres_servers import PostgresServer, postgres18, remove_folders
-from servers import RedisServer, free_port, redis62, valkey9
+from servers import Certificates, RedisServer, free_port, redis62, valkey9
+from vedette import Diagnosis
+from vedette.advice import Grade
+from vedette.kit import probe_clock, probe_tcp, probe_tls
+
+pytestmark = pytest.mark.anyio
 
 SERVERS: dict[str, Callable[[], Path]] = {"redis6.2": redis62, "valkey9": valkey9}
 
@@ -263,3 +277,254 @@ def test_a_postgres_role_without_any_rights(tmp_path: Path, postgres: PostgresSe
         postgres.sql(line)
     assert vedette("check", "postgres", "--conf", "conf.d", cwd=tmp_path).returncode == 0
     assert "track_io_timing" not in doctor(tmp_path, "postgres")[1]["postgres/postgres"]
+
+
+# business_sql, synthetic, host
+
+
+def test_a_business_user_without_select(tmp_path: Path, postgres: PostgresServer) -> None:
+    postgres.sql("CREATE ROLE counter LOGIN; CREATE TABLE payments (amount int, created_at timestamptz)")
+    conf(
+        tmp_path,
+        business_sql=f"""
+instances:
+  - url: postgresql+asyncpg://counter@127.0.0.1:{postgres.port}/postgres
+    name: hourly
+    window: {{every: 1h}}
+    queries:
+      - name: volume
+        sql: SELECT sum(amount) AS n FROM payments WHERE created_at >= :start_time AND created_at < :end_time
+        columns: {{n: {{metric: shop.n}}}}
+  - url: sqlite+aiosqlite:///nowhere.db
+    name: lite
+    queries: [{{sql: SELECT 1 AS n, columns: {{n: {{metric: a.n}}}}}}]
+""",
+    )
+    status, cases = doctor(tmp_path, "business_sql")
+    assert status == 2
+    volume = one(cases["business_sql/hourly"], "volume")
+    assert volume["seen"] == "permission denied for table payments"
+    assert volume["snippet"] == "GRANT SELECT ON public.payments TO counter;"
+    lite = cases["business_sql/lite"]
+    assert one(lite, "database")["seen"].endswith("nowhere.db cannot be read: No such file or directory")
+    assert one(lite, "login")["grade"] == "not reached"
+    postgres.sql(volume["snippet"])
+    status, cases = doctor(tmp_path, "business_sql/hourly")
+    assert status == 0, cases
+    assert one(cases["business_sql/hourly"], "volume")["seen"] == "the database takes it, bounds are timestamptz"
+    assert one(cases["business_sql/hourly"], "clock")["grade"] == "ok"
+
+
+class Api(BaseHTTPRequestHandler):
+    """Notes what it is asked; its clock is a minute ahead."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.requestline)
+        self.send_response_only(404)
+        self.send_header("Date", formatdate(time.time() + 60, usegmt=True))
+        self.end_headers()
+
+    do_GET = do_POST = do_HEAD
+
+
+def test_a_flow_is_not_begun_and_its_servers_are_looked_at(tmp_path: Path) -> None:
+    certificates = Certificates.make(tmp_path / "tls", not_after=datetime.now(UTC) + timedelta(days=9, hours=1))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    server.socket = certificates.server_side().wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    flow = """
+instances:
+  - base_url: https://127.0.0.1:{port}
+    {ca}
+    steps:
+      - {{name: login, request: "POST /login/{{{{ now }}}}"}}
+      - {{name: pay, request: "POST https://127.0.0.1:{port}/pay"}}
+"""
+    try:
+        conf(tmp_path, synthetic=flow.format(port=server.server_port, ca=f"ca_file: {certificates.ca}"))
+        status, cases = doctor(tmp_path, "synthetic")
+        lines = cases["synthetic/synthetic"]
+        assert status == 1
+        assert one(lines, "TLS")["grade"] == "ok"
+        assert one(lines, "certificate")["grade"] == "warning"
+        assert one(lines, "certificate")["seen"].startswith("valid for 9 more days, until ")
+        assert one(lines, "HTTP")["seen"] == "HEAD / is answered with 404"
+        clock = one(lines, "clock")
+        assert clock["grade"] == "warning"
+        assert "ahead of this machine" in clock["seen"]
+        assert one(lines, "run")["seen"] == "its runs change something at the target, so it is not run here"
+        assert Api.asked == ["HEAD / HTTP/1.1"]
+        conf(tmp_path, synthetic=flow.format(port=server.server_port, ca=""))
+        status, cases = doctor(tmp_path, "synthetic")
+        tls = one(cases["synthetic/synthetic"], "TLS")
+        assert (status, tls["grade"]) == (2, "failed")
+        assert tls["hint"] == "set `ca_file` to the authority that signed it"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_host_without_its_proc(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    conf(tmp_path, host=f"instances: [{{name: here}}, {{name: there, procfs_path: {tmp_path / 'proc'}, cpu: false}}]")
+    status, cases = doctor(tmp_path, "host/there")
+    assert status == 2
+    memory = one(cases["host/there"], "memory")
+    assert memory["seen"] == f"{tmp_path / 'proc' / 'meminfo'}: No such file or directory"
+    status, cases = doctor(tmp_path, "host/here")
+    assert one(cases["host/here"], "cpu")["seen"] == "/proc/stat"
+
+
+# Sinks and the agent's own files
+
+
+def test_sinks(tmp_path: Path) -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as local,
+    ):
+        receiver.bind(("127.0.0.1", 0))
+        local.bind(str(tmp_path / "dsd.socket"))
+        ports = receiver.getsockname()[1], taken.getsockname()[1]
+        conf(
+            tmp_path,
+            host="instances: [{}]",
+            agent=f"""
+sinks:
+  - {{type: dogstatsd, name: heard, port: {ports[0]}}}
+  - {{type: dogstatsd, name: unheard, port: {free_udp_port()}}}
+  - {{type: dogstatsd, name: elsewhere, host: 192.0.2.1}}
+  - {{type: dogstatsd, name: unix, socket: {tmp_path / "dsd.socket"}}}
+  - {{type: dogstatsd, name: stream, socket: "unixstream://{tmp_path / "dsd.socket"}"}}
+  - {{type: dogstatsd, name: no-socket, socket: /nowhere/dsd.socket}}
+  - {{type: prometheus, listen: "127.0.0.1:{free_port()}"}}
+  - {{type: prometheus, name: taken, listen: "127.0.0.1:{ports[1]}"}}
+  - {{type: file, path: ../nowhere/out.jsonl}}
+  - {{type: file, name: fine, path: ../out.jsonl, max_bytes: 1KB}}
+""",
+        )
+        taken.settimeout(0)
+        status, cases = doctor(tmp_path)
+        receiver.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            receiver.recv(1)  # a diagnosis sends nothing
+    assert status == 2
+    found = {name: [(one["what"], one["grade"]) for some in lines.values() for one in some]
+             for name, lines in cases.items() if name.startswith("sink ")}  # fmt: skip
+    assert found == {
+        "sink heard": [("UDP", "ok")],
+        "sink unheard": [("UDP", "failed")],
+        "sink elsewhere": [("UDP", "info")],
+        "sink unix": [("socket", "ok")],
+        "sink stream": [("socket", "failed")],
+        "sink no-socket": [("socket", "failed")],
+        "sink prometheus": [("address", "ok")],
+        "sink taken": [("address", "failed")],
+        "sink file": [("folder", "failed")],
+        "sink fine": [("folder", "ok")],
+    }
+
+
+def test_a_page_that_an_agent_serves_is_no_trouble(tmp_path: Path) -> None:
+    port = free_port()
+    conf(tmp_path, host="instances: [{}]", agent=f"sinks: [{{type: prometheus, listen: '127.0.0.1:{port}'}}]")
+    with Running("--conf", "conf.d", cwd=tmp_path) as agent:
+        agent.wait_for("serving http")
+        seen = one(wait_until(lambda: served(tmp_path), "the page")["sink prometheus"], "address")["seen"]
+        agent.end(15)
+    assert seen == f"an agent serves its page on 127.0.0.1:{port}"
+
+
+def served(folder: Path) -> dict[str, dict[str, list[dict[str, str]]]] | None:
+    cases = doctor(folder)[1]
+    return cases if one(cases["sink prometheus"], "address")["grade"] == "ok" else None
+
+
+def free_udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_who_may_read_what(tmp_path: Path) -> None:
+    directory = conf(
+        tmp_path,
+        agent="state_directory: /proc/nowhere",
+        host="instances: [{}]",
+        redis=f"instances:\n  - name: written\n    port: {free_port()}\n    password: wonderland\n"
+        f"  - {{name: referred, port: {free_port()}, password: '${{file:pw}}'}}\n",
+        synthetic="instances:\n  - base_url: http://127.0.0.1:1\n"
+        "    steps:\n      - {name: login, request: POST /, json: {password: rabbit, user: alice}}\n"
+        '      - {name: token, request: POST /, headers: {Authorization: "Bearer {{ now }}"}}\n',
+    )
+    (directory / "pw").write_text("hush-hush\n")
+    (directory / "pw").chmod(0o644)
+    (directory / "redis.yaml").chmod(0o644)
+    (directory / "host.yaml").chmod(0o666)
+    status, cases = doctor(tmp_path)
+    lines = cases["agent"]
+    assert status == 2
+    assert [(one["seen"], one["snippet"]) for one in lines["plain text"]] == [
+        (
+            "conf.d/redis.yaml:4: instances[0].password is a secret written down",
+            'password: "${file:/run/secrets/password}"',
+        ),
+        (
+            "conf.d/synthetic.yaml:4: instances[0].steps[0].json.password is a secret written down",
+            'password: "${file:/run/secrets/password}"',
+        ),
+    ]
+    assert [(one["seen"], one["snippet"]) for one in lines["permissions"]] == [
+        ("conf.d/host.yaml can be changed by everybody", "chmod o-w conf.d/host.yaml"),
+        ("conf.d/redis.yaml holds secrets and can be read by everybody", "chmod o-rwx conf.d/redis.yaml"),
+    ]
+    secret = one(lines, "secret file")
+    assert (secret["grade"], secret["snippet"]) == ("warning", "chmod o-rwx conf.d/pw")
+    assert one(lines, "state")["grade"] == "failed"
+    shown = vedette("doctor", cwd=tmp_path).stdout
+    assert "> chmod o-rwx conf.d/redis.yaml" in shown
+    for value in ("wonderland", "rabbit", "hush-hush"):
+        assert value not in shown
+
+
+def test_a_check_without_needs_and_an_instance_that_is_not_there(tmp_path: Path) -> None:
+    conf(tmp_path, host="instances: [{}]")
+    done = vedette("doctor", "hosst", "--conf", "conf.d", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (3, "no valid instance is called 'hosst'; there are: host/host\n")
+
+
+# The layers themselves
+
+
+async def test_clocks() -> None:
+    diagnosis = Diagnosis()
+    probe_clock(diagnosis, 1000.5, 1000.0, 1000.2)
+    probe_clock(diagnosis, 1003.0, 1000.0, 1000.2)
+    probe_clock(diagnosis, 995.0, 1000.0, 1000.2)
+    probe_clock(diagnosis, 1002.0, 1000.0, 1000.1, resolution=1.0)  # may be 1002.9 or 1002.0
+    assert [(one.grade, one.seen) for one in diagnosis.symptoms] == [
+        (Grade.OK, "within 400ms of this machine's"),
+        (Grade.WARNING, "the server is 2.9s ahead of this machine"),
+        (Grade.WARNING, "the server is 5.1s behind this machine"),
+        (Grade.OK, "within 2.45s of this machine's"),
+    ]
+
+
+async def test_tls_where_there_is_none() -> None:
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(mute, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        diagnosis = Diagnosis()
+        assert await probe_tcp(diagnosis, "127.0.0.1", port)
+        assert not await probe_tls(diagnosis, "127.0.0.1", port, ssl.create_default_context())
+    assert [(one.what, one.grade) for one in diagnosis.symptoms] == [("TCP", Grade.OK), ("TLS", Grade.FAILED)]
+    assert diagnosis.symptoms[1].hint == "does the server speak TLS on this port?"

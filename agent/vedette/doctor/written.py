@@ -104,8 +104,8 @@ def is_plain_secret(text: Text, secrets: frozenset[str]) -> bool:
         text: the value.
         secrets: the values of all options that are secret, as resolved.
     """
-    if references(text.text):
-        return False
+    if references(text.text) or "{{" in text.text or text.key == "sql":
+        return False  # referred to, taken from an answer, or a column of that name
     if mask(text.text) != text.text:
         return True
     if "://" in text.text:  # an address is secret for the password that it may hold, and this one holds none

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from vedette import Check, Emit, Estimate, Kind, Metric, Remark, Status
+from vedette import Check, Diagnosis, Emit, Estimate, Kind, Metric, Remark, Status
 from vedette_checks.business_sql.columns import Point, declared
 from vedette_checks.business_sql.config import BusinessSqlConfig
 from vedette_checks.business_sql.database import Database
@@ -142,6 +142,12 @@ class BusinessSql(Check[BusinessSqlConfig]):
         await self._database.connect()
         async with self._database.reading() as transaction:
             return await explain(self._queries.clauses(), transaction, self._database, window)
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """The way to the database, the login, and what it has against each query."""
+        from vedette_checks.business_sql.doctor import diagnose
+
+        await diagnose(self.config, diagnosis)
 
     async def _once(self, emit: Emit, *, again: bool) -> None:
         """Do it; `again` on a new connection if the old one has died since the last run."""

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
 
-from vedette import Check, CheckError, Emit, Estimate, Metric
+from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Metric
 from vedette.kit import ssl_context
 from vedette_checks.synthetic.config import SyntheticConfig
 from vedette_checks.synthetic.exchange import Caller, Rules
@@ -97,6 +97,12 @@ class Synthetic(Check[SyntheticConfig]):
         from vedette_checks.synthetic.costs import estimate
 
         return estimate(self.config)
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """The way to each server of the flow, and its clock; of the flow itself nothing is sent."""
+        from vedette_checks.synthetic.doctor import diagnose
+
+        await diagnose(self.config, diagnosis)
 
     async def run(self, emit: Emit) -> None:
         """Take back what is left of earlier runs, then perform the flow."""
