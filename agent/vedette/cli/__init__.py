@@ -62,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("instance", metavar="INSTANCE", nargs="?", help="only this instance, or all of this check")
     doctor.add_argument("--json", action="store_true", help="print what was found as JSON")
 
+    bundle = _command(commands, "bundle", "write an archive for whoever is asked for help, secrets masked", conf=True)
+    bundle.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="a new file (default: vedette-bundle-….tar.gz)"
+    )
+    bundle.add_argument("--log", metavar="FILE", type=Path, help="the agent's log, whose last lines go in too")
+
     _command(commands, "plugins", "list the installed checks, sinks, notifiers and secret resolvers")
     example = _command(commands, "example", "print a complete example file of a check or sink")
     example.add_argument("name", metavar="NAME", help="name of the check or sink")
@@ -158,6 +164,10 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
         from vedette.cli.doctor import doctor
 
         return doctor
+    if command == "bundle":
+        from vedette.cli.bundle import bundle
+
+        return bundle
     from vedette.cli import show
 
     handlers = {"validate": show.validate, "plugins": show.plugins, "example": show.example, "schema": show.schema}

@@ -26,9 +26,9 @@ _STYLES = {
 }
 
 
-def print_cases(cases: Sequence[Case]) -> None:
-    """One paragraph each, with what to apply below the line that needs it."""
-    out = terminal()
+def print_cases(cases: Sequence[Case], out: Console | None = None) -> None:
+    """One paragraph each, with what to apply below the line that needs it; on the terminal, or where `out` leads."""
+    out = out or terminal()
     for place, case in enumerate(cases):
         if place:
             out.print()

@@ -48,7 +48,7 @@ class Text:
         file: the file as the user named it.
         line: where.
         path: where in the document.
-        key: the nearest key above it.
+        key: the nearest key above it, or one further up that tells of a secret.
         text: the value as it was written.
     """
 
@@ -81,12 +81,17 @@ def texts(written: Written) -> Iterator[Text]:
 def _texts(node: Node, path: NodePath, key: str, file: str) -> Iterator[Text]:
     if isinstance(node, Mapping):
         for name, entry in node.entries.items():
-            yield from _texts(entry.node, (*path, name), name, file)
+            yield from _texts(entry.node, (*path, name), nearest(key, name), file)
     elif isinstance(node, Sequence):
         for place, item in enumerate(node.items):
             yield from _texts(item, (*path, place), key, file)
     elif isinstance(node, Scalar) and node.value is not None:
         yield Text(file, node.line, show_path(path), key, str(node.value))
+
+
+def nearest(key: str, name: str) -> str:
+    """The key that a value below `key` and `name` belongs to: one that tells of a secret covers all below it."""
+    return key if TELLING.fullmatch(key) else name
 
 
 def references(text: str) -> list[Reference]:
