@@ -279,6 +279,60 @@ def test_a_postgres_role_without_any_rights(tmp_path: Path, postgres: PostgresSe
     assert "track_io_timing" not in doctor(tmp_path, "postgres")[1]["postgres/postgres"]
 
 
+# What the page shows
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "plan-and-doctor.md").read_text()
+
+
+def shown(command: str) -> list[str]:
+    """The lines that the page shows below a command."""
+    return PAGE.split(f"```console\n$ {command}\n")[1].split("```")[0].splitlines()
+
+
+def test_the_page_shows_what_redis_lacks(tmp_path: Path, redis: RedisServer) -> None:
+    with redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "vedette", "reset", "on", ">wonderland", "+info", "+ping")
+    conf(
+        tmp_path,
+        redis=f"instances: [{{name: cache, host: 127.0.0.1, port: {redis.port}, username: vedette, slowlog: {{}}, "
+        "password: wonderland, keys: [jobs]}]",
+    )
+    output = vedette("doctor", "redis", cwd=tmp_path).stdout.splitlines()
+    assert [line for line in shown("vedette doctor redis") if line not in output] == []
+
+
+def test_the_page_shows_what_postgres_lacks(tmp_path: Path) -> None:
+    binaries = postgres18()
+    assert binaries is not None
+    server = PostgresServer(binaries)
+    server.start()
+    try:
+        server.sql("CREATE ROLE vedette LOGIN")
+        server.sql("CREATE DATABASE shop")
+        server.sql("CREATE TABLE orders (status text)", "shop")
+        conf(
+            tmp_path,
+            postgres=f"""
+instances:
+  - name: shop
+    host: 127.0.0.1
+    port: {server.port}
+    username: vedette
+    dbname: shop
+    statements: {{}}
+    queries:
+      - name: open orders
+        sql: SELECT status, count(*) FROM orders GROUP BY status
+        columns: [{{name: status, type: tag}}, {{name: shop.orders, type: gauge}}]
+""",
+        )
+        output = vedette("doctor", "postgres", cwd=tmp_path).stdout.splitlines()
+    finally:
+        server.stop()
+    assert [line for line in shown("vedette doctor postgres") if line not in output] == []
+
+
 # business_sql, synthetic, host
 
 

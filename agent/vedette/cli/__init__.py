@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
     bundle = _command(commands, "bundle", "write an archive for whoever is asked for help, secrets masked", conf=True)
     bundle.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, help="a new file (default: vedette-bundle-….tar.gz)"
+        "-o", "--output", metavar="FILE", type=Path, help="a new file (default: vedette-bundle-DATE.tar.gz)"
     )
     bundle.add_argument("--log", metavar="FILE", type=Path, help="the agent's log, whose last lines go in too")
 

@@ -71,6 +71,7 @@ class Watch(Protocol):
 
     def nodes(self) -> Iterable[Node]:
         """All servers that are known by now."""
+        ...
 
 
 class Node:
