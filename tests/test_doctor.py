@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -190,6 +191,12 @@ def test_redis_logins_that_fail_are_told_apart(tmp_path: Path, redis: RedisServe
 # PostgreSQL
 
 
+@pytest.fixture(scope="session", autouse=True)
+def folders() -> Iterator[None]:
+    yield
+    remove_folders()
+
+
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
     binaries = postgres18()
@@ -198,7 +205,6 @@ def postgres() -> Iterator[PostgresServer]:
     server.start()
     yield server
     server.stop()
-    remove_folders()
 
 
 POSTGRES = """
@@ -277,6 +283,61 @@ def test_a_postgres_role_without_any_rights(tmp_path: Path, postgres: PostgresSe
         postgres.sql(line)
     assert vedette("check", "postgres", "--conf", "conf.d", cwd=tmp_path).returncode == 0
     assert "track_io_timing" not in doctor(tmp_path, "postgres")[1]["postgres/postgres"]
+
+
+@contextmanager
+def asked_for_tls(answer: bytes, context: ssl.SSLContext) -> Iterator[int]:
+    """A port whose server answers PostgreSQL's SSLRequest, and speaks TLS if it said so."""
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with suppress(OSError), connection:
+                if len(connection.recv(8)) == 8:
+                    connection.sendall(answer)
+                    if answer == b"S":
+                        context.wrap_socket(connection, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def test_postgres_asks_for_tls_in_the_clear(tmp_path: Path) -> None:
+    certificates = Certificates.make(tmp_path / "tls", not_after=datetime.now(UTC) + timedelta(days=400, hours=1))
+    text = "instances: [{{host: 127.0.0.1, port: {}, username: x, sslmode: verify-full, ca_file: {}}}]"
+    with asked_for_tls(b"S", certificates.server_side()) as port:
+        conf(tmp_path, postgres=text.format(port, certificates.ca))
+        lines = doctor(tmp_path, "postgres")[1]["postgres/postgres"]
+        assert one(lines, "TLS")["grade"] == "ok"
+        assert one(lines, "certificate")["seen"].startswith("valid for 400 more days, until ")
+        assert one(lines, "login")["grade"] == "failed"
+    with asked_for_tls(b"N", certificates.server_side()) as port:
+        conf(tmp_path, postgres=text.format(port, certificates.ca))
+        lines = doctor(tmp_path, "postgres")[1]["postgres/postgres"]
+        assert (one(lines, "TLS")["grade"], one(lines, "login")["grade"]) == ("failed", "not reached")
+        assert one(lines, "TLS")["seen"] == "the server does not speak TLS"
+
+
+def test_a_server_that_hangs_ends_the_diagnosis_in_time(tmp_path: Path, redis: RedisServer) -> None:
+    conf(tmp_path, redis=f"instances: [{{host: 127.0.0.1, port: {redis.port}, timeout: 1s}}]")
+    redis.pause()
+    try:
+        status, cases = doctor(tmp_path, "redis")
+    finally:
+        redis.resume()
+    lines = cases["redis/redis"]
+    assert status == 2
+    assert {what: lines[what][0]["grade"] for what in lines} == {
+        "TCP": "ok", "login": "failed", "rights": "not reached", "run": "not reached",
+    }  # fmt: skip
+    assert one(lines, "login")["seen"] == f"no answer from 127.0.0.1:{redis.port} within 0.5s"
 
 
 # What the page shows
@@ -509,7 +570,7 @@ def free_udp_port() -> int:
 def test_who_may_read_what(tmp_path: Path) -> None:
     directory = conf(
         tmp_path,
-        agent="state_directory: /proc/nowhere",
+        agent="state_directory: pw/state",
         host="instances: [{}]",
         redis=f"instances:\n  - name: written\n    port: {free_port()}\n    password: wonderland\n"
         f"  - {{name: referred, port: {free_port()}, password: '${{file:pw}}'}}\n",

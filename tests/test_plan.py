@@ -25,6 +25,12 @@ ROOT = Path(__file__).parents[1]
 HEALTH = ("health_check.status", "health_check.response_time")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def folders() -> Iterator[None]:
+    yield
+    remove_folders()
+
+
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
     binaries = postgres18()
@@ -36,7 +42,6 @@ def postgres() -> Iterator[PostgresServer]:
     server.sql("GRANT SELECT ON orders TO watcher; ANALYZE orders")
     yield server
     server.stop()
-    remove_folders()
 
 
 @pytest.fixture(scope="module")
