@@ -22,10 +22,14 @@ SOURCES = [path for folder in ("agent", "plugins") for path in sorted((ROOT / fo
 
 PUBLIC = {
     vedette: [
-        "Batch", "Check", "CheckConfig", "CheckError", "Duration", "Emit", "Kind", "Listener", "Metric", "Notifier",
-        "NotifierConfig", "Remark", "Sample", "Secret", "Sink", "SinkConfig", "Status", "hookimpl",
+        "Batch", "Check", "CheckConfig", "CheckError", "Diagnosis", "Duration", "Emit", "Estimate", "Kind", "Listener",
+        "Metric", "Notifier", "NotifierConfig", "Remark", "Sample", "Secret", "Sink", "SinkConfig", "Status",
+        "hookimpl",
     ],
-    vedette.kit: ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "ssl_context"],
+    vedette.kit: [
+        "Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "probe_clock",
+        "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix", "ssl_context",
+    ],
     vedette.testing: [
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",
     ],
@@ -92,7 +96,7 @@ def undocumented(path: Path) -> list[str]:
     return sorted(found)
 
 
-CONTRACT = {"open", "close", "run", "serve", "send", "resolve", "declare", "lint"}
+CONTRACT = {"open", "close", "run", "serve", "send", "resolve", "declare", "lint", "acts", "estimate", "diagnose"}
 """Methods of the contracts, documented there once."""
 
 

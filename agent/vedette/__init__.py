@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vedette.advice import Diagnosis, Estimate
     from vedette.check import Check, CheckConfig, Listener
     from vedette.emit import Emit
     from vedette.errors import CheckError, Remark
@@ -26,8 +27,10 @@ _HOME = {
     "Check": "check",
     "CheckConfig": "check",
     "CheckError": "errors",
+    "Diagnosis": "advice",
     "Duration": "units",
     "Emit": "emit",
+    "Estimate": "advice",
     "Kind": "metrics",
     "Listener": "check",
     "Metric": "metrics",
@@ -47,8 +50,10 @@ __all__ = [
     "Check",
     "CheckConfig",
     "CheckError",
+    "Diagnosis",
     "Duration",
     "Emit",
+    "Estimate",
     "Kind",
     "Listener",
     "Metric",

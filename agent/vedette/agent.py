@@ -234,9 +234,7 @@ class Agent:
         """Stop runs, close checks, flush sinks, write state: each within its share of `stop_timeout`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._configuration.agent.stop_timeout
-        with suppress(
-            TimeoutError
-        ):  # a reload under way ends first: a sink may still be sending
+        with suppress(TimeoutError):  # a reload under way ends first: a sink may still be sending
             async with asyncio.timeout(self._configuration.agent.stop_timeout / 2):
                 await self._reloading.acquire()
         for task in self._tasks:

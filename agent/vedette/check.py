@@ -15,6 +15,7 @@ from vedette.units import Duration
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
 
+    from vedette.advice import Diagnosis, Estimate
     from vedette.emit import Emit
     from vedette.errors import Remark
     from vedette.metrics import Metric
@@ -152,6 +153,25 @@ class _Instance(Generic[C]):
     def examine(cls, config: C) -> Iterable[Remark]:
         """What only a closer look at a valid configuration finds; `vedette validate` alone asks. No I/O, no values."""
         return ()
+
+    @classmethod
+    def acts(cls, config: C) -> bool:
+        """Whether a run changes something at its target: `plan` and `doctor` then do not run it unasked."""
+        return False
+
+    async def estimate(self) -> Iterable[Estimate]:
+        """Lines of its own for `vedette plan`: what its runs cost the target, such as statements or requests.
+
+        Called once after some runs, before `close`, inside a deadline.
+        """
+        return ()
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """For `vedette doctor`: look at each thing that the instance needs, and say how it came out.
+
+        Called instead of `open` and `run`, on an object of its own, inside a deadline; `close` follows. It must change
+        nothing at the target. Whether a run succeeds, doctor finds out by itself.
+        """
 
     async def open(self) -> None:
         """Called before the first run, inside its deadline; connect here."""

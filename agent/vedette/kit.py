@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vedette.metrics import Sketch
+from vedette.probes import probe_clock, probe_dns, probe_file, probe_tcp, probe_tls, probe_unix
 from vedette.secrets import Masker, mask
 
 if TYPE_CHECKING:
@@ -21,7 +22,23 @@ if TYPE_CHECKING:
     _Row = tuple[tuple[Any, ...], tuple[Any, ...], int]
     """Totals as they were counted last, as they were emitted last, and the round."""
 
-__all__ = ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "ssl_context"]
+__all__ = [
+    "Budget",
+    "Deltas",
+    "Masker",
+    "PromNames",
+    "Sketch",
+    "Totals",
+    "json_objects",
+    "mask",
+    "probe_clock",
+    "probe_dns",
+    "probe_file",
+    "probe_tcp",
+    "probe_tls",
+    "probe_unix",
+    "ssl_context",
+]
 
 _FORGET_AFTER = 1_000  # runs
 

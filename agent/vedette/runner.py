@@ -412,6 +412,11 @@ class Runner:
         return farewell
 
     @property
+    def check(self) -> Any:
+        """The check's object, for a command that asks it for more than a run."""
+        return self._check
+
+    @property
     def abandoned(self) -> bool:
         """Whether a run is still going on that nobody waits for."""
         return self._current is not None and not self._current.done()

@@ -93,12 +93,16 @@ class Masker:
             self._values = self._values | new  # a new set: a reload adds from its thread while others mask
             self._pattern = None  # compiled at the next use: a thousand secrets are added one by one
 
+    def known(self, text: str) -> str:
+        """The text with every known secret replaced by `****`; what only looks like one stays."""
+        if not self._values:
+            return text
+        pattern = self._pattern
+        if pattern is None:
+            longest_first = sorted(self._values, key=len, reverse=True)
+            pattern = self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+        return pattern.sub(MASK, text)
+
     def __call__(self, text: str) -> str:
         """The text with every known secret and every URL password replaced by `****`."""
-        if self._values:
-            pattern = self._pattern
-            if pattern is None:
-                longest_first = sorted(self._values, key=len, reverse=True)
-                pattern = self._pattern = re.compile("|".join(map(re.escape, longest_first)))
-            text = pattern.sub(MASK, text)
-        return mask(text)
+        return mask(self.known(text))

@@ -13,6 +13,7 @@ from vedette.filters import MetricFilter
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from vedette.advice import Diagnosis
     from vedette.metrics import Batch, Metric
 
 
@@ -61,6 +62,8 @@ class Sink(Generic[S]):
     """The entry point's name, and the word after `type:` in agent.yaml."""
     durable: ClassVar[bool] = False
     """Whether what it is through with survives a SIGKILL of the agent: commits then wait until it is."""
+    billed: ClassVar[bool] = False
+    """Whether what it sends ends at Datadog, which bills each series as a custom metric: for `vedette plan`."""
     config_class: ClassVar[type[SinkConfig]] = SinkConfig
 
     def __init__(self, config: S) -> None:
@@ -90,6 +93,12 @@ class Sink(Generic[S]):
 
     def succeed(self, predecessor: Self) -> None:
         """Called before `run` where a reload changed this sink's options: take over what the one before it knew."""
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """For `vedette doctor`: look at what the sink needs, and say how it came out.
+
+        Called instead of `run`, on an object of its own, inside a deadline. It must send nothing.
+        """
 
     def failed(self, what: str, lost: int = 0) -> None:
         """Count a failed send and `lost` samples; logs only when this is news."""

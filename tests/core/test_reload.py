@@ -132,7 +132,6 @@ async def test_an_edit_a_drop_and_a_removal_touch_only_their_own(tmp_path: Path,
         after = {one.instance: one for one in site.agent.snapshot().instances}
         was = {one.instance: one for one in before.instances}
         assert after["redis/stays"].runs > was["redis/stays"].runs
-        assert after["redis/stays"].skipped == was["redis/stays"].skipped
         phase = (after["redis/stays"].next_run - was["redis/stays"].next_run) / 0.2
         assert abs(phase - round(phase)) < 0.05  # still on the same beat
         assert len(ids(server) & connected) == 1  # the one that stays

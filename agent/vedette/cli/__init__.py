@@ -18,6 +18,13 @@ INTERRUPTED = 130
 
 _CHECK_EXITS = "Exit status: 0 all is well, 1 a warning, 2 critical or failed, 3 a problem in the configuration."
 
+_PLAN_EXITS = (
+    "Exit status: 0 all is well, 1 a budget is exceeded, 2 something could not be measured, "
+    "3 a problem in the configuration."
+)
+
+_DOCTOR_EXITS = "Exit status: 0 all is well, 1 warnings, 2 something lacks, 3 a problem in the configuration."
+
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line, for running it and for documenting it."""
@@ -43,6 +50,23 @@ def parser() -> argparse.ArgumentParser:
 
     validate = _command(commands, "validate", "say everything that is wrong in the configuration", conf=True)
     validate.add_argument("--secrets", action="store_true", help="an unset secret is an error, not a warning")
+
+    plan = _command(commands, "plan", "say what a configuration will emit and cost", conf=True, epilog=_PLAN_EXITS)
+    plan.add_argument("--runs", type=_positive, default=2, metavar="N", help="dry runs, a second apart (default 2)")
+    plan.add_argument("--acting", action="store_true", help="also run what changes something at its target")
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+
+    doctor = _command(
+        commands, "doctor", "say what each part needs and lacks, and what mends it", conf=True, epilog=_DOCTOR_EXITS
+    )
+    doctor.add_argument("instance", metavar="INSTANCE", nargs="?", help="only this instance, or all of this check")
+    doctor.add_argument("--json", action="store_true", help="print what was found as JSON")
+
+    bundle = _command(commands, "bundle", "write an archive for whoever is asked for help, secrets masked", conf=True)
+    bundle.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="a new file (default: vedette-bundle-DATE.tar.gz)"
+    )
+    bundle.add_argument("--log", metavar="FILE", type=Path, help="the agent's log, whose last lines go in too")
 
     _command(commands, "plugins", "list the installed checks, sinks, notifiers and secret resolvers")
     example = _command(commands, "example", "print a complete example file of a check or sink")
@@ -132,6 +156,18 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
         from vedette.cli.check import check
 
         return check
+    if command == "plan":
+        from vedette.cli.plan import plan
+
+        return plan
+    if command == "doctor":
+        from vedette.cli.doctor import doctor
+
+        return doctor
+    if command == "bundle":
+        from vedette.cli.bundle import bundle
+
+        return bundle
     from vedette.cli import show
 
     handlers = {"validate": show.validate, "plugins": show.plugins, "example": show.example, "schema": show.schema}

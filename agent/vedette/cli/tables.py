@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vedette.runner import Runner, Vitals
 
 _WIDE = 1_000
-_STYLES = {
+STYLES = {
     "ok": "green",
     "warning": "yellow",
     "critical": "bold red",
@@ -32,7 +32,7 @@ _STYLES = {
 }
 
 
-def _console() -> Console:
+def terminal() -> Console:
     """The terminal, or a page wide enough that nothing folds when the output goes into a file or a pipe."""
     console = Console()
     return console if console.is_terminal else Console(width=_WIDE, soft_wrap=True)
@@ -40,7 +40,7 @@ def _console() -> Console:
 
 def print_run(runner: Runner, batches: list[Batch]) -> None:
     """What the last run of an instance found: metrics with units and tags, statuses, timing."""
-    console = _console()
+    console = terminal()
     vitals, instance = runner.vitals, runner.instance
     console.print(_headline(vitals))
     if not batches:
@@ -54,7 +54,7 @@ def print_run(runner: Runner, batches: list[Batch]) -> None:
         console.print(Text(f"tags: {', '.join(sorted(common))}", "dim"))
     console.print(_samples(batch, declared, common))
     for status in batch.statuses:
-        line = Text.assemble(("● ", _STYLES[status.status.name.lower()]), status.name, f" {status.status.name}")
+        line = Text.assemble(("● ", STYLES[status.status.name.lower()]), status.name, f" {status.status.name}")
         console.print(line.append(f"  {status.message}" if status.message else ""))
     counted = ", ".join(f"{number} {reason}" for reason, number in (vitals.dropped or {}).items())
     took = f"{len(batch.samples)} samples in {format_duration(vitals.duration)}"
@@ -62,7 +62,7 @@ def print_run(runner: Runner, batches: list[Batch]) -> None:
 
 
 def _headline(vitals: Vitals) -> Text:
-    text = Text.assemble((vitals.instance, "bold"), " ", (vitals.state.value, _STYLES.get(vitals.state.value, "")))
+    text = Text.assemble((vitals.instance, "bold"), " ", (vitals.state.value, STYLES.get(vitals.state.value, "")))
     if vitals.message:
         text.append(f": {vitals.message}")
     if vitals.hint:
@@ -111,7 +111,7 @@ def print_plugins(rows: Iterable[tuple[str, str, str, str]]) -> None:
         table.add_column(heading, overflow="fold")
     for group, name, package, text in rows:
         table.add_row(group.removesuffix("s") if group != "secrets" else "secret", name, package, Text(text))
-    _console().print(table)
+    terminal().print(table)
 
 
 def instances_table(snapshot: Snapshot, title: str = "") -> Table:
@@ -129,7 +129,7 @@ def _vitals_row(vitals: Vitals, now: float) -> tuple[Any, ...]:
     wait = vitals.next_run - now
     return (
         Text(vitals.instance),
-        Text(vitals.state.value, _STYLES.get(vitals.state.value, "dim")),
+        Text(vitals.state.value, STYLES.get(vitals.state.value, "dim")),
         datetime.fromtimestamp(vitals.last_run).strftime("%H:%M:%S") if ran else "-",
         format_duration(vitals.duration) if ran and vitals.state is not State.STARTING else "-",
         f"in {format_duration(wait)}" if wait > 0 else "now",

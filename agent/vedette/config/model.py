@@ -40,6 +40,37 @@ class ReloadConfig(BaseModel):
     )
 
 
+class BudgetConfig(BaseModel):
+    """`plan.budget:` of agent.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    series: int | None = Field(default=None, ge=0, description="Most series of one instance.", examples=[500])
+    instances: dict[str, int] = Field(
+        default_factory=dict,
+        description="Most series of single instances instead, by id.",
+        examples=[{"postgres/warehouse": 5000}],
+    )
+    custom_metrics: int | None = Field(
+        default=None, ge=0, description="Most Datadog custom metrics of all together, per sink.", examples=[2000]
+    )
+    usd_per_month: float | None = Field(
+        default=None, ge=0, description="Most dollars a month for all together, per sink.", examples=[100]
+    )
+
+
+class PlanConfig(BaseModel):
+    """`plan:` of agent.yaml, for `vedette plan`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    usd_per_100_custom_metrics: float = Field(
+        default=5.0, ge=0, description="Price of 100 Datadog custom metrics for a month, in dollars."
+    )
+    included: int = Field(default=0, ge=0, description="Custom metrics that your contract includes for this host.")
+    budget: BudgetConfig = Field(default_factory=BudgetConfig, description="What must not be exceeded.")
+
+
 class AgentConfig(BaseModel):
     """agent.yaml, but for its `sinks:`, whose options belong to their plugins."""
 
@@ -54,6 +85,7 @@ class AgentConfig(BaseModel):
         "~/.local/state/vedette.",
     )
     reload: ReloadConfig = Field(default_factory=ReloadConfig, description="When the configuration is read again.")
+    plan: PlanConfig = Field(default_factory=PlanConfig, description="Prices and budgets for `vedette plan`.")
     report_interval: Duration = Field(
         default=10.0, gt=0, description="Time between the agent's own metrics (`vedette.*`, `health_check.overall`)."
     )

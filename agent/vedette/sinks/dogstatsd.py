@@ -18,13 +18,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
 from pydantic import Field, model_validator
 
-from vedette import Batch, Kind, Sample, Sink, SinkConfig, hookimpl
-from vedette.kit import Deltas, Sketch
+from vedette import Batch, Diagnosis, Kind, Sample, Sink, SinkConfig, hookimpl
+from vedette.kit import Deltas, Sketch, probe_dns, probe_unix
 
 
 @contextmanager
@@ -97,6 +98,7 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
     """Totals become deltas or per-second gauges here; the client's own thread sends, so the loop never waits."""
 
     name = "dogstatsd"
+    billed = True
 
     def __init__(self, config: DogstatsdConfig) -> None:
         super().__init__(config)
@@ -109,6 +111,26 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
         self._seen_lost = 0
         self._sent_before = 0
         self._last_loss = -math.inf
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """Whether somebody listens, where that can be known without sending anything."""
+        config = self.config
+        if config.socket:
+            scheme, separator, rest = config.socket.partition("://")
+            path = Path(rest if separator else config.socket)
+            await probe_unix(diagnosis, path, datagrams=scheme != "unixstream" or not separator)
+            return
+        if not await probe_dns(diagnosis, config.host):
+            diagnosis.not_reached("UDP")
+            return
+        local = _listens_here(config.host, config.port)
+        if local is None:
+            diagnosis.info("UDP", f"whether anybody listens on {config.target} cannot be known without sending")
+        elif local:
+            diagnosis.ok("UDP", f"somebody listens on {config.target}")
+        else:
+            hint = "is the Datadog agent running, with dogstatsd_port set to this?"
+            diagnosis.failed("UDP", f"nobody listens on {config.target}", hint)
 
     async def run(self, batches: AsyncIterator[Batch]) -> None:
         """Send every batch; returns when all packets have left, or two seconds after the last batch."""
@@ -404,6 +426,26 @@ def open_client(config: DogstatsdConfig) -> Client:
             sender_queue_size=_MOST_PACKETS,
             track_instance=False,  # its fork hooks wait for the queue to drain
         )
+
+
+def _listens_here(host: str, port: int) -> bool | None:
+    """Whether a process of this machine listens on this UDP port; None for other machines, and where it cannot be seen.
+
+    Source: proc_pid_net(5): the second column of /proc/net/udp is address and port in hexadecimal.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))  # only an address of this machine can be bound
+        except OSError:
+            return None
+    try:
+        tables = [
+            Path(f"/proc/net/{name}").read_text() for name in ("udp", "udp6") if Path(f"/proc/net/{name}").exists()
+        ]
+    except OSError:
+        return None
+    lines = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return any(int(words[1].rpartition(":")[2], 16) == port for words in lines) if tables else None
 
 
 @contextmanager

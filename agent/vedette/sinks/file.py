@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import msgspec
 from pydantic import ByteSize, Field
 
-from vedette import Batch, Sink, SinkConfig, hookimpl
+from vedette import Batch, Diagnosis, Sink, SinkConfig, hookimpl
 from vedette.kit import json_objects
 
 _MODE = 0o640
@@ -36,6 +38,27 @@ class FileSink(Sink[FileConfig]):
 
     name = "file"
     durable = True
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """Whether lines can be written; nothing is."""
+        path = self.config.path
+        folder = path.parent
+        if not folder.is_dir():
+            diagnosis.failed("folder", f"there is no folder {folder}", "make it", f"mkdir -p {quote(str(folder))}")
+        elif path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+            diagnosis.failed("file", f"{path} cannot be written to", "see its owner and mode")
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            diagnosis.failed(
+                "folder", f"{folder} cannot be written to", "a new file cannot be made, nor the old turned"
+            )
+        else:
+            free = shutil.disk_usage(folder).free
+            least = self.config.max_bytes * (self.config.keep + 1)
+            say = diagnosis.ok if free > least else diagnosis.warning
+            say(
+                "folder",
+                f"{folder} can be written to, {free / 1e9:.1f} GB free of the {least / 1e9:.1f} GB it may take",
+            )
 
     async def run(self, batches: AsyncIterator[Batch]) -> None:
         """Write every batch until the agent stops."""

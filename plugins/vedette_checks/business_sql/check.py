@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from vedette import Check, Emit, Kind, Metric, Remark, Status
+from vedette import Check, Diagnosis, Emit, Estimate, Kind, Metric, Remark, Status
 from vedette_checks.business_sql.columns import Point, declared
 from vedette_checks.business_sql.config import BusinessSqlConfig
 from vedette_checks.business_sql.database import Database
@@ -131,6 +131,23 @@ class BusinessSql(Check[BusinessSqlConfig]):
         emit.status(CONNECT, Status.OK)
         wrong = self._queries.take_wrong()
         emit.status(QUERIES, Status.WARNING if wrong else Status.OK, "; ".join(wrong))
+
+    async def estimate(self) -> Iterable[Estimate]:
+        """What the database thinks that each query costs."""
+        from vedette_checks.business_sql.costs import explain
+
+        window = None
+        if self._ledger is not None and self.config.window is not None:
+            window = Grid(self.config.window.every, ZoneInfo(self.config.window.timezone)).closed(self.now())
+        await self._database.connect()
+        async with self._database.reading() as transaction:
+            return await explain(self._queries.clauses(), transaction, self._database, window)
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """The way to the database, the login, and what it has against each query."""
+        from vedette_checks.business_sql.doctor import diagnose
+
+        await diagnose(self.config, diagnosis)
 
     async def _once(self, emit: Emit, *, again: bool) -> None:
         """Do it; `again` on a new connection if the old one has died since the last run."""

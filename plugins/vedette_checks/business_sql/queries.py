@@ -89,6 +89,10 @@ class Queries:
             return clause(f"SELECT * FROM (\n{sql}\n) AS q LIMIT {limit + 1}")  # noqa: S608 - the user's own SQL
         return clause(sql)
 
+    def clauses(self) -> list[tuple[str, TextClause, str]]:
+        """What is asked: each query's name, text, and what its bounds are (empty if that is not known)."""
+        return [(query.name, query.clause, query.bind) for query in self._queries]
+
     def take_wrong(self) -> list[str]:
         """What was wrong since this was asked last, each once."""
         wrong, self._wrong = self._wrong, {}

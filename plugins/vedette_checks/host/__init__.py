@@ -15,7 +15,7 @@ from vedette_checks.host.config import HostConfig
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vedette import Emit
+    from vedette import Diagnosis, Emit
 
 __all__ = ["Host", "HostConfig", "register_checks"]
 
@@ -79,6 +79,12 @@ class Host(Check[HostConfig]):
                 "nothing could be read: " + "; ".join(f"{name}: {why}" for name, why in failing.items()),
                 hint="procfs_path must be where the machine's /proc is mounted",
             )
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """The files of the kernel that the enabled parts read."""
+        from vedette_checks.host.doctor import diagnose
+
+        diagnose(self.config, diagnosis)
 
     def _enabled(self) -> dict[str, Callable[[Emit], None]]:
         config = self.config

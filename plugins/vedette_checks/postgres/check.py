@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from time import monotonic
 from typing import Any
 
-from vedette import Check, Emit, Metric, Status
+from vedette import Check, Diagnosis, Emit, Estimate, Metric, Status
 from vedette_checks.postgres import blocking, replica
 from vedette_checks.postgres.blocking import Blocking
 from vedette_checks.postgres.config import PostgresConfig
@@ -75,6 +75,18 @@ class Postgres(Check[PostgresConfig]):
             return
         async with self._pair.watched(emit, self._patience):
             await self._visit(emit)
+
+    async def estimate(self) -> Iterable[Estimate]:
+        """Statements of a run, and what the server thinks that the user's queries cost."""
+        from vedette_checks.postgres.costs import estimate
+
+        return await estimate(self.config, self._home, self._tour, self._patience)
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """The way to the server and its replica, the login, and the rights that the configured parts need."""
+        from vedette_checks.postgres.doctor import diagnose
+
+        await diagnose(self.config, diagnosis)
 
     async def _visit(self, emit: Emit) -> None:
         until = monotonic() + self._patience

@@ -50,6 +50,11 @@ class Database:
         self._memory = Memory()
         self._session = Session(target, limits)
 
+    @property
+    def asked(self) -> int:
+        """Statements that the last visit sent."""
+        return self._session.asked
+
     async def visit(self, emit: Emit, patience: float) -> Visit:
         """Collect; returns the visit with what it found wrong.
 

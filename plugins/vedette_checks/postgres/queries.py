@@ -114,6 +114,11 @@ QueryConfigs = Annotated[tuple[QueryConfig, ...], AfterValidator(_fitting)]
 """The option `queries:`."""
 
 
+def sent(query: QueryConfig) -> str:
+    """What is sent for a query: its rows, limited."""
+    return f"{_OPENING}{_LAST.sub('', query.sql)}\n) q LIMIT {query.limit + 1}"
+
+
 class Queries:
     """The part that asks the user's queries.
 
@@ -146,8 +151,7 @@ class _Ask:
 
     def __init__(self, query: QueryConfig) -> None:
         self._query = query
-        sql = _LAST.sub("", query.sql)
-        self._sql = f"{_OPENING}{sql}\n) q LIMIT {query.limit + 1}"
+        self._sql = sent(query)
         self._due: float | None = None
 
     def is_due(self, now: float) -> bool:

@@ -97,6 +97,8 @@ class Session:
         """Whether the last `connect` made a new connection."""
         self.answered = False
         """Whether a query was answered since the last `connect`."""
+        self.asked = 0
+        """Statements sent since the last `connect` that found or made a connection."""
         self._limits = limits.settings()
         begin = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in self._limits.items())
         self._begin = f"BEGIN READ ONLY{begin}"
@@ -131,7 +133,7 @@ class Session:
             OSError, asyncpg.PostgresError, asyncpg.InterfaceError: there is no connecting.
         """
         await self._settle(patience)
-        self.answered = False
+        self.answered, self.asked = False, 0
         self.fresh = self._connection is None or self._connection.is_closed()
         if not self.fresh:
             return
@@ -203,6 +205,7 @@ class Session:
         connection = self._connection
         if self._late is not None or connection is None:
             raise ConnectionAbortedError("the run is over")
+        self.asked += 3 if self.pooled else 1
         rows: Sequence[Any]
         if self.pooled:
             rows = await self._fetch_in_transaction(connection, sql, arguments)

@@ -56,6 +56,11 @@ class Tour:
         self._visited: dict[str, int] = {}
         self._runs = 0
 
+    @property
+    def asked(self) -> int:
+        """Statements that the last visits sent, to all databases together."""
+        return sum(database.asked for database in self._known.values())
+
     async def go(self, home: Visit, until: float) -> None:
         """Visit as many as there is time for; what is wrong with them becomes findings of the home visit.
 

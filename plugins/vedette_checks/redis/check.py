@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from vedette import Check, CheckError, Emit, Kind, Metric
+from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Kind, Metric
 from vedette_checks.redis.cluster import ClusterWatch
 from vedette_checks.redis.config import CounterConfig, RedisConfig
 from vedette_checks.redis.counters import Counter
@@ -57,6 +57,7 @@ class Redis(Check[RedisConfig]):
             [Counter(counter, config.tags, zone) for counter in config.counters],
             self.state,
         )
+        self._asked = 0
 
     def _now(self) -> float:
         """Unix seconds; decides the keys and windows of counters."""
@@ -86,7 +87,26 @@ class Redis(Check[RedisConfig]):
         Raises:
             CheckError: there is no talking to the server (of a cluster: to any node), or it refuses service.
         """
+        before = self._commands()
         await self._watch.run(emit, self._now())
+        self._asked = self._commands() - before
+
+    async def estimate(self) -> Iterable[Estimate]:
+        """Commands of the last run, to all servers together."""
+        lines = [Estimate("commands per run", self._asked, "commands")]
+        if (servers := sum(1 for _ in self._watch.nodes())) > 1:
+            lines.append(Estimate("servers asked", servers, "servers"))
+        return lines
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """The way to each server, the login, and the rights that the configured parts need."""
+        from vedette_checks.redis.doctor import diagnose
+
+        await diagnose(self.config, diagnosis)
+
+    def _commands(self) -> int:
+        """Commands sent so far, to all servers together."""
+        return sum(node.asked for node in self._watch.nodes())
 
 
 def _watch(

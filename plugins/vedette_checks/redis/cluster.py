@@ -79,6 +79,10 @@ class ClusterWatch:
         for node in self._nodes.values():
             node.close()
 
+    def nodes(self) -> Iterable[Node]:
+        """See `Watch`."""
+        return self._nodes.values()
+
     def _at(self, host: str, port: int) -> Node:
         node = self._nodes.get((host, port))
         if node is None:

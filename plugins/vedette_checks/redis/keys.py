@@ -9,7 +9,7 @@ from vedette import Emit
 from vedette_checks.redis.findings import Advisor, Finding
 from vedette_checks.redis.session import Command
 
-_LENGTH = {
+LENGTH = {
     "list": "LLEN",
     "set": "SCARD",
     "zset": "ZCARD",
@@ -17,6 +17,7 @@ _LENGTH = {
     "stream": "XLEN",
     "string": "STRLEN",
 }
+"""The command that tells the length of a key, by its type."""
 
 
 class KeyLength:
@@ -36,7 +37,7 @@ class KeyLength:
         yield ("TYPE", self.key)
         self._sent = self._type
         if self._sent:
-            yield (_LENGTH[self._sent], self.key)
+            yield (LENGTH[self._sent], self.key)
 
     def take(
         self, replies: Iterator[Any], emit: Emit, tags: tuple[str, ...], advisor: Advisor
@@ -50,17 +51,17 @@ class KeyLength:
         if name == "none":  # what Redis makes of an empty list or set; the length of a key that is not there is 0
             self._emit(0, emit, tags)
             return None
-        if name not in _LENGTH:
+        if name not in LENGTH:
             return Finding(f"keys: {self.key} is of a type that has no length: {name[:50]}", "leave it out")
         self._type = name
         if name != self._sent:
-            return (_LENGTH[name], self.key)
+            return (LENGTH[name], self.key)
         return self.take_length(length, emit, tags, advisor)
 
     def take_length(self, reply: Any, emit: Emit, tags: tuple[str, ...], advisor: Advisor) -> Finding | None:
         """Take the length itself; returns what was wrong, if anything."""
         if isinstance(reply, Exception):
-            return self._refused(reply, _LENGTH[self._type].lower(), advisor)
+            return self._refused(reply, LENGTH[self._type].lower(), advisor)
         self._emit(reply, emit, tags)
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -69,6 +69,10 @@ class Watch(Protocol):
     def close(self) -> None:
         """Drop all connections."""
 
+    def nodes(self) -> Iterable[Node]:
+        """All servers that are known by now."""
+        ...
+
 
 class Node:
     """A server's connection, and what its runs have in common.
@@ -130,6 +134,11 @@ class Node:
         if self._session is None:
             raise RuntimeError("open() comes before run()")
         return self._session
+
+    @property
+    def asked(self) -> int:
+        """Commands sent so far."""
+        return self._session.asked if self._session is not None else 0
 
     async def visit(self, emit: Emit, now: float, *, round_trip: bool, slot: str = "") -> None:
         """One pipeline with everything to read, then the round trip.
@@ -195,6 +204,10 @@ class Single:
     def open(self) -> None:
         """See `Watch`."""
         self._node.open()
+
+    def nodes(self) -> Iterable[Node]:
+        """See `Watch`."""
+        return (self._node,)
 
     async def run(self, emit: Emit, now: float) -> None:
         """See `Watch`."""

@@ -8,7 +8,7 @@ https://redis.io/docs/latest/develop/reference/sentinel-clients/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,6 +119,10 @@ class SentinelWatch:
         for node in (*self._sentinels, self._master):
             if node is not None:
                 node.open()
+
+    def nodes(self) -> Iterable[Node]:
+        """See `Watch`."""
+        return (*self._sentinels, *filter(None, (self._master,)))
 
     async def run(self, emit: Emit, now: float) -> None:
         """Ask the sentinels, then visit the master: the last one known if no sentinel answers.

@@ -68,6 +68,8 @@ class Session:
 
         self.greeted = False
         """Whether the server has answered on this connection."""
+        self.asked = 0
+        """Commands sent so far, but for those of logging in."""
 
     async def exchange(self, commands: Sequence[Command], replies: Replies) -> None:
         """Send all commands at once and collect the replies into `replies`.
@@ -92,6 +94,7 @@ class Session:
         if not connection.is_connected:
             await self._connect()
         packed = connection.pack_commands(commands)
+        self.asked += len(commands)
         started = perf_counter()
         await connection.send_packed_command(packed, check_health=False)
         for _ in commands:

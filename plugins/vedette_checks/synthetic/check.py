@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
 
-from vedette import Check, CheckError, Emit, Metric
+from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Metric
 from vedette.kit import ssl_context
 from vedette_checks.synthetic.config import SyntheticConfig
 from vedette_checks.synthetic.exchange import Caller, Rules
@@ -86,6 +86,23 @@ class Synthetic(Check[SyntheticConfig]):
             ) from None
         proxy = config.proxy.reveal() if config.proxy is not None else ""
         self._reach = Reach(context, config.http2, proxy, keep=config.connections == "flow")
+
+    @classmethod
+    def acts(cls, config: SyntheticConfig) -> bool:
+        """Whether a request of the flow may change something."""
+        return bool(config.cleanup) or any(not step.changes_nothing for step in config.flow)
+
+    async def estimate(self) -> Iterable[Estimate]:
+        """Requests a day."""
+        from vedette_checks.synthetic.costs import estimate
+
+        return estimate(self.config)
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """The way to each server of the flow, and its clock; of the flow itself nothing is sent."""
+        from vedette_checks.synthetic.doctor import diagnose
+
+        await diagnose(self.config, diagnosis)
 
     async def run(self, emit: Emit) -> None:
         """Take back what is left of earlier runs, then perform the flow."""

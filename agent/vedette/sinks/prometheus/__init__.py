@@ -16,7 +16,8 @@ import anyio.to_thread
 from prometheus_client.exposition import make_wsgi_app
 from pydantic import Field, field_validator, model_validator
 
-from vedette import Batch, Duration, Secret, Sink, SinkConfig, hookimpl
+from vedette import Batch, Diagnosis, Duration, Secret, Sink, SinkConfig, hookimpl
+from vedette.sinks.prometheus.doctor import look_at_address
 from vedette.sinks.prometheus.server import Server, safely, split_address, with_password
 from vedette.sinks.prometheus.store import Store
 
@@ -74,6 +75,15 @@ class PrometheusSink(Sink[PrometheusConfig]):
         self.url = ""
         """Where the page is while it is served."""
         self._store = Store(config.buckets, config.set_window, self.catalog, self.log.warning)
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        """Whether the address can be had, or is this sink's already."""
+        try:
+            tls = _tls(self.config)
+        except OSError as error:
+            diagnosis.failed("certificate", str(error.strerror), "see tls_cert and tls_key")
+            return
+        await anyio.to_thread.run_sync(look_at_address, self.config.listen, tls is not None, diagnosis)
 
     async def run(self, batches: AsyncIterator[Batch]) -> None:
         """Serve the page until the agent stops.

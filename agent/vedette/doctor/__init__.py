@@ -1,0 +1,129 @@
+"""Floor 5: `vedette doctor`: what each part of a configuration needs and lacks, and what mends it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vedette.advice import Diagnosis, Grade, Symptom
+from vedette.doctor.house import look_at_house
+from vedette.dry import try_out
+from vedette.errors import CheckError
+from vedette.outbox import describe
+from vedette.runner import CLOSE_TIMEOUT, State
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from vedette.config import Configuration, Instance
+    from vedette.dry import Trial
+    from vedette.secrets import Masker
+
+_LEAST = 10.0
+"""Seconds that a diagnosis has at least: it goes through several layers, each with a patience of its own."""
+_AT_ONCE = 20
+_BADNESS = {grade: place for place, grade in enumerate(Grade)}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What was found of one instance, one sink, or the house itself.
+
+    Attributes:
+        name: instance id, `sink <name>` or `agent`.
+        symptoms: line by line.
+    """
+
+    name: str
+    symptoms: tuple[Symptom, ...]
+
+    @property
+    def worst(self) -> Grade:
+        """How it came out as a whole."""
+        return max((one.grade for one in self.symptoms), key=_BADNESS.__getitem__, default=Grade.OK)
+
+
+async def examine(configuration: Configuration, instances: Sequence[Instance], *, all_of_it: bool = True) -> list[Case]:
+    """Diagnose instances, and with `all_of_it` the sinks and the agent's files too.
+
+    Args:
+        configuration: what is configured.
+        instances: which to look at.
+        all_of_it: look at everything else as well.
+    """
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(instance: Instance) -> list[Symptom]:
+        async with gate:
+            return await _diagnose_instance(instance, configuration.masker)
+
+    found = await asyncio.gather(*map(one, instances))
+    trials = await try_out(configuration, instances)
+    cases = [
+        Case(trial.instance.id, (*symptoms, *_of_run(trial, symptoms, configuration.masker)))
+        for symptoms, trial in zip(found, trials, strict=True)
+    ]
+    if not all_of_it:
+        return cases
+    sinks = [
+        Case(f"sink {config.name or plugin.name}", tuple(await _diagnose_sink(plugin(config), configuration.masker)))
+        for plugin, config in configuration.sinks
+    ]
+    house = Diagnosis(configuration.masker)
+    await asyncio.to_thread(look_at_house, configuration, house)
+    return [*cases, *sinks, Case("agent", tuple(house.symptoms))]
+
+
+async def _diagnose_instance(instance: Instance, masker: Masker) -> list[Symptom]:
+    diagnosis = Diagnosis(masker)
+    try:
+        check: Any = instance.plugin(instance.config, {})
+    except Exception as error:
+        diagnosis.failed("check", f"the check failed: {describe(error)}")
+        return diagnosis.symptoms
+    await _within(max(_LEAST, instance.config.deadline), check.diagnose, diagnosis)
+    await _within(CLOSE_TIMEOUT, _closing(check), Diagnosis())
+    return diagnosis.symptoms
+
+
+def _closing(check: Any) -> Callable[[Diagnosis], Awaitable[None]]:
+    async def close(_: Diagnosis) -> None:
+        await check.close()
+
+    return close
+
+
+async def _diagnose_sink(sink: Any, masker: Masker) -> list[Symptom]:
+    diagnosis = Diagnosis(masker)
+    await _within(_LEAST, sink.diagnose, diagnosis)
+    return diagnosis.symptoms
+
+
+async def _within(seconds: float, ask: Callable[[Diagnosis], Awaitable[None]], diagnosis: Diagnosis) -> None:
+    """Have something diagnosed; that it fails or takes too long becomes a line of its own."""
+    try:
+        async with asyncio.timeout(seconds):
+            await ask(diagnosis)
+    except TimeoutError:
+        diagnosis.failed("diagnosis", f"took longer than {seconds:g}s", "the target hangs, or is busy")
+    except CheckError as error:
+        diagnosis.failed("diagnosis", error.message, error.hint)
+    except Exception as error:
+        diagnosis.failed("diagnosis", f"the check failed: {describe(error)}", "it is a fault of the check")
+
+
+def _of_run(trial: Trial, before: Sequence[Symptom], masker: Masker) -> list[Symptom]:
+    """The line about a run. One that only repeats what was found before it is but a remark."""
+    diagnosis, vitals = Diagnosis(masker), trial.vitals
+    if trial.refrained:
+        diagnosis.info("run", trial.refrained)
+    elif vitals.state is State.OK:
+        diagnosis.ok("run", f"{vitals.samples} samples")
+    elif vitals.state is State.WARNING:
+        diagnosis.warning("run", vitals.message, vitals.hint)
+    elif any(one.grade is Grade.FAILED for one in before):
+        diagnosis.not_reached("run", vitals.message)
+    else:
+        diagnosis.failed("run", vitals.message, vitals.hint)
+    return diagnosis.symptoms

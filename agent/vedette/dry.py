@@ -1,0 +1,130 @@
+"""Floor 5: runs of a configuration that nobody hears of: nothing is sent, no state is read or written."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from vedette.agent import agent_tags
+from vedette.check import Listener
+from vedette.runner import Runner, Surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vedette.config import Configuration, Instance
+    from vedette.metrics import Batch
+    from vedette.runner import Vitals
+
+_AT_ONCE = 20
+_ACTS = "its runs change something at the target, so it is not run here"
+_LISTENS = "it listens: what it emits is up to those who send"
+
+
+@dataclass(slots=True)
+class Trial:
+    """How the dry runs of one instance went.
+
+    Attributes:
+        instance: which.
+        vitals: where it stood after them; as new if it was not run.
+        batches: what each run would have sent.
+        refrained: why it was not run; empty if it was.
+    """
+
+    instance: Instance
+    vitals: Vitals
+    batches: list[Batch] = field(default_factory=list)
+    refrained: str = ""
+
+
+Ask = Callable[[Any, Trial], Awaitable[None]]
+"""Something to do with a check's object once it has run and while it is still open."""
+
+
+async def try_out(
+    configuration: Configuration,
+    instances: Sequence[Instance],
+    runs: int = 1,
+    *,
+    pause: float = 1.0,
+    acting: bool = False,
+    ask: Ask | None = None,
+) -> list[Trial]:
+    """Run instances some times, without sinks and with a state of their own that begins empty.
+
+    Args:
+        configuration: for the agent's tags, host and secrets.
+        instances: which.
+        runs: how often; many series need two, such as those of what happened in between.
+        pause: seconds between two runs.
+        acting: also run what changes something at its target.
+        ask: what to ask each check afterwards.
+    """
+    state: dict[str, dict[str, Any]] = {}
+    around = _surroundings(configuration, state)
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(instance: Instance) -> Trial:
+        if instance.config.isolate:  # nothing runs beside it here that it could harm
+            instance = replace(instance, config=instance.config.model_copy(update={"isolate": False}))
+        runner = Runner(instance, around)
+        trial = Trial(instance, runner.vitals)
+        trial.refrained = _reason_not_to_run(instance, acting=acting)
+        if not trial.refrained:
+            async with gate:
+                await _run(runner, trial, runs, pause, ask)
+        return trial
+
+    return list(await asyncio.gather(*map(one, instances)))
+
+
+def _reason_not_to_run(instance: Instance, *, acting: bool) -> str:
+    if issubclass(instance.plugin, Listener):
+        return _LISTENS
+    return _ACTS if instance.plugin.acts(instance.config) and not acting else ""
+
+
+async def _run(runner: Runner, trial: Trial, runs: int, pause: float, ask: Ask | None) -> None:
+    for number in range(runs):
+        if number:
+            await asyncio.sleep(pause)
+        if not runner.abandoned:
+            trial.batches.append(await runner.run())
+    trial.vitals = replace(runner.vitals)
+    if ask is not None and not runner.abandoned:
+        await ask(runner.check, trial)
+    await runner.stop()
+
+
+def _surroundings(configuration: Configuration, state: dict[str, dict[str, Any]]) -> Surroundings:
+    options = configuration.agent
+
+    def view(instance: str) -> Mapping[str, Any]:
+        return MappingProxyType(state.setdefault(instance, {}))
+
+    def keep(batch: Batch) -> None:
+        state.setdefault(batch.instance, {}).update(batch.commits)
+
+    async def save(instance: str, key: str, value: Any) -> bool:
+        state.setdefault(instance, {})[key] = value
+        return False  # it is not durable
+
+    return Surroundings(
+        deliver=keep,
+        room=_no_wait,
+        tags=agent_tags(options.tags, os.environ),
+        host=options.hostname or socket.gethostname(),
+        masker=configuration.masker,
+        state=view,
+        save=save,
+    )
+
+
+async def _no_wait() -> None:
+    """There are no sinks whose room could be waited for."""
