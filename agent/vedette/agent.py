@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vedette.control import Snapshot
+from vedette.isolated import make_runner
 from vedette.outbox import Outbox, Receipt, supervise
 from vedette.report import AGENT_METRICS, SelfReport, SinkVitals
-from vedette.runner import Runner, Surroundings
+from vedette.vitals import Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
@@ -82,7 +83,7 @@ class Agent:
         self._surroundings = Surroundings(
             self._deliver, self._room, tags, host, configuration.masker, state.view, state.save
         )
-        self._runners = [Runner(instance, self._surroundings) for instance in configuration.instances]
+        self._runners = [make_runner(instance, self._surroundings) for instance in configuration.instances]
         self._fill_catalogs()
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._stopping = asyncio.Event()

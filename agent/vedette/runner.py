@@ -36,6 +36,7 @@ _LONGEST_SLEEP = 60.0
 _LISTENER_PAUSE = 30.0
 _MOST_BACKOFF = 4
 
+
 class Runner:
     """One instance at work: its check object, its runs one after another, and its vitals."""
 
@@ -60,7 +61,7 @@ class Runner:
         )
         self.vitals.dropped = self._channel.dropped
         self._health_tags = self._channel.tag_set((f"check:{instance.check}",))
-        self._listens = issubclass(plugin, Listener)
+        self.listens = issubclass(plugin, Listener)
         self._backs_off = False
         self._opened = False
         self._current: asyncio.Task[None] | None = None
@@ -80,7 +81,7 @@ class Runner:
     async def serve(self) -> None:
         """Run at every tick, or for a listener all the time, until cancelled."""
         INSTANCE.set(self.instance.id)
-        if self._listens:
+        if self.listens:
             await self._serve_listener()
         else:
             await self._serve_ticks()
