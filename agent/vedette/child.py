@@ -293,7 +293,8 @@ class _Inmate:
         self._number += 1
         future = self._asked[self._number] = asyncio.get_running_loop().create_future()
         self._link.send(make(self._number))
-        return await future
+        good: bool = await future
+        return good
 
     async def _room(self) -> None:
         await self._ask(Room)

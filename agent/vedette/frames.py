@@ -182,7 +182,9 @@ def encode(message: Any) -> bytes:
     except Exception as error:
         raise FrameError(f"cannot be handed to another process: {type(error).__name__}: {error}") from error
     if len(body) > FRAME_LIMIT:
-        raise FrameError(f"{len(body) >> 20} MB are too much to hand to another process ({FRAME_LIMIT >> 20} MB)")
+        raise FrameError(
+            f"is too large to hand to another process ({len(body) >> 20}MB, at most {FRAME_LIMIT >> 20}MB)"
+        )
     return _HEAD.pack(len(body)) + body
 
 

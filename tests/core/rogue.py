@@ -68,7 +68,7 @@ class Rogue(Check[Options]):
             pass
 
     async def _sleeps_in_c(self, emit: Emit) -> None:
-        time.sleep(self.config.seconds)
+        time.sleep(self.config.seconds)  # noqa: ASYNC251 - that is what it is for
 
     async def _holds_the_lock(self, emit: Emit) -> None:
         ctypes.PyDLL(None).usleep(int(self.config.seconds * 1e6))
@@ -82,7 +82,7 @@ class Rogue(Check[Options]):
 
     async def _task_spins(self, emit: Emit) -> None:
         async def inner() -> None:
-            time.sleep(self.config.seconds)
+            time.sleep(self.config.seconds)  # noqa: ASYNC251 - that is what it is for
 
         await asyncio.create_task(inner())
 
@@ -97,14 +97,14 @@ class Rogue(Check[Options]):
 
     async def _forks(self, emit: Emit) -> None:
         if os.fork() == 0:
-            time.sleep(600)
+            time.sleep(600)  # noqa: ASYNC251
             os._exit(0)
         emit.gauge("rogue.value", 1)
 
     async def _forks_and_spins(self, emit: Emit) -> None:
         pid = os.fork()
         if pid == 0:
-            time.sleep(600)
+            time.sleep(600)  # noqa: ASYNC251
             os._exit(0)
         assert self.config.file is not None
         self.config.file.write_text(str(pid))
@@ -159,12 +159,8 @@ class Rogue(Check[Options]):
         await asyncio.sleep(600)
 
     async def _writes_garbage(self, emit: Emit) -> None:
-        for descriptor in range(3, 20):
-            try:
-                if os.readlink(f"/proc/self/fd/{descriptor}").startswith("socket:"):
-                    os.write(descriptor, b"\0\0\0\x04junk" * 10)
-            except OSError:
-                continue
+        for descriptor in _sockets():
+            os.write(descriptor, b"\0\0\0\x04junk" * 10)
         await asyncio.sleep(600)
 
     async def _foreign(self, emit: Emit) -> None:
@@ -207,6 +203,11 @@ class Port(Listener[Options]):
         if self.config.how == "raises":
             raise OSError(98, "Address already in use")
         await asyncio.Event().wait()
+
+
+def _sockets() -> list[int]:
+    found = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return [int(path.name) for path in found if str(path.readlink()).startswith("socket:")]
 
 
 @hookimpl
