@@ -18,14 +18,17 @@ from vedette.isolated import make_runner
 from vedette.outbox import Outbox, Receipt, supervise
 from vedette.report import AGENT_METRICS, SelfReport, SinkVitals
 from vedette.vitals import Surroundings
+from vedette.watchdog import Verdicts, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
 
     from vedette.config import Configuration, Instance
     from vedette.metrics import Batch
+    from vedette.runner import Runner
     from vedette.sink import Sink
     from vedette.state import StateStore
+    from vedette.watchdog import Limits
 
 log = logging.getLogger("vedette.agent")
 
@@ -62,6 +65,7 @@ class Agent:
         state: where commits go; the agent closes it when it stops.
         environ: environment variables, for the strategy's tags.
         on_batch: called with every batch after the outboxes have it (alerts, tables, tests).
+        limits: what the watchdog puts up with; without it there is none, since it may end the process.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Agent:
         state: StateStore,
         environ: Mapping[str, str] = os.environ,
         on_batch: Callable[[Batch], None] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         options = configuration.agent
         self._configuration = configuration
@@ -83,10 +88,20 @@ class Agent:
         self._surroundings = Surroundings(
             self._deliver, self._room, tags, host, configuration.masker, state.view, state.save
         )
-        self._runners = [make_runner(instance, self._surroundings) for instance in configuration.instances]
+        self._verdicts = Verdicts(state, configuration.masker, enabled=options.auto_isolate)
+        self._verdicts.read_last_words(configuration.instances)
+        self._runners = [self._runner(instance) for instance in configuration.instances]
+        self._watchdog = None
+        if limits is not None:
+            self._watchdog = Watchdog(
+                lambda: self._runners, self._verdicts, configuration.masker, state.directory, limits
+            )
         self._fill_catalogs()
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._stopping = asyncio.Event()
+
+    def _runner(self, instance: Instance) -> Runner:
+        return make_runner(instance, self._surroundings, self._verdicts.reason(instance))
 
     def snapshot(self) -> Snapshot:
         """A picture of the agent as it is now."""
@@ -113,6 +128,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         signals = _handle_signals(loop, self.stop)
         self._start_sinks(loop)
+        if self._watchdog is not None:
+            self._watchdog.start()
         gc.collect()
         gc.freeze()  # thousands of long-lived objects that every collection would walk (p99 lateness 70 ms → 1 ms)
         try:
@@ -123,6 +140,8 @@ class Agent:
                 await _until(self._stopping, duration)
             await self._shut_down()
         finally:
+            if self._watchdog is not None:
+                self._watchdog.stop()
             for number in signals:
                 loop.remove_signal_handler(number)
             gc.unfreeze()

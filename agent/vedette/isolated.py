@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+log = logging.getLogger("vedette.isolated")
+
 START_TIMEOUT = 30.0
 _SLACK = 0.25
 _FIRST_PAUSE = 1.0
@@ -349,5 +351,7 @@ def _texts(value: Any) -> Iterator[str]:
 def make_runner(instance: Instance, surroundings: Surroundings, because: str = "") -> Runner:
     """The runner for an instance: in a child process if its options or `because` want it."""
     if instance.config.isolate or because:
+        if because:
+            log.warning("%s runs in a child process, since it %s; `isolate: false` ends that", instance.id, because)
         return IsolatedRunner(instance, surroundings, because)
     return Runner(instance, surroundings)

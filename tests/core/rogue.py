@@ -63,8 +63,8 @@ class Rogue(Check[Options]):
         emit.gauge("rogue.other", 1)
 
     async def _spins(self, emit: Emit) -> None:
-        end = time.monotonic() + self.config.seconds
-        while time.monotonic() < end:
+        end = time.thread_time() + self.config.seconds
+        while time.thread_time() < end:
             pass
 
     async def _sleeps_in_c(self, emit: Emit) -> None:

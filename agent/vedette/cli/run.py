@@ -15,6 +15,7 @@ from vedette.plugins import Registry
 from vedette.runner import GRACE
 from vedette.state import StateStore, state_directory
 from vedette.units import parse_duration
+from vedette.watchdog import Limits
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -44,7 +45,7 @@ def _run(configuration: Configuration, options: Namespace, duration: float | Non
     log = configuration.agent.log.model_copy(update={key: value for key, value in overrides.items() if value})
     set_up(log, configuration.masker)
     state = StateStore(state_directory(configuration.agent.state_directory, os.environ))
-    agent = Agent(configuration, state)
+    agent = Agent(configuration, state, limits=Limits())
     run_loop(_main(agent, once=options.once, duration=duration))
     return OK
 

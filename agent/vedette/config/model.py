@@ -42,6 +42,11 @@ class AgentConfig(BaseModel):
         description="Where checks keep their state. Default: $STATE_DIRECTORY, else $XDG_STATE_HOME/vedette, else "
         "~/.local/state/vedette.",
     )
+    auto_isolate: bool = Field(
+        default=True,
+        description="Run an instance that held up all others in a child process from its next start on; "
+        "`isolate: false` exempts it.",
+    )
     report_interval: Duration = Field(
         default=10.0, gt=0, description="Time between the agent's own metrics (`vedette.*`, `health_check.overall`)."
     )
