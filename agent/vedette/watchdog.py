@@ -1,8 +1,8 @@
 """Floor 3: notices who holds the event loop, says so, and has a culprit isolated at its next start.
 
-A thread asks the loop ten times a second for a sign of life. Where one is missing it looks whose task is running and
-where. Against code that holds the interpreter's lock, so that no thread runs, only faulthandler's own C thread helps:
-it writes where the loop stands and ends the process.
+A thread looks at the loop ten times a second. If it is at work it is asked for a sign of life; where that is missing
+the thread sees whose task is running and where. Against code that holds the interpreter's lock, so that no thread runs,
+only faulthandler's own C thread helps: it writes where the loop stands and ends the process.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ _LOG_PAUSE = 60.0
 _DEEPEST = 100
 _SHOWN = 6
 _ARMED_AGAIN = 6
+_ROUNDS = 10
+_IDLE = ("/selectors.py", "/asyncio/runners.py")
+"""Where a loop's thread stands while it waits: asyncio's own, and uvloop's, which is C below the call."""
 _FILE_LINE = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>\S+)')
 _THREAD = re.compile(r"0x[0-9a-f]+")
 
@@ -171,7 +174,8 @@ class Watchdog:
         self._masker = masker
         self._directory = directory
         self._limits = limits
-        self._stopped = threading.Event()
+        self._stopped = False
+        self._stop = _thread.allocate_lock()
         self._answer = _thread.allocate_lock()
         self._blocks: Counter[str] = Counter()
         self._said: dict[str, float] = {}
@@ -194,12 +198,14 @@ class Watchdog:
             log.debug("no file for the last words: %s", error)
         self._arm_in_time()
         self._answer.acquire()
+        self._stop.acquire()
         self._thread = threading.Thread(target=self._watch, name="vedette-watchdog", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the watch."""
-        self._stopped.set()
+        self._stopped = True
+        self._stop.release()
         if self._thread is not None:
             self._thread.join(self._limits.blocked * 4)
         if self._dump is not None:
@@ -223,23 +229,38 @@ class Watchdog:
     def _watch(self) -> None:
         pause = self._limits.blocked / 2
         mine = _Queueing(threading.get_native_id())
-        while True:
-            slept, queued = time.monotonic(), mine.seconds()
-            if self._stopped.wait(pause):
+        began, queued, rounds = time.monotonic(), mine.seconds(), 0
+        while not self._stop.acquire(timeout=pause):
+            late, accused = time.monotonic() - began - pause, False
+            rounds += 1
+            if late >= self._limits.blocked or rounds % _ROUNDS == 0:
+                before, queued = queued, mine.seconds()
+                accused = late - (queued - before) >= self._limits.blocked and self._on_lock()
+            if (accused or rounds % _ROUNDS == 0 or self._at_work()) and not self._ask(accused=accused):
                 break
-            late = time.monotonic() - slept - pause - (mine.seconds() - queued)
-            accused = late >= self._limits.blocked and self._on_lock()
-            asked, queued = time.monotonic(), self._queueing.seconds()
-            try:
-                self._loop.call_soon_threadsafe(self._answer.release)
-            except RuntimeError:  # the loop is closed
-                break
-            if not self._answer.acquire(timeout=self._limits.blocked):
-                if self._stopped.is_set():  # it is the loop's thread that waits for this one to end
-                    break
-                self._on_block(asked, queued, accused=accused)
             self._arm_in_time()
+            began = time.monotonic()
         mine.close()
+
+    def _at_work(self) -> bool:
+        """Whether the loop seems to be doing something: to ask a sleeping one would cost more than all the rest."""
+        if asyncio.current_task(self._loop) is not None:
+            return True
+        frame = sys._current_frames().get(self._watched)
+        return frame is None or not frame.f_code.co_filename.endswith(_IDLE)
+
+    def _ask(self, *, accused: bool) -> bool:
+        """Ask the loop for a sign of life, and see to it if it gives none; returns whether to go on."""
+        asked, queued = time.monotonic(), self._queueing.seconds()
+        try:
+            self._loop.call_soon_threadsafe(self._answer.release)
+        except RuntimeError:  # the loop is closed
+            return False
+        if not self._answer.acquire(timeout=self._limits.blocked):
+            if self._stopped:  # it is the loop's thread that waits for this one to end
+                return False
+            self._on_block(asked, queued, accused=accused)
+        return True
 
     def _on_lock(self) -> bool:
         """This thread had a processor and yet did not run: somebody held the interpreter's lock, and has just let go.
@@ -266,7 +287,7 @@ class Watchdog:
             if self._answer.acquire(timeout=self._limits.blocked):
                 break
             blocked += self._limits.blocked  # not by the clock: a machine that slept has not held the loop
-            if self._stopped.is_set():
+            if self._stopped:
                 return
             seen = self._look()
             if blocked >= self._limits.fatal:

@@ -187,6 +187,20 @@ class Unmakable(Check[Options]):
         raise RuntimeError("no object of this")
 
 
+class Clocked(Check[Options]):
+    """Has a clock of its own: every 300 ms, by what it committed."""
+
+    name = "clocked"
+    metrics = (Metric("clocked.value", Kind.GAUGE),)
+
+    async def run(self, emit: Emit) -> None:
+        emit.gauge("clocked.value", self.state.get("mark", 0))
+        emit.commit("mark", self.state.get("mark", 0) + 1)
+
+    def next_due(self, after: float) -> float | None:
+        return after + 0.3
+
+
 class Port(Listener[Options]):
     """Emits and flushes three times, then behaves as `how` says."""
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import pickle
 import signal
 import sys
 import time
@@ -18,10 +19,12 @@ import pytest
 
 from cli.process import Running, wait_until
 from core.parts import Recorder, instance
-from core.rogue import Port, Rogue, Unmakable
+from core.rogue import Clocked, Port, Rogue, Unmakable
 from vedette import Batch, Kind, Sample
-from vedette.frames import FRAME_LIMIT, FrameError, Handed, Part, Report, encode, parts, read
+from vedette.config import load
+from vedette.frames import FRAME_LIMIT, FrameError, Handed, Part, Report, Setup, encode, parts, read
 from vedette.isolated import IsolatedRunner, make_runner
+from vedette.plugins import Registry
 from vedette.runner import Runner, State
 from vedette.units import parse_size
 
@@ -159,6 +162,30 @@ def test_a_hanging_run_is_cancelled_inside_and_the_process_stays() -> None:
             assert len(set(recorder.values("rogue.pid"))) == 1
 
     live(main)
+
+
+def test_a_check_with_a_clock_of_its_own_is_asked_for_it() -> None:
+    async def main() -> None:
+        async with isolated("well", Clocked) as (runner, recorder):
+            task = asyncio.create_task(runner.serve())
+            await eventually(lambda: recorder.values("clocked.value") == [0, 1, 2])
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert runner.vitals.skipped == 0
+
+    live(main)
+
+
+def test_options_of_every_built_in_check_reach_the_other_process(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    for example in sorted((Path(__file__).parents[2] / "conf.d").glob("*.yaml.example")):
+        text = example.read_text().replace("${env:", "${env:NOT_SET:-")
+        (tmp_path / "conf.d" / example.name.removesuffix(".example")).write_text(text)
+    configuration = load(tmp_path / "conf.d", Registry(), secrets="lazy")
+    assert {each.check for each in configuration.instances} >= {"host", "postgres", "redis", "synthetic"}
+    for each in configuration.instances:
+        setup = Setup(each, (), "", {}, frozenset())
+        assert pickle.loads(encode(setup)[4:]).instance.config == each.config, each.id
 
 
 def test_stopping_closes_the_check(tmp_path: Path) -> None:
