@@ -43,7 +43,7 @@ class CheckConfig(BaseModel):
         "every_node", description="Which agents of a fleet run it; `leader` and `hash` need `fleet:` in agent.yaml."
     )
     isolate: bool = Field(
-        False, description="Run it in a child process, which can neither crash nor stall the agent (about 45 MB)."
+        False, description="Run it in a child process, which can neither crash nor stall the agent (some 40 MB)."
     )
     memory_limit: Size | None = Field(
         None, description="With `isolate`, the most memory that its process may have.", examples=["512MB"]

@@ -31,6 +31,7 @@ from vedette.frames import (
     Standing,
 )
 from vedette.runner import CLOSE_TIMEOUT, Runner
+from vedette.schedule import spread
 from vedette.vitals import INSTANCE, State
 from vedette.warden import WHERE, Child, ChildLost
 
@@ -47,6 +48,7 @@ log = logging.getLogger("vedette.isolated")
 
 START_TIMEOUT = 30.0
 _SLACK = 0.25
+_SPREAD = 5.0
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _LONG_LIFE = 60.0
@@ -88,6 +90,7 @@ class IsolatedRunner(Runner):
     async def _serve_ticks(self) -> None:
         """The process starts before the first tick: a check with a clock of its own has to be asked for it."""
         own = getattr(self.instance.plugin, "next_due", None) is not Check.next_due
+        await asyncio.sleep(spread(f"{self.instance.id} process", min(self.instance.config.interval / 2, _SPREAD)))
         while True:
             try:
                 await self._alive()

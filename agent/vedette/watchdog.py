@@ -1,6 +1,6 @@
 """Floor 3: notices who holds the event loop, says so, and has a culprit isolated at its next start.
 
-A thread looks at the loop ten times a second. If it is at work it is asked for a sign of life; where that is missing
+A thread looks at the loop seven times a second. If it is at work it is asked for a sign of life; where that is missing
 the thread sees whose task is running and where. Against code that holds the interpreter's lock, so that no thread runs,
 only faulthandler's own C thread helps: it writes where the loop stands and ends the process.
 """
@@ -47,6 +47,7 @@ _LOG_PAUSE = 60.0
 _DEEPEST = 100
 _SHOWN = 6
 _ARMED_AGAIN = 6
+_PAUSE = 0.75
 _ROUNDS = 10
 _IDLE = ("/selectors.py", "/asyncio/runners.py")
 """Where a loop's thread stands while it waits: asyncio's own, and uvloop's, which is C below the call."""
@@ -227,7 +228,7 @@ class Watchdog:
     # The thread
 
     def _watch(self) -> None:
-        pause = self._limits.blocked / 2
+        pause = _PAUSE * self._limits.blocked
         mine = _Queueing(threading.get_native_id())
         began, queued, rounds = time.monotonic(), mine.seconds(), 0
         while not self._stop.acquire(timeout=pause):
