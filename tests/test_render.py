@@ -281,13 +281,15 @@ def test_options_table_lists_own_options_with_nested_paths() -> None:
     assert "| `counters[].read` | one of `get`, `scard` | `get` | How to read it. |" in lines
     assert "| `retry.times` | integer (at least 0) | `2` | How often. |" in lines
     assert "| `labels` | mapping of strings to integers | none | Weights. |" in lines
-    common = "`name`, `schedule`, `timezone`, `timeout`, `tags`, `run_on`, `isolate`, `metrics`"
+    common = "`name`, `schedule`, `timezone`, `timeout`, `tags`, `run_on`, `isolate`, `memory_limit`, `metrics`"
     assert lines[-1] == f"Besides, as every check: {common}."
     assert not any(line.startswith("| `timeout`") for line in lines)
 
 
 def test_options_table_of_a_check_without_options() -> None:
-    common = "`name`, `interval`, `schedule`, `timezone`, `timeout`, `tags`, `run_on`, `isolate`, `metrics`"
+    common = (
+        "`name`, `interval`, `schedule`, `timezone`, `timeout`, `tags`, `run_on`, `isolate`, `memory_limit`, `metrics`"
+    )
     assert options_table(Bare) == f"No options of its own. As every check: {common}.\n"
 
 

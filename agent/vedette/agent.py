@@ -18,21 +18,25 @@ from vedette.config import load
 from vedette.config.changes import compare, in_force
 from vedette.control import Snapshot
 from vedette.crew import Crew, watched
+from vedette.isolated import make_runner
 from vedette.outbox import Receipt
 from vedette.outlets import Outlets
 from vedette.plugins import Registry
 from vedette.report import SelfReport, log_problems
-from vedette.runner import Surroundings
+from vedette.vitals import Surroundings
 from vedette.watch import Watch
+from vedette.watchdog import Verdicts, Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from vedette.config import Configuration
+    from vedette.config import Configuration, Instance
     from vedette.config.changes import Changes
     from vedette.metrics import Batch
+    from vedette.runner import Runner
     from vedette.state import StateStore
+    from vedette.watchdog import Limits
 
 log = logging.getLogger("vedette.agent")
 
@@ -49,6 +53,7 @@ class Agent:
         environ: environment variables, for the strategy's tags.
         on_batch: called with every batch after the outboxes have it (alerts, tables, tests).
         reconfigure: called with each configuration that a reload brings into force (the log's options).
+        limits: what the watchdog puts up with; without it there is none, since it may end the process.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Agent:
         environ: Mapping[str, str] = os.environ,
         on_batch: Callable[[Batch], None] | None = None,
         reconfigure: Callable[[Configuration], None] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._configuration = configuration
         self._state = state
@@ -68,12 +74,20 @@ class Agent:
         self._outlets = Outlets(configuration.sinks)
         self._surroundings = self._make_surroundings()
         self._report = self._make_report()
-        self._crew = Crew(configuration.instances, self._surroundings)
+        self._verdicts = Verdicts(state, configuration.masker, enabled=configuration.agent.auto_isolate)
+        self._verdicts.read_last_words(configuration.instances)
+        self._crew = Crew(configuration.instances, self._surroundings, self._runner)
+        self._watchdog = None
+        if limits is not None:
+            self._watchdog = Watchdog(lambda: self._crew, self._verdicts, configuration.masker, state.directory, limits)
         self._outlets.catalogue(configuration.instances)
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
         self._reloads = 0
         self._stopping = asyncio.Event()
+
+    def _runner(self, instance: Instance, surroundings: Surroundings) -> Runner:
+        return make_runner(instance, surroundings, self._verdicts.reason(instance))
 
     def snapshot(self) -> Snapshot:
         """A picture of the agent as it is now."""
@@ -100,6 +114,8 @@ class Agent:
         loop = asyncio.get_running_loop()
         signals = _handle_signals(loop, self.stop, self._reload_soon)
         self._outlets.start()
+        if self._watchdog is not None:
+            self._watchdog.start()
         _freeze()
         try:
             if once:
@@ -109,6 +125,8 @@ class Agent:
                 await _until(self._stopping, duration)
             await self._shut_down()
         finally:
+            if self._watchdog is not None:
+                self._watchdog.stop()
             for number in signals:
                 loop.remove_signal_handler(number)
             gc.unfreeze()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from vedette.filters import MetricFilter
-from vedette.units import Duration
+from vedette.units import Duration, Size
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vedette.emit import Emit
     from vedette.errors import Remark
     from vedette.metrics import Metric
+
+_LEAST_MEMORY = 64 << 20
 
 
 class CheckConfig(BaseModel):
@@ -41,7 +43,12 @@ class CheckConfig(BaseModel):
     run_on: Literal["every_node", "leader", "hash"] = Field(
         "every_node", description="Which agents of a fleet run it; `leader` and `hash` need `fleet:` in agent.yaml."
     )
-    isolate: bool = Field(False, description="Run it in a child process.")
+    isolate: bool = Field(
+        False, description="Run it in a child process, which can neither crash nor stall the agent (some 40 MB)."
+    )
+    memory_limit: Size | None = Field(
+        None, description="With `isolate`, the most memory that its process may have.", examples=["512MB"]
+    )
     metrics: MetricFilter = Field(
         default=MetricFilter(),
         description="Which metrics to keep and how to name them: `include`, `exclude`, `rename`.",
@@ -52,6 +59,13 @@ class CheckConfig(BaseModel):
     def _positive(cls, value: float | None) -> float | None:
         if value is not None and value <= 0:
             raise PydanticCustomError("vedette", "must be longer than 0s")
+        return value
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _enough(cls, value: int | None) -> int | None:
+        if value is not None and value < _LEAST_MEMORY:
+            raise PydanticCustomError("vedette", "must be at least 64MB, which the process itself needs")
         return value
 
     @field_validator("schedule")

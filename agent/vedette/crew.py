@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from vedette.config import Instance
     from vedette.metrics import Batch
-    from vedette.runner import Surroundings
+    from vedette.vitals import Surroundings
 
 log = logging.getLogger("vedette.agent")
 

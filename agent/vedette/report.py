@@ -30,6 +30,7 @@ METRICS = (
     Metric("vedette.check.failures", Kind.COUNTER, "run", "Runs that raised, timed out or got stuck.", _CHECK),
     Metric("vedette.check.samples", Kind.COUNTER, "sample", "Samples handed to the sinks.", _CHECK),
     Metric("vedette.check.dropped", Kind.COUNTER, "sample", "Samples refused, by reason.", ("check", "reason")),
+    Metric("vedette.loop.blocked", Kind.COUNTER, help="Times that it held up all other instances.", tags=_CHECK),
     Metric("vedette.sink.sent", Kind.COUNTER, "sample", "Samples that the sink took and sent.", _SINK),
     Metric("vedette.sink.dropped", Kind.COUNTER, "sample", "Samples given up: queue full or not sendable.", _SINK),
     Metric("vedette.sink.errors", Kind.COUNTER, "error", "Failed sends.", _SINK),
@@ -128,6 +129,7 @@ def _add_instance(emit: Emit, vitals: Vitals) -> None:
     emit.counter("vedette.check.skipped", vitals.skipped, tags)
     emit.counter("vedette.check.failures", vitals.failures, tags)
     emit.counter("vedette.check.samples", vitals.samples, tags)
+    emit.counter("vedette.loop.blocked", vitals.blocked, tags)
     for reason, number in (vitals.dropped or {}).items():
         emit.counter("vedette.check.dropped", number, (*tags, f"reason:{reason}"))
     if not vitals.dropped:

@@ -3,145 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import inspect
 import logging
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vedette.check import Listener
 from vedette.emit import Channel, Emit
 from vedette.errors import CheckError
-from vedette.metrics import Kind, Metric, Sample, Status
+from vedette.metrics import Kind, Sample, Status
 from vedette.outbox import describe
 from vedette.schedule import CronTicks, IntervalTicks, OwnTicks
 from vedette.units import format_duration
+from vedette.vitals import HEALTH_METRICS, INSTANCE, State, Surroundings, Vitals
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Coroutine
 
     from vedette.config import Instance
     from vedette.metrics import Batch
     from vedette.schedule import Ticks
-    from vedette.secrets import Masker
+
+__all__ = ["CLOSE_TIMEOUT", "GRACE", "HEALTH_METRICS", "Runner", "State", "Surroundings", "Vitals"]
 
 CLOSE_TIMEOUT = 2.0
 GRACE = 2.0
 _LONGEST_SLEEP = 60.0
 _LISTENER_PAUSE = 30.0
-
-HEALTH_METRICS = (
-    Metric(
-        "health_check.status", Kind.GAUGE, help="1 if the instance's last run found all well, else 0.", tags=("check",)
-    ),
-    Metric(
-        "health_check.response_time", Kind.HISTOGRAM, "millisecond", "How long the instance's run took.", ("check",)
-    ),
-)
-
-
-class State(enum.StrEnum):
-    """Where an instance stands."""
-
-    STARTING = "starting"
-    OK = "ok"
-    WARNING = "warning"
-    CRITICAL = "critical"
-    FAILING = "failing"
-    STUCK = "stuck"
-    STOPPED = "stopped"
-
-
-@dataclass(slots=True)
-class Vitals:
-    """What is known of an instance: the status page's row. Times are Unix seconds, durations seconds.
-
-    Attributes:
-        instance: instance id.
-        check: the check's name.
-        state: where it stands.
-        message: the error or the worst status's message; empty while all is well.
-        hint: how to mend it.
-        since: when it came into this state.
-        last_run: start of the last run, 0 before the first.
-        duration: length of the last run.
-        lateness: how late the last run began.
-        next_run: when the next run is due, 0 where that is not known.
-        runs: runs so far.
-        failures: runs that raised or were cancelled.
-        skipped: ticks that fell due while a run was in progress or the machine slept.
-        samples: samples handed over so far.
-        dropped: samples refused so far, by reason.
-        worst_lateness: largest lateness since it was last reported.
-        file: the YAML file it stands in, and `line` where in it.
-        backoff: how many intervals apart its runs are now, 1 unless it overran, crashed or was abandoned.
-        isolated: whether it runs in a child process.
-        muted_until: until when it does not count for `health_check.overall` and alerts nobody; 0 if it does.
-    """
-
-    instance: str
-    check: str
-    state: State = State.STARTING
-    message: str = ""
-    hint: str = ""
-    since: float = 0.0
-    last_run: float = 0.0
-    duration: float = 0.0
-    lateness: float = 0.0
-    next_run: float = 0.0
-    runs: int = 0
-    failures: int = 0
-    skipped: int = 0
-    samples: int = 0
-    dropped: Mapping[str, int] | None = None
-    worst_lateness: float = 0.0
-    file: str = ""
-    line: int = 0
-    backoff: int = 1
-    isolated: bool = False
-    muted_until: float = 0.0
-
-    @property
-    def healthy(self) -> bool:
-        """Whether `health_check.status` is 1."""
-        return self.state in (State.OK, State.WARNING)
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the agent gives every instance.
-
-    Attributes:
-        deliver: hands a batch to every outbox and applies its commits; never waits.
-        room: waits until every outbox has room (for listeners).
-        tags: the agent's tags.
-        host: the host's name.
-        masker: blots out secrets.
-        state: gives an instance's stored values.
-        save: stores one value of an instance, and returns once it is on disk or cannot be: whether it is.
-        clock: monotonic seconds on the event loop's time line, but as of now: uvloop's own time stands still within
-            an iteration and has steps of a millisecond.
-    """
-
-    deliver: Callable[[Batch], None]
-    room: Callable[[], Awaitable[None]]
-    tags: tuple[str, ...]
-    host: str
-    masker: Masker
-    state: Callable[[str], Mapping[str, Any]]
-    save: Callable[[str, str, Any], Awaitable[bool]]
-    clock: Callable[[], float] = time.monotonic
+_MOST_BACKOFF = 4
 
 
 class Runner:
     """One instance at work: its check object, its runs one after another, and its vitals."""
 
     def __init__(self, instance: Instance, surroundings: Surroundings) -> None:
-        config, plugin = instance.config, instance.plugin
+        plugin = instance.plugin
         self.instance = instance
         self.vitals = Vitals(instance.id, instance.check, file=instance.file, line=instance.line)
         self._around = surroundings
@@ -149,17 +49,27 @@ class Runner:
         self._channel = _channel(instance, surroundings)
         self.vitals.dropped = self._channel.dropped
         self._health_tags = self._channel.tag_set((f"check:{instance.check}",))
-        self._check: Any = plugin(config, surroundings.state(instance.id))
-        self._threaded = not issubclass(plugin, Listener) and not inspect.iscoroutinefunction(plugin.run)
-        self._thread: ThreadPoolExecutor | None = None
+        self.listens = issubclass(plugin, Listener)
+        self._backs_off = False
         self._opened = False
         self._current: asyncio.Task[None] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._check: Any = None
+        self._threaded = False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the check's object."""
+        plugin = self.instance.plugin
+        self._check = plugin(self.instance.config, self._around.state(self.instance.id))
+        self._threaded = not issubclass(plugin, Listener) and not inspect.iscoroutinefunction(plugin.run)
 
     # The instance's life
 
     async def serve(self) -> None:
         """Run at every tick, or for a listener all the time, until cancelled."""
-        if isinstance(self._check, Listener):
+        INSTANCE.set(self.instance.id)
+        if self.listens:
             await self._serve_listener()
         else:
             await self._serve_ticks()
@@ -175,23 +85,34 @@ class Runner:
             self._advance(ticks)
             if self.abandoned:
                 await self._until_unstuck(ticks)
+            if self.vitals.backoff > 1 and isinstance(ticks, IntervalTicks):
+                ticks.leave_out(self.vitals.backoff - 1)
+                self._announce(ticks)
 
     def _advance(self, ticks: Ticks) -> None:
-        now, wall = self._around.clock(), time.time()
-        self.vitals.skipped += ticks.advance(now, wall)
-        self.vitals.next_run = wall + ticks.due - now
+        self.vitals.skipped += ticks.advance(self._around.clock(), time.time())
+        self._announce(ticks)
+
+    def _announce(self, ticks: Ticks) -> None:
+        self.vitals.next_run = time.time() + ticks.due - self._around.clock()
 
     def _ticks(self, now: float) -> Ticks:
         config, wall = self.instance.config, time.time()
         ticks: Ticks
-        if not isinstance(self._check, Listener) and self._check.next_due(wall) is not None:
-            ticks = OwnTicks(self.instance.id, self._check.next_due, now, wall)
+        if self._next_due(wall) is not None:
+            ticks = OwnTicks(self.instance.id, self._next_due, now, wall)
         elif config.schedule is not None:
             ticks = CronTicks(config.schedule, config.timezone, now, wall)
         else:
             ticks = IntervalTicks(self.instance.id, config.interval, now, wall)
-        self.vitals.next_run = wall + ticks.due - now
+            self._backs_off = True
+        self._announce(ticks)
         return ticks
+
+    def _next_due(self, after: float) -> float | None:
+        """When a check with a clock of its own is due; None for all others."""
+        due: float | None = self._check.next_due(after)
+        return due
 
     async def _sleep_until(self, ticks: Ticks) -> None:
         while (left := ticks.due - self._around.clock()) > 0:
@@ -233,10 +154,11 @@ class Runner:
 
     async def run(self, lateness: float = 0.0) -> Batch:
         """Perform one run and hand its batch over; whatever the check does, this returns in time + grace."""
+        INSTANCE.set(self.instance.id)
         loop, vitals, config = asyncio.get_running_loop(), self.vitals, self.instance.config
         vitals.last_run, started = time.time(), self._around.clock()
         emit = Emit(self._channel, vitals.last_run, save=partial(self._around.save, self.instance.id))
-        task = self._current = loop.create_task(self._collect(emit))
+        task = self._current = loop.create_task(self._collect(emit), name=self.instance.id)
         try:
             in_time = await _within(task, config.deadline, config.grace)
         except asyncio.CancelledError:  # the agent stops: the run gets the grace to clean up, and no more
@@ -244,15 +166,19 @@ class Runner:
             self._last_words(task, emit)
             emit.kill()
             raise
-        vitals.duration = self._around.clock() - started
-        vitals.lateness = lateness
-        vitals.worst_lateness = max(vitals.worst_lateness, lateness)
-        vitals.runs += 1
+        self._measured(started, lateness)
         reopen = self._judge(task, emit, in_time)
         batch = self._hand_over(emit)
         if reopen:
             await self._reopen()
         return batch
+
+    def _measured(self, started: float, lateness: float) -> None:
+        vitals = self.vitals
+        vitals.duration = self._around.clock() - started
+        vitals.lateness = lateness
+        vitals.worst_lateness = max(vitals.worst_lateness, lateness)
+        vitals.runs += 1
 
     async def _collect(self, emit: Emit) -> None:
         try:
@@ -285,27 +211,38 @@ class Runner:
         """Conclude the vitals from how the run ended; returns whether to close and reopen."""
         if not task.done():
             emit.uncommit()
-            self.vitals.failures += 1
-            self._conclude(State.STUCK, f"{self._overrun()} and does not end", "it starts again once it has ended")
+            message = f"{self._overrun()} and does not end"
+            self._misbehaved(State.STUCK, message, "it starts again once it has ended")
             return False
         if not in_time:
             emit.uncommit()
-            self.vitals.failures += 1
             if not task.cancelled() and (error := task.exception()) is not None:
                 self._log.debug("ended with an error after its deadline", exc_info=error)
-            self._conclude(State.FAILING, self._overrun(), "raise timeout, or see why the target is slow")
+            self._misbehaved(State.FAILING, self._overrun(), "raise timeout, or see why the target is slow")
             return True
         error = asyncio.CancelledError("the check cancelled itself") if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, CheckError):
+            emit.uncommit()
+            self._log.debug("the run raised", exc_info=error)
+            self._misbehaved(State.FAILING, *self._explain(error))
+            return True
+        self.vitals.backoff = 1
         if error is None:
             self._conclude_from_statuses(emit)
-            return False
-        self.vitals.failures += 1
-        self._conclude(State.FAILING, *self._explain(error))
-        if isinstance(error, CheckError):
-            return False
-        emit.uncommit()
-        self._log.debug("the run raised", exc_info=error)
-        return True
+        else:
+            self.vitals.failures += 1
+            self._conclude(State.FAILING, *self._explain(error))
+        return False
+
+    def _misbehaved(self, state: State, message: str, hint: str) -> None:
+        """Conclude a run that overran or crashed: the next ones come less often, until one does not."""
+        vitals = self.vitals
+        vitals.failures += 1
+        if self._backs_off:
+            vitals.backoff = min(2 * vitals.backoff, _MOST_BACKOFF)
+            pace = f"runs every {format_duration(vitals.backoff * self.instance.config.interval)} until it succeeds"
+            hint = f"{hint}; {pace}" if hint else pace
+        self._conclude(state, message, hint)
 
     def _overrun(self) -> str:
         return f"timed out after {format_duration(self.instance.config.deadline)}"
@@ -348,8 +285,14 @@ class Runner:
         )
         if vitals.state is State.STUCK:
             emit.kill()
-        vitals.samples += len(batch.samples)
         self._warn_of_undeclared()
+        return self._deliver(batch)
+
+    def _deliver(self, batch: Batch) -> Batch:
+        """Hand a run's batch over; while runs come less often it says so, lest sinks think that the series ended."""
+        if self.vitals.backoff > 1:
+            batch = replace(batch, interval=self.vitals.backoff * batch.interval)
+        self.vitals.samples += len(batch.samples)
         self._around.deliver(batch)
         return batch
 

@@ -9,6 +9,8 @@ from urllib.parse import quote
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
 
@@ -92,6 +94,10 @@ class Masker:
         if new:
             self._values = self._values | new  # a new set: a reload adds from its thread while others mask
             self._pattern = None  # compiled at the next use: a thousand secrets are added one by one
+
+    def within(self, texts: Iterable[str]) -> frozenset[str]:
+        """Those of the known values that occur in these texts."""
+        return frozenset(value for text in texts for value in self._values if value in text)
 
     def known(self, text: str) -> str:
         """The text with every known secret replaced by `****`; what only looks like one stays."""

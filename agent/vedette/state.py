@@ -121,6 +121,22 @@ class StateStore:
             await asyncio.wait({self._writer})
         return self.errors == errors
 
+    def record(self, instance: str, key: str, value: Any) -> bool:
+        """Store one value at once and from any thread: the last words of an agent whose event loop does nothing more.
+
+        Returns:
+            Whether it is on disk.
+        """
+        if self._thread is None:
+            return False
+        text = json.dumps(value)
+        try:
+            self._write({(instance, key): text})
+        except Exception:  # see _write_all; nobody is left who could try again
+            return False
+        self._values.setdefault(instance, {})[key] = json.loads(text)
+        return True
+
     async def close(self) -> None:
         """Write what is pending, release the lock."""
         if self._thread is not None:

@@ -418,7 +418,7 @@ def test_a_check_saves_in_the_middle_of_a_run_and_sees_it_in_the_next() -> None:
 
     recorder = Recorder()
     runner = Runner(instance(Saver, interval="1s"), recorder.surroundings)
-    serve(runner, 2.5)
+    serve(runner, 4.5)
     assert seen[:4] == [{}, {"due": 1}, {"due": 1}, {"due": 3}]
 
 
@@ -522,3 +522,67 @@ def test_the_farewell_closes_the_series() -> None:
 
 async def _nothing(self: Any, emit: Any) -> None:
     return None
+
+
+class Counted(Base):
+    """Notes when each run begins, and does as `outcomes` says: r(aise), h(ang), f(ind) or anything else for well."""
+
+    outcomes = ""
+    starts: list[float]
+
+    async def run(self, emit: Any) -> None:
+        self.starts.append(asyncio.get_running_loop().time())
+        outcome = self.outcomes[len(self.starts) - 1 : len(self.starts)]
+        if outcome == "r":
+            raise RuntimeError("a bug")
+        if outcome == "h":
+            await asyncio.Event().wait()
+        if outcome == "f":
+            raise CheckError("refused")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "gaps"),
+    [
+        ("rrrrw", [2, 4, 4, 4, 1, 1]),
+        ("hhw", [2, 4, 1, 1]),
+        ("rfr", [2, 1, 2, 1]),
+        ("ffff", [1, 1, 1, 1]),
+        ("wrw", [1, 2, 1]),
+    ],
+)
+def test_only_what_overruns_or_crashes_runs_less_often_until_it_does_not(outcomes: str, gaps: list[int]) -> None:
+    plugin: Any = type("Counted", (Counted,), {"outcomes": outcomes, "starts": []})
+    recorder = Recorder()
+    runner = Runner(instance(plugin, interval="1s", timeout="300ms"), recorder.surroundings)
+    serve(runner, sum(gaps) + 2.5)
+    assert [round(b - a, 2) for a, b in pairwise(plugin.starts)][: len(gaps)] == gaps
+    assert runner.vitals.skipped == 0
+    assert runner.vitals.backoff == 1
+    intervals = [batch.interval for batch in recorder.batches]
+    assert intervals[: len(gaps)] == gaps  # sinks learn for how long to keep the series
+
+
+def test_the_message_tells_the_pace() -> None:
+    plugin: Any = type("Counted", (Counted,), {"outcomes": "h" * 9, "starts": []})
+    recorder = Recorder()
+    told: list[tuple[str, str, int]] = []
+    recorder.deliver = lambda _: told.append((runner.vitals.message, runner.vitals.hint, runner.vitals.backoff))  # type: ignore[method-assign]
+    runner = Runner(instance(plugin, interval="15s", timeout="1s"), recorder.surroundings)
+    serve(runner, 120)
+    assert told[:3] == [
+        ("timed out after 1s", f"raise timeout, or see why the target is slow; runs every {pace} until it succeeds", n)
+        for pace, n in (("30s", 2), ("1m", 4), ("1m", 4))
+    ]
+
+
+def test_cron_keeps_its_times_whatever_happens() -> None:
+    class Buggy(Base):
+        async def run(self, emit: Any) -> None:
+            raise RuntimeError("a bug")
+
+    runner = Runner(instance(Buggy, schedule="* * * * *"), Recorder().surroundings)
+    serve(runner, 61)
+    assert runner.vitals.failures == 1
+    assert runner.vitals.backoff == 1
+    assert "until it succeeds" not in runner.vitals.hint

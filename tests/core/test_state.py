@@ -7,6 +7,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,7 @@ async def test_a_directory_that_cannot_be_made_keeps_values_in_memory(tmp_path: 
 
 FULL_DISK = """
 import asyncio, json, resource, signal, sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from vedette.state import StateStore
 
@@ -180,3 +182,14 @@ def test_a_full_disk_shows_keeps_the_value_and_heals(tmp_path: Path) -> None:
 )
 def test_where_state_lives(configured: str, environ: dict[str, str], expected: str) -> None:
     assert state_directory(configured, environ) == Path(expected)
+
+
+def test_last_words_are_on_disk_at_once_and_from_any_thread(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(store.record, "vedette/watchdog", "a/b", {"reason": "x"}).result() is True
+    assert store.view("vedette/watchdog") == {"a/b": {"reason": "x"}}
+    store.release()
+    reader = StateStore(tmp_path, writable=False)
+    assert reader.view("vedette/watchdog") == {"a/b": {"reason": "x"}}
+    assert reader.record("vedette/watchdog", "a/b", 1) is False

@@ -15,6 +15,7 @@ from vedette.plugins import Registry
 from vedette.runner import GRACE
 from vedette.state import StateStore, state_directory
 from vedette.units import parse_duration
+from vedette.watchdog import Limits
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -48,7 +49,7 @@ def _run(configuration: Configuration, options: Namespace, duration: float | Non
 
     log_as(configuration)
     state = StateStore(state_directory(configuration.agent.state_directory, os.environ))
-    agent = Agent(configuration, state, reconfigure=log_as)
+    agent = Agent(configuration, state, reconfigure=log_as, limits=Limits())
     run_loop(_main(agent, once=options.once, duration=duration))
     return OK
 

@@ -281,8 +281,6 @@ def _supported(candidate: Candidate, config: CheckConfig) -> bool:
     wishes = []
     if config.run_on != "every_node":
         wishes.append(("run_on", "needs `fleet:` in agent.yaml, which this version does not have"))
-    if config.isolate:
-        wishes.append(("isolate", "this version does not run checks in a child process yet"))
     for option, message in wishes:
         entry = candidate.own.entries.get(option)
         line, inherited = (entry.line, entry.inherited) if entry else (candidate.line, False)

@@ -86,6 +86,11 @@ class AgentConfig(BaseModel):
     )
     reload: ReloadConfig = Field(default_factory=ReloadConfig, description="When the configuration is read again.")
     plan: PlanConfig = Field(default_factory=PlanConfig, description="Prices and budgets for `vedette plan`.")
+    auto_isolate: bool = Field(
+        default=True,
+        description="Run an instance that held up all others in a child process from its next start on; "
+        "`isolate: false` exempts it.",
+    )
     report_interval: Duration = Field(
         default=10.0, gt=0, description="Time between the agent's own metrics (`vedette.*`, `health_check.overall`)."
     )

@@ -18,7 +18,7 @@ from vedette.notifier import NotifierConfig
 from vedette.render.yamltext import flow
 from vedette.secrets import MASK, Secret
 from vedette.sink import SinkConfig
-from vedette.units import parse_duration
+from vedette.units import format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -155,6 +155,8 @@ def _sample(annotation: Any, metadata: Sequence[Any], variable: str, inner: tupl
         return "${env:" + re.sub(r"\W", "_", variable).upper() + "}"
     if _is_duration(metadata):
         return "10s"
+    if _is_size(metadata):
+        return "64MB"
     samples = {bool: True, int: 1, float: 1.5, Decimal: 1.5, Path: "/path/to/file"}
     owner, _, word = variable.rpartition("_")
     return samples.get(annotation, owner if word == "name" else word)
@@ -172,6 +174,8 @@ def plain(value: Any, kind: str = "") -> Any:
         return value
     if isinstance(value, int | float) and kind.partition(" (")[0] == "duration":
         return duration_text(float(value))
+    if isinstance(value, int) and kind.partition(" (")[0] == "size":
+        return format_size(value)
     if isinstance(value, enum.Enum):
         return plain(value.value)
     if isinstance(value, int | float | Decimal | str):
@@ -197,10 +201,16 @@ def _is_duration(metadata: Sequence[Any]) -> bool:
     return any(getattr(item, "func", None) is parse_duration for item in metadata)
 
 
+def _is_size(metadata: Sequence[Any]) -> bool:
+    return any(getattr(item, "func", None) is parse_size for item in metadata)
+
+
 def type_name(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     """A type for people: `integer (1 to 65535)`, `list of strings`, `duration`, `` `get` or `scard` ``."""
     if _is_duration(metadata):
         return f"duration{_bounds(metadata)}"
+    if _is_size(metadata):
+        return f"size{_bounds(metadata)}"
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return type_name(arguments[0], (*arguments[1:], *metadata))
