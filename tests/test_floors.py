@@ -20,7 +20,7 @@ SOURCES = (ROOT / "agent", ROOT / "plugins")
 
 FLOORS: dict[str, int] = {
     **dict.fromkeys(["metrics", "errors", "units", "secrets", "cron"], 0),
-    **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "hookspecs", "kit"], 1),
+    **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "hookspecs", "kit", "listen"], 1),
     **dict.fromkeys(["plugins", "config", "render", "state", "logs"], 2),
     **dict.fromkeys(["runner", "schedule", "outbox"], 3),
     **dict.fromkeys(["report", "status", "control", "fleet", "alerts"], 4),

@@ -25,7 +25,10 @@ PUBLIC = {
         "Batch", "Check", "CheckConfig", "CheckError", "Duration", "Emit", "Kind", "Listener", "Metric", "Notifier",
         "NotifierConfig", "Remark", "Sample", "Secret", "Sink", "SinkConfig", "Status", "hookimpl",
     ],
-    vedette.kit: ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "ssl_context"],
+    vedette.kit: [
+        "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask",
+        "ssl_context",
+    ],
     vedette.testing: [
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",
     ],

@@ -10,6 +10,7 @@ from operator import ge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vedette.listen import ListenOptions
 from vedette.metrics import Sketch
 from vedette.secrets import Masker, mask
 
@@ -21,7 +22,18 @@ if TYPE_CHECKING:
     _Row = tuple[tuple[Any, ...], tuple[Any, ...], int]
     """Totals as they were counted last, as they were emitted last, and the round."""
 
-__all__ = ["Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "ssl_context"]
+__all__ = [
+    "Budget",
+    "Deltas",
+    "ListenOptions",
+    "Masker",
+    "PromNames",
+    "Sketch",
+    "Totals",
+    "json_objects",
+    "mask",
+    "ssl_context",
+]
 
 _FORGET_AFTER = 1_000  # runs
 
