@@ -13,7 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vedette.control import Snapshot
+from vedette.config.changes import Changes
+from vedette.control import ControlError, Snapshot
+from vedette.control.path import socket_path
+from vedette.control.server import ControlServer
 from vedette.outbox import Outbox, Receipt, supervise
 from vedette.report import AGENT_METRICS, SelfReport, SinkVitals
 from vedette.runner import Runner, Surroundings
@@ -21,7 +24,8 @@ from vedette.runner import Runner, Surroundings
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
 
-    from vedette.config import Configuration, Instance
+    from vedette.config import Configuration, HttpConfig, Instance
+    from vedette.control import Service
     from vedette.metrics import Batch
     from vedette.sink import Sink
     from vedette.state import StateStore
@@ -86,6 +90,10 @@ class Agent:
         self._fill_catalogs()
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._stopping = asyncio.Event()
+        self._consumers: list[Callable[[Batch], None]] = []
+        self._services: list[Service] = [ControlServer(self, socket_path(options, environ, state.directory))]
+        if options.http is not None:
+            self._services.append(self._status_page(options.http))
 
     def snapshot(self) -> Snapshot:
         """A picture of the agent as it is now."""
@@ -97,7 +105,34 @@ class Agent:
             problems=self._configuration.problems,
             directory=str(self._configuration.directory),
             host=self._surroundings.host,
+            state_errors=self._state.errors,
         )
+
+    async def reload(self, *, check: bool = False) -> Changes:
+        """See `Operations`."""
+        return Changes(same=len(self._runners), problems=self._configuration.problems)
+
+    def run_now(self, instance: str) -> None:
+        """See `Operations`."""
+        if why := self._runner(instance).run_now():
+            raise ControlError(f"{instance} cannot run now: {why}")
+
+    def mute(self, instance: str, until: float) -> None:
+        """See `Operations`."""
+        self._runner(instance).vitals.muted_until = until
+
+    def _runner(self, instance: str) -> Runner:
+        for runner in self._runners:
+            if runner.instance.id == instance:
+                return runner
+        raise ControlError(f"no instance is called '{instance}'")
+
+    def _status_page(self, options: HttpConfig) -> Service:
+        from vedette.status.service import StatusPage  # starlette and uvicorn are loaded for those who ask for a page
+
+        page = StatusPage(self, options, len(self._runners))
+        self._consumers.append(page.history.add)
+        return page
 
     def stop(self) -> None:
         """Ask the agent to stop; `run` returns soon after."""
@@ -119,6 +154,8 @@ class Agent:
                 await self._run_each_once()
             else:
                 self._start_runners(loop)
+                for service in self._services:
+                    await service.start()
                 await _until(self._stopping, duration)
             await self._shut_down()
         finally:
@@ -175,6 +212,8 @@ class Agent:
         receipt = self._receipt(batch) if batch.commits else None
         for outlet in self._outlets:
             outlet.outbox.put(batch, receipt if outlet.outbox.durable else None)
+        for consume in self._consumers:
+            consume(batch)
         if self._on_batch is not None:
             self._on_batch(batch)
 
@@ -199,6 +238,8 @@ class Agent:
         """Stop runs, close checks, flush sinks, write state: each within its share of `stop_timeout`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._configuration.agent.stop_timeout
+        for service in self._services:
+            await service.stop()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
