@@ -220,7 +220,8 @@ class Runner:
     async def _pause(self, seconds: float) -> bool:
         """Sleep, or until `run_now`; returns whether it was that. As cheap as asyncio.sleep, which does the same."""
         loop = asyncio.get_running_loop()
-        waiting = self._waiting = loop.create_future()
+        waiting: asyncio.Future[bool] = loop.create_future()
+        self._waiting = waiting
         timer = loop.call_later(seconds, _wake, waiting, False)
         try:
             return await waiting
