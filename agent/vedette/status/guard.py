@@ -85,7 +85,7 @@ class Guard:
         if not token:
             return _error("actions need a token: set `token` of http: in agent.yaml", 403)
         scheme, _, given = authorization.partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.reveal().encode()):
+        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), token.reveal().encode()):
             return None
         return _error("the header `Authorization: Bearer <token>` is missing or wrong", 401)
 

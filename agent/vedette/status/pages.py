@@ -185,7 +185,7 @@ def _problems(problems: Sequence[Problem]) -> Markup:
         hint = Markup('<p class="hint">%s</p>') % problem.hint if problem.hint else ""
         items.append(
             Markup('<li class="%s"><p><code>%s</code>%s %s</p>%s</li>')
-            % (problem.severity, place, path, problem.message, hint)
+            % ("warned" if problem.severity == "warning" else "refused", place, path, problem.message, hint)
         )
     return Markup("<h2>Configuration</h2><ul class=problems>%s</ul>") % _joined(items)
 
