@@ -7,6 +7,8 @@ import json
 import logging
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 
 from servers import Certificates, until
 from status.parts import NOW, TOKEN, Actor, Served, batch, failing, served, vitals, wave
+from vedette.config import HttpConfig
 from vedette.errors import Problem
 from vedette.report import SinkVitals
 from vedette.runner import State
@@ -401,3 +405,20 @@ def test_whatever_somebody_sends_the_page_goes_on(junk: bytes) -> None:
             connection.sendall(junk + b"\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.1 4")
         assert get(page, "/healthz").text == "ok\n"
+
+
+# What it takes
+
+
+def test_packages_that_are_missing_are_said_with_what_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vedette.config.model.find_spec", lambda name: None)
+    with pytest.raises(ValidationError, match=r"needs packages that are missing; pip install 'vedette\[http\]'"):
+        HttpConfig()
+
+
+def test_an_agent_without_a_page_loads_none_of_it() -> None:
+    code = (
+        "import sys, vedette.agent, vedette.cli.run; print({'starlette', 'uvicorn', 'markupsafe'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
