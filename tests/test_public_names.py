@@ -27,8 +27,8 @@ PUBLIC = {
         "hookimpl",
     ],
     vedette.kit: [
-        "Budget", "Deltas", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask", "probe_clock",
-        "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix", "ssl_context",
+        "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask",
+        "probe_clock", "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix", "ssl_context",
     ],
     vedette.testing: [
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 
 from vedette.config import load
 from vedette.config.changes import compare, in_force
-from vedette.control import Snapshot
+from vedette.control import ControlError, Snapshot
+from vedette.control.path import socket_path
 from vedette.crew import Crew, watched
 from vedette.isolated import make_runner
 from vedette.outbox import Receipt
 from vedette.outlets import Outlets
 from vedette.plugins import Registry
 from vedette.report import SelfReport, log_problems
+from vedette.services import Services
 from vedette.vitals import Surroundings
 from vedette.watch import Watch
 from vedette.watchdog import Verdicts, Watchdog
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("vedette.agent")
 
 _FIRST_REPORT = 2.0
+_NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate")
 _KILLED_BY_SECOND_SIGNAL = 130
 
 
@@ -85,6 +88,7 @@ class Agent:
         self._reloading = asyncio.Lock()
         self._reloads = 0
         self._stopping = asyncio.Event()
+        self._services = Services(self, socket_path(configuration.agent, environ, state.directory))
 
     def _runner(self, instance: Instance, surroundings: Surroundings) -> Runner:
         return make_runner(instance, surroundings, self._verdicts.reason(instance))
@@ -99,7 +103,23 @@ class Agent:
             problems=self._configuration.problems,
             directory=str(self._configuration.directory),
             host=self._surroundings.host,
+            state_errors=self._state.errors,
         )
+
+    def run_now(self, instance: str) -> None:
+        """See `Operations`."""
+        if why := self._one(instance).run_now():
+            raise ControlError(f"{instance} cannot run now: {why}")
+
+    def mute(self, instance: str, until: float) -> None:
+        """See `Operations`."""
+        self._one(instance).vitals.muted_until = until
+
+    def _one(self, instance: str) -> Runner:
+        runner = self._crew.get(instance)
+        if runner is None:
+            raise ControlError(f"no instance is called '{instance}'")
+        return runner
 
     def stop(self) -> None:
         """Ask the agent to stop; `run` returns soon after."""
@@ -122,6 +142,7 @@ class Agent:
                 await self._crew.run_each_once(self._stopping)
             else:
                 self._start()
+                await self._services.start(self._configuration.agent.http, len(self._crew))
                 await _until(self._stopping, duration)
             await self._shut_down()
         finally:
@@ -159,6 +180,7 @@ class Agent:
 
     def _deliver(self, batch: Batch) -> None:
         self._outlets.put(batch, self._receipt(batch) if batch.commits else None)
+        self._services.consume(batch)
         if self._on_batch is not None:
             self._on_batch(batch)
 
@@ -208,6 +230,9 @@ class Agent:
         self._configuration = after
         self._reloads += 1
         log_problems(before.problems, after.problems)
+        for name in _NEEDS_RESTART:
+            if getattr(before.agent, name) != getattr(after.agent, name):
+                log.warning("agent.yaml: %s takes effect at the next start", name)
         if self._reconfigure is not None and before.agent.log != after.agent.log:
             self._reconfigure(after)
         if before.sinks != after.sinks:
@@ -219,6 +244,7 @@ class Agent:
             if batch.instance not in afresh or not afresh[batch.instance].same_series:
                 self._deliver(batch)
         self._outlets.catalogue(after.instances)
+        await self._services.have_page(after.agent.http, len(after.instances))
         if not self._stopping.is_set():
             self._crew.start()
         if changes:
@@ -255,6 +281,7 @@ class Agent:
         with suppress(TimeoutError):  # a reload under way ends first: a sink may still be sending
             async with asyncio.timeout(self._configuration.agent.stop_timeout / 2):
                 await self._reloading.acquire()
+        await self._services.stop()
         for task in self._tasks:
             task.cancel()
         await self._crew.halt_all(deadline - loop.time())

@@ -98,16 +98,18 @@ class Crew:
         ending = [name for name in self._runners if name not in wanted or name in anew]
         await self.halt(ending)
         await asyncio.gather(*(self._runners[name].stop() for name in ending))
-        farewells = [self._runners.pop(name).farewell() for name in ending]
+        gone = {name: self._runners.pop(name) for name in ending}
         kept, self._runners = self._runners, {}
         for name, instance in wanted.items():
             runner = kept.get(name)
             if runner is None:
                 runner = self._make(instance, self._surroundings)
+                if name in gone:
+                    runner.vitals.muted_until = gone[name].vitals.muted_until
             else:
                 runner.moved(instance)
             self._runners[name] = runner
-        return farewells
+        return [runner.farewell() for runner in gone.values()]
 
     def relabel(self, surroundings: Surroundings) -> list[Batch]:
         """Give everyone new tags and a new host name; returns the batches that end the old series."""

@@ -70,7 +70,7 @@ class IsolatedRunner(Runner):
         self.vitals.isolated_because = because
         self._child: Child | None = None
         self._due: float | None = None
-        self._pause = 0.0
+        self._rest = 0.0
         self._started = float("-inf")
         self._samples: list[Sample] = []
         self._handed: asyncio.Future[Handed] | None = None
@@ -202,9 +202,9 @@ class IsolatedRunner(Runner):
             self._child = None
         now = self._around.clock()
         if now - self._started > _LONG_LIFE:
-            self._pause = 0.0
-        await asyncio.sleep(max(0.0, self._started + self._pause - now))
-        self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+            self._rest = 0.0
+        await asyncio.sleep(max(0.0, self._started + self._rest - now))
+        self._rest = min(max(2 * self._rest, _FIRST_PAUSE), _LONGEST_PAUSE)
         self._started, self._last = self._around.clock(), None
         return await self._begin()
 

@@ -10,6 +10,7 @@ from operator import ge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vedette.listen import ListenOptions
 from vedette.metrics import Sketch
 from vedette.probes import probe_clock, probe_dns, probe_file, probe_tcp, probe_tls, probe_unix
 from vedette.secrets import Masker, mask
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Budget",
     "Deltas",
+    "ListenOptions",
     "Masker",
     "PromNames",
     "Sketch",

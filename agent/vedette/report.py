@@ -23,7 +23,7 @@ log = logging.getLogger("vedette.config")
 
 _CHECK, _SINK = ("check",), ("sink",)
 METRICS = (
-    Metric("health_check.overall", Kind.GAUGE, help="1 if every instance is healthy, else 0."),
+    Metric("health_check.overall", Kind.GAUGE, help="1 if every instance that is not muted is healthy, else 0."),
     Metric("vedette.check.duration", Kind.GAUGE, "second", "Length of the instance's last run.", _CHECK),
     Metric("vedette.check.lateness", Kind.GAUGE, "second", "Latest start since the last report.", _CHECK),
     Metric("vedette.check.skipped", Kind.COUNTER, "run", "Ticks that were not run, the last run being busy.", _CHECK),
@@ -91,10 +91,11 @@ class SelfReport:
         reloads: int = 0,
     ) -> Batch:
         """The figures as of now; resets each instance's worst lateness."""
-        emit = Emit(self._channel, time.time())
+        now = time.time()
+        emit = Emit(self._channel, now)
         healthy = True
         for vitals in instances:
-            healthy = healthy and (vitals.healthy or not vitals.runs)
+            healthy = healthy and (vitals.healthy or not vitals.runs or vitals.muted_until > now)
             _add_instance(emit, vitals)
         for sink in sinks:
             tags = (f"sink:{sink.name}",)

@@ -54,6 +54,7 @@ class Runner:
         self._opened = False
         self._current: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
+        self._waiting: asyncio.Future[bool] | None = None
         self._check: Any = None
         self._threaded = False
         self._prepare()
@@ -78,11 +79,13 @@ class Runner:
         clock = self._around.clock
         ticks = self._ticks(clock())
         while True:
-            await self._sleep_until(ticks)
-            now, wall = clock(), time.time()
-            self.vitals.skipped += ticks.catch_up(now, wall)
-            await self.run(lateness=max(0.0, now - ticks.due))
-            self._advance(ticks)
+            if await self._sleep_until(ticks):  # asked for: the ticks stay where they are
+                await self.run()
+            else:
+                now, wall = clock(), time.time()
+                self.vitals.skipped += ticks.catch_up(now, wall)
+                await self.run(lateness=max(0.0, now - ticks.due))
+                self._advance(ticks)
             if self.abandoned:
                 await self._until_unstuck(ticks)
             if self.vitals.backoff > 1 and isinstance(ticks, IntervalTicks):
@@ -114,11 +117,35 @@ class Runner:
         due: float | None = self._check.next_due(after)
         return due
 
-    async def _sleep_until(self, ticks: Ticks) -> None:
+    async def _sleep_until(self, ticks: Ticks) -> bool:
+        """Wait for the next tick; returns whether a run was asked for before."""
         while (left := ticks.due - self._around.clock()) > 0:
-            await asyncio.sleep(min(left, _LONGEST_SLEEP))
+            if await self._pause(min(left, _LONGEST_SLEEP)):
+                return True
             if left > _LONGEST_SLEEP:
                 ticks.adjust(self._around.clock(), time.time())
+        return False
+
+    async def _pause(self, seconds: float) -> bool:
+        """Sleep, or until `run_now`; returns whether it was that. As cheap as asyncio.sleep, which does the same."""
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[bool] = loop.create_future()
+        self._waiting = waiting
+        timer = loop.call_later(seconds, _wake, waiting, False)
+        try:
+            return await waiting
+        finally:
+            timer.cancel()
+            self._waiting = None
+
+    def run_now(self) -> str:
+        """Have a run at once, beside the ticks; returns why that cannot be, or nothing."""
+        if self.listens:
+            return "it listens all the time"
+        if self._waiting is None:
+            return "a run is in progress"
+        _wake(self._waiting, True)
+        return ""
 
     async def _serve_listener(self) -> None:
         pause = 1.0
@@ -379,6 +406,11 @@ def _channel(instance: Instance, surroundings: Surroundings) -> Channel:
         names=config.metrics.compile() if config.metrics else None,
         masker=surroundings.masker,
     )
+
+
+def _wake(waiting: asyncio.Future[bool], asked: bool) -> None:
+    if not waiting.done():
+        waiting.set_result(asked)
 
 
 async def _within(task: asyncio.Task[None], timeout: float, grace: float) -> bool:

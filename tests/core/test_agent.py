@@ -15,6 +15,8 @@ import pytest
 from servers import free_port, until
 from vedette.agent import Agent, agent_tags
 from vedette.config import load
+from vedette.control import ControlError
+from vedette.metrics import Batch
 from vedette.plugins import Registry
 from vedette.state import StateStore
 
@@ -51,7 +53,7 @@ async def test_after_the_stop_no_task_thread_socket_or_file_is_left(tmp_path: Pa
     ]
     conf = configure(
         tmp_path,
-        agent={"sinks": sinks, "report_interval": "200ms"},
+        agent={"sinks": sinks, "report_interval": "200ms", "http": {"listen": "127.0.0.1:0"}},
         host={"instances": [{"interval": "300ms"}]},
         redis={"instances": [{"host": "127.0.0.1", "port": free_port(), "interval": "300ms"}]},
     )
@@ -101,3 +103,43 @@ def test_tags_from_the_environment_give_way_to_configured_ones() -> None:
     assert agent_tags(["team:x"], environ) == ("team:x", "environment:staging", "service:pay", "version:2")
     assert agent_tags(["environment:mine", "service"], environ) == ("environment:mine", "service", "version:2")
     assert agent_tags([], {}) == ()
+
+
+async def test_a_muted_instance_does_not_count_and_one_can_be_run_beside_its_rhythm(tmp_path: Path) -> None:
+    conf = configure(
+        tmp_path,
+        agent={"sinks": [{"type": "file", "path": str(tmp_path / "out.jsonl")}], "report_interval": "50ms"},
+        redis={"instances": [{"name": "down", "host": "127.0.0.1", "port": free_port(), "interval": "1h"}]},
+    )
+    configuration = await asyncio.to_thread(load, conf, Registry())
+    overall: asyncio.Queue[Any] = asyncio.Queue()
+
+    def note(batch: Batch) -> None:
+        for sample in batch.samples:
+            if sample.name == "health_check.overall":
+                overall.put_nowait(sample.value)
+
+    async def overall_becomes(value: int) -> None:
+        async with asyncio.timeout(20):
+            while await overall.get() != value:
+                pass
+
+    agent = Agent(configuration, StateStore(tmp_path / "state"), {}, on_batch=note)
+    running = asyncio.create_task(agent.run())
+    await overall_becomes(0)
+    (before,) = agent.snapshot().instances
+    agent.mute("redis/down", time.time() + 60)
+    await overall_becomes(1)
+    agent.mute("redis/down", 0.0)
+    await overall_becomes(0)
+    agent.run_now("redis/down")
+    await asyncio.sleep(0)  # one step of the loop: the run begins
+    with pytest.raises(ControlError, match="cannot run now: a run is in progress"):
+        agent.run_now("redis/down")
+    await asyncio.to_thread(until, lambda: agent.snapshot().instances[0].runs == before.runs + 1, "the run")
+    (after,) = agent.snapshot().instances
+    assert (after.next_run, after.skipped) == (before.next_run, 0)
+    with pytest.raises(ControlError, match="no instance is called 'redis/up'"):
+        agent.run_now("redis/up")
+    agent.stop()
+    await running

@@ -25,10 +25,10 @@ from pydantic import ValidationError
 from sinks.parts import START, batch, running, sample, until
 from vedette import Kind, Metric, Secret, Status
 from vedette.kit import Sketch
+from vedette.listen import split_address
 from vedette.metrics import ServiceCheck
 from vedette.sinks.prometheus import PrometheusConfig, PrometheusSink
 from vedette.sinks.prometheus import server as listener
-from vedette.sinks.prometheus.server import split_address
 from vedette.sinks.prometheus.store import Store
 
 pytestmark = pytest.mark.anyio
@@ -587,3 +587,19 @@ def test_addresses(address: str, parts: tuple[str, int]) -> None:
 def test_options_that_make_no_sense(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         PrometheusConfig(type="prometheus", **options)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:9464", "[::]:9464", ":9464", "10.1.2.3:9464", "node-7.example:9464"])
+def test_beyond_this_machine_it_takes_tls_and_a_password(listen: str, tmp_path: Path) -> None:
+    bare: dict[str, Any] = {"type": "prometheus", "listen": listen}
+    tls = {"tls_cert": tmp_path / "page.pem"}
+    who = {"username": "prom", "password": "x"}
+    for options in (bare, {**bare, **tls}, {**bare, **who}, {**bare, **tls, **who, "password": ""}):
+        with pytest.raises(ValidationError, match="listens beyond this machine: give tls_cert, username and password"):
+            PrometheusConfig(**options)
+    assert PrometheusConfig(**bare, **tls, **who).listen == listen
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "127.8.8.8:1", "[::1]:9464", "localhost:9464"])
+def test_on_this_machine_it_takes_nothing(listen: str) -> None:
+    assert PrometheusConfig(type="prometheus", listen=listen).tls() is None

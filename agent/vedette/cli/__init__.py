@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 OK, WARNING, CRITICAL, BAD_CONFIGURATION, USAGE = 0, 1, 2, 3, 64
 INTERRUPTED = 130
 
+_STATUS_EXITS = (
+    "Exit status: 0 all is well, 1 a warning, 2 something is critical, failing or stuck, or no agent answers."
+)
+_RELOAD_EXITS = "Exit status: 0 done, 2 no agent answers, 3 something in the configuration is wrong."
 _CHECK_EXITS = "Exit status: 0 all is well, 1 a warning, 2 critical or failed, 3 a problem in the configuration."
 
 _PLAN_EXITS = (
@@ -68,12 +72,33 @@ def parser() -> argparse.ArgumentParser:
     )
     bundle.add_argument("--log", metavar="FILE", type=Path, help="the agent's log, whose last lines go in too")
 
+    _operate(commands)
+
     _command(commands, "plugins", "list the installed checks, sinks, notifiers and secret resolvers")
     example = _command(commands, "example", "print a complete example file of a check or sink")
     example.add_argument("name", metavar="NAME", help="name of the check or sink")
     schema = _command(commands, "schema", "print the JSON Schema of a check's file, for editors")
     schema.add_argument("name", metavar="NAME", help="name of the check or sink")
     return top
+
+
+def _operate(commands: argparse._SubParsersAction[_Parser]) -> None:
+    """The commands that ask something of a running agent."""
+    status = _command(commands, "status", "say how the running agent is", conf=True, epilog=_STATUS_EXITS)
+    status.add_argument("instance", metavar="INSTANCE", nargs="?", help="only this one, such as redis/cache")
+    status.add_argument("--json", action="store_true", help="print it as one JSON object")
+
+    reload = _command(
+        commands, "reload", "have the running agent read its configuration again", conf=True, epilog=_RELOAD_EXITS
+    )
+    reload.add_argument("--check", action="store_true", help="only say what would change")
+
+    run_now = _command(commands, "run-now", "have the running agent run an instance at once", conf=True)
+    mute = _command(commands, "mute", "keep an instance out of the overall status and of alerts", conf=True)
+    unmute = _command(commands, "unmute", "end the mute of an instance", conf=True)
+    for command in (run_now, mute, unmute):
+        command.add_argument("instance", metavar="INSTANCE", help="such as redis/cache")
+    mute.add_argument("--for", metavar="TIME", dest="duration", help="for so long, such as 30m (default: 1h)")
 
 
 def _command(
@@ -168,6 +193,11 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
         from vedette.cli.bundle import bundle
 
         return bundle
+    if command in ("status", "reload", "run-now", "mute", "unmute"):
+        from vedette.cli import operate
+
+        asked: Callable[[argparse.Namespace], int] = getattr(operate, command.replace("-", "_"))
+        return asked
     from vedette.cli import show
 
     handlers = {"validate": show.validate, "plugins": show.plugins, "example": show.example, "schema": show.schema}

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from rich.console import Console
 
 from vedette.cli import OK
 from vedette.cli.common import conf_directory, leave_within, run_loop
 from vedette.cli.doctortables import print_cases
 from vedette.config import load
+from vedette.control import ControlError
+from vedette.control.client import ask
+from vedette.control.path import socket_paths
 from vedette.doctor import examine
 from vedette.doctor.bundle import make_bundle, write_archive
 from vedette.logs import set_up
@@ -43,7 +48,7 @@ async def _write(configuration: Configuration, path: Path, log: Path | None) -> 
     reports = {
         "doctor.txt": page.getvalue(),
         "validate.txt": "".join(f"{problem}\n" for problem in configuration.problems) or "no problems\n",
-        "status.txt": running_status(configuration),
+        "status.json": running_status(configuration),
     }
     made = make_bundle(configuration, reports, log)
     write_archive(path, made)
@@ -55,5 +60,9 @@ async def _write(configuration: Configuration, path: Path, log: Path | None) -> 
 
 
 def running_status(configuration: Configuration) -> str:
-    """What the running agent says of itself; empty if none is reachable, of which this version knows nothing yet."""
-    return ""
+    """What the running agent says of itself; empty if none answers."""
+    try:
+        answer = ask(socket_paths(configuration.agent, os.environ), {"op": "status", "instance": ""})
+    except ControlError:
+        return ""
+    return msgspec.json.format(msgspec.json.encode(answer), indent=1).decode() + "\n"

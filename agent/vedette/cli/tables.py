@@ -6,10 +6,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from vedette.control import is_muted, is_wrong, overall
 from vedette.metrics import Kind, Sketch
 from vedette.runner import HEALTH_METRICS, State
 from vedette.units import format_duration
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vedette.control import Snapshot
+    from vedette.errors import Problem
     from vedette.metrics import Batch, Metric, Value
+    from vedette.report import SinkVitals
     from vedette.runner import Runner, Vitals
 
 _WIDE = 1_000
@@ -129,7 +132,7 @@ def _vitals_row(vitals: Vitals, now: float) -> tuple[Any, ...]:
     wait = vitals.next_run - now
     return (
         Text(vitals.instance),
-        Text(vitals.state.value, STYLES.get(vitals.state.value, "dim")),
+        Text("muted" if is_muted(vitals, now) else vitals.state.value, STYLES.get(vitals.state.value, "dim")),
         datetime.fromtimestamp(vitals.last_run).strftime("%H:%M:%S") if ran else "-",
         format_duration(vitals.duration) if ran and vitals.state is not State.STARTING else "-",
         f"in {format_duration(wait)}" if wait > 0 else "now",
@@ -137,3 +140,84 @@ def _vitals_row(vitals: Vitals, now: float) -> tuple[Any, ...]:
         str(vitals.samples),
         Text(vitals.message, overflow="ellipsis"),
     )
+
+
+def print_status(snapshot: Snapshot, *, single: bool = False) -> None:
+    """How the running agent is: what is wrong first, then everything; or one instance in full."""
+    console = terminal()
+    if single:
+        for vitals in snapshot.instances:
+            console.print(_details(vitals, snapshot.time))
+        return
+    console.print(_summary(snapshot))
+    parts: list[Any] = [
+        _wrong(vitals, snapshot.time) for vitals in snapshot.instances if is_wrong(vitals, snapshot.time)
+    ]
+    parts += [Text(""), instances_table(snapshot)] if snapshot.instances else []
+    parts += [Text(""), _sinks_table(snapshot.sinks)] if snapshot.sinks else []
+    parts += [Text(""), Text("configuration", "bold"), *map(_problem, snapshot.problems)] if snapshot.problems else []
+    console.print(Group(*parts))
+
+
+def _summary(snapshot: Snapshot) -> Text:
+    wrong = sum(is_wrong(vitals, snapshot.time) for vitals in snapshot.instances)
+    worst = overall(snapshot)
+    words = {0: ("all is well", "green"), 1: ("warning", "yellow"), 2: (f"{wrong} failing", "bold red")}
+    up = format_duration(max(0.0, snapshot.time - snapshot.started))
+    return Text.assemble(words[worst], f": {len(snapshot.instances)} instances on {snapshot.host}, up {up}")
+
+
+def _wrong(vitals: Vitals, now: float) -> Text:
+    text = Text.assemble(
+        "\n● ",
+        (vitals.instance, "bold"),
+        " ",
+        (vitals.state.value, STYLES.get(vitals.state.value, "")),
+        f" since {moment(vitals.since, now)}\n  {vitals.message or 'no message'}",
+    )
+    return text.append(f"\n  hint: {vitals.hint}", "cyan") if vitals.hint else text
+
+
+def moment(when: float, now: float) -> str:
+    """`14:00:47 (5m ago)`, with the date where it was not today."""
+    then = datetime.fromtimestamp(when)
+    today = then.date() == datetime.fromtimestamp(now).date()
+    return (
+        f"{then.strftime('%H:%M:%S' if today else '%Y-%m-%d %H:%M:%S')} ({format_duration(max(0.0, now - when))} ago)"
+    )
+
+
+def _details(vitals: Vitals, now: float) -> Group:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    rows = {
+        "since": moment(vitals.since, now) if vitals.since else "-",
+        "last run": moment(vitals.last_run, now) if vitals.last_run else "-",
+        "took": format_duration(vitals.duration) if vitals.runs else "-",
+        "late by": format_duration(vitals.lateness) if vitals.runs else "-",
+        "next run": f"in {format_duration(vitals.next_run - now)}" if vitals.next_run > now else "-",
+        "runs": f"{vitals.runs:,}, {vitals.failures:,} failed, {vitals.skipped:,} skipped",
+        "samples": f"{vitals.samples:,}",
+        "dropped": ", ".join(f"{number:,} {reason}" for reason, number in (vitals.dropped or {}).items()) or "none",
+        "backoff": f"{vitals.backoff} x the interval" if vitals.backoff != 1 else "",
+        "isolated": "in a process of its own" if vitals.isolated else "",
+        "muted": f"for {format_duration(vitals.muted_until - now)} more" if is_muted(vitals, now) else "",
+        "configured": f"{vitals.file}:{vitals.line}" if vitals.file else "",
+    }
+    for name, value in rows.items():
+        if value:
+            table.add_row(Text(name, "dim"), Text(value))
+    return Group(_headline(vitals), table)
+
+
+def _sinks_table(sinks: Iterable[SinkVitals]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("sink", "sent", "queued", "dropped", "errors", "trouble"):
+        table.add_column(heading, justify="left" if heading in ("sink", "trouble") else "right")
+    for sink in sinks:
+        numbers = (sink.sent, sink.queued, sink.dropped, sink.errors)
+        table.add_row(Text(sink.name), *(f"{number:,}" for number in numbers), Text(sink.trouble, "bold red"))
+    return table
+
+
+def _problem(problem: Problem) -> Text:
+    return Text(str(problem), "red" if problem.severity == "error" else "yellow")

@@ -1,6 +1,6 @@
 """Floor 2: YAML files in, `Instance` objects or a list of every problem out."""
 
 from vedette.config.loader import load
-from vedette.config.model import AgentConfig, Configuration, Instance, LogConfig
+from vedette.config.model import AgentConfig, Configuration, HttpConfig, Instance, LogConfig
 
-__all__ = ["AgentConfig", "Configuration", "Instance", "LogConfig", "load"]
+__all__ = ["AgentConfig", "Configuration", "HttpConfig", "Instance", "LogConfig", "load"]

@@ -44,7 +44,10 @@ def read_agent(
     own = Mapping({key: entry for key, entry in root.entries.items() if key != "sinks"}, root.line)
     config = validate(Section(AgentConfig, own, (), root.line, extra_names=("sinks",)), report, masker)
     config = config or AgentConfig()
+    harvest(config, masker.add)
     base = document.found.path.parent if document is not None else None
+    if base is not None:
+        config = localize(config, base)
     if config.state_directory and base is not None:
         config = config.model_copy(update={"state_directory": str(base.absolute() / config.state_directory)})
     if not sinks:

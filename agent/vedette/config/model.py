@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from vedette.listen import ListenOptions
+from vedette.secrets import Secret
 from vedette.units import Duration
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vedette.check import Check, CheckConfig, Listener
     from vedette.errors import Problem
     from vedette.secrets import Masker
@@ -71,6 +74,24 @@ class PlanConfig(BaseModel):
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="What must not be exceeded.")
 
 
+class HttpConfig(ListenOptions):
+    """`http:` of agent.yaml: the status page."""
+
+    listen: str = Field(default="127.0.0.1:8127", description="Address and port of the page; port 0 takes a free one.")
+    token: Secret | None = Field(default=None, description="Lets POST requests act (run now, mute, reload).")
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Names under which the page is asked for, beside `localhost` and the machine's own.",
+        examples=[["node-7.example.com"]],
+    )
+
+    @model_validator(mode="after")
+    def _installed(self) -> HttpConfig:
+        if not all(find_spec(package) for package in ("starlette", "uvicorn", "markupsafe")):
+            raise PydanticCustomError("vedette", "needs packages that are missing; pip install 'vedette[http]'")
+        return self
+
+
 class AgentConfig(BaseModel):
     """agent.yaml, but for its `sinks:`, whose options belong to their plugins."""
 
@@ -91,6 +112,12 @@ class AgentConfig(BaseModel):
         description="Run an instance that held up all others in a child process from its next start on; "
         "`isolate: false` exempts it.",
     )
+    control_socket: Path | None = Field(
+        default=None,
+        description="Unix socket on which `vedette status`, `reload`, `run-now` and `mute` reach the agent. Default: "
+        "control.sock in $RUNTIME_DIRECTORY, else in the state directory.",
+    )
+    http: HttpConfig | None = Field(default=None, description="Serve a status page.")
     report_interval: Duration = Field(
         default=10.0, gt=0, description="Time between the agent's own metrics (`vedette.*`, `health_check.overall`)."
     )

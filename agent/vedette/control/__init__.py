@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Protocol
 
 from vedette.errors import VedetteError
+from vedette.runner import State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vedette.config.changes import Changes
     from vedette.errors import Problem
     from vedette.report import SinkVitals
@@ -26,6 +31,7 @@ class Snapshot:
         problems: what is wrong in the configuration.
         directory: the configuration folder.
         host: the host name on the samples.
+        state_errors: failed writes of the state store.
     """
 
     time: float
@@ -35,6 +41,7 @@ class Snapshot:
     problems: tuple[Problem, ...]
     directory: str = ""
     host: str = ""
+    state_errors: int = 0
 
 
 class ControlError(VedetteError):
@@ -67,3 +74,62 @@ class Operations(Protocol):
             ControlError: there is no such instance.
         """
         ...
+
+
+class Service(Protocol):
+    """Something that the agent starts after its instances and stops before its sinks."""
+
+    async def start(self) -> None:
+        """Begin to serve. What stands in the way is logged: the agent goes on without."""
+        ...
+
+    async def stop(self) -> None:
+        """End it, soon and without an error."""
+        ...
+
+
+class Overall(enum.IntEnum):
+    """How the agent is as a whole; also the exit status of `vedette status`."""
+
+    OK = 0
+    WARNING = 1
+    FAILING = 2
+
+
+def is_muted(vitals: Vitals, now: float) -> bool:
+    """Whether the instance counts for nothing at this Unix time."""
+    return vitals.muted_until > now
+
+
+def is_wrong(vitals: Vitals, now: float) -> bool:
+    """Whether somebody should look at the instance at this Unix time."""
+    return vitals.state in (State.CRITICAL, State.FAILING, State.STUCK) and not is_muted(vitals, now)
+
+
+def overall(snapshot: Snapshot) -> Overall:
+    """The worst of all that is not muted; a mere warning about the configuration counts for nothing."""
+    if any(is_wrong(vitals, snapshot.time) for vitals in snapshot.instances):
+        return Overall.FAILING
+    warned = any(v.state is State.WARNING and not is_muted(v, snapshot.time) for v in snapshot.instances)
+    broken = any(problem.severity == "error" for problem in snapshot.problems)
+    troubled = any(sink.trouble for sink in snapshot.sinks)
+    return Overall.WARNING if warned or broken or troubled else Overall.OK
+
+
+def find(wanted: str, known: Iterable[str]) -> str:
+    """The id of the instance that a person means: its id, or its name alone where one check has it.
+
+    Raises:
+        ControlError: there is none, or there are several.
+    """
+    ids = list(known)
+    if wanted in ids:
+        return wanted
+    named = [one for one in ids if one.partition("/")[2] == wanted]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise ControlError(f"which one is meant: {', '.join(named)}?")
+    near = get_close_matches(wanted, [*ids, *(one.partition("/")[2] for one in ids)], 1)
+    hint = f"did you mean '{near[0]}'?" if near else "`vedette status` lists them"
+    raise ControlError(f"no instance is called '{wanted}'; {hint}")

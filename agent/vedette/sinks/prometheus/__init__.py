@@ -5,26 +5,25 @@ Formats: Prometheus text exposition 0.0.4 and OpenMetrics 1.0, written and negot
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
 from prometheus_client.exposition import make_wsgi_app
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from vedette import Batch, Diagnosis, Duration, Secret, Sink, SinkConfig, hookimpl
+from vedette import Batch, Diagnosis, Duration, Sink, SinkConfig, hookimpl
+from vedette.kit import ListenOptions
 from vedette.sinks.prometheus.doctor import look_at_address
-from vedette.sinks.prometheus.server import Server, safely, split_address, with_password
+from vedette.sinks.prometheus.server import Server, safely, with_password
 from vedette.sinks.prometheus.store import Store
 
 _BUCKETS = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000)
 
 
-class PrometheusConfig(SinkConfig):
+class PrometheusConfig(ListenOptions, SinkConfig):
     """Options of the `prometheus` sink."""
 
     listen: str = Field(
@@ -38,16 +37,6 @@ class PrometheusConfig(SinkConfig):
         description="Upper bounds of the buckets of histograms and distributions, in the metric's own unit.",
     )
     set_window: Duration = Field(60.0, gt=0, description="Time over which the distinct members of a set are counted.")
-    tls_cert: Path | None = Field(None, description="Certificate chain (PEM): serve https.")
-    tls_key: Path | None = Field(None, description="Its private key (PEM), if it is not in `tls_cert`.")
-    username: str = Field("", description="Ask scrapers for this user name (basic authentication).")
-    password: Secret | None = Field(None, description="And for this password.")
-
-    @field_validator("listen")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        split_address(value)
-        return value
 
     @field_validator("buckets")
     @classmethod
@@ -55,14 +44,6 @@ class PrometheusConfig(SinkConfig):
         if any(low >= high for low, high in pairwise(value)) or value[-1] == float("inf"):
             raise ValueError("must be ascending and finite")
         return value
-
-    @model_validator(mode="after")
-    def _pairs(self) -> PrometheusConfig:
-        if bool(self.username) != (self.password is not None):
-            raise ValueError("give both username and password, or neither")
-        if self.tls_key is not None and self.tls_cert is None:
-            raise ValueError("tls_key needs tls_cert")
-        return self
 
 
 class PrometheusSink(Sink[PrometheusConfig]):
@@ -79,11 +60,11 @@ class PrometheusSink(Sink[PrometheusConfig]):
     async def diagnose(self, diagnosis: Diagnosis) -> None:
         """Whether the address can be had, or is this sink's already."""
         try:
-            tls = _tls(self.config)
+            tls = self.config.tls()
         except OSError as error:
             diagnosis.failed("certificate", str(error.strerror), "see tls_cert and tls_key")
             return
-        await anyio.to_thread.run_sync(look_at_address, self.config.listen, tls is not None, diagnosis)
+        await anyio.to_thread.run_sync(look_at_address, self.config, tls is not None, diagnosis)
 
     async def run(self, batches: AsyncIterator[Batch]) -> None:
         """Serve the page until the agent stops.
@@ -107,23 +88,11 @@ class PrometheusSink(Sink[PrometheusConfig]):
         config = self.config
         app = safely(make_wsgi_app(self._store), self.log)
         if config.password is not None:
-            app = with_password(app, config.username, config.password.reveal())
+            app = with_password(app, config)
         try:
-            return Server(config.listen, app, _tls(config), self.log)
+            return Server(config.address, app, config.tls(), self.log)
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {config.listen}: {error.strerror or error}") from None
-
-
-def _tls(config: PrometheusConfig) -> ssl.SSLContext | None:
-    if config.tls_cert is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
-    except OSError as error:
-        why = "no certificate with its key" if isinstance(error, ssl.SSLError) else error.strerror
-        raise OSError(error.errno, f"{config.tls_cert}: {why}") from None
-    return context
 
 
 @hookimpl

@@ -8,15 +8,15 @@ import socket
 import ssl
 
 from vedette import Diagnosis
-from vedette.sinks.prometheus.server import split_address
+from vedette.kit import ListenOptions
 
 _PATIENCE = 3.0
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to ask for what listens on every address
 
 
-def look_at_address(listen: str, tls: bool, diagnosis: Diagnosis) -> None:
+def look_at_address(options: ListenOptions, tls: bool, diagnosis: Diagnosis) -> None:
     """Bind the address for a moment; where it is taken, ask who has it. Blocking."""
-    host, port = split_address(listen)
+    listen, (host, port) = options.listen, options.address
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass

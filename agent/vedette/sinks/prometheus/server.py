@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 import io
 import logging
 import socket
@@ -15,7 +12,7 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from pydantic_core import PydanticCustomError
+from vedette.kit import ListenOptions
 
 _SILENCE = 10.0  # seconds that a scraper may stay silent
 _MOST_SCRAPERS = 32
@@ -39,17 +36,11 @@ def safely(app: Any, log: logging.Logger) -> _App:
     return safe
 
 
-def with_password(app: Any, username: str, password: str) -> _App:
-    """The WSGI application behind basic authentication (RFC 7617)."""
-    expected = f"{username}:{password}".encode()
+def with_password(app: Any, options: ListenOptions) -> _App:
+    """The WSGI application behind the options' basic authentication."""
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        try:
-            credentials = base64.b64decode(given, validate=True) if scheme.lower() == "basic" else b""
-        except (binascii.Error, ValueError):
-            credentials = b""
-        if hmac.compare_digest(credentials, expected):
+        if options.admits(environ.get("HTTP_AUTHORIZATION", "")):
             answer: Iterable[bytes] = app(environ, start_response)
             return answer
         start_response("401 Unauthorized", [("WWW-Authenticate", 'Basic realm="vedette"')])
@@ -75,7 +66,7 @@ class Server(ThreadingMixIn, WSGIServer):
     """Listens from construction to `stop`; each scrape has a thread.
 
     Args:
-        listen: `host:port`.
+        address: host and port.
         app: the WSGI application.
         tls: serve https with this context.
         log: told about faults in the application.
@@ -87,15 +78,14 @@ class Server(ThreadingMixIn, WSGIServer):
     daemon_threads = False  # so that `stop` waits for them; it closes their connections first
     request_queue_size = 16
 
-    def __init__(self, listen: str, app: Any, tls: ssl.SSLContext | None, log: logging.Logger) -> None:
+    def __init__(self, address: tuple[str, int], app: Any, tls: ssl.SSLContext | None, log: logging.Logger) -> None:
         self._tls = tls
         self._log = log
         self._open: set[Any] = set()
         self._open_lock = threading.Lock()
-        host, port = split_address(listen)
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
         self.address_family = family
-        super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
+        super().__init__(found[:2], _Handler)  # type: ignore[arg-type]
         self.set_app(app)
         self._thread = threading.Thread(target=self.serve_forever, name="prometheus_sink", daemon=True)
         self._thread.start()
@@ -156,16 +146,3 @@ def _cut(connection: Any) -> None:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
         return
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `127.0.0.1:9464`, `[::]:9464` or `:9464` (every IPv4 address).
-
-    Raises:
-        ValueError: the text is none of these.
-    """
-    host, colon, port = address.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host and not bracketed):
-        raise PydanticCustomError("vedette", "must be an address and a port, such as 127.0.0.1:9464 or [::]:9464")
-    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 - only if the user leaves the host out

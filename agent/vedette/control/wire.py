@@ -1,0 +1,106 @@
+"""What travels between the agent and its commands, pages and scripts: JSON, one object a line."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from vedette.control import ControlError, Snapshot, find, overall
+from vedette.errors import Problem
+from vedette.report import SinkVitals
+from vedette.runner import State, Vitals
+from vedette.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vedette.control import Operations
+
+T = TypeVar("T")
+
+DEFAULT_MUTE = 3600.0
+"""Seconds that an instance is muted for if nobody says how long."""
+
+
+def encode(value: Any) -> bytes:
+    """One line of JSON; dataclasses become objects."""
+    return msgspec.json.encode(value) + b"\n"
+
+
+def picture(snapshot: Snapshot, instance: str = "") -> dict[str, Any]:
+    """The snapshot as plain data, as `vedette status --json` prints it: all of it or one instance.
+
+    Raises:
+        ControlError: there is no such instance.
+    """
+    chosen = snapshot.instances
+    if instance:
+        name = find(instance, (vitals.instance for vitals in chosen))
+        chosen = tuple(vitals for vitals in chosen if vitals.instance == name)
+    return {
+        "overall": overall(snapshot).name.lower(),
+        "time": snapshot.time,
+        "started": snapshot.started,
+        "host": snapshot.host,
+        "directory": snapshot.directory,
+        "state_errors": snapshot.state_errors,
+        "instances": chosen,
+        "sinks": snapshot.sinks,
+        "problems": snapshot.problems,
+    }
+
+
+def snapshot_of(data: Mapping[str, Any]) -> Snapshot:
+    """The snapshot that `picture` made plain; fields of another version of vedette are left out."""
+    instances = tuple(_make(Vitals, {**row, "state": State(row["state"])}) for row in data["instances"])
+    sinks = tuple(_make(SinkVitals, row) for row in data["sinks"])
+    problems = tuple(_make(Problem, row) for row in data["problems"])
+    return _make(Snapshot, {**data, "instances": instances, "sinks": sinks, "problems": problems})
+
+
+def _make(kind: type[T], row: Mapping[str, Any]) -> T:
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in row.items() if name in names})
+
+
+async def perform(operations: Operations, request: Mapping[str, Any]) -> Any:
+    """Do what is asked, as the socket and the page take it; returns what to answer.
+
+    Args:
+        operations: the agent.
+        request: `op` and, where it is about one, `instance`; `check` for reload, `for` (a duration) for mute.
+
+    Raises:
+        ControlError: it cannot be done, or makes no sense.
+    """
+    operation, wanted = request.get("op"), request.get("instance")
+    if operation == "status":
+        return picture(operations.snapshot(), wanted if isinstance(wanted, str) else "")
+    if operation == "reload":
+        changes = await operations.reload(check=request.get("check") is True)
+        return {"summary": str(changes), **asdict(changes)}
+    if operation not in ("run-now", "mute", "unmute"):
+        raise ControlError("the operations are status, reload, run-now, mute and unmute")
+    if not isinstance(wanted, str):
+        raise ControlError(f"{operation} takes an instance")
+    instance = find(wanted, (vitals.instance for vitals in operations.snapshot().instances))
+    if operation == "run-now":
+        operations.run_now(instance)
+        return {"instance": instance}
+    until = time.time() + _length(request.get("for", DEFAULT_MUTE)) if operation == "mute" else 0.0
+    operations.mute(instance, until)
+    return {"instance": instance, "until": until}
+
+
+def _length(value: Any) -> float:
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise ControlError(f"for {error}") from None
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise ControlError("for must be greater than 0")
+    return seconds

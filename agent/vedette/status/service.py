@@ -1,0 +1,149 @@
+"""The status page as a service of the agent: uvicorn on the agent's own event loop, without a timer of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from uvicorn.config import Config
+from uvicorn.server import Server
+
+from vedette.status.app import Page
+from vedette.status.history import History
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vedette.config import HttpConfig
+    from vedette.control import Operations
+
+log = logging.getLogger("vedette.status")
+
+_AGAIN = 30.0  # seconds between two tries to have a port that is taken
+_MOST_CONNECTIONS = 200
+_STOP = 2.0
+
+
+class StatusPage:
+    """Serves the page from `start` to `stop`.
+
+    Args:
+        operations: the agent.
+        options: `http:` of agent.yaml.
+        instances: how many instances there are.
+    """
+
+    def __init__(self, operations: Operations, options: HttpConfig, instances: int) -> None:
+        self.history = History(instances)
+        """A consumer of batches."""
+        self.url = ""
+        """Where the page is while it is served."""
+        self._options = options
+        self._page = Page(operations, self.history)
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen. What stands in the way is logged and tried again now and then."""
+        trouble = await self._open()
+        if trouble:
+            self._task = asyncio.get_running_loop().create_task(self._keep_trying(trouble), name="vedette/http")
+
+    async def stop(self) -> None:
+        """End every stream and connection."""
+        self._page.hub.close()
+        self.url = ""
+        if self._server is not None:
+            self._server.leave.set()
+        elif self._task is not None:
+            self._task.cancel()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=_STOP)
+
+    async def _keep_trying(self, trouble: str) -> None:
+        while trouble:
+            log.warning("no status page: %s; tried again every %.0f s", trouble, _AGAIN)
+            known = trouble
+            while (trouble := await self._later()) == known:
+                continue
+
+    async def _later(self) -> str:
+        await asyncio.sleep(_AGAIN)
+        return await self._open()
+
+    async def _open(self) -> str:
+        """Listen and serve; returns what stands in the way, or nothing."""
+        try:
+            tls = self._options.tls()
+            listener = await _listen(self._options.address)
+        except OSError as error:
+            return str(error.strerror or error)
+        config = Config(
+            self._page.app(self._options),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            log_level="error",
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            limit_concurrency=_MOST_CONNECTIONS,
+            timeout_graceful_shutdown=1,
+        )
+        config.load()
+        config.ssl = tls
+        self._server = _Server(config)
+        self._task = asyncio.get_running_loop().create_task(self._server.serve([listener]), name="vedette/http")
+        host, port = listener.getsockname()[:2]
+        self.url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
+        log.info("serving %s", self.url)
+        return ""
+
+
+class _Server(Server):
+    """uvicorn's server as a part of an agent: signals are the agent's, and nothing wakes up while nobody asks."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.leave = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
+
+    async def main_loop(self) -> None:
+        """Wait; uvicorn's own loop wakes up ten times a second for headers and limits that are not used here."""
+        await self.leave.wait()
+
+
+async def _listen(address: tuple[str, int]) -> socket.socket:
+    """A bound socket.
+
+    Raises:
+        OSError: the address cannot be had; `strerror` names it.
+    """
+    host, port = address
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, where = found[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(where)
+            listener.listen(64)  # here and not in uvicorn, where a port that was taken meanwhile would end the process
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {reason.lower()}") from None
+    listener.setblocking(False)
+    return listener
