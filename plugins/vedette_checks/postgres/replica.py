@@ -165,11 +165,13 @@ class History:
 
     def __init__(self) -> None:
         self._places: deque[tuple[float, int]] = deque(maxlen=1_000)
+        self._system = 0
 
     def note(self, reading: Reading) -> None:
         """Remember where the primary is."""
-        if self._places and reading.place < self._places[-1][1]:
+        if self._places and (reading.system != self._system or reading.place < self._places[-1][1]):
             self._places.clear()  # another primary
+        self._system = reading.system
         self._places.append((reading.at, reading.place))
 
     def span(self, now: float) -> float:
@@ -213,7 +215,9 @@ class Pair:
         before = monotonic()
         rows = await visit.rows("pg_current_wal_lsn", _READ)
         if rows:
-            self._primary = _reading(rows[0], before)
+            self._primary = primary = _reading(rows[0], before)
+            if not primary.standby:
+                self._history.note(primary)  # also while the replica is not to be reached, or its silence were its lag
         self._answered.set()
 
     @asynccontextmanager
@@ -258,7 +262,6 @@ class Pair:
         primary = self._primary
         if primary is None or primary.standby or not seen.standby or primary.system != seen.system:
             return
-        self._history.note(primary)
         behind = max(0, primary.place - seen.place)
         for pause in _LOOKS:
             if seen.place >= primary.place or seen.at + pause > until:
