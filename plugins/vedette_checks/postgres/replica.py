@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vedette import CheckError, Duration, Emit, Kind, Metric, Secret, Status
-from vedette_checks.postgres.database import Database, UnreachableError
+from vedette_checks.postgres.database import BusyError, Database, UnreachableError
 from vedette_checks.postgres.session import Session
 from vedette_checks.postgres.target import Target, parse_dsn
 from vedette_checks.postgres.visit import Visit
@@ -209,6 +209,7 @@ class Pair:
         self._seen: Reading | None = None
         self._lag: Lag | None = None
         self._trouble = ""
+        self._busy = False
 
     async def collect(self, visit: Visit) -> None:
         """Ask the primary where it is."""
@@ -229,7 +230,7 @@ class Pair:
             patience: seconds that the replica may take.
         """
         self._answered.clear()
-        self._primary, self._seen, self._lag, self._trouble = None, None, None, ""
+        self._primary, self._seen, self._lag, self._trouble, self._busy = None, None, None, "", False
         watch, trouble = asyncio.ensure_future(self._watch(patience)), ""
         try:
             yield
@@ -256,6 +257,7 @@ class Pair:
             await self._replica.talk(lambda session: self._look(session, end - left / 2), left)
         except UnreachableError as error:
             self._trouble = str(error)
+            self._busy = isinstance(error, BusyError)
 
     async def _look(self, session: Session, until: float) -> None:
         self._seen = seen = await _read(session)
@@ -308,7 +310,7 @@ class Pair:
         elif primary is None:
             yield Status.WARNING, "primary: it does not tell how far it has written; see postgres.reads"
         if self._trouble:
-            yield Status.CRITICAL, f"replica: {self._trouble}"
+            yield Status.WARNING if self._busy else Status.CRITICAL, f"replica: {self._trouble}"
         elif primary is not None and self._seen is not None:
             yield from self._as_a_pair(primary, self._seen)
         if self._lag is not None:
