@@ -96,6 +96,17 @@ async def test_connecting_that_hangs_leaves_one_server_process(lone: PostgresSer
     await watch.check.close()
 
 
+async def test_a_lock_met_while_connecting_is_said(lone: PostgresServer) -> None:
+    watch = Watch(lone, interval=60, timeout=60, lock_timeout=0.5)
+    async with psql(lone, "BEGIN; LOCK TABLE pg_class IN ACCESS EXCLUSIVE MODE"):
+        batch, _ = await watch.run()
+    assert status(batch, "postgres.can_connect") == (
+        Status.CRITICAL,
+        f"a lock on the catalogs of 127.0.0.1:{lone.port} was not free in time; see who holds it: pg_locks",
+    )
+    await watch.check.close()
+
+
 async def test_a_call_that_nobody_takes_is_made_anew(unused_address: tuple[str, int]) -> None:
     """Nothing of ours is at the server: waiting for the call of an earlier run would only delay the next."""
     host, port = unused_address
