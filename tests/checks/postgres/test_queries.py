@@ -96,7 +96,7 @@ async def test_what_is_wrong_costs_only_that_query(server: PostgresServer, sql: 
 
 async def test_a_statement_that_takes_too_long(server: PostgresServer) -> None:
     outcome = await ask(
-        server, query("SELECT 1 FROM pg_sleep(60)", "gauge shop.n"), timeout=5, statement_timeout="100ms"
+        server, query("SELECT 1 FROM pg_sleep(600)", "gauge shop.n"), interval=60, timeout=60, statement_timeout="2s"
     )
     assert reads(outcome).startswith("query q: took longer than statement_timeout; ")
 
