@@ -185,7 +185,7 @@ instances:
     )
     lines = by_id(plan(tmp_path))
     own = {one["what"]: one for one in lines["postgres/postgres"]["estimates"]}
-    assert own["statements per run"]["value"] == 5  # who answers, the views, who blocks whom, and the two queries
+    assert own["statements per run"]["value"] == 9  # who answers, the views, who blocks whom, and two queries in transactions
     cost = own["query open orders: EXPLAIN cost"]
     assert cost["hint"] == "reads orders from end to end"
     expected = json.loads(postgres.scalar("EXPLAIN (FORMAT JSON) SELECT status, count(*) FROM orders GROUP BY status"))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 from vedette import Check, Diagnosis, Emit, Estimate, Metric, Status
 from vedette_checks.postgres import blocking, replica
 from vedette_checks.postgres.blocking import Blocking
 from vedette_checks.postgres.config import PostgresConfig
-from vedette_checks.postgres.database import Database, UnreachableError
+from vedette_checks.postgres.database import BusyError, Database, UnreachableError
 from vedette_checks.postgres.queries import Queries
 from vedette_checks.postgres.relations import Relations
 from vedette_checks.postgres.replica import Pair
+from vedette_checks.postgres.session import Sessions
 from vedette_checks.postgres.statements import Statements
 from vedette_checks.postgres.tour import Tour
 from vedette_checks.postgres.views import Defaults
@@ -26,6 +27,9 @@ class Postgres(Check[PostgresConfig]):
     name = "postgres"
     metrics = (*Defaults.metrics, *Blocking.metrics, *Relations.metrics, *Statements.metrics, *Pair.metrics)
     statuses = ("postgres.can_connect", "postgres.reads", blocking.STATUS, replica.STATUS)
+    _sessions: ClassVar[Sessions] = Sessions()
+    """Connections that instances share, such as one whose `replica` is an instance of its own: the one thing that
+    outlives an instance. It holds only what instances hold, and is empty once they are closed."""
 
     @classmethod
     def declare(cls, config: PostgresConfig) -> Iterable[Metric]:
@@ -48,15 +52,20 @@ class Postgres(Check[PostgresConfig]):
         target, limits, parts = config.target, config.limits, _parts(config)
         self._patience = config.deadline * 0.9  # leaves the run time to say what is wrong
         self._place = (*target.tags, f"db:{target.dbname}")
-        self._pair: Pair | None = None
-        if config.replica is not None:
-            self._pair = Pair(config.replica, target, Database(config.replica.target(target), limits))
-            parts.insert(0, self._pair)
-        self._home = Database(target, limits, parts)
+        shared = self._sessions
         self._tour: Tour | None = None
         if config.databases is not None:
             local = [part for part in parts if part.everywhere]
-            self._tour = Tour(config.databases, lambda name: Database(target.at(name), limits, local, main=False))
+            self._tour = Tour(
+                config.databases, lambda name: Database(target.at(name), limits, local, main=False, sessions=shared)
+            )
+            parts.insert(0, self._tour)
+        self._pair: Pair | None = None
+        if config.replica is not None:
+            replica = Database(config.replica.target(target), limits, sessions=shared)
+            self._pair = Pair(config.replica, target, replica)
+            parts.insert(0, self._pair)
+        self._home = Database(target, limits, parts, sessions=shared)
 
     async def close(self) -> None:
         """Drop all connections."""
@@ -92,6 +101,11 @@ class Postgres(Check[PostgresConfig]):
         until = monotonic() + self._patience
         try:
             visit = await self._home.visit(emit, self._patience)
+        except BusyError as error:
+            status = Status.OK if error.answered else Status.UNKNOWN  # whoever asks says what is wrong with the server
+            emit.status("postgres.can_connect", status, "" if error.answered else str(error), self._place)
+            emit.status("postgres.reads", Status.WARNING, str(error), self._place)
+            raise error.finding.error() from error
         except UnreachableError as error:
             emit.status("postgres.can_connect", Status.CRITICAL, str(error), self._place)
             raise error.finding.error() from error

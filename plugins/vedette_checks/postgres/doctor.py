@@ -16,7 +16,7 @@ from vedette_checks.postgres.config import PostgresConfig
 from vedette_checks.postgres.findings import failure, refusal_of_own
 from vedette_checks.postgres.masking import mask_sql
 from vedette_checks.postgres.queries import QueryConfig, sent
-from vedette_checks.postgres.session import LOST, Session
+from vedette_checks.postgres.session import LOST, Limits, Session
 from vedette_checks.postgres.target import Target
 
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
@@ -52,32 +52,33 @@ async def diagnose(config: PostgresConfig, diagnosis: Diagnosis) -> None:
     """Look at the server, and at its replica, layer by layer."""
     patience = config.deadline / 2
     target = config.target
-    session = Session(target, config.limits)
+    session = Session(target)
     try:
-        if await _log_in(session, target, patience, diagnosis):
+        if await _log_in(session, config.limits, patience, diagnosis):
             async with asyncio.timeout(patience):
                 await _rights(session, config, diagnosis)
     except (*LOST, OSError, PostgresError) as error:
         found = failure(error, target, patience, greeted=True)
         diagnosis.failed("rights", found.message, found.hint)
     finally:
-        session.close()
+        session.drop()
     if config.replica is not None:
         replica = config.replica.target(target)
-        session = Session(replica, config.limits)
+        session = Session(replica)
         try:
-            await _log_in(session, replica, patience, diagnosis)
+            await _log_in(session, config.limits, patience, diagnosis)
         finally:
-            session.close()
+            session.drop()
 
 
-async def _log_in(session: Session, target: Target, patience: float, diagnosis: Diagnosis) -> bool:
+async def _log_in(session: Session, limits: Limits, patience: float, diagnosis: Diagnosis) -> bool:
+    target = session.target
     if not await _reach(target, diagnosis):
         diagnosis.not_reached("login")
         return False
     try:
         async with asyncio.timeout(patience):
-            await session.connect(patience)
+            await session.connect(limits, patience)
     except (*LOST, OSError, PostgresError) as error:
         found = failure(error, target, patience, greeted=False)
         diagnosis.failed("login", found.message, found.hint, _login_snippet(error, target))

@@ -7,11 +7,15 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from asyncpg import exceptions
 
 from vedette import CheckError
 from vedette_checks.postgres.target import Target
+
+if TYPE_CHECKING:
+    from vedette_checks.postgres.session import Session
 
 _LONGEST = 200
 _EXPIRED, _WRONG_NAME = (10,), (62, 64)
@@ -56,7 +60,20 @@ class UnusableFilesError(OSError):
         super().__init__(f"the certificate files cannot be used: {why or type(error).__name__}")
 
 
-def failure(error: BaseException, target: Target, patience: float, *, greeted: bool) -> Finding:
+def stuck(session: Session) -> Finding:
+    """The server has not answered what it was asked, be it only to be let in, and is waited for."""
+    target, alone, silence = session.target, "no second connection is made meanwhile", _time(session.silence)
+    if session.pooled:
+        hint = f"its pool is exhausted, or the server behind it hangs: see SHOW POOLS; {alone}"
+        return Finding(f"PgBouncer at {target} has not answered for {silence}", hint)
+    if not session.greeted:
+        hint = f"it is frozen, or waits for a lock on its catalogs: see pg_locks; {alone}"
+        return Finding(f"{target} took the connection but has not let us in for {silence}", hint)
+    hint = f"it is frozen or waits for its disk; {alone}"
+    return Finding(f"the server process {session.pid} has not answered for {silence}", hint)
+
+
+def failure(error: BaseException, target: Target, patience: float, *, greeted: bool, pooled: bool = False) -> Finding:
     """Why there is no talking to the server.
 
     Args:
@@ -64,6 +81,7 @@ def failure(error: BaseException, target: Target, patience: float, *, greeted: b
         target: which server and database.
         patience: seconds that were waited.
         greeted: whether the server had answered on this connection before.
+        pooled: whether PgBouncer is in between.
     """
     if isinstance(error, UnusableFilesError):
         return Finding(str(error), "check ca_file, cert_file and key_file")
@@ -72,7 +90,7 @@ def failure(error: BaseException, target: Target, patience: float, *, greeted: b
         if isinstance(cause, ssl.SSLError):
             return _tls(cause, target)
     if any(isinstance(cause, TimeoutError) for cause in causes):
-        return _silence(target, patience, greeted)
+        return _silence(target, patience, greeted, pooled)
     for cause in causes:
         if isinstance(cause, exceptions.PostgresError) and (found := _refused(cause, target)):
             return found
@@ -146,6 +164,10 @@ def refusal_of_own(
     return Finding(said, "correct its `sql`" if isinstance(error, exceptions.SyntaxOrAccessError) else "")
 
 
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f}s" if seconds >= 10 else f"{seconds:.2g}s"
+
+
 def _refused(error: exceptions.PostgresError, target: Target) -> Finding | None:
     user = target.username or "the role"
     if isinstance(error, exceptions.InvalidCatalogNameError):
@@ -168,6 +190,11 @@ def _refused(error: exceptions.PostgresError, target: Target) -> Finding | None:
         return Finding(
             f"{user} may not connect to {target.dbname}", f"GRANT CONNECT ON DATABASE {target.dbname} TO {user}"
         )
+    if isinstance(error, exceptions.LockNotAvailableError):
+        return Finding(f"a lock on the catalogs of {target} was not free in time", "see who holds it: pg_locks")
+    if isinstance(error, exceptions.QueryCanceledError):
+        hint = "it is busy, or waits for a lock on its catalogs: see pg_locks"
+        return Finding(f"{target} took longer than statement_timeout to say who it is", hint)
     if isinstance(error, exceptions.AdminShutdownError | exceptions.CrashShutdownError):
         return Finding(f"{target} ended the session", "it is shutting down or restarting, or someone ended the session")
     return None
@@ -180,10 +207,13 @@ def _clean(error: BaseException, target: Target) -> str:
     return text[:_LONGEST]
 
 
-def _silence(target: Target, patience: float, greeted: bool) -> Finding:
+def _silence(target: Target, patience: float, greeted: bool, pooled: bool) -> Finding:
+    if pooled and greeted:
+        hint = "PgBouncer's pool is exhausted, or the server behind it hangs: see SHOW POOLS"
+        return Finding(f"{target} did not answer within {patience:.3g}s", hint)
     if greeted:
         return Finding(f"{target} did not answer within {patience:.3g}s", "it hangs or is busy: see pg_stat_activity")
-    return Finding(f"no answer from {target} within {patience:.3g}s", "it hangs, or a firewall drops the packets")
+    return Finding(f"no answer from {target} within {patience:.3g}s", "it is down, or a firewall drops the packets")
 
 
 def _tls(error: ssl.SSLError, target: Target) -> Finding:

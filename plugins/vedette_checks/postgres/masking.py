@@ -21,6 +21,13 @@ _TOKEN = re.compile(
 )
 _COMMENT = re.compile(r"/\*|\*/")
 _SPACE = re.compile(r"\s+")
+_WORD = re.compile(r'"(?:[^"]|"")*(?:"|\Z)|\$\d+|\w+|[^\w\s]')
+_CAST = r"(?: : : \w+(?: \. \w+)?(?: \( \?(?: , \?)* \))?(?: \[ \])*)*"
+_LIST = re.compile(rf"\b(in \(|array \[) (?:[-+] )?\?{_CAST}(?: , (?:[-+] )?\?{_CAST})* ([)\]])")
+_SET = re.compile(r"(set (?:session |local )?\S+(?: \. \S+)*) (?:=|to) (?!default\Z).*")
+_NAMED = re.compile(
+    r"(savepoint|release(?: savepoint)?|rollback(?: \w+)? to(?: savepoint)?|deallocate(?: prepare)?) (?!all\Z)\S+"
+)
 
 
 def mask_sql(query: str, longest: int = 200) -> str:
@@ -35,6 +42,24 @@ def mask_sql(query: str, longest: int = 200) -> str:
     """
     text = _SPACE.sub(" ", "".join(_pieces(query))).strip()
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def canonical_sql(query: str) -> str:
+    """A form of the query that does not depend on the version of the server that tells of it, or on who wrote it first.
+
+    What it says is no SQL. pg_stat_statements shows the text of whoever came first; values are `$1` or, in a command
+    before 16, still there; from 18 on a list of values counts as one.
+    """
+    words = ("?" if word[0] == "$" else word if word[0] == '"' else word.lower() for word in _words(query))
+    text = _LIST.sub(r"\1 ? \2", " ".join(words))
+    if found := _SET.fullmatch(text):
+        return f"{found[1]} = ?"
+    found = _NAMED.fullmatch(text)
+    return f"{found[1]} ?" if found else text
+
+
+def _words(query: str) -> Iterator[str]:
+    return (match[0] for match in _WORD.finditer("".join(_pieces(query))))
 
 
 def bare_sql(query: str) -> str:

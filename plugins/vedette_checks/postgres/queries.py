@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Annotated, Any, Literal
 
 from asyncpg import InterfaceError, PostgresError
+from asyncpg.exceptions import QueryCanceledError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vedette import Duration, Emit, Kind, Metric
@@ -22,6 +23,7 @@ ColumnType = Literal["gauge", "count", "counter", "rate", "tag"]
 
 _METRIC = re.compile(r"[a-zA-Z][a-zA-Z0-9_.]{0,199}", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-/]{0,199}", re.ASCII)
+_TAKEN = ("instance", "server", "port", "db", "replication_role")
 _PARAMETER = re.compile(r"(?<![\w$])\$\d")
 _LAST = re.compile(r";(?=(?:[\s;]|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*\Z)", re.DOTALL)
 _BLANK = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*", re.DOTALL)
@@ -48,6 +50,8 @@ class QueryColumn(BaseModel):
         if self.type == "tag":
             if not _TAG.fullmatch(self.name):
                 raise ValueError("`name` of a tag must be a letter, then letters, digits and any of _ . - /")
+            if self.name in _TAKEN:
+                raise ValueError(f"the check itself sets the tag {self.name}: choose another name")
         elif not _METRIC.fullmatch(self.name):
             raise ValueError("`name` of a metric must be a letter, then letters, digits, _ and dots")
         elif self.name.startswith("postgresql."):
@@ -77,6 +81,8 @@ class QueryConfig(BaseModel):
     @field_validator("sql")
     @classmethod
     def _one_select(cls, value: str) -> str:
+        if "\0" in value:
+            raise ValueError("must not hold a NUL character")
         start = _BLANK.match(value)
         if start is None or not _VERB.match(value, start.end()):
             raise ValueError("must be a SELECT (or WITH, VALUES, TABLE): it only reads")
@@ -139,17 +145,22 @@ class Queries:
         self._clock = clock
 
     async def collect(self, visit: Visit) -> None:
-        """Ask those that are due."""
-        for ask in self._asks:
-            if ask.is_due(self._clock() + self._slack):
-                await ask.collect(visit)
+        """Ask those that are due: first those that found no time in the last runs."""
+        turns, first = visit.memory.turns, True
+        for ask in sorted(self._asks, key=lambda ask: turns.last(ask.name)):
+            if not ask.is_due(self._clock() + self._slack) or not visit.can_ask(ask.name):
+                continue
+            if await ask.collect(visit) or first:  # the first one had all the time that there was
+                turns.note(ask.name)
                 ask.done(self._clock())
+            first = False
 
 
 class _Ask:
     """One query, when it is due, and what its rows say."""
 
     def __init__(self, query: QueryConfig) -> None:
+        self.name = f"query {query.name}"
         self._query = query
         self._sql = sent(query)
         self._due: float | None = None
@@ -162,19 +173,27 @@ class _Ask:
         due = now if self._due is None else self._due
         self._due = due + every if due + every > now else now + every
 
-    async def collect(self, visit: Visit) -> None:
-        name, query = f"query {self._query.name}", self._query
+    async def collect(self, visit: Visit) -> bool:
+        """Ask and emit; returns whether it had the time that it may take."""
+        within = visit.left
         try:
-            rows = await visit.attempt(self._sql)
+            rows = await visit.attempt_apart(self._sql, within)
         except (ValueError, ArithmeticError):
             hint = "cast it to float8, or leave out what is infinite"
-            visit.findings.append(Finding(f"{name}: a value is too large for the driver", hint))
-            return
+            visit.findings.append(Finding(f"{self.name}: a value is too large for the driver", hint))
+            return True
+        if isinstance(rows, QueryCanceledError) and within < visit.statement_timeout:
+            text = f"{self.name}: not done in the {within:.2g}s that the run had left"
+            visit.findings.append(Finding(text, "the next run begins with it; raise `timeout`, or make it faster"))
+            return False
         if isinstance(rows, PostgresError | InterfaceError):
-            visit.findings.append(refusal_of_own(rows, name, visit.target, len(_OPENING)))
-            return
-        if not rows:
-            return
+            visit.findings.append(refusal_of_own(rows, self.name, visit.target, len(_OPENING)))
+        elif rows:
+            self._take(rows, visit)
+        return True
+
+    def _take(self, rows: Sequence[Any], visit: Visit) -> None:
+        name, query = self.name, self._query
         if len(rows[0]) != len(query.columns):
             text = f"{name}: returns {len(rows[0])} columns, `columns` names {len(query.columns)}"
             visit.findings.append(Finding(text, "name each column in order"))

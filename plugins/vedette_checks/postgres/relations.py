@@ -15,14 +15,13 @@ from vedette import Metric
 from vedette_checks.postgres.findings import Finding
 from vedette_checks.postgres.relation_views import INDEXES, SIZES, STANDBY_TABLES, TABLES
 from vedette_checks.postgres.view import PreparedView
-from vedette_checks.postgres.visit import Visit
+from vedette_checks.postgres.visit import Visit, spoken
 
 Sort = Literal["table", "partitioned_table", "materialized_view", "index"]
 """A kind of relation: `relkind` of pg_class in words."""
 
 _RELKINDS: dict[Sort, str] = {"table": "r", "partitioned_table": "p", "materialized_view": "m", "index": "i"}
 _SYSTEM = re.compile(r"pg_catalog|information_schema|pg_toast(_temp_\d+)?|pg_temp_\d+")
-_MOST_NAMED = 3
 _AT_A_TIME = 200  # rows: some 2 ms
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
@@ -50,6 +49,7 @@ FROM (
 GROUP BY number
 """
 _REGEX = "SELECT '' ~ $1"
+_MEND = "correct its `regex`"
 
 
 class RelationConfig(BaseModel):
@@ -202,9 +202,10 @@ class Relations:
         sound = []
         for number, (one, label) in self._chosen.items():
             if one.regex is not None and one.regex not in self._proven:
+                told = len(visit.findings)
                 if await visit.rows(label, _REGEX, one.regex) is None:
-                    if not visit.findings[-1].hint:
-                        visit.findings[-1] = replace(visit.findings[-1], hint="correct its `regex`")
+                    for place, finding in enumerate(visit.findings[told:], told):
+                        visit.findings[place] = finding if finding.hint else replace(finding, hint=_MEND)
                     continue
                 self._proven.add(one.regex)
             sound.append(number)
@@ -235,10 +236,10 @@ class Relations:
             elif self._alone and one.name is not None and number not in found:
                 missing.append(label)
         if over:
-            visit.findings.append(Finding(f"relations left out, the smallest: {_list(over)}", "raise `limit`"))
+            visit.findings.append(Finding(f"relations left out, the smallest: {spoken(over)}", "raise `limit`"))
         if missing:
             hint = "`name` goes without the schema; `kinds` and `schema` must fit"
-            visit.findings.append(Finding(f"no such relation: {_list(missing)}", hint))
+            visit.findings.append(Finding(f"no such relation: {spoken(missing)}", hint))
 
 
 async def _emit(view: PreparedView, rows: Sequence[Any], visit: Visit) -> None:
@@ -255,13 +256,7 @@ def _note_locked(visit: Visit, rows: Sequence[Any]) -> None:
             locked.append(_clean(f"{schema}.{index or table}"))
     if locked:
         hint = "see who holds or awaits the lock: postgres.blocking and pg_locks"
-        visit.findings.append(Finding(f"sizes not measured: locked exclusively: {_list(sorted(locked))}", hint))
-
-
-def _list(items: Sequence[str]) -> str:
-    """The first few, and how many more."""
-    more = len(items) - _MOST_NAMED
-    return ", ".join(items[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        visit.findings.append(Finding(f"sizes not measured: locked exclusively: {spoken(sorted(locked))}", hint))
 
 
 def _clean(text: str) -> str:

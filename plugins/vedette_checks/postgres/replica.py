@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vedette import CheckError, Duration, Emit, Kind, Metric, Secret, Status
-from vedette_checks.postgres.database import Database, UnreachableError
+from vedette_checks.postgres.database import BusyError, Database, UnreachableError
 from vedette_checks.postgres.session import Session
 from vedette_checks.postgres.target import Target, parse_dsn
 from vedette_checks.postgres.visit import Visit
@@ -165,11 +165,13 @@ class History:
 
     def __init__(self) -> None:
         self._places: deque[tuple[float, int]] = deque(maxlen=1_000)
+        self._system = 0
 
     def note(self, reading: Reading) -> None:
         """Remember where the primary is."""
-        if self._places and reading.place < self._places[-1][1]:
+        if self._places and (reading.system != self._system or reading.place < self._places[-1][1]):
             self._places.clear()  # another primary
+        self._system = reading.system
         self._places.append((reading.at, reading.place))
 
     def span(self, now: float) -> float:
@@ -207,13 +209,16 @@ class Pair:
         self._seen: Reading | None = None
         self._lag: Lag | None = None
         self._trouble = ""
+        self._busy = False
 
     async def collect(self, visit: Visit) -> None:
         """Ask the primary where it is."""
         before = monotonic()
         rows = await visit.rows("pg_current_wal_lsn", _READ)
         if rows:
-            self._primary = _reading(rows[0], before)
+            self._primary = primary = _reading(rows[0], before)
+            if not primary.standby:
+                self._history.note(primary)  # also while the replica is not to be reached, or its silence were its lag
         self._answered.set()
 
     @asynccontextmanager
@@ -225,7 +230,7 @@ class Pair:
             patience: seconds that the replica may take.
         """
         self._answered.clear()
-        self._primary, self._seen, self._lag, self._trouble = None, None, None, ""
+        self._primary, self._seen, self._lag, self._trouble, self._busy = None, None, None, "", False
         watch, trouble = asyncio.ensure_future(self._watch(patience)), ""
         try:
             yield
@@ -252,13 +257,13 @@ class Pair:
             await self._replica.talk(lambda session: self._look(session, end - left / 2), left)
         except UnreachableError as error:
             self._trouble = str(error)
+            self._busy = isinstance(error, BusyError)
 
     async def _look(self, session: Session, until: float) -> None:
         self._seen = seen = await _read(session)
         primary = self._primary
         if primary is None or primary.standby or not seen.standby or primary.system != seen.system:
             return
-        self._history.note(primary)
         behind = max(0, primary.place - seen.place)
         for pause in _LOOKS:
             if seen.place >= primary.place or seen.at + pause > until:
@@ -305,7 +310,7 @@ class Pair:
         elif primary is None:
             yield Status.WARNING, "primary: it does not tell how far it has written; see postgres.reads"
         if self._trouble:
-            yield Status.CRITICAL, f"replica: {self._trouble}"
+            yield Status.WARNING if self._busy else Status.CRITICAL, f"replica: {self._trouble}"
         elif primary is not None and self._seen is not None:
             yield from self._as_a_pair(primary, self._seen)
         if self._lag is not None:

@@ -7,7 +7,9 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import asyncpg
 from asyncpg import exceptions
@@ -28,6 +30,8 @@ _KEEPALIVE = (  # a peer that is gone is noticed after half a minute, a peer tha
 )
 
 
+_FOREVER = 10**9  # seconds
+
 LOST = (
     exceptions.InterfaceError,
     exceptions.InternalClientError,  # what the driver says when the server said goodbye while nothing was asked
@@ -40,17 +44,7 @@ LOST = (
 
 
 class StuckError(Exception):
-    """The server has not answered a query of an earlier run yet.
-
-    Attributes:
-        pid: the server process of this connection.
-        seconds: for how long.
-    """
-
-    def __init__(self, pid: int, seconds: float) -> None:
-        super().__init__(f"process {pid} silent for {seconds:.0f}s")
-        self.pid = pid
-        self.seconds = seconds
+    """What an earlier run asked of the server is still unanswered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,41 +64,80 @@ class Limits:
     def settings(self) -> dict[str, str]:
         """As parameters of the server."""
         return {
-            "lock_timeout": f"{max(1, round(self.lock_timeout * 1000))}ms",
-            "statement_timeout": f"{max(1, round(self.statement_timeout * 1000))}ms",
+            "lock_timeout": _milliseconds(self.lock_timeout),
+            "statement_timeout": _milliseconds(self.statement_timeout),
             "idle_in_transaction_session_timeout": "60s",
         }
 
 
-class Session:
-    """The one connection of an instance to one database.
+def _milliseconds(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"
 
-    A query that does not end in time is neither cancelled nor left behind for a new connection: both would add
-    connections to a server that is in trouble. The session waits for it, and says so until it ends. The server ends
-    it by `statement_timeout` if it still can.
+
+class _Line:
+    """The event loop as the driver sees it while it connects: tells whether the server has taken the call.
+
+    Until then there is nothing at the server, and giving up leaves nothing behind. From then on there is a server
+    process of ours, which closing the socket does not end: what it waits for, it goes on waiting for.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.taken = False
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def create_connection(self, *arguments: Any, **options: Any) -> Any:
+        """As the loop's; a peer that is gone is noticed from the first byte on."""
+        transport, protocol = await self._loop.create_connection(*arguments, **options)
+        self.taken = True
+        sock = transport.get_extra_info("socket")
+        for level, option, value in _KEEPALIVE:
+            sock.setsockopt(level, option, value)
+        return transport, protocol
+
+    async def create_unix_connection(self, *arguments: Any, **options: Any) -> Any:
+        """As the loop's."""
+        made = await self._loop.create_unix_connection(*arguments, **options)
+        self.taken = True
+        return made
+
+
+class Session:
+    """The one connection of this process to one database, kept between runs.
+
+    What does not end in time, be it a query or the connecting itself, is neither cancelled nor left behind for a new
+    connection: both would add connections to a server that is in trouble. The session waits for it, and says so until
+    it ends. The server ends a query by `statement_timeout` if it still can.
+
+    Instances that ask the same database with the same login share it, one visit at a time: see `Sessions`.
 
     Args:
         target: where to.
-        limits: what queries may take.
+        pooled: whether PgBouncer is in between; None finds out.
     """
 
-    def __init__(self, target: Target, limits: Limits) -> None:
+    def __init__(self, target: Target, pooled: bool | None = None) -> None:
         self.target = target
-        self.pooled = limits.pooled
-        self.greeted = False
-        """Whether the server has answered on this connection."""
+        self.pooled = pooled
+        self.users = 0
+        """How many instances keep it open."""
         self.fresh = False
         """Whether the last `connect` made a new connection."""
         self.answered = False
         """Whether a query was answered since the last `connect`."""
         self.asked = 0
         """Statements sent since the last `connect` that found or made a connection."""
-        self._limits = limits.settings()
-        begin = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in self._limits.items())
-        self._begin = f"BEGIN READ ONLY{begin}"
+        self.last_answer = -inf
+        """Monotonic seconds of the last answer to a query."""
+        self._greeted = False
+        self._limits = self._in_force = Limits(1.0, 1.0)
         self._connection: Any = None
+        self._line: _Line | None = None
         self._late: asyncio.Task[Any] | None = None
-        self._late_since = 0.0
+        self._asked_at = 0.0
+        self._turn = asyncio.Lock()
 
     @property
     def version(self) -> int:
@@ -122,33 +155,86 @@ class Session:
         """The server process of this connection; PgBouncer invents one."""
         return self._connection.get_server_pid() if self._connection is not None else 0
 
-    async def connect(self, patience: float) -> None:
+    @property
+    def limits(self) -> Limits:
+        """What queries may take now."""
+        return self._limits
+
+    @property
+    def late(self) -> bool:
+        """Whether an answer is outstanding that nobody waits for any more."""
+        return self._late is not None
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the server was asked what it has not answered yet."""
+        return time.monotonic() - self._asked_at
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the server has let us in on this connection."""
+        return self._greeted
+
+    async def take(self, patience: float) -> bool:
+        """Wait for the visits of other instances to end; returns whether it is our turn, which `give` ends.
+
+        Args:
+            patience: seconds to wait.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                return await self._turn.acquire()
+        except TimeoutError:
+            return False
+
+    def give(self) -> None:
+        """Let the next instance have its turn."""
+        self._turn.release()
+
+    async def connect(self, limits: Limits, patience: float) -> None:
         """Connect, unless the connection of the last run still stands.
 
         Args:
-            patience: seconds to wait for a query of an earlier run.
+            limits: what queries may take from now on.
+            patience: seconds to wait for what an earlier run asked.
 
         Raises:
             StuckError: it is still unanswered.
             OSError, asyncpg.PostgresError, asyncpg.InterfaceError: there is no connecting.
         """
-        await self._settle(patience)
+        await self.settle(patience)
         self.answered, self.asked = False, 0
-        self.fresh = self._connection is None or self._connection.is_closed()
-        if not self.fresh:
-            return
-        self.greeted = False
+        self.fresh = not self.stands
+        self._limits = limits
+        if self.fresh:
+            self._greeted = False
+            if self.pooled is None:
+                self.pooled = limits.pooled
+            await self._keeping_what_is_taken()
+        elif not self.pooled and self._in_force != limits:  # another instance was here
+            await self.during(self._put_in_force)
+
+    async def _keeping_what_is_taken(self) -> None:
+        try:
+            await self.during(self._establish)
+        except asyncio.CancelledError:
+            if self._late is not None and self._line is not None and not self._line.taken:
+                self.drop()
+            raise
+
+    async def _establish(self) -> None:
+        self._asked_at = time.monotonic()
         if self.pooled is None:
             self.pooled = not await self._open_direct()
         elif not self.pooled:
-            await self._open({**self._limits, "default_transaction_read_only": "on"})
-        if self.pooled and (self._connection is None or self._connection.is_closed()):
-            await self._open({})
-        self.greeted = True
+            await self._open(direct=True)
+        if self.pooled and not self.stands:
+            await self._open(direct=False)
+        self._greeted = True
 
     async def _open_direct(self) -> bool:
         try:
-            await self._open({**self._limits, "default_transaction_read_only": "on"})
+            await self._open(direct=True)
         except exceptions.PostgresError as error:
             if "unsupported startup parameter" in str(error):
                 return False  # PgBouncer, which does not pass on what it does not know
@@ -158,27 +244,35 @@ class Session:
             taken = await self._connection.fetchval("SELECT current_setting('lock_timeout')")
             if taken != "0":
                 return True
-        self.close()  # PgBouncer, told to ignore such parameters
+        self._terminate()  # PgBouncer, told to ignore such parameters
         return False
 
-    async def _open(self, settings: dict[str, str]) -> None:
-        target = self.target
-        self._connection = await asyncpg.connect(
+    async def _open(self, *, direct: bool) -> None:
+        target, self._in_force = self.target, self._limits
+        settings = {**self._limits.settings(), "default_transaction_read_only": "on"} if direct else {}
+        loop = asyncio.get_running_loop()
+        self._line = _Line(loop)
+        connection: Any = await asyncpg.connect(
             host=target.host,
             port=target.port,
             user=target.username or None,
             password=target.password or None,
             database=target.dbname,
             ssl=self._tls(),
-            timeout=3600,  # one deadline holds for the whole run, and it is shorter
+            timeout=_FOREVER,  # one deadline holds for the whole run
+            loop=self._line,
             statement_cache_size=0 if self.pooled else 200,
             max_cached_statement_lifetime=0,
             server_settings={"application_name": APPLICATION_NAME, **settings},
         )
-        if not target.host.startswith("/"):
-            sock = self._connection._transport.get_extra_info("socket")
-            for level, option, value in _KEEPALIVE:
-                sock.setsockopt(level, option, value)
+        connection._loop = loop
+        self._connection = connection
+
+    async def _put_in_force(self) -> None:
+        self._asked_at = time.monotonic()
+        settings = self._limits.settings()
+        await self._connection.execute("; ".join(f"SET {name} = '{value}'" for name, value in settings.items()))
+        self._in_force = self._limits
 
     def _tls(self) -> Any:
         target = self.target
@@ -202,44 +296,70 @@ class Session:
             asyncpg.PostgresError: the server refused; the connection is fit for the next query.
             OSError, asyncpg.InterfaceError: the connection is lost.
         """
-        connection = self._connection
-        if self._late is not None or connection is None:
-            raise ConnectionAbortedError("the run is over")
-        self.asked += 3 if self.pooled else 1
-        rows: Sequence[Any]
         if self.pooled:
-            rows = await self._fetch_in_transaction(connection, sql, arguments)
-        else:
-            rows = await connection.fetch(sql, *arguments)
-        self.answered = True
+            return await self.fetch_apart(sql, *arguments)
+        connection = self._ready()
+        self.asked += 1
+        rows: Sequence[Any] = await connection.fetch(sql, *arguments)
+        self._note_answer()
         return rows
 
-    async def _fetch_in_transaction(self, connection: Any, sql: str, arguments: Sequence[Any]) -> Sequence[Any]:
-        await connection.execute(self._begin)
+    async def fetch_apart(self, sql: str, *arguments: Any, within: float = inf) -> Sequence[Any]:
+        """The same in a read-only transaction of its own, which undoes what the query sets for the session.
+
+        Args:
+            sql: the query.
+            arguments: values of its `$1`, `$2`, …
+            within: seconds that it may take, if that is less than `statement_timeout`.
+        """
+        connection = self._ready()
+        self.asked += 3
+        settings = self._limits.settings()
+        settings["statement_timeout"] = _milliseconds(min(within, self._limits.statement_timeout))
+        begin = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in settings.items())
+        await connection.execute(f"BEGIN READ ONLY{begin}")
         try:
             rows: Sequence[Any] = await connection.fetch(sql, *arguments)
         finally:
             if not connection.is_closed():
                 await connection.execute("ROLLBACK")
+        self._note_answer()
         return rows
 
+    def _ready(self) -> Any:
+        if self._late is not None or self._connection is None:
+            raise ConnectionAbortedError("the run is over")
+        self._asked_at = time.monotonic()
+        return self._connection
+
+    def _note_answer(self) -> None:
+        self.answered, self.last_answer = True, time.monotonic()
+
     async def during(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do this, and let the caller's deadline interrupt the waiting but not a query in flight."""
+        """Do this, and let the caller's deadline interrupt the waiting but not what the server was asked."""
         task = asyncio.ensure_future(work())
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not task.done():
-                self._late, self._late_since = task, time.monotonic()
+                self._late = task
                 task.add_done_callback(_note_exception)
             raise
 
-    async def _settle(self, patience: float) -> None:
+    async def settle(self, patience: float) -> None:
+        """Wait for the answer that is outstanding, if one is.
+
+        Args:
+            patience: seconds to wait.
+
+        Raises:
+            StuckError: it is still to come.
+        """
         if self._late is None:
             return
         done, _ = await asyncio.wait({self._late}, timeout=patience)
         if not done:
-            raise StuckError(self.pid, time.monotonic() - self._late_since)
+            raise StuckError
         self._late = None
 
     async def leave(self) -> None:
@@ -253,14 +373,44 @@ class Session:
         except (*LOST, OSError):
             connection.terminate()
 
-    def close(self) -> None:
+    def drop(self) -> None:
         """Drop the connection without a word: a server that hangs would not take leave."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
+        self._terminate()
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+    def _terminate(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+class Sessions:
+    """The sessions of this process, so that instances that ask the same database share one connection to it.
+
+    The same is what has the same address, login, database and TLS options, letter by letter. A session lives as long
+    as somebody uses it.
+    """
+
+    def __init__(self) -> None:
+        self._all: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, Target], Session] = WeakValueDictionary()
+
+    def join(self, target: Target) -> Session:
+        """The session to this database, for one instance more; `part` takes it back."""
+        key = (asyncio.get_running_loop(), target)
+        session = self._all.get(key)
+        if session is None:
+            session = self._all[key] = Session(target)
+        session.users += 1
+        return session
+
+    @staticmethod
+    def part(session: Session) -> None:
+        """One instance has no more need of it; the last one ends it."""
+        session.users -= 1
+        if not session.users:
+            session.drop()
 
 
 def _note_exception(task: asyncio.Task[Any]) -> None:

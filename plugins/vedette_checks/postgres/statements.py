@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vedette import Kind, Metric
 from vedette_checks.postgres.findings import Finding
-from vedette_checks.postgres.masking import mask_sql
+from vedette_checks.postgres.masking import canonical_sql, mask_sql
 from vedette_checks.postgres.visit import Visit
 
 OTHER = "other"
@@ -83,8 +83,8 @@ class StatementsConfig(BaseModel):
 
 
 def fingerprint(text: str) -> str:
-    """16 hex digits that stand for a query on every server: of its text without values, comments and line breaks."""
-    return blake2b(text.encode(), digest_size=8).hexdigest()
+    """16 hex digits that stand for a query on every server: see `canonical_sql`."""
+    return blake2b(canonical_sql(text).encode(), digest_size=8).hexdigest()
 
 
 class Growth:

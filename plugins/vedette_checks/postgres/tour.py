@@ -8,11 +8,11 @@ from time import monotonic
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vedette import Metric
 from vedette_checks.postgres.database import Database, UnreachableError
 from vedette_checks.postgres.findings import Finding
-from vedette_checks.postgres.visit import Visit
+from vedette_checks.postgres.visit import Turns, Visit, spoken
 
-_MOST_NAMED = 3
 _DATABASES = """
 SELECT datname::text FROM pg_database
 WHERE datallowconn AND NOT datistemplate AND datname <> current_database() ORDER BY datname
@@ -43,18 +43,31 @@ class Tour:
     """Visits the databases that the patterns choose, one after the other.
 
     Each gets a connection of its own that ends with the visit. Those that a run has no time for come first in the next.
+    While one of them has yet to answer, no other is visited: the server never has more than two connections of ours.
+
+    It is a part of the home visit too: the one that asks which databases there are.
 
     Args:
         config: its options.
         make: makes a database of the server by its name.
     """
 
+    metrics: tuple[Metric, ...] = ()
+    everywhere = False
+
     def __init__(self, config: DatabasesConfig, make: Callable[[str], Database]) -> None:
         self._config = config
         self._make = make
         self._known: dict[str, Database] = {}
-        self._visited: dict[str, int] = {}
-        self._runs = 0
+        self._turns = Turns()
+        self._names: list[str] | None = None
+
+    async def collect(self, visit: Visit) -> None:
+        """Ask which databases there are."""
+        self._names = None
+        rows = await visit.rows("pg_database", _DATABASES)
+        if rows is not None:
+            self._names = self._admit(visit, [row[0] for row in rows])
 
     @property
     def asked(self) -> int:
@@ -68,33 +81,43 @@ class Tour:
             home: the visit to the instance's own database, which knows the others.
             until: monotonic seconds after which none is begun.
         """
-        rows = await home.rows("pg_database", _DATABASES)
-        if rows is None:
+        names, self._names = self._names, None
+        if names is None or not home.complete:
             return
-        names = self._admit(home, [row[0] for row in rows])
-        self._runs += 1
+        self._turns.begin()
         unreached = []
-        for name in sorted(names, key=lambda name: self._visited.get(name, 0)):
+        free = await self._is_nothing_late(home, until)
+        for name in sorted(names, key=self._turns.last):
             left = until - monotonic()
-            if left <= 0:
+            if left <= 0 or not free:
                 unreached.append(name)
                 continue
-            self._visited[name] = self._runs
-            await self._visit(name, home, left / 2)  # one that hangs leaves time for the others
+            self._turns.note(name)
+            await self._visit(name, home, left / 2)  # one that is slow leaves time for the others
+            free = not self._known[name].late
         if unreached:
             hint = "they come first in the next run; raise `timeout`, or choose fewer"
             home.findings.append(Finding(f"no time for {len(unreached)} of {len(names)} databases", hint))
+
+    async def _is_nothing_late(self, home: Visit, until: float) -> bool:
+        """Wait for what was asked in an earlier run, and whether all of it is answered."""
+        for name, database in self._known.items():
+            if database.late:
+                if (found := await database.settle((until - monotonic()) / 2)) is not None:
+                    home.findings.append(found.about(name))
+                else:
+                    await database.leave()
+        return not any(database.late for database in self._known.values())
 
     def _admit(self, home: Visit, found: Sequence[str]) -> list[str]:
         """The names to visit; the databases that are gone are forgotten."""
         names = self._config.choose(found)
         if cut := names[self._config.limit :]:
             hint = "raise `databases.limit`, or choose fewer"
-            home.findings.append(Finding(f"{len(cut)} more databases match: {_list(cut)}", hint))
+            home.findings.append(Finding(f"{len(cut)} more databases match: {spoken(cut)}", hint))
             del names[self._config.limit :]
         for name in set(self._known).difference(names):
             self._known.pop(name).close()
-            self._visited.pop(name, None)
         return names
 
     async def _visit(self, name: str, home: Visit, patience: float) -> None:
@@ -114,8 +137,3 @@ class Tour:
         """Drop all connections."""
         for database in self._known.values():
             database.close()
-
-
-def _list(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -21,6 +21,7 @@ from vedette_checks.redis.info import number
 from vedette_checks.redis.keys import KeyLength
 from vedette_checks.redis.nodes import UNREACHABLE, Levels, Node, OptionAdvisor
 from vedette_checks.redis.reads import Reads, Request
+from vedette_checks.redis.scan import Scan, Shares
 from vedette_checks.redis.shards import Member, Shards, hash_tag, read_shards, slot_of, spoken
 from vedette_checks.redis.topology import REDIS_PORT, ClusterConfig, split_address
 
@@ -64,6 +65,7 @@ class ClusterWatch:
         self._known: list[Place] = []
         self._budget = Budget(options.max_nodes)
         self._levels = Levels()
+        self._shares = Shares(config.scan.budget) if config.scan is not None else None
         self._hash_tags: dict[Place, str] = {}
         self._reads = Reads(keys, counters, config.streams, config.tag_limit, patience * _READ)
 
@@ -106,6 +108,7 @@ class ClusterWatch:
         shards = await self._find(emit)
         members = self._admit(shards)
         here = {member.id: self._at(*member.place) for member in members}
+        self._deal(members, here)
         requests = list(self._reads.requests(now))
         routes = self._reads.route(requests, shards, lambda owner: here.get(owner.id))
         visits = (self._visit(emit, now, member, here[member.id], routes) for member in members)
@@ -118,6 +121,17 @@ class ClusterWatch:
         for end in ends:
             if isinstance(end, BaseException):  # not a finding but a fault, which waits until the others are done
                 raise end
+
+    def _deal(self, members: Sequence[Member], here: Mapping[str, Node]) -> None:
+        """Give each primary its share of `scan.budget`; its replicas have the same keys."""
+        if self._shares is None:
+            return
+        primaries: list[Scan] = []
+        copies: list[Scan] = []
+        for member in sorted(members, key=lambda member: member.id):
+            if (scan := here[member.id].plan.scan) is not None:
+                (primaries if member.is_primary else copies).append(scan)
+        self._shares.deal(primaries, copies)
 
     async def _visit(
         self, emit: Emit, now: float, member: Member, node: Node, routes: Mapping[Node, Sequence[Request]]

@@ -67,7 +67,7 @@ class ScanConfig(BaseModel):
         ge=1,
         le=10_000,
     )
-    budget: int = Field(10_000, description="Most keys to visit in a run.", ge=1000, le=1_000_000)
+    budget: int = Field(10_000, description="Most keys to visit in a run, in a cluster in all.", ge=1000, le=1_000_000)
 
     @model_validator(mode="after")
     def _something_to_count(self) -> ScanConfig:

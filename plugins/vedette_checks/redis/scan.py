@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -14,6 +14,7 @@ from vedette_checks.redis.session import Replies, Session
 
 _BATCH = 500  # keys a SCAN: Redis 6.2 needs 0.2 ms for them, in which it serves nobody else
 _SLACK = 50  # keys that a SCAN may return beyond COUNT: it never splits a bucket
+_LEAST_SHARE = 200  # keys of a budget: smaller slices would cost more than they find
 _MOST_PREFIXES = 10_000  # held in memory during a pass
 _NONE = "none"
 _CLASS = re.compile(rb"\[(?P<not>\^?)(?P<members>(?:\\.|[^\]]-.|[^\]])*)\]?", re.DOTALL)
@@ -81,6 +82,35 @@ class _Pass:
     ended: float = 0.0
 
 
+class Shares:
+    """Divides the budget of a run among the primaries of a cluster; what is a copy of them is not walked.
+
+    Where there are so many that a share would be next to nothing, they take turns.
+
+    Args:
+        budget: most keys that a run may visit.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._next = 0
+
+    def deal(self, primaries: Sequence[Scan], copies: Iterable[Scan]) -> None:
+        """Give each its share.
+
+        Args:
+            primaries: walks over the nodes that have keys of their own, always in the same order.
+            copies: walks over the others.
+        """
+        for scan in copies:
+            scan.rest()
+        at_once = min(len(primaries), self._budget // _LEAST_SHARE)
+        for place, scan in enumerate(primaries):
+            its_turn = (place - self._next) % len(primaries) < at_once
+            scan.budget = self._budget // at_once if its_turn else 0
+        self._next = (self._next + at_once) % max(1, len(primaries))
+
+
 class Scan:
     """The walk of an instance. It reports the last pass that was completed, with its age.
 
@@ -94,9 +124,14 @@ class Scan:
         self._match = re.compile(b"|".join(groups), re.DOTALL).fullmatch if config.patterns else None
         self._separator = config.by_prefix.encode()
         self._names = Names(config.prefixes, "scan.prefixes")
-        self._calls = 2 * -(-config.budget // _BATCH)
+        self.budget = config.budget
+        """Most keys to visit in the next run; 0 only reports."""
         self._pass: _Pass | None = None
         self._done: _Pass | None = None
+
+    def rest(self) -> None:
+        """Visit nothing and forget what was counted: the server is a copy of another one that is walked."""
+        self.budget, self._pass, self._done = 0, None, None
 
     async def walk(self, session: Session, scene: Scene, until: float) -> None:
         """Visit as many keys as the budget allows, and report.
@@ -111,18 +146,20 @@ class Scan:
         """
         if self._done is not None and self._done.server != scene.server:
             self._done = None
-        if self._pass is None or self._pass.server != scene.server:
-            self._pass = _Pass(scene.server, monotonic())
-        self._pass.runs += 1
-        visited = await self._visit(session, scene, self._pass, until)
-        scene.emit.count("redis.scan.keys", visited, scene.database)
+        if self.budget:
+            if self._pass is None or self._pass.server != scene.server:
+                self._pass = _Pass(scene.server, monotonic())
+            self._pass.runs += 1
+            visited = await self._visit(session, scene, self._pass, until)
+            scene.emit.count("redis.scan.keys", visited, scene.database)
         if self._done is not None:
             self._report(self._done, scene)
 
     async def _visit(self, session: Session, scene: Scene, walk: _Pass, until: float) -> int:
         """Visit keys; returns how many."""
         visited = calls = 0
-        while calls < self._calls and (room := self._config.budget - visited - _SLACK) > 0 and monotonic() < until:
+        most = 2 * -(-self.budget // _BATCH)
+        while calls < most and (room := self.budget - visited - _SLACK) > 0 and monotonic() < until:
             replies = Replies()
             await session.exchange([("SCAN", walk.cursor, "COUNT", min(room, _BATCH))], replies)
             calls += 1

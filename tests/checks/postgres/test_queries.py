@@ -96,7 +96,7 @@ async def test_what_is_wrong_costs_only_that_query(server: PostgresServer, sql: 
 
 async def test_a_statement_that_takes_too_long(server: PostgresServer) -> None:
     outcome = await ask(
-        server, query("SELECT 1 FROM pg_sleep(60)", "gauge shop.n"), timeout=5, statement_timeout="100ms"
+        server, query("SELECT 1 FROM pg_sleep(600)", "gauge shop.n"), interval=60, timeout=60, statement_timeout="2s"
     )
     assert reads(outcome).startswith("query q: took longer than statement_timeout; ")
 
@@ -106,6 +106,43 @@ async def test_a_table_that_is_locked_is_given_up_after_lock_timeout(server: Pos
         outcome = await ask(server, query("SELECT count(*) FROM orders", "gauge shop.n"), lock_timeout="50ms")
     assert reads(outcome).startswith("query q: gave up waiting for a lock; ")
     assert outcome.values("shop.n") == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["set_config('lock_timeout', '0', false)", "set_config('default_transaction_read_only', 'off', false)"],
+)
+async def test_what_a_query_sets_holds_for_no_other(server: PostgresServer, setting: str) -> None:
+    others = [
+        query("SELECT nextval('ids')", "gauge shop.id", name="writes"),
+        query("SELECT count(*) FROM orders", "gauge shop.n", name="waits"),
+        query("SELECT (current_setting('lock_timeout') = '50ms')::int", "gauge shop.limited", name="limit"),
+    ]
+    async with psql(server, "BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE"):
+        outcome = await ask(
+            server, query(f"SELECT length({setting})", "gauge shop.set"), *others, lock_timeout="50ms", runs=2
+        )
+    assert reads(outcome) == (
+        "query writes: cannot execute nextval() in a read-only transaction; queries only read; "
+        "query waits: gave up waiting for a lock; see who holds it: postgres.blocking and pg_locks"
+    )
+    assert outcome.values("shop.limited") == [1]
+    assert len(outcome.values("shop.set")) == 1
+
+
+async def test_what_the_server_calls_malformed_costs_only_that_query(server: PostgresServer) -> None:
+    """The option refuses a NUL; this is what becomes of one that reaches the server."""
+    whole = QueryConfig(**query("SELECT 1", "gauge shop.n"))
+    config = PostgresConfig(host="127.0.0.1", port=server.port, username="watcher")
+    session = Session(config.target)
+    await session.connect(Limits(1, 5), 5)
+    part = Queries([whole.model_copy(update={"sql": "SELECT '\0'"}), whole.model_copy(update={"name": "r"})])
+    emit = Emit(Channel("postgres/x", "postgres", part.metrics, ()), 1000.0)
+    visit = Visit(session, emit, Memory())
+    await part.collect(visit)
+    session.drop()
+    assert [finding.message for finding in visit.findings] == ["query q: insufficient data left in message"]
+    assert [sample.value for sample in emit.batch().samples] == [1]
 
 
 async def test_more_rows_than_the_limit(server: PostgresServer) -> None:
@@ -148,15 +185,15 @@ async def test_a_query_with_an_interval_of_its_own_is_asked_when_it_is_due(serve
     one = QueryConfig(**query("SELECT 1", "gauge shop.n", interval="1m"))
     part = Queries([one], 15.0, lambda: now)
     config = PostgresConfig(host="127.0.0.1", port=server.port, username="watcher")
-    session = Session(config.target, Limits(1, 5))
-    await session.connect(5)
+    session = Session(config.target)
+    await session.connect(Limits(1, 5), 5)
     asked = []
     for late in (0, 15, 31, 44.9, 60.2, 75, 119, 135, 300, 315, 360):
         now = 1000.0 + late
         emit = Emit(Channel("postgres/x", "postgres", part.metrics, ()), now)
         await part.collect(Visit(session, emit, Memory()))
         asked += [late] * len(emit.batch().samples)
-    session.close()
+    session.drop()
     assert asked == [0, 60.2, 119, 300, 360]
 
 
@@ -167,11 +204,16 @@ async def test_a_query_with_an_interval_of_its_own_is_asked_when_it_is_due(serve
         ({"sql": "/* SELECT */ -- WITH\n SET x = 1"}, "must be a SELECT"),
         ({"sql": ""}, "must be a SELECT"),
         ({"sql": "SELECT 1; SELECT 2"}, "must be one statement"),
+        ({"sql": "SELECT '\0'"}, "must not hold a NUL"),
         ({"sql": "SELECT 1 WHERE 'a' LIKE $1"}, r"takes a parameter \(\$1\)"),
         ({"columns": [{"name": "status", "type": "tag"}]}, "has no number"),
         ({"columns": [{"name": "a", "type": "tag"}, {"name": "a", "type": "gauge"}]}, "has a twice"),
         ({"columns": [{"name": "a b", "type": "gauge"}]}, "letters, digits, _ and dots"),
         ({"columns": [{"name": "1", "type": "tag"}]}, "must be a letter, then"),
+        (
+            {"columns": [{"name": "db", "type": "tag"}, {"name": "n", "type": "gauge"}]},
+            "the check itself sets the tag db",
+        ),
         ({"columns": [{"name": "postgresql.commits", "type": "gauge"}]}, "are the check's own"),
         ({"interval": "5s"}, r"queries\[0\]\.interval must not be shorter"),
     ],

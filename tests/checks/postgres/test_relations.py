@@ -66,15 +66,15 @@ def _findings(outcome: CheckRun) -> str:
 async def _visited(server: PostgresServer, dbname: str) -> AsyncIterator[Visit]:
     """A visit as the check makes it."""
     target = Target("127.0.0.1", server.port, "watcher", "", dbname, "prefer")
-    session = Session(target, Limits(1.0, 10.0))
+    session = Session(target)
     channel = Channel("postgres/test", "postgres", Relations.metrics, ())
     try:
-        await session.connect(10.0)
+        await session.connect(Limits(1.0, 10.0), 10.0)
         visit = Visit(session, Emit(channel, 0.0), Memory())
         await visit.greet()
         yield visit
     finally:
-        session.close()
+        session.drop()
 
 
 @asynccontextmanager

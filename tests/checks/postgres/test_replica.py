@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -209,7 +210,7 @@ async def test_a_primary_that_is_down_leaves_the_replica_measured(pair: Servers)
 
 
 async def test_a_frozen_replica_is_waited_for_and_the_primary_is_not_held_up(pair: Servers) -> None:
-    watch = Watch(pair.primary, timeout=1, replica={"dsn": dsn(pair.standby)})
+    watch = Watch(pair.primary, timeout=3, replica={"dsn": dsn(pair.standby)})
     batch, error = await watch.run()
     assert error == ""
     pid = int(await asyncio.to_thread(pair.standby.scalar, OURS.replace("count(*)", "pid")))
@@ -221,13 +222,50 @@ async def test_a_frozen_replica_is_waited_for_and_the_primary_is_not_held_up(pai
             assert error == ""
             assert [s.value for s in batch.samples if s.name == "postgresql.max_connections"] == [30]
             messages += [s.message for s in batch.statuses if s.name == "postgres.health"]
-        assert messages[0].startswith(f"replica: 127.0.0.1:{pair.standby.port} did not answer within 0.9s")
+        assert messages[0].startswith(f"replica: 127.0.0.1:{pair.standby.port} did not answer within 2.7s")
         assert messages[1].startswith(f"replica: the server process {pid} has not answered for ")
         assert await asyncio.to_thread(pair.standby.scalar, OURS) == "1"
     finally:
         os.kill(pid, signal.SIGCONT)
     batch, error = await watch.run()
     assert [(s.status, s.message) for s in batch.statuses if s.name == "postgres.health"] == [(Status.OK, "")]
+    await watch.check.close()
+
+
+async def silent_while_idle(pair: Servers, watch: Watch) -> float | None:
+    """Run while the replica's backend is frozen and the primary idle; returns when the last run began.
+
+    None if the primary did some housekeeping meanwhile.
+    """
+    where = "SELECT pg_current_wal_insert_lsn()"
+    assert (await watch.run())[1] == ""
+    before = await asyncio.to_thread(pair.primary.scalar, where)
+    pid = int(await asyncio.to_thread(pair.standby.scalar, OURS.replace("count(*)", "pid")))
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            began = monotonic()
+            assert (await watch.run())[1] == ""
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    return began if await asyncio.to_thread(pair.primary.scalar, where) == before else None
+
+
+async def test_a_replica_that_was_silent_is_behind_no_longer_than_since_the_last_run(pair: Servers) -> None:
+    """The primary is idle while the replica is not to be reached; what it writes then is all that the replica lacks."""
+    watch = Watch(pair.primary, timeout=3, replica={"dsn": dsn(pair.standby)})
+    began = None
+    while began is None:
+        await asyncio.to_thread(until, pair.caught_up, "the standby to catch up")
+        began = await silent_while_idle(pair, watch)
+    async with behind(pair):
+        batch, error = await watch.run()
+        passed = monotonic() - began
+    assert error == ""
+    (size,) = (s.value for s in batch.samples if s.name == "postgresql.health.lag_bytes")
+    (lag,) = (s.value for s in batch.samples if s.name == "postgresql.health.lag_seconds")
+    assert size > 0  # type: ignore[operator]
+    assert 0 < lag < passed  # type: ignore[operator]
     await watch.check.close()
 
 

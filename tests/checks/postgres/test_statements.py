@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from postgres_servers import PostgresServer
+from postgres_servers import PostgresServer, postgres15, postgres18, running
 from vedette import Status
 from vedette.metrics import Batch
 from vedette_checks.postgres.masking import mask_sql
@@ -121,6 +121,60 @@ async def test_a_reset_a_restart_and_another_server_make_no_spike(servers: Calla
     batch, _ = await watch.run()
     assert sums(batch, tag)["count"] == 1
     await watch.check.close()
+
+
+COMMANDS = (
+    "SELECT owner FROM accounts WHERE id IN (1,2,3)",
+    "SELECT owner FROM accounts WHERE id IN (-1, 2, 3, 4)",
+    "SELECT owner FROM accounts WHERE owner NOT IN ('a'::text, 'b')",
+    "SELECT owner FROM accounts WHERE id = ANY(ARRAY[1, 2])",
+    "CALL pp(5)",
+    "SET work_mem = '4MB'",
+    "SET enable_seqscan TO off",
+    "SET search_path = public, pg_catalog",
+    "BEGIN; SAVEPOINT one; ROLLBACK TO one; RELEASE one; COMMIT",
+    "EXPLAIN SELECT owner FROM accounts WHERE id IN (1, 2)",
+    "BEGIN; DECLARE c CURSOR FOR SELECT 1 WHERE 1 = 2; COMMIT",
+    "INSERT INTO accounts VALUES (1, 'a'), (2, 'b')",
+)
+
+
+@pytest.mark.skipif(postgres15() is None, reason="PostgreSQL 15 is not installed")
+def test_a_signature_is_the_same_on_every_version() -> None:
+    """What each says of itself is not: 18 writes `IN ($1 /*, ... */)` and `SET work_mem = $1`."""
+    texts, told = [], "SELECT query FROM pg_stat_statements WHERE query !~ 'pg_stat_statements' ORDER BY lower(query)"
+    for binaries in (postgres15(), postgres18()):
+        assert binaries is not None
+        server = PostgresServer(binaries)
+        with running(server):
+            server.sql("CREATE EXTENSION pg_stat_statements; CREATE TABLE accounts (id int, owner text)")
+            server.sql("CREATE PROCEDURE pp(a int) LANGUAGE sql AS 'SELECT 1'")
+            for command in COMMANDS:
+                server.sql("SELECT pg_stat_statements_reset()")
+                server.sql(command)
+                texts.append((command, [row[0] for row in server.sql(told)]))
+    old, new = texts[: len(COMMANDS)], texts[len(COMMANDS) :]
+    assert old != new
+    assert all(found for _, found in texts)
+    signatures = [[(command, {fingerprint(text) for text in found}) for command, found in half] for half in (old, new)]
+    assert signatures[0] == signatures[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("SELECT a FROM t WHERE id IN ($1, $2)", "select a\nfrom t where id in ($1 /*, ... */)", True),
+        ("SELECT a FROM t WHERE id = $1", "SELECT a FROM t WHERE id=$2", True),
+        ("SELECT a FROM t WHERE id IN ($1, b)", "SELECT a FROM t WHERE id IN ($1, c)", False),
+        ('SELECT a FROM "T"', 'SELECT a FROM "t"', False),
+        ("SELECT f($1)", "SELECT f($1, $2)", False),
+        ("SET a.b = 1", "SET a.b TO DEFAULT", False),
+        ("SET work_mem = 1", "SET temp_buffers = 1", False),
+        ("DEALLOCATE ALL", "DEALLOCATE one", False),
+    ],
+)
+def test_what_has_the_same_signature(one: str, other: str, same: bool) -> None:
+    assert (fingerprint(one) == fingerprint(other)) is same
 
 
 async def test_no_extension(server: PostgresServer) -> None:

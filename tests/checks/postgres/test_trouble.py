@@ -29,7 +29,9 @@ from .conftest import OURS, Watch, psql
 
 pytestmark = pytest.mark.anyio
 
-LOCK_TIMEOUT = 0.2
+LOCK_TIMEOUT = 1.0
+ROOM = {"interval": 60, "timeout": 60}
+"""Options of what is to succeed however busy the machine is."""
 _LOOK = """
 SELECT a.datname::text, count(DISTINCT a.pid),
        coalesce(max(extract(epoch FROM clock_timestamp() - l.waitstart)), 0)::float8
@@ -56,9 +58,10 @@ async def observed(server: PostgresServer) -> AsyncIterator[Seen]:
     """Look at our connections again and again during the body."""
     seen = Seen()
     connection = await asyncpg.connect(server.dsn)
+    watching = True
 
     async def look() -> None:
-        while True:
+        while watching:
             for database, connections, waiting in await connection.fetch(_LOOK):
                 seen.most[database] = max(seen.most[database], connections)
                 seen.longest = max(seen.longest, waiting)
@@ -67,8 +70,8 @@ async def observed(server: PostgresServer) -> AsyncIterator[Seen]:
     try:
         yield seen
     finally:
-        looking.cancel()
-        await asyncio.wait({looking})
+        watching = False  # a query that is cancelled would leave a task of the driver behind
+        await looking
         connection.terminate()
 
 
@@ -97,7 +100,8 @@ async def beside(watch: Watch, neighbour: Watch, runs: int = 2, *, hangs: bool =
 
 @pytest.fixture
 async def neighbour(server: PostgresServer) -> AsyncIterator[Watch]:
-    made = Watch(server)
+    made = Watch(server, **ROOM)
+    assert (await made.run())[1] == ""  # so that it is connected and known
     yield made
     await made.check.close()
 
@@ -121,7 +125,7 @@ async def lone(servers: Callable[..., PostgresServer]) -> PostgresServer:
 
 async def test_a_query_that_hangs(lone: PostgresServer, neighbour: Watch) -> None:
     hanging = {"name": "slow", "sql": "SELECT 1 FROM pg_sleep(600)", "columns": [{"name": "x", "type": "gauge"}]}
-    watch = Watch(lone, queries=[hanging], statement_timeout="300ms")
+    watch = Watch(lone, queries=[hanging], statement_timeout="1s", **ROOM)
     async with observed(lone) as seen:
         results = await beside(watch, neighbour, hangs=True)
     assert seen.most == {"postgres": 1}
@@ -138,9 +142,7 @@ async def test_a_lock_behind_a_waiting_alter_table(lone: PostgresServer, neighbo
     counting = {
         "name": "accounts", "sql": "SELECT count(*) FROM accounts", "columns": [{"name": "x", "type": "gauge"}]
     }  # fmt: skip
-    watch = Watch(
-        lone, relations=[{}], queries=[counting], lock_timeout=LOCK_TIMEOUT, blocking_warning="1ms", timeout=5
-    )
+    watch = Watch(lone, relations=[{}], queries=[counting], lock_timeout=LOCK_TIMEOUT, blocking_warning="1ms", **ROOM)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     async with (
         psql(lone, "BEGIN; SELECT count(*) FROM accounts"),
@@ -153,7 +155,7 @@ async def test_a_lock_behind_a_waiting_alter_table(lone: PostgresServer, neighbo
         async with observed(lone) as seen:
             results = await beside(watch, neighbour, hangs=True)
     assert seen.most == {"postgres": 1}
-    assert 0 < seen.longest < LOCK_TIMEOUT + 0.5
+    assert 0 < seen.longest < 20  # the query may take 30 s
     for result in results:
         assert message(result).split("; ") == [
             "sizes not measured: locked exclusively: public.accounts",
@@ -172,13 +174,13 @@ async def test_a_statistics_view_that_is_locked(lone: PostgresServer, neighbour:
     async with psql(lone, "BEGIN; LOCK TABLE pg_stat_slru IN ACCESS EXCLUSIVE MODE"):
         for options, first in (
             ({"lock_timeout": LOCK_TIMEOUT}, "pg_stat_slru: gave up waiting for a lock"),
-            ({"lock_timeout": 60, "statement_timeout": 0.3}, "statistics views: took longer than statement_timeout"),
+            ({"lock_timeout": 60, "statement_timeout": 1}, "statistics views: took longer than statement_timeout"),
         ):
-            watch = Watch(lone, timeout=3, **options)
+            watch = Watch(lone, **ROOM, **options)
             async with observed(lone) as seen:
                 results = await beside(watch, neighbour, hangs=True)
             assert seen.most == {"postgres": 1}
-            assert seen.longest < 0.8
+            assert seen.longest < 20  # either limit ends it after 1 s; the run may take 60 s
             one, two = (message(result).split("; ")[0] for result in results)
             assert (one, two) == (first, first.replace("statistics views", "pg_stat_slru"))
             assert value(results[1], "max_connections") == [30]
@@ -187,7 +189,7 @@ async def test_a_statistics_view_that_is_locked(lone: PostgresServer, neighbour:
 
 
 async def test_a_frozen_backend(lone: PostgresServer, neighbour: Watch) -> None:
-    watch = Watch(lone, timeout=1)
+    watch = Watch(lone, timeout=3)
     assert (await watch.run())[1] == ""
     pid = int(await asyncio.to_thread(lone.scalar, OURS.replace("count(*)", "pid")))
     async with observed(lone) as seen:
@@ -199,7 +201,7 @@ async def test_a_frozen_backend(lone: PostgresServer, neighbour: Watch) -> None:
         (after,) = await beside(watch, neighbour, 1)
     assert seen.most == {"postgres": 1}
     assert message(first, "postgres.can_connect") == (
-        f"127.0.0.1:{lone.port} did not answer within 0.9s; it hangs or is busy: see pg_stat_activity"
+        f"127.0.0.1:{lone.port} did not answer within 2.7s; it hangs or is busy: see pg_stat_activity"
     )
     assert message(second, "postgres.can_connect").startswith(f"the server process {pid} has not answered for ")
     assert message(second, "postgres.can_connect").endswith("no second connection is made meanwhile")
@@ -209,7 +211,7 @@ async def test_a_frozen_backend(lone: PostgresServer, neighbour: Watch) -> None:
 
 
 async def test_a_server_that_is_frozen_as_a_whole(lone: PostgresServer, neighbour: Watch) -> None:
-    watch = Watch(lone, timeout=0.5)
+    watch = Watch(lone, timeout=3)
     stopped = [lone.pid, *lone.processes()]
     for pid in stopped:
         with contextlib.suppress(ProcessLookupError):
@@ -221,8 +223,10 @@ async def test_a_server_that_is_frozen_as_a_whole(lone: PostgresServer, neighbou
             with contextlib.suppress(ProcessLookupError):  # an autovacuum worker that was ending when it was stopped
                 os.kill(pid, signal.SIGCONT)
     for result in results:
-        assert message(result, "postgres.can_connect") == (
-            f"no answer from 127.0.0.1:{lone.port} within 0.45s; it hangs, or a firewall drops the packets"
+        said = message(result, "postgres.can_connect")
+        assert said.startswith(f"127.0.0.1:{lone.port} took the connection but has not let us in for ")
+        assert said.endswith(
+            "s; it is frozen, or waits for a lock on its catalogs: see pg_locks; no second connection is made meanwhile"
         )
     await watch.check.close()
 
@@ -352,7 +356,7 @@ async def test_two_thousand_tables(lone: PostgresServer, neighbour: Watch) -> No
     )
     for start in range(1, 2000, 500):  # each holds locks on what it makes
         await asyncio.to_thread(lone.sql, create.format(start, start + 499))
-    watch = Watch(lone, relations=[{"limit": 10_000}])
+    watch = Watch(lone, relations=[{"limit": 10_000}], lock_timeout=20, **ROOM)
     async with observed(lone) as seen:
         results = await beside(watch, neighbour)
     assert seen.most == {"postgres": 1}

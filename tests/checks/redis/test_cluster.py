@@ -172,6 +172,33 @@ async def test_keys_counters_and_streams_are_read_where_their_slot_is(quartet: R
             assert 0 <= float(str(outcome.value("redis.stream.group.oldest_pending_seconds", stream))) < 60
 
 
+async def test_the_primaries_share_the_budget_of_scan(clusters: Clusters, watch: Watches) -> None:
+    cluster = await clusters(3, 1)
+
+    def fill() -> None:
+        keys = [f"k:{n}" for n in range(6000)]
+        for node, (first, last) in zip(cluster.primaries, cluster.ranges, strict=True):
+            with node.client() as client, client.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    if first <= slot_of(key) <= last:
+                        pipeline.set(key, 1)
+                pipeline.execute()
+
+    await asyncio.to_thread(fill)
+    watched = watch(cluster=option(cluster.primaries[0]), scan={"by_prefix": ":", "budget": 1000})
+    passes: list[Any] = []
+    for _ in range(20):
+        outcome = await watched.run()
+        visited = outcome.samples("redis.scan.keys")
+        assert len(visited) == 3
+        assert 0 < sum(sample.value for sample in visited) <= 1000
+        assert all("redis_role:master" in sample.tags for sample in visited)
+        passes = outcome.samples("redis.keys.prefix")
+        if len(passes) == 3:
+            break
+    assert sum(sample.value for sample in passes) >= 6000
+
+
 async def test_connections_are_kept_one_to_each_node(quartet: RedisCluster, watch: Watches) -> None:
     """Also where the seed's name is not the one that the cluster uses."""
     watching = watch(cluster={"addresses": [f"localhost:{quartet.nodes[0].port}"]})

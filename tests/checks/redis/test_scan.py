@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections import Counter
@@ -18,7 +19,7 @@ from vedette_checks.redis import Redis, RedisConfig
 from vedette_checks.redis.findings import Advisor
 from vedette_checks.redis.options import ScanConfig
 from vedette_checks.redis.part import Scene
-from vedette_checks.redis.scan import Scan, glob
+from vedette_checks.redis.scan import Scan, Shares, glob
 from vedette_checks.redis.session import Session
 
 from .driver import NOW, Outcome, Servers, Watches
@@ -48,7 +49,7 @@ def calls(server: RedisServer, command: str) -> int:
 
 async def test_a_million_keys_within_the_budget(binary: Path, servers: Servers, watch: Watches) -> None:
     server = servers(**debugging(binary))
-    server.command("DEBUG", "POPULATE", 1_000_000)
+    await asyncio.to_thread(server.command, "DEBUG", "POPULATE", 1_000_000)
     budget, total, runs = 100_000, 0, 0
     watched = watch(
         server,
@@ -88,11 +89,15 @@ async def test_a_million_keys_within_the_budget(binary: Path, servers: Servers, 
 async def test_emptied_tables_do_not_make_a_run_long(binary: Path, servers: Servers, watch: Watches) -> None:
     """SCAN of a table that is large and nearly empty returns nothing: the number of calls is limited too."""
     server = servers(activerehashing="no", **debugging(binary))
-    with server.client() as client:
-        client.execute_command("DEBUG", "POPULATE", 200_000)
-        for first in range(0, 200_000, 1000):
-            client.unlink(*(f"key:{n}" for n in range(first, first + 1000)))
-        client.set("last:1", 1)
+
+    def fill() -> None:
+        with server.client() as client:
+            client.execute_command("DEBUG", "POPULATE", 200_000)
+            for first in range(0, 200_000, 1000):
+                client.unlink(*(f"key:{n}" for n in range(first, first + 1000)))
+            client.set("last:1", 1)
+
+    await asyncio.to_thread(fill)
     watched = watch(server, round_trip=False, scan={"by_prefix": ":", "budget": 1000})
     outcome = None
     while outcome is None or not outcome.samples("redis.keys.prefix"):
@@ -231,3 +236,17 @@ async def test_globs_are_the_servers(server: RedisServer) -> None:
 def test_options_that_cannot_be_meant(options: dict[str, Any], what: str) -> None:
     with pytest.raises(ValidationError, match=what):
         RedisConfig.model_validate({"name": "test", "scan": options})
+
+
+def test_many_primaries_take_turns_within_the_budget() -> None:
+    config = ScanConfig.model_validate({"by_prefix": ":", "budget": 1000})
+    scans, copy = [Scan(config) for _ in range(8)], Scan(config)
+    shares = Shares(1000)
+    turns: Counter[int] = Counter()
+    for _ in range(8):
+        shares.deal(scans, [copy])
+        assert sum(scan.budget for scan in scans) == 1000
+        assert copy.budget == 0
+        turns.update(place for place, scan in enumerate(scans) if scan.budget)
+    assert turns == dict.fromkeys(range(8), 5)
+    shares.deal([], [copy])
