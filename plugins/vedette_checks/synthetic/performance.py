@@ -79,6 +79,7 @@ class Scene:
         deadline: monotonic seconds at which all must be done.
         variables: values by name.
         discretion: what is secret by now.
+        waived: variables that have no value because a `when` did not hold: what needs them is skipped too.
     """
 
     caller: Caller
@@ -90,6 +91,7 @@ class Scene:
     deadline: float
     variables: dict[str, Any]
     discretion: Discretion = field(default_factory=Discretion)
+    waived: set[str] = field(default_factory=set)
 
     def learn(self, name: str, value: Any) -> None:
         """Set a variable that came from an answer."""
@@ -121,11 +123,14 @@ async def perform(step: Step, scene: Scene) -> Result:
     begun = monotonic()
     try:
         if step.when is not None and not _holds(step.when, scene):
-            return Result(step.name, Outcome.SKIPPED, message="its `when` does not hold")
+            return _skipped(step, scene, "its `when` does not hold")
         request = _request(step, scene)
         await _ask(step, request, scene, result)
     except UnsetError as error:
-        return Result(step.name, Outcome.SKIPPED, message=f"{error.name} was never set")
+        why = f"{error.name} was never set"
+        if error.name in scene.waived:
+            return _skipped(step, scene, why)
+        result.outcome, result.message = Outcome.FAILED, f"{step.name}: {why} ({step.shown})"
     except (UnansweredError, _FailedError, ElsewhereError) as error:
         result.outcome = Outcome.FAILED
         result.message = f"{step.name}: {_explained(error)} ({step.shown})"
@@ -135,6 +140,11 @@ async def perform(step: Step, scene: Scene) -> Result:
         if problem:
             result.outcome, result.message = Outcome.FAILED, f"{step.name}: {problem} ({step.shown})"
     return result
+
+
+def _skipped(step: Step, scene: Scene, why: str) -> Result:
+    scene.waived.update(step.extractions)
+    return Result(step.name, Outcome.SKIPPED, message=why)
 
 
 def _explained(error: Exception) -> str:

@@ -36,6 +36,8 @@ class Step:
         self.method = config.method
         self.needs = needs(config, dict(headers))
         """The variables that it cannot do without."""
+        self.names = needs(config.model_copy(update={"headers": {}, "auth": None, "when": ""}), {})
+        """Those of them that say what it is about, and not merely who asks."""
         self.shown = f"{config.method} {config.target.partition('?')[0]}"
         """The request as it may be shown: what variables stand for is not in it."""
         self.extractions: dict[str, Extraction] = {name: extraction(text) for name, text in config.extract.items()}

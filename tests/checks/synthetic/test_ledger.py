@@ -219,7 +219,7 @@ async def test_a_stop_while_a_payment_is_on_its_way_leaves_it_to_the_next_start_
             await api.arrived.wait()
         task.cancel()
         await task
-        assert [one["open"] for one in agent.state["pending"]] == ["payment"]
+        assert [one["open"] for one in agent.state["pending"]] == [["payment"]]
         api.held["payment"].set()
         agent.restart()
         await agent.run()
@@ -271,7 +271,7 @@ async def test_what_is_given_up_takes_nothing_else_with_it() -> None:
     """An old payment is counted as left over in the run whose own refund fails: the new one stays on disk."""
     async with PaymentsApi(fault=lambda one: reply(503, {}) if one.step == "refund" else None).running() as api:
         agent = Agent(payment_flow(api))
-        old = {"run_id": "0e9b4a4e-3a53-4bd4-93d5-0b2f3b0f8c11", "attempt": 1, "open": "payment"}
+        old = {"run_id": "0e9b4a4e-3a53-4bd4-93d5-0b2f3b0f8c11", "attempt": 1, "open": ["payment"]}
         agent.state["pending"] = [old]
         await agent.run()
         assert agent.totals["cleanup.leftovers reason:unknown"] == 1
