@@ -93,7 +93,7 @@ class Synthetic(Check[SyntheticConfig]):
         run_id, until = str(uuid4()), monotonic() + self.config.patience
         attempts: list[Attempt] = []
         while self._again(attempts, until):
-            attempts.append(await self._attempt(flow, run_id, len(attempts) + 1, until))
+            attempts.append(await self._attempt(flow, emit, run_id, len(attempts) + 1, until))
         self._register.finish(emit)
         self._report.emit(emit, run_id, attempts, earlier, self._register)
 
@@ -106,9 +106,9 @@ class Synthetic(Check[SyntheticConfig]):
             return False
         return len(attempts) <= self.config.retry
 
-    async def _attempt(self, flow: Flow, run_id: str, number: int, until: float) -> Attempt:
+    async def _attempt(self, flow: Flow, emit: Emit, run_id: str, number: int, until: float) -> Attempt:
         async with self._calling() as caller:
-            return await flow.attempt(self._scene(caller, run_id, number, until))
+            return await flow.attempt(self._scene(emit, caller, run_id, number, until))
 
     async def _take_back(self, flow: Flow, emit: Emit) -> list[tuple[Pending, Taken]]:
         """The cleanup of earlier attempts, oldest first, for as long as there is time."""
@@ -118,7 +118,7 @@ class Synthetic(Check[SyntheticConfig]):
             if monotonic() >= until:
                 break
             async with self._calling() as caller:
-                scene = self._scene(caller, entry.run_id, entry.attempt, until)
+                scene = self._scene(emit, caller, entry.run_id, entry.attempt, until)
                 made.append((entry, await flow.take_back(scene, entry)))
         return made
 
@@ -143,9 +143,9 @@ class Synthetic(Check[SyntheticConfig]):
         if caller is not None:
             await caller.close()
 
-    def _scene(self, caller: Caller, run_id: str, attempt: int, until: float) -> Scene:
+    def _scene(self, emit: Emit, caller: Caller, run_id: str, attempt: int, until: float) -> Scene:
         config = self.config
-        discretion = Discretion(self._fields)
+        discretion = Discretion(self._fields, emit.masked)
         for name, value in config.variables.items():
             if telling(name):
                 discretion.hide(value)

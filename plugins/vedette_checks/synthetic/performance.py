@@ -133,7 +133,7 @@ async def perform(step: Step, scene: Scene) -> Result:
         result.outcome, result.message = Outcome.FAILED, f"{step.name}: {why} ({step.shown})"
     except (UnansweredError, _FailedError, ElsewhereError) as error:
         result.outcome = Outcome.FAILED
-        result.message = f"{step.name}: {_explained(error)} ({step.shown})"
+        result.message = f"{step.name}: {_explained(error, scene)} ({step.shown})"
     result.seconds = monotonic() - begun
     if result.outcome is Outcome.OK and result.answer is not None:
         problem = cost_problem(step.config.expect, result.answer, result.seconds)
@@ -147,9 +147,11 @@ def _skipped(step: Step, scene: Scene, why: str) -> Result:
     return Result(step.name, Outcome.SKIPPED, message=why)
 
 
-def _explained(error: Exception) -> str:
-    hint = error.hint if isinstance(error, UnansweredError) else ""
-    return f"{error}; {hint}" if hint else str(error)
+def _explained(error: Exception, scene: Scene) -> str:
+    if not isinstance(error, UnansweredError):
+        return str(error)
+    said = error.message.replace("{}", scene.discretion.name(error.host))
+    return f"{said}; {error.hint}" if error.hint else said
 
 
 def _holds(when: Callable[[Any], Any], scene: Scene) -> bool:
