@@ -172,6 +172,7 @@ class BusinessSql(Check[BusinessSqlConfig]):
             if self._queries.failed:
                 said = said or "waits: a query was refused, see business_sql.queries"
                 break
+            await ledger.promise(window, emit)
             for point in points:
                 _send(emit, point, window.end)
             ledger.reported(window, points, emit)

@@ -93,6 +93,15 @@ class Ledger:
             yield window
             window = self._grid.after(window)
 
+    async def promise(self, window: Window, emit: Emit) -> None:
+        """Before anything is sent for the very first time: write down from where on.
+
+        What is committed with a batch is on disk only once the sinks have it; a kill before that would make the next
+        start a first one again, which reports the last window only.
+        """
+        if self.mark is None:
+            await emit.save(MARK, window.start)
+
     def reported(self, window: Window, points: Sequence[Point], emit: Emit) -> None:
         """Note that a window was reported, with the batch that does."""
         self._mark = window.end

@@ -129,10 +129,15 @@ class Instance:
             "business_sql/summary", "business_sql", BusinessSql.declare(self.config), BusinessSql.statuses
         )
 
+    async def save(self, key: str, value: Any) -> bool:
+        """What the agent writes to disk at once."""
+        self.state[key] = value
+        return True
+
     async def run(self, *, delivered: bool = True, committed: bool = True) -> tuple[Batch, str]:
         """The batch, and what the check raised; a batch that is not delivered is lost."""
         self.check.time = self.time
-        emit, error = Emit(self.channel, self.time), ""
+        emit, error = Emit(self.channel, self.time, save=self.save), ""
         try:
             if not self.opened:
                 await self.check.open()

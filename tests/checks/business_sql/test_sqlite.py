@@ -77,6 +77,21 @@ async def test_a_run_that_is_not_delivered_is_repeated_with_the_same_times(ledge
     assert values(first, VOLUME) == values(second, VOLUME) == {(END, "currency:EUR"): Decimal("12.50")}
 
 
+async def test_a_kill_after_the_first_window_is_no_first_start_again(ledger: Ledger) -> None:
+    """The sink has the first window, its watermark is not on disk yet; the next start comes two windows later."""
+    ledger.pay(*(("EUR", hour, f"2026-11-24 {hour}:30:00") for hour in (11, 12, 13, 14)))
+    instance = Instance(ledger.url)
+    await instance.run(committed=False)
+    await instance.close()
+    assert instance.state == {"watermark": END - 3600}
+    instance.restart()
+    instance.time += 2 * 3600
+    batch, _ = await instance.run()
+    await instance.close()
+    assert values(batch, COUNT) == {(END + n * 3600, "currency:EUR"): 1 for n in (0, 1, 2)}
+    assert instance.state == {"watermark": END + 2 * 3600}
+
+
 async def test_late_rows_are_restated_and_only_they(ledger: Ledger) -> None:
     ledger.pay(("EUR", 100, "2026-11-24 12:10:00"), ("USD", 100, "2026-11-24 12:10:00"))
     instance = Instance(ledger.url, restate=2)

@@ -29,7 +29,7 @@ def configure(folder: Path, api: PaymentsApi) -> None:
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:
-    lines = (folder / "out.jsonl").read_text().splitlines() if (folder / "out.jsonl").exists() else []
+    lines = (folder / "out.jsonl").read_text().split("\n")[:-1] if (folder / "out.jsonl").exists() else []
     return [row for row in map(json.loads, lines) if row["name"] == name]
 
 
