@@ -49,6 +49,11 @@ def _pattern(value: str) -> str:
     return value
 
 
+def has_blank(address: str) -> bool:
+    """Whether an address has a blank, those within `{{ }}` left out."""
+    return any(letter.isspace() for letter in re.sub(r"\{\{.*?\}\}", "", address))
+
+
 def _one_or_many(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
@@ -128,6 +133,12 @@ class Expect(Conditions):
 class Until(Conditions):
     """`until:`, asking again and again; the time it takes is the step's."""
 
+    status: Statuses = Field(
+        default=(),
+        description="Status codes to wait for: any other is asked again, also a 404. Default: any below 400; another "
+        "fails the step at once.",
+        examples=[[200]],
+    )
     every: Duration = Field(0.5, description="Pause between two requests.", ge=0.01)
     within: Duration = Field(10.0, description="How long to go on. Then the step has failed.", gt=0)
 
@@ -218,7 +229,7 @@ class StepConfig(_Options):
         method, _, target = value.strip().partition(" ")
         if method not in _METHODS or not target.strip():
             raise ValueError("must be a method and an address, such as: GET /health")
-        if any(letter.isspace() for letter in re.sub(r"\{\{.*?\}\}", "", target.strip())):
+        if has_blank(target.strip()):
             raise ValueError("has a space in its address; write %20")
         return value.strip()
 

@@ -10,8 +10,10 @@ import pytest
 
 from servers import free_port
 from vedette import Kind, Status
+from vedette.emit import Channel, Emit
 from vedette.testing import CheckRun, assert_declared, run_check
-from vedette_checks.synthetic import Synthetic
+from vedette_checks.synthetic import Synthetic, SyntheticConfig
+from vedette_checks.synthetic.templates import Template
 
 from .api import TOKEN, Cut, PaymentsApi, Reply, Request, payment_flow, reply
 
@@ -156,6 +158,44 @@ async def test_a_payment_that_stays_pending_fails_verify_and_is_refunded() -> No
     assert outcomes(run)["verify"] == "failed"
     assert [(one.status, one.refunds) for one in api.payments.values()] == [("refunded", 1)]
     assert run.value("synthetic.cleanup.result", success="true") == 1
+
+
+async def test_until_a_status_comes_no_other_is_wrong() -> None:
+    answers = iter([404, 503, 404, 200])
+    steps = [{"name": "a", "request": "GET /a", "until": {"status": 200, "every": "10ms", "within": "60s"}}]
+    async with PaymentsApi(extra={"/a": lambda _: reply(next(answers), {})}).running() as api:
+        options = {"name": "x", "base_url": api.url, "timeout": "60s", "interval": "60s", "steps": steps}
+        run = await run_check(Synthetic, options)
+        assert (run.status("synthetic.flow"), outcomes(run)) == (Status.OK, {"a": "ok"})
+        assert len(api.requests) == 4
+        answers = iter([404])
+        steps[0]["until"] = {"json": {"a": None}, "within": "60s"}
+        run = await run_check(Synthetic, options)
+        assert run.message("synthetic.flow").startswith("a: expected status below 400, got 404")
+        answers = iter([404])
+        steps[0].update({"until": {"status": 200, "within": "60s"}, "expect": {"status": [200, 202]}})
+        run = await run_check(Synthetic, options)
+        assert run.message("synthetic.flow").startswith("a: expected status 200 or 202, got 404")
+
+
+async def test_a_variable_that_nothing_sets_is_a_failure_and_no_success() -> None:
+    """Not in a valid configuration: this is the net below it."""
+    async with PaymentsApi(extra={"/a": lambda _: reply(200, {})}).running() as api:
+        config = SyntheticConfig.model_validate({"name": "x", "url": f"{api.url}/a"})
+        check = Synthetic(config)
+        check._plan.steps[0]._target = Template("http://x/{{ nope }}")
+        await check.open()
+        emit = Emit(Channel("synthetic/x", "synthetic", Synthetic.declare(config), Synthetic.statuses), 0.0)
+        await check.run(emit)
+    batch = emit.batch()
+    found = {status.name: (status.status, status.message.partition("; run")[0]) for status in batch.statuses}
+    assert found == dict.fromkeys(
+        ("synthetic.flow", "http.can_connect"),
+        (Status.CRITICAL, f"request: nope was never set (GET {api.url}/a)"),
+    )
+    ends = [one.tags for one in batch.samples if one.name == "synthetic.transaction.result"]
+    assert ends == [("flow:x", "success:false")]
+    assert api.requests == []
 
 
 async def test_nothing_listens() -> None:

@@ -96,6 +96,32 @@ def test_every_mistake_of_a_flow_at_its_line(tmp_path: Path) -> None:
     ]
 
 
+URL = """\
+instances:
+  - name: one
+    url: "{url}"
+    headers: {{X: "{{{{ y }}}}"}}
+    variables: {{path: health}}
+    auth: {{bearer: "{{{{ tokn }}}}"}}
+    expect:
+      json: {{a: "{{{{ pth }}}}"}}
+      certificate_days: 3
+"""
+
+
+def test_every_mistake_of_a_single_address_at_its_line(tmp_path: Path) -> None:
+    assert problems(tmp_path, URL.format(url="http://h.example/{{ nope }}/{{ path }}")) == [
+        "synthetic.yaml:3: instances[0].url: uses nope, which is not in `variables`",
+        "synthetic.yaml:4: instances[0].headers.X: uses y, which is not in `variables`",
+        "synthetic.yaml:6: instances[0].auth.bearer: uses tokn, which is not in `variables`",
+        "synthetic.yaml:8: instances[0].expect.json.a: uses pth, which is not in `variables`; did you mean 'path'?",
+        "synthetic.yaml:9: instances[0].expect.certificate_days: there is no certificate without https",
+    ]
+    assert problems(tmp_path, URL.format(url="http://h/a b")) == [
+        "synthetic.yaml:3: instances[0].url: has a space in it; write %20"
+    ]
+
+
 def test_the_issues_own_file_is_valid_and_the_dangers_are_warned_of(tmp_path: Path) -> None:
     text = """\
 instances:
