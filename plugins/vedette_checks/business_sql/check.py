@@ -200,7 +200,7 @@ class BusinessSql(Check[BusinessSqlConfig]):
             points = await self._read(window)
             if points is None or self._queries.failed:
                 break
-            for point in ledger.changed(window, points, emit):
+            for point in ledger.changed(window, points, emit, complete=self._queries.complete):
                 _send(emit, point, window.end)
                 changed += 1
         if changed:
