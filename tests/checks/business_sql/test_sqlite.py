@@ -14,6 +14,7 @@ import pytest
 
 from cli.process import vedette
 from vedette import Kind
+from vedette_checks.business_sql import BusinessSql
 from vedette_checks.business_sql.columns import ColumnConfig, exact
 
 from .conftest import COLUMNS, NOW, SUMMARY, Instance, Ledger, message, values
@@ -327,6 +328,13 @@ async def test_budgets_and_what_is_wrong_with_a_result(ledger: Ledger) -> None:
     assert said == "q: more than 20 rows, the rest is left out; raise `limit`, or group by fewer tags"
     assert len(values(batch, "a.n")) == 20
     assert values(batch, "business_sql.rows") == {(None, "query:q"): 20}
+    assert values(batch, "business_sql.cut") == {(None, "query:q"): 1}
+    (cut,) = [
+        one.help
+        for one in BusinessSql.declare(Instance(ledger.url, window=None, sql="SELECT 1 AS n", columns=ONE).config)
+        if one.name == "business_sql.cut"
+    ]
+    assert "at least so many" in cut
     batch, said = await ask(f"{rows} i, 1 AS n FROM c", tagged, tag_limit=10)
     assert said == "q: more than 10 tag sets, the rest is left out; raise `tag_limit`"
     assert len(values(batch, "a.n")) == 10
