@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
 
-from vedette import Check, CheckError, Emit, Metric
+from vedette import Check, CheckError, Emit, Metric, Remark
 from vedette.kit import ssl_context
 from vedette_checks.synthetic.config import SyntheticConfig
 from vedette_checks.synthetic.exchange import Caller, Rules
@@ -22,7 +22,9 @@ from vedette_checks.synthetic.masking import Discretion, Fields, telling
 from vedette_checks.synthetic.pending import Pending, Register
 from vedette_checks.synthetic.performance import Scene
 from vedette_checks.synthetic.plan import Plan
+from vedette_checks.synthetic.reading import of_url
 from vedette_checks.synthetic.report import STATUSES, Report, declared
+from vedette_checks.synthetic.shape import literal_variables
 from vedette_checks.synthetic.step import Step
 from vedette_checks.synthetic.transport import Reach
 
@@ -54,6 +56,18 @@ class Synthetic(Check[SyntheticConfig]):
             if step.until is not None and step.until.within >= config.patience:
                 yield f"step {step.name}: `until` may wait longer than the whole flow may take; raise `timeout`"
         yield from _left_behind(config)
+
+    @classmethod
+    def examine(cls, config: SyntheticConfig) -> Iterable[Remark]:
+        """Finds what looks like a variable where none is replaced."""
+        for group, steps in (("steps", config.flow), ("cleanup", config.cleanup)):
+            for number, step in enumerate(steps):
+                for place in literal_variables(step):
+                    yield Remark(
+                        "has a {{ name }}, which is no variable in a pattern but stands for itself",
+                        "compare with `json`, or write \\{\\{",
+                        of_url((group, number, *place)) if config.url else (group, number, *place),
+                    )
 
     def __init__(self, config: SyntheticConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from vedette import Secret
-from vedette_checks.synthetic.extract import variables_in
+from vedette_checks.synthetic.extract import search, variables_in
+from vedette_checks.synthetic.shape import line_problem, problem, step_problems
 from vedette_checks.synthetic.templates import NAME, Template, texts
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def check_flow(config: SyntheticConfig) -> None:
         ValidationError: each problem at its place.
     """
     found = [*_headers(config), *_steps(config)]
-    problems = [(_of_url(place), text) for place, text in found] if config.url else found
+    problems = [(of_url(place), text) for place, text in found] if config.url else found
     if problems:
         details = [
             InitErrorDetails(type=PydanticCustomError("vedette", "{text}", {"text": text}), loc=place, input=None)
@@ -39,7 +40,7 @@ def check_flow(config: SyntheticConfig) -> None:
         raise ValidationError.from_exception_data("flow", details)
 
 
-def _of_url(place: Place) -> Place:
+def of_url(place: Place) -> Place:
     """Where the user wrote what belongs to the one step that `url` makes."""
     if place[0] != "steps":
         return place
@@ -93,6 +94,7 @@ def _steps(config: SyntheticConfig) -> Iterator[tuple[Place, str]]:
             if step.name in names:
                 yield (*place, "name"), "another step has this name"
             names.add(step.name)
+            yield from (((*place, *inner), text) for inner, text in step_problems(step))
             yield from _step(step, place, known, _NOWHERE if config.url else _NOT_EARLIER)
             yield from _address(config, step, place)
             for name in step.extract:
@@ -112,7 +114,7 @@ def _steps(config: SyntheticConfig) -> Iterator[tuple[Place, str]]:
 def _step(step: StepConfig, place: Place, known: set[str], why: str) -> Iterator[tuple[Place, str]]:
     for inner, text in _texts(step):
         yield from _template((*place, *inner), text, known, why)
-    for name in variables_in(step.when) if step.when else ():
+    for name in variables_in(step.when) if step.when and not problem(search, step.when) else ():
         if name not in known:
             yield (*place, "when"), _unknown(name, known, why)
 
@@ -150,6 +152,8 @@ def _extracted(config: SyntheticConfig, name: str, place: Place, before: set[str
 
 def _address(config: SyntheticConfig, step: StepConfig, place: Place) -> Iterator[tuple[Place, str]]:
     target, where = step.target, (*place, "request")
+    if line_problem(step):
+        return
     absolute = target.startswith(("http://", "https://"))
     if target.startswith("/"):
         if not config.base_url:
