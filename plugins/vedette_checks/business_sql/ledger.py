@@ -156,7 +156,7 @@ class Ledger:
     def _nought(self, key: str) -> Iterator[Point]:
         name, *tags = json.loads(key)
         kind = self._kinds.get(name)
-        if kind in (Kind.GAUGE, Kind.COUNT):  # an observation that was made cannot be taken back
+        if kind is Kind.GAUGE or kind is Kind.COUNT:  # an observation that was made cannot be taken back
             yield Point(name, kind, 0, tuple(tags))
 
     def _kept(self) -> dict[str, dict[str, str]]:

@@ -115,14 +115,14 @@ async def test_times_that_would_match_nothing_are_told(
     [
         ("SELECT 1 FROM nowhere", 'relation "nowhere" does not exist; correct its `sql`'),
         ("SELECT 1 FROM pg_authid", "permission denied for table pg_authid; GRANT SELECT to the user of `url`"),
-        ("SELECT pg_sleep(5), 1 AS n", "took longer than statement_timeout; add an index, or raise it"),
+        ("SELECT pg_sleep(600), 1 AS n", "took longer than statement_timeout; add an index, or raise it"),
         ("SELECT nextval('payments_id_seq') AS n", "permission denied for sequence payments_id_seq; "
          "GRANT SELECT to the user of `url`"),
         ("SELECT 1 / 0 AS n", "division by zero"),
     ],
 )  # fmt: skip
 async def test_a_query_that_is_refused(server: PostgresServer, sql: str, said: str) -> None:
-    options: dict[str, Any] = {"window": None, "statement_timeout": "300ms", "timeout": "5s"}
+    options: dict[str, Any] = {"window": None, "statement_timeout": "2s" if "sleep" in sql else "30s", "timeout": "60s"}
     queries = [{"name": "q", "sql": sql, "columns": ONE}]
     instance = Instance(url(server), queries=queries, **options)
     for _ in range(2):

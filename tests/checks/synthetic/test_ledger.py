@@ -98,7 +98,7 @@ class Chance:
 async def test_a_thousand_flows_with_random_failures_balance_with_the_ledger() -> None:
     async with PaymentsApi().running() as api:
         chance = Chance(api, seed=7, rate=0.08)
-        options = payment_flow(api, cleanup_attempts=3, timeout="10s")
+        options = payment_flow(api, cleanup_attempts=3)
         options["cleanup"][0]["expect"] = {"json": {"status": "refunded"}}
         agent = Agent(options)
         for _ in range(1000):
@@ -149,7 +149,7 @@ async def test_a_thousand_flows_with_random_failures_balance_with_the_ledger() -
 async def test_what_a_kill_leaves_behind_is_taken_back_or_counted_by_the_next_start() -> None:
     """The process dies before the payment's answer, after it, and after the refund."""
     async with PaymentsApi().running() as api:
-        agent = Agent(payment_flow(api, timeout="10s", cleanup_timeout="10s"))
+        agent = Agent(payment_flow(api))
         for held, refunds, pending in (("payment", 0, 1), ("verify", 1, 1), ("refund", 1, 1)):
             api.held = {held: asyncio.Event()}
             api.requests.clear()
@@ -191,7 +191,7 @@ async def test_what_a_kill_leaves_behind_is_taken_back_or_counted_by_the_next_st
 async def test_a_stop_between_payment_and_cleanup_takes_back_first() -> None:
     async with PaymentsApi().running() as api:
         api.held = {"verify": asyncio.Event()}
-        agent = Agent(payment_flow(api, timeout="10s"))
+        agent = Agent(payment_flow(api))
         task = asyncio.ensure_future(agent.run())
         while "verify" not in api.steps():
             api.arrived.clear()
@@ -212,7 +212,7 @@ async def test_a_stop_between_payment_and_cleanup_takes_back_first() -> None:
 async def test_a_stop_while_a_payment_is_on_its_way_leaves_it_to_the_next_start_to_count() -> None:
     async with PaymentsApi().running() as api:
         api.held = {"payment": asyncio.Event()}
-        agent = Agent(payment_flow(api, timeout="10s"))
+        agent = Agent(payment_flow(api))
         task = asyncio.ensure_future(agent.run())
         while "payment" not in api.steps():
             api.arrived.clear()

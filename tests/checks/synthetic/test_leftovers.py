@@ -66,7 +66,8 @@ class Shop:
 
 
 def flow(shop: Shop, steps: Any, cleanup: Any = (REFUND,), **more: Any) -> dict[str, Any]:
-    return {"name": "x", "base_url": shop.api.url, "timeout": "10s", "steps": steps, "cleanup": list(cleanup), **more}
+    return {"name": "x", "base_url": shop.api.url, "timeout": "60s", "cleanup_timeout": "60s", "steps": steps,
+            "cleanup": list(cleanup), **more}  # fmt: skip
 
 
 def first(*, of: str, answer: Reply) -> Callable[[str], Reply | None]:

@@ -50,8 +50,9 @@ def flow(api: PaymentsApi) -> dict[str, Any]:
     return {
         "name": "leaky",
         "base_url": api.url,
-        "timeout": "3s",
-        "interval": "5s",
+        "timeout": "60s",
+        "interval": "60s",
+        "cleanup_timeout": "60s",
         "variables": {"api_token": S["variable"]},
         "headers": {"X-Api-Key": S["api key"], "X-More": "{{ api_token }}"},
         "show": ["order"],
