@@ -17,8 +17,11 @@ import anyio.to_thread
 import pytest
 
 from cli.process import environ
+from vedette.kit import Masker
 from vedette.testing import run_check
 from vedette_checks.synthetic import Synthetic
+from vedette_checks.synthetic.masking import Discretion
+from vedette_checks.synthetic.request import Request as Sent
 
 from .api import Cut, PaymentsApi, Reply, Request, reply
 
@@ -210,6 +213,15 @@ async def test_nothing_shows_in_statuses_samples_and_logs(caplog: pytest.LogCapt
     assert sum(f"{step}: " in message for step in STEPS for message in said) >= 35  # a form wants no JSON
     assert any(SHOWN in message for message in said)  # what may be shown is
     assert any("****" in message for message in said)
+
+
+def test_what_the_agent_knows_is_masked_before_a_body_is_taken_to_pieces() -> None:
+    known = Masker()
+    known.add("my <dog> is it purple-haired")
+    discretion = Discretion(first=known)
+    body = "<p>my <dog> is it purple-haired</p>"
+    discretion.hide_request(Sent("POST", "http://h/", {}, {}, body=body))
+    assert discretion.say(f"got {body} and {json.dumps(body)}") == 'got <p>****</p> and "<p>****</p>"'
 
 
 TOLD = ("500 json", "500 text", "200 other", "page", "ascii", "lists", "echo", "path", "cut")
