@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from cli.process import vedette
 from test_acceptance import rows_of
@@ -24,6 +25,23 @@ MONEY = {
     "business.hourly.avg_transaction_value": "round(avg(cents) FILTER (WHERE status = 'settled') / 100.0, 2)",
     "business.hourly.success_rate": "round(100.0 * count(*) FILTER (WHERE status = 'settled') / count(*), 2)",
 }
+
+
+async def test_a_customer_who_goes_away_is_no_error_of_the_demo(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(str(DEMO))
+    runner = web.AppRunner(importlib.import_module("payments").PaymentsApi(None).application(), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+    writer.write(b"POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\nExpect: 100-continue\r\n\r\n")
+    assert b"100 Continue" in await reader.readuntil(b"\r\n\r\n")  # now it waits for the body
+    writer.close()
+    while next(iter(runner.server.connections), None) is not None:  # type: ignore[union-attr]  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0.001)
+    await runner.cleanup()
+    assert [record.getMessage() for record in caplog.records if record.name == "aiohttp.server"] == []
 
 
 async def test_the_strategys_metrics_of_money_come_out_of_the_demo(

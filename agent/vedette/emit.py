@@ -315,6 +315,14 @@ class Emit:
             full = self._channel.tag_set(tags)
             self._logs.append(LogRecord(self._channel.mask(message), level, full, time, attributes))
 
+    def masked(self, text: str) -> str:
+        """The text without the secrets of the configuration.
+
+        All texts are masked when they are emitted; this is for those that are cut or changed before, after which a
+        secret might not be known any more.
+        """
+        return self._channel.mask(text)
+
     def commit(self, key: str, value: Any) -> None:
         """Store `value` (anything JSON can hold) under `key` once every sink's queue has this batch."""
         if not self._dead:

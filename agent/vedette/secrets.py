@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
@@ -20,6 +20,17 @@ _URL_PASSWORD = re.compile(r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@?#]*:)[^\
 _KEYWORD_PASSWORD = re.compile(
     r"(?P<head>\b(?:password|passwd|pwd|secret|token|api_?key|access_?key)\s*[=:]\s*)[^\s&;,'\"]+", re.IGNORECASE
 )
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")  # what nobody encodes
+_ESCAPE = re.compile(
+    r"(?P<octets>(?:%[0-9A-Fa-f]{2})+|(?:\\+x[0-9A-Fa-f]{2})+)"
+    r"|(?P<unit>\\+u[dD][89abAB][0-9A-Fa-f]{2}\\+u[dD][c-fC-F][0-9A-Fa-f]{2}|\\+u[0-9A-Fa-f]{4})"
+    r"|(?P<entity>&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});)"
+    r"|(?P<blank>(?:\s|\+|\\+[nrt])+)"
+    r"|\\+"
+)
+_OCTET = re.compile(r"(?:%|\\+x)([0-9A-Fa-f]{2})")
+_HEX4 = re.compile(r"u([0-9A-Fa-f]{4})")
+_NESTED = 5  # escapes within escapes that are looked into
 
 
 class Secret:
@@ -79,21 +90,20 @@ def mask(text: str) -> str:
 class Masker:
     """Knows the secrets of one configuration and blots them out of any text.
 
-    A value added in one place is masked everywhere: log lines, statuses, errors, events. Its
-    percent-encoded and `repr` forms are masked too, since drivers print DSNs and reprs.
+    A value added in one place is masked everywhere: log lines, statuses, errors, events. It is also known as others
+    write it: percent-encoded (all of it, or only the characters that an encoder minds), as a form, escaped for JSON or
+    HTML, as `repr`. Drivers print DSNs, and servers repeat what they were sent.
     """
 
     def __init__(self) -> None:
-        self._values: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._values: frozenset[str] = frozenset()
+        self._forms: _Forms | None = None
 
     def add(self, value: str) -> None:
         """Mask this value from now on; values under three characters cannot be told from ordinary text."""
-        forms = {value, value.strip(), quote(value, safe=""), repr(value)[1:-1]}
-        new = {form for form in forms if len(form) >= _SHORTEST} - self._values
-        if new:
-            self._values = self._values | new  # a new set: a reload adds from its thread while others mask
-            self._pattern = None  # compiled at the next use: a thousand secrets are added one by one
+        value = value.strip()
+        if len(value) >= _SHORTEST and value not in self._values:
+            self._values = self._values | {value}  # a new set: a reload adds from its thread while others mask
 
     def within(self, texts: Iterable[str]) -> frozenset[str]:
         """Those of the known values that occur in these texts."""
@@ -101,14 +111,127 @@ class Masker:
 
     def known(self, text: str) -> str:
         """The text with every known secret replaced by `****`; what only looks like one stays."""
-        if not self._values:
+        values = self._values
+        if not values:
             return text
-        pattern = self._pattern
-        if pattern is None:
-            longest_first = sorted(self._values, key=len, reverse=True)
-            pattern = self._pattern = re.compile("|".join(map(re.escape, longest_first)))
-        return pattern.sub(MASK, text)
+        forms = self._forms
+        if forms is None or forms.values is not values:
+            forms = self._forms = _Forms(values)  # at the next use: a thousand secrets are added one by one
+        return forms.mask(text)
 
     def __call__(self, text: str) -> str:
         """The text with every known secret and every URL password replaced by `****`."""
         return mask(self.known(text))
+
+
+class _Forms:
+    """Secrets, ready to be looked for.
+
+    Those of letters and digits are written in one way only. For the others a text is read as whoever wrote it meant it,
+    which is only done where a part of one of them is in it.
+
+    Args:
+        values: the secrets.
+    """
+
+    def __init__(self, values: frozenset[str]) -> None:
+        self.values = values
+        self._parts: dict[str, str] = {}
+        """By how it is read, a part of each secret that is in every text that holds it."""
+        plain = [value for value in values if _PLAIN.fullmatch(value) or not self._add(value)]
+        self._plain = re.compile("|".join(map(re.escape, sorted(plain, key=len, reverse=True)))) if plain else None
+
+    def _add(self, value: str) -> bool:
+        """Take over a secret with special characters, unless too little is left of it when it is read."""
+        forms = {value, value.encode(errors="replace").decode("latin-1")}  # the other is UTF-8 taken for Latin-1
+        read = {form: _read(form)[0].strip() for form in forms}
+        if any(len(meant) < _SHORTEST for meant in read.values()):
+            return False
+        self._parts.update({meant: max(_PLAIN.findall(form), key=len, default="") for form, meant in read.items()})
+        return True
+
+    def mask(self, text: str) -> str:
+        """The text without them; what overlaps is one gap."""
+        gaps = [found.span() for found in self._plain.finditer(text)] if self._plain is not None else []
+        wanted = [meant for meant, part in self._parts.items() if part in text]
+        if wanted:
+            read, starts, ends = _read(text)
+            for meant in wanted:
+                at = read.find(meant)
+                while at >= 0:
+                    gaps.append((starts[at], ends[at + len(meant) - 1]))
+                    at = read.find(meant, at + 1)
+        return _without(text, sorted(gaps)) if gaps else text
+
+
+def _without(text: str, gaps: list[tuple[int, int]]) -> str:
+    pieces, at, end = [], 0, 0
+    for start, until in gaps:
+        if start >= end:
+            pieces += [text[at:start], MASK]
+            at = until
+        at = end = max(at, until)
+    return "".join([*pieces, text[at:]])
+
+
+def _read(text: str) -> tuple[str, list[int], list[int]]:
+    """A text without the escapes of URLs, forms, JSON, HTML and `repr`, be they partial or nested.
+
+    Returns:
+        It, and for each of its characters where that begins and ends in the original. A run of blanks is one, a plus is
+        a blank, backslashes are nothing.
+    """
+    starts, ends = list(range(len(text))), list(range(1, len(text) + 1))
+    for _ in range(_NESTED):
+        letters: list[str] = []
+        firsts: list[int] = []
+        lasts: list[int] = []
+        at = 0
+        for found in _ESCAPE.finditer(text):
+            letters.append(text[at : found.start()])
+            firsts += starts[at : found.start()]
+            lasts += ends[at : found.start()]
+            at = found.end()
+            for letter, first, last in _meant(found):
+                letters.append(letter)
+                firsts.append(starts[first])
+                lasts.append(ends[last - 1])
+        read = "".join([*letters, text[at:]])
+        starts, ends = firsts + starts[at:], lasts + ends[at:]
+        if read == text:
+            break
+        text = read
+    return text, starts, ends
+
+
+def _meant(found: re.Match[str]) -> Iterator[tuple[str, int, int]]:
+    """The characters that an escape stands for, each with where its part of the escape begins and ends."""
+    start, end = found.span()
+    if found["blank"]:
+        yield " ", start, end
+    elif found["entity"]:
+        yield from ((letter, start, end) for letter in unescape(found[0]))
+    elif found["unit"]:
+        units = bytes.fromhex("".join(_HEX4.findall(found[0])))
+        yield from ((letter, start, end) for letter in units.decode("utf-16-be", "replace"))
+    elif found["octets"]:
+        yield from _octets(found[0], start)
+
+
+def _octets(escaped: str, start: int) -> Iterator[tuple[str, int, int]]:
+    """UTF-8, and Latin-1 where it is none."""
+    found = list(_OCTET.finditer(escaped))
+    octets = bytes(int(one[1], 16) for one in found)
+    at = 0
+    while at < len(octets):
+        for size in (1, 2, 3, 4):
+            try:
+                letter = octets[at : at + size].decode()
+            except UnicodeDecodeError:
+                continue
+            break
+        else:
+            letter, size = chr(octets[at]), 1
+        size = min(size, len(octets) - at)
+        yield letter, start + found[at].start(), start + found[at + size - 1].end()
+        at += size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -91,7 +91,7 @@ class Sink(Generic[S]):
         """
         raise NotImplementedError
 
-    def succeed(self, predecessor: Self) -> None:
+    def succeed(self, predecessor: Sink[Any]) -> None:
         """Called before `run` where a reload changed this sink's options: take over what the one before it knew."""
 
     async def diagnose(self, diagnosis: Diagnosis) -> None:

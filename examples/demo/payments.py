@@ -55,7 +55,10 @@ class PaymentsApi:
     async def _slow_now_and_then(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if next(self._requests) % _SLOW == 0:
             await asyncio.sleep(random.uniform(0.1, 0.3))
-        answer: web.StreamResponse = await handler(request)
+        try:
+            answer: web.StreamResponse = await handler(request)
+        except ConnectionResetError:  # the customer has gone in the middle of the request, as they all do at the end
+            return web.Response(status=499)
         return answer
 
     async def _login(self, request: web.Request) -> web.Response:

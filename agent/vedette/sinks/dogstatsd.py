@@ -147,9 +147,10 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
         finally:
             await self._close(client, patience)
 
-    def succeed(self, predecessor: DogstatsdSink) -> None:
+    def succeed(self, predecessor: Sink[Any]) -> None:
         """Go on from the totals that the predecessor saw last."""
-        self._deltas = predecessor._deltas
+        if isinstance(predecessor, DogstatsdSink):
+            self._deltas = predecessor._deltas
 
     # Translation
 

@@ -25,7 +25,14 @@ CONNECT, QUERIES, WINDOWS = "business_sql.can_connect", "business_sql.queries", 
 _OWN = (
     Metric("business_sql.query_time", _G, "millisecond", "How long a query took, the longest of the run.", ("query",)),
     Metric("business_sql.rows", _G, "row", "Rows that a query returned in the run.", ("query",)),
-    Metric("business_sql.cut", _C, "", "Rows and tag sets that were left out because of a limit.", ("query",)),
+    Metric(
+        "business_sql.cut",
+        _C,
+        "",
+        "Rows and tag sets that were left out because of a limit: at least so many, as "
+        "rows beyond `limit` are not fetched, and count as one.",
+        ("query",),
+    ),
 )
 _WINDOWED = (
     Metric("business_sql.windows.reported", _C, "", "Windows that were reported."),
@@ -72,6 +79,8 @@ class BusinessSql(Check[BusinessSqlConfig]):
         )
         if config.restate and counted:
             yield "what `restate` sends again adds up where a column is no gauge"
+        if any(column.type == "histogram" for query in config.queries for column in query.columns.values()):
+            yield "a histogram has the time it is sent at on DogStatsD, not its window's end: use a gauge or a count"
 
     @classmethod
     def examine(cls, config: BusinessSqlConfig) -> Iterable[Remark]:
@@ -189,6 +198,7 @@ class BusinessSql(Check[BusinessSqlConfig]):
             if self._queries.failed:
                 said = said or "waits: a query was refused, see business_sql.queries"
                 break
+            await ledger.promise(window, emit)
             for point in points:
                 _send(emit, point, window.end)
             ledger.reported(window, points, emit)
@@ -216,7 +226,7 @@ class BusinessSql(Check[BusinessSqlConfig]):
             points = await self._read(window)
             if points is None or self._queries.failed:
                 break
-            for point in ledger.changed(window, points, emit):
+            for point in ledger.changed(window, points, emit, complete=self._queries.complete):
                 _send(emit, point, window.end)
                 changed += 1
         if changed:

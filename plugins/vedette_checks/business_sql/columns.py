@@ -94,7 +94,7 @@ class Reading:
     Attributes:
         points: the values.
         rows: how many rows there were.
-        cut: rows and tag sets that were left out.
+        cut: rows and tag sets that were left out, at least.
         wrong: what is wrong with them, each sentence once.
     """
 
@@ -117,7 +117,7 @@ def read(
     Args:
         columns: what they mean.
         names: of the result's columns.
-        rows: at most one more than `limit`.
+        rows: one more than `limit` if there are more.
         limit: most rows to use.
         budget: of tag sets.
         tags: of the query.
@@ -128,7 +128,7 @@ def read(
         reading.wrong[f"the result has no column {missing[0]}; it has {', '.join(names[:20])}"] = None
         return reading
     if len(rows) > limit:
-        reading.cut += 1
+        reading.cut += len(rows) - limit  # at least: where the query itself is limited nobody counts the rest
         reading.wrong[f"more than {limit} rows, the rest is left out; raise `limit`, or group by fewer tags"] = None
     places = [(names.index(name), name, column) for name, column in columns.items()]
     seen: set[tuple[str, ...]] = set()

@@ -73,6 +73,23 @@ class Transaction:
         result = task.result()
         return Rows(tuple(result.keys()), result.fetchall())
 
+    async def attempt(self, clause: TextClause) -> Rows | None:
+        """The rows of a query, or None if the database refuses it: the transaction goes on in any case.
+
+        Raises:
+            SQLAlchemyError, TimeoutError, OSError: the connection is lost.
+        """
+        nested = await self._connection.begin_nested()
+        try:
+            rows = await self.fetch(clause)
+        except SQLAlchemyError as error:
+            if lost(error):
+                raise
+            await nested.rollback()
+            return None
+        await nested.commit()
+        return rows
+
     async def _end(self, task: asyncio.Future[Any]) -> None:
         await self._abort()
         await asyncio.wait({task}, timeout=_MARGIN)

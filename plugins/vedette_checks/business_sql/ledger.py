@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from vedette import Emit
+from vedette import Emit, Kind
 from vedette_checks.business_sql.columns import Point
 from vedette_checks.business_sql.config import BusinessSqlConfig
 from vedette_checks.business_sql.windows import Grid, Window
 
 MARK, SENT = "watermark", "sent"
-"""Keys of the instance's state: the end of the last window reported; a digest of each value of the last few windows."""
+"""Keys of the instance's state: the end of the last window reported; by its end, for each of the last few windows, the
+series that were sent and a digest of each value."""
 
 
 class Ledger:
@@ -35,6 +37,12 @@ class Ledger:
         self._mark: int | None = None
         self._tried = False
         self._sent: dict[str, dict[str, str]] | None = None
+        self._kinds = {
+            column.metric: Kind(column.type)
+            for query in config.queries
+            for column in query.columns.values()
+            if column.type != "tag"
+        }
 
     @property
     def mark(self) -> int | None:
@@ -93,6 +101,15 @@ class Ledger:
             yield window
             window = self._grid.after(window)
 
+    async def promise(self, window: Window, emit: Emit) -> None:
+        """Before anything is sent for the very first time: write down from where on.
+
+        What is committed with a batch is on disk only once the sinks have it; a kill before that would make the next
+        start a first one again, which reports the last window only.
+        """
+        if self.mark is None:
+            await emit.save(MARK, window.start)
+
     def reported(self, window: Window, points: Sequence[Point], emit: Emit) -> None:
         """Note that a window was reported, with the batch that does."""
         self._mark = window.end
@@ -115,15 +132,32 @@ class Ledger:
                 yield window
             window = self._grid.at(window.start - 1)
 
-    def changed(self, window: Window, points: Sequence[Point], emit: Emit) -> list[Point]:
-        """The values that are not what was sent; they are noted as sent, with the batch that does."""
+    def changed(self, window: Window, points: Sequence[Point], emit: Emit, *, complete: bool) -> list[Point]:
+        """The values that are not what was sent; they are noted as sent, with the batch that does.
+
+        Args:
+            window: which.
+            points: its values now.
+            emit: the run's.
+            complete: whether these are all; then a series that is gone has the value 0, or the old one would stand.
+        """
         sent = self._kept()
-        before, now = sent.get(str(window.end), {}), _digests(points)
+        before = sent.get(str(window.end), {})
+        if complete:
+            now = _digests(points)
+            points = [*points, *(point for key in before if key not in now for point in self._nought(key))]
+        now = _digests(points)
         news = [point for point in points if before.get(_series(point)) != now[_series(point)]]
         if news:
             sent[str(window.end)] = {**before, **now}
             emit.commit(SENT, sent)
         return news
+
+    def _nought(self, key: str) -> Iterator[Point]:
+        name, *tags = json.loads(key)
+        kind = self._kinds.get(name)
+        if kind is Kind.GAUGE or kind is Kind.COUNT:  # an observation that was made cannot be taken back
+            yield Point(name, kind, 0, tuple(tags))
 
     def _kept(self) -> dict[str, dict[str, str]]:
         if self._sent is None:
@@ -133,9 +167,9 @@ class Ledger:
 
 
 def _series(point: Point) -> str:
-    return blake2b(f"{point.name} {sorted(point.tags)}".encode(), digest_size=6).hexdigest()
+    return json.dumps([point.name, *sorted(point.tags)])
 
 
 def _digests(points: Sequence[Point]) -> dict[str, str]:
-    """A short digest of each series' value, by a short digest of its name and tags."""
+    """A short digest of each series' value, by its name and tags."""
     return {_series(point): blake2b(str(point.value).encode(), digest_size=6).hexdigest() for point in points}

@@ -11,8 +11,9 @@ from sqlalchemy.sql.elements import TextClause
 
 from vedette import CheckError, Emit
 from vedette.kit import Budget
-from vedette_checks.business_sql.binding import ORDER, judge, probe, values
+from vedette_checks.business_sql.binding import ISO_T, ORDER, UNCLEAR, Verdict, judge, settled, values
 from vedette_checks.business_sql.columns import Point, read
+from vedette_checks.business_sql.comparing import Comparison, Reading
 from vedette_checks.business_sql.config import BusinessSqlConfig, QueryConfig, bind_problem, clause, label, sql_of
 from vedette_checks.business_sql.database import Database, Rows, Transaction
 from vedette_checks.business_sql.findings import lost, refused
@@ -59,8 +60,12 @@ class Queries:
         self._database = database
         self._queries: list[_Query] = []
         self._wrong: dict[str, None] = {}
+        window = config.window
+        self._whole_days = window is not None and window.every % 86_400 == 0 and window.timezone == "UTC"
         self.failed = False
         """Whether the last `ask` was refused an answer."""
+        self.complete = False
+        """Whether all that the last `ask` found was used: no row cut, no value unusable."""
 
     def prepare(self) -> None:
         """Read the files of SQL and make everything ready.
@@ -110,6 +115,7 @@ class Queries:
         """
         points: list[Point] = []
         self.failed = False
+        self.complete = True
         for query in self._queries:
             begun = monotonic()
             try:
@@ -120,6 +126,7 @@ class Queries:
                 found = refused(error, query.name, self._database.secrets)
                 self._wrong["; ".join(filter(None, (found.message, found.hint)))] = None
                 self.failed = True
+                self.complete = False
                 return []
             points.extend(self._read(query, rows))
             query.spent = max(query.spent, monotonic() - begun)
@@ -132,6 +139,7 @@ class Queries:
         self._wrong.update({f"{query.name}: {text}": None for text in reading.wrong})
         query.rows += reading.rows
         query.cut += reading.cut
+        self.complete = self.complete and not reading.wrong
         return reading.points
 
     def report(self, emit: Emit) -> None:
@@ -153,36 +161,53 @@ class Queries:
         return await transaction.fetch(query.clause, values(window, query.bind))
 
     async def _find_bind(self, transaction: Transaction, query: _Query, window: Window) -> Rows:
-        """The rows with the first kind of bounds that the database takes; it is kept."""
+        """The rows, and what the bounds are: kept once it is sure, else found out anew and told in the next run too."""
         if self._database.dialect == "sqlite":
-            query.bind = await self._judge(transaction, query)
-            return await transaction.fetch(query.clause, values(window, query.bind))
+            verdict = await self._look(transaction, query)
+            rows = await transaction.fetch(query.clause, values(window, verdict.bind or "iso"))
+        else:
+            taken, rows = await self._try_out(transaction, query, window)
+            verdict = settled(taken, await self._look(transaction, query))
+            if verdict.bind == ISO_T:
+                rows = await transaction.fetch(query.clause, values(window, ISO_T))
+        if verdict.wrong:
+            self._wrong[f"{query.name}: {verdict.wrong}"] = None
+        else:
+            query.bind = verdict.bind
+        return rows
+
+    async def _try_out(self, transaction: Transaction, query: _Query, window: Window) -> tuple[str, Rows]:
+        """The first kind of bounds that the driver can make values of the parameters' types, and the rows with it."""
         for bind in ORDER:
             try:
-                rows = await transaction.fetch(query.clause, values(window, bind))
+                return bind, await transaction.fetch(query.clause, values(window, bind))
             except DBAPIError as error:
                 if bind == ORDER[-1] or not _unfit(error):
                     raise
-            else:
-                query.bind = bind
-                return rows
         raise AssertionError("the last one returns or raises")
 
-    async def _judge(self, transaction: Transaction, query: _Query) -> str:
-        """How SQLite's stored times are to be compared; `iso` where they cannot be seen."""
-        sql = probe(query.sql)
-        if not sql:
-            return "iso"
-        try:
-            found = (await transaction.fetch(clause(sql))).rows
-        except SQLAlchemyError:
-            return "iso"
-        if not found:
-            return ""  # nothing is stored yet: look again next time
-        bind, wrong = judge(*found[0])
-        if wrong:
-            self._wrong[f"{query.name}: {wrong}"] = None
-        return bind
+    async def _look(self, transaction: Transaction, query: _Query) -> Verdict:
+        """What the stored times say of how they are to be compared."""
+        sqlite = self._database.dialect == "sqlite"
+        reading = Reading(query.sql, brackets=sqlite)
+        found = [one for one in reading.comparisons() if one is not None]
+        verdicts = [
+            await self._look_at(transaction, reading, one, "typeof" if sqlite else "pg_typeof") for one in found
+        ]
+        wrong = [one for one in verdicts if one.wrong]
+        return wrong[0] if wrong else verdicts[0] if verdicts else Verdict("iso", UNCLEAR)
+
+    async def _look_at(
+        self, transaction: Transaction, reading: Reading, comparison: Comparison, kind_of: str
+    ) -> Verdict:
+        seen = False
+        for sql in reading.probes(comparison.operand, kind_of):
+            rows = await transaction.attempt(clause(sql))
+            if rows is not None and rows.rows:
+                kind, stored = rows.rows[0]
+                return judge(str(kind), stored, comparison.bound, whole_days=self._whole_days)
+            seen = seen or rows is not None
+        return Verdict("") if seen else Verdict("iso", UNCLEAR)  # nothing is stored yet: look again next time
 
 
 def _unfit(error: DBAPIError) -> bool:

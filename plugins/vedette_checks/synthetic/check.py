@@ -12,16 +12,19 @@ from uuid import uuid4
 
 from anyio.lowlevel import checkpoint
 
-from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Metric
+from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Metric, Remark
 from vedette.kit import ssl_context
 from vedette_checks.synthetic.config import SyntheticConfig
 from vedette_checks.synthetic.exchange import Caller, Rules
 from vedette_checks.synthetic.extract import fields_in
-from vedette_checks.synthetic.flow import Attempt, Flow, Plan, Taken, stopping, unbroken
+from vedette_checks.synthetic.flow import Attempt, Flow, Taken, stopping, unbroken
 from vedette_checks.synthetic.masking import Discretion, Fields, telling
 from vedette_checks.synthetic.pending import Pending, Register
 from vedette_checks.synthetic.performance import Scene
+from vedette_checks.synthetic.plan import Plan
+from vedette_checks.synthetic.reading import of_url
 from vedette_checks.synthetic.report import STATUSES, Report, declared
+from vedette_checks.synthetic.shape import literal_variables
 from vedette_checks.synthetic.step import Step
 from vedette_checks.synthetic.transport import Reach
 
@@ -52,13 +55,23 @@ class Synthetic(Check[SyntheticConfig]):
         for step in config.steps:
             if step.until is not None and step.until.within >= config.patience:
                 yield f"step {step.name}: `until` may wait longer than the whole flow may take; raise `timeout`"
+        yield from _left_behind(config)
+
+    @classmethod
+    def examine(cls, config: SyntheticConfig) -> Iterable[Remark]:
+        """Finds what looks like a variable where none is replaced."""
+        for group, steps in (("steps", config.flow), ("cleanup", config.cleanup)):
+            for number, step in enumerate(steps):
+                for place in literal_variables(step):
+                    yield Remark(
+                        "has a {{ name }}, which is no variable in a pattern but stands for itself",
+                        "compare with `json`, or write \\{\\{",
+                        of_url((group, number, *place)) if config.url else (group, number, *place),
+                    )
 
     def __init__(self, config: SyntheticConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)
-        steps, cleanup = (
-            [Step(one, config.base_url, config.headers) for one in group] for group in (config.flow, config.cleanup)
-        )
-        self._plan = Plan(steps, cleanup, config.cleanup_timeout, config.cleanup_attempts)
+        self._plan = _plan(config)
         self._fields = Fields(_taken_from(config))
         self._rules = Rules(config.follow_redirects, config.max_body)
         self._register = Register(self.state)
@@ -111,22 +124,22 @@ class Synthetic(Check[SyntheticConfig]):
         run_id, until = str(uuid4()), monotonic() + self.config.patience
         attempts: list[Attempt] = []
         while self._again(attempts, until):
-            attempts.append(await self._attempt(flow, run_id, len(attempts) + 1, until))
+            attempts.append(await self._attempt(flow, emit, run_id, len(attempts) + 1, until))
         self._register.finish(emit)
         self._report.emit(emit, run_id, attempts, earlier, self._register)
 
     def _again(self, attempts: list[Attempt], until: float) -> bool:
-        """Whether there is to be another attempt: the first, or one after a failure that left nothing behind."""
+        """Whether there is to be another attempt: the first, or one after a failure that is known to leave nothing."""
         if stopping() or not attempts:
             return not stopping()
         last = attempts[-1]
-        if last.failure is None or not last.taken.clean or monotonic() >= until:
+        if last.failure is None or not last.repeatable or monotonic() >= until:
             return False
         return len(attempts) <= self.config.retry
 
-    async def _attempt(self, flow: Flow, run_id: str, number: int, until: float) -> Attempt:
+    async def _attempt(self, flow: Flow, emit: Emit, run_id: str, number: int, until: float) -> Attempt:
         async with self._calling() as caller:
-            return await flow.attempt(self._scene(caller, run_id, number, until))
+            return await flow.attempt(self._scene(emit, caller, run_id, number, until))
 
     async def _take_back(self, flow: Flow, emit: Emit) -> list[tuple[Pending, Taken]]:
         """The cleanup of earlier attempts, oldest first, for as long as there is time."""
@@ -136,7 +149,7 @@ class Synthetic(Check[SyntheticConfig]):
             if monotonic() >= until:
                 break
             async with self._calling() as caller:
-                scene = self._scene(caller, entry.run_id, entry.attempt, until)
+                scene = self._scene(emit, caller, entry.run_id, entry.attempt, until)
                 made.append((entry, await flow.take_back(scene, entry)))
         return made
 
@@ -161,9 +174,9 @@ class Synthetic(Check[SyntheticConfig]):
         if caller is not None:
             await caller.close()
 
-    def _scene(self, caller: Caller, run_id: str, attempt: int, until: float) -> Scene:
+    def _scene(self, emit: Emit, caller: Caller, run_id: str, attempt: int, until: float) -> Scene:
         config = self.config
-        discretion = Discretion(self._fields)
+        discretion = Discretion(self._fields, emit.masked)
         for name, value in config.variables.items():
             if telling(name):
                 discretion.hide(value)
@@ -177,6 +190,28 @@ class Synthetic(Check[SyntheticConfig]):
             deadline=until,
             variables={**config.variables, "run_id": run_id, "flow": config.name, "now": int(time.time())},
             discretion=discretion,
+        )
+
+
+def _plan(config: SyntheticConfig) -> Plan:
+    steps, cleanup = (
+        [Step(one, config.base_url, config.headers) for one in group] for group in (config.flow, config.cleanup)
+    )
+    return Plan(steps, cleanup, config.cleanup_timeout, config.cleanup_attempts)
+
+
+def _left_behind(config: SyntheticConfig) -> Iterator[str]:
+    """Warnings about requests that may leave behind what no cleanup step takes back, or no answer tells of."""
+    plan = _plan(config)
+    if config.retry and (step := plan.untaken()):
+        yield (
+            f"`retry` will not repeat the flow once step {step} has reached the server, as no cleanup step takes it "
+            "back; if it changes nothing, say `safe: true`"
+        )
+    if late := plan.told_late():
+        yield (
+            f"a run that ends between the steps {late[0]} and {late[1]} counts as left over, as {late[0]} extracts "
+            "nothing; if it changes nothing, say `safe: true`"
         )
 
 

@@ -10,7 +10,7 @@ import httpx
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from vedette import CheckConfig, Duration, Secret
-from vedette_checks.synthetic.options import SAFE, Auth, Expect, Headers, StepConfig
+from vedette_checks.synthetic.options import METHODS, Auth, Expect, Headers, StepConfig, has_blank
 from vedette_checks.synthetic.reading import BUILT_IN, check_flow
 from vedette_checks.synthetic.templates import NAME
 
@@ -140,6 +140,8 @@ class SyntheticConfig(CheckConfig):
             raise ValueError("must begin with http:// or https:// and a host")
         if url.userinfo:
             raise ValueError("must not hold a password; use `auth`")
+        if has_blank(value):
+            raise ValueError("has a space in it; write %20")
         if url.fragment or (url.query and info.field_name == "base_url"):
             raise ValueError("must end before # and ?")
         return value
@@ -171,7 +173,7 @@ class SyntheticConfig(CheckConfig):
             raise ValueError(f"{', '.join(given)} go with `url`; a step has its own")
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("`key_file` needs `cert_file`")
-        if self.url and self.method not in SAFE | {"POST", "PUT", "PATCH", "DELETE"}:
+        if self.url and self.method not in METHODS:
             raise ValueError("method must be GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE")
         return self
 

@@ -45,16 +45,20 @@ class UnansweredError(Exception):
     """A request that brought no usable answer.
 
     Args:
-        message: why, in a sentence; what a server said in it is not masked yet.
+        message: why, in a sentence; `{}` stands for `host`.
         hint: how to mend it.
+        host: a name that may come from a server.
         reached: whether the server may have got the request.
         tls: whether the certificate is the reason.
     """
 
-    def __init__(self, message: str, hint: str = "", *, reached: bool = True, tls: bool = False) -> None:
+    def __init__(
+        self, message: str, hint: str = "", *, host: str = "", reached: bool = True, tls: bool = False
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.host = host
         self.reached = reached
         self.tls = tls
         self.phases: Phases | None = None
@@ -115,7 +119,7 @@ class Caller:
 
     def _build(self, request: Request) -> httpx.Request:
         content: Any = request.body.encode() if request.body is not None else None
-        headers = httpx.Headers(dict(request.headers))
+        headers = httpx.Headers([(name.encode(), value.encode()) for name, value in request.headers.items()])
         if request.json is not None:
             content = msgspec.json.encode(request.json)
             headers.setdefault("Content-Type", "application/json")
@@ -178,7 +182,9 @@ def _careful(request: httpx.Request, following: httpx.Request) -> httpx.Request:
         return following
     if following.method not in SAFE:
         raise UnansweredError(
-            f"redirected to another host, {other.host}, which must not get the body", "send the request there itself"
+            "redirected to another host, {}, which must not get the body",
+            "send the request there itself",
+            host=other.host,
         )
     for name in set(following.headers) - _CARRIED - {"host", "cookie"}:
         del following.headers[name]
@@ -216,7 +222,7 @@ def _failure(error: BaseException, phases: Phases) -> UnansweredError:
     """Why there is no answer, in a sentence without anything that the server sent."""
     reached = phases.stage not in _BEFORE and not isinstance(error, httpcore.ProxyError | httpcore.ConnectError)
     if isinstance(error, UnresolvedError):
-        return UnansweredError(f"the host name {error.host} does not resolve", "check the address", reached=False)
+        return UnansweredError("the host name {} does not resolve", "check the address", host=error.host, reached=False)
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             hint = "renew it" if cause.verify_code == 10 else "see `ca_file` and the host name"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
@@ -12,36 +12,10 @@ from typing import Any, TypeVar
 from vedette import Emit
 from vedette_checks.synthetic.pending import Pending, Register
 from vedette_checks.synthetic.performance import Outcome, Result, Scene, perform
+from vedette_checks.synthetic.plan import Plan
 from vedette_checks.synthetic.step import Step
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A flow as configured.
-
-    Attributes:
-        steps: its steps.
-        cleanup: what takes them back.
-        cleanup_timeout: seconds for that.
-        cleanup_attempts: runs that try it again.
-    """
-
-    steps: Sequence[Step]
-    cleanup: Sequence[Step]
-    cleanup_timeout: float
-    cleanup_attempts: int
-
-    @property
-    def found_by_cleanup(self) -> frozenset[str]:
-        """Variables that the cleanup extracts for itself."""
-        return frozenset(name for step in self.cleanup for name in step.extractions)
-
-    @property
-    def wanted(self) -> frozenset[str]:
-        """Variables that the cleanup needs from the steps."""
-        return frozenset().union(*(step.needs for step in self.cleanup)) - self.found_by_cleanup
 
 
 @dataclass(slots=True)
@@ -73,12 +47,19 @@ class Attempt:
         seconds: from the first step's beginning to the last one's end.
         taken: what became of the cleanup.
         cut: the agent stops, and some steps were not performed for no fault of theirs.
+        touched: whether a request that may change something has reached the server and was not refused.
     """
 
     results: list[Result] = field(default_factory=list)
     seconds: float = 0.0
     taken: Taken = field(default_factory=Taken)
     cut: bool = False
+    touched: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the flow may be performed anew: nothing was done, or the cleanup has really taken it back."""
+        return not self.touched or (self.taken.tried and self.taken.clean)
 
     @property
     def failure(self) -> Result | None:
@@ -114,7 +95,8 @@ class Flow:
             made.cut = True
             entry.variables = self._kept(scene)
         made.seconds = monotonic() - begun
-        if self._plan.cleanup and not (made.cut and entry.open and not self._told(entry)):
+        made.touched = entry.touched or bool(entry.open)
+        if self._plan.cleanup and not (made.cut and not self._all_told(entry)):
             made.taken = await unbroken(lambda: self.take_back(scene, entry))
         return made
 
@@ -123,33 +105,27 @@ class Flow:
             if made.failure is not None:
                 made.results.append(Result(step.name, Outcome.SKIPPED, message="not reached"))
                 continue
-            if self._must_be_written(step, scene):
-                entry.open, entry.variables = step.name, self._kept(scene)
+            if self._plan.must_be_written(step, scene.variables):
+                entry.open.append(step.name)
+                entry.variables = self._kept(scene)
                 await self._register.write(self._emit, entry)
             result = await perform(step, scene)
             made.results.append(result)
-            if not step.config.changes_nothing:
-                await self._note(step, result, scene, entry)
-
-    def _must_be_written(self, step: Step, scene: Scene) -> bool:
-        """Whether, once this request has left, there may be something that a cleanup step could take back."""
-        if step.config.changes_nothing:
-            return False
-        soon = scene.variables.keys() | step.extractions.keys() | self._plan.found_by_cleanup
-        return any(one.needs <= soon for one in self._plan.cleanup)
+            await self._note(step, result, scene, entry)
 
     def _kept(self, scene: Scene) -> dict[str, Any]:
-        return {name: scene.variables[name] for name in self._plan.wanted if name in scene.variables}
+        return {name: scene.variables[name] for name in sorted(self._plan.wanted) if name in scene.variables}
 
     async def _note(self, step: Step, result: Result, scene: Scene, entry: Pending) -> None:
-        """Write down what the answer tells about what was done."""
-        entry.touched = entry.touched or (result.reached and not result.refused)
+        """Write down what the answer tells about what was done, by this step or by one before it."""
+        before = (entry.touched, list(entry.open), entry.variables)
+        gone = not result.reached or result.refused
+        if not step.config.changes_nothing:
+            entry.touched = entry.touched or not gone
         entry.variables = self._kept(scene)
-        if not entry.open:
+        entry.open = [name for name in entry.open if not (self._told(name, entry) or (name == step.name and gone))]
+        if not before[1] or before == (entry.touched, entry.open, entry.variables):
             return
-        told = all(name in scene.variables for name in step.extractions if name in self._plan.wanted)
-        if told or not result.reached or result.refused:
-            entry.open = ""
         if entry.touched:
             await self._register.write(self._emit, entry)
         else:
@@ -160,14 +136,16 @@ class Flow:
         taken = Taken()
         scene.deadline = monotonic() + self._plan.cleanup_timeout
         scene.recall(entry.variables)
-        for step in self._plan.cleanup:
-            if step.name not in entry.done and (entry.touched or entry.open) and step.needs <= scene.variables.keys():
-                taken.tried = True
-                result = await perform(step, scene)
-                if result.outcome is Outcome.FAILED:
-                    taken.failed = taken.failed or result.message
-                else:
-                    entry.done.append(step.name)
+        owed = self._plan.owed(entry.done, entry.variables) if entry.touched or entry.open else []
+        for step in owed:
+            result = await perform(step, scene)
+            taken.tried = taken.tried or result.outcome is not Outcome.SKIPPED
+            if entry.tries:  # what failed once must not go by for the want of a variable that it had then
+                scene.waived.clear()
+            if result.outcome is Outcome.FAILED:
+                taken.failed = taken.failed or result.message
+            elif step.name not in entry.done:
+                entry.done.append(step.name)
         await self._conclude(entry, taken)
         return taken
 
@@ -176,7 +154,7 @@ class Flow:
             entry.tries += 1
             if entry.tries >= self._plan.cleanup_attempts:
                 taken.lost = "failed"
-        elif entry.open and not self._told(entry):
+        elif not self._all_told(entry):
             taken.lost = "unknown"
         if taken.lost:
             self._register.give_up(entry, taken.lost)
@@ -185,11 +163,12 @@ class Flow:
         else:
             await self._register.settle(self._emit, entry)
 
-    def _told(self, entry: Pending) -> bool:
-        """Whether the step that was on its way told what the cleanup needs of it."""
-        step = next((one for one in self._plan.steps if one.name == entry.open), None)
-        wanted = () if step is None else (name for name in step.extractions if name in self._plan.wanted)
-        return all(name in entry.variables for name in wanted)
+    def _all_told(self, entry: Pending) -> bool:
+        """Whether it is known of each request that may have done something what takes it back."""
+        return all(self._told(name, entry) for name in entry.open)
+
+    def _told(self, name: str, entry: Pending) -> bool:
+        return self._plan.traces(name) <= entry.variables.keys()
 
 
 async def unbroken(work: Callable[[], Awaitable[T]]) -> T:

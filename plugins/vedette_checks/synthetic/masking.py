@@ -1,14 +1,16 @@
 """What may be shown of what came back: short, on one line, without anything that was secret on the way.
 
-The agent masks what it resolved from `${…}`. A flow has more: tokens that servers hand out, and what a server repeats
-of a request. Everything that a flow sends or takes out of answers is masked in foreign text, and what looks like a
-token, a card number or the value of a field with a telling name.
+The agent masks what it resolved from `${…}`, and does so first, before anything else tears a secret into pieces. A flow
+has more: tokens that servers hand out, and what a server repeats of a request. Everything that a flow sends or takes
+out of answers is masked in foreign text, and what looks like a token, a card number or the value of a field with a
+telling name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from html import unescape
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -29,13 +31,17 @@ _TELLING = re.compile(
     r"|iban|\bpan\b|card|account_?number|ssn",
     re.IGNORECASE,
 )
-_VALUE = r"""\\*"(?:[^"\\]|\\[^"])*\\*"?|'[^']*'?|[^\s"',;&<>{}\[\]]+"""
+_VALUE = (
+    r"""(?P<quote>\\*")(?:[^"\\]|\\+(?!["\\])|(?<!\\)(?!(?P=quote))\\+")*(?:(?P=quote))?"""  # quoted, maybe once more
+    r"""|'(?:[^'\\]|\\.)*'?|[^\s"',;&<>{}\[\]]+"""
+)
 _HARMLESS = frozenset({"accept", "accept-language", "content-type", "user-agent", "cache-control", "host"})
 _OPAQUE = re.compile(
     r"\beyJ[\w-]+\.[\w.-]*"  # JSON Web Token
     r"|\b(?:\d[ -]?){12,18}\d\b"  # card number
     r"|\b(?=[\w+/-]*\d)(?=[\w+/-]*[A-Za-z])[\w+/-]{24,}={0,2}"  # key, hash, session id
 )
+_PARTS = re.compile(r"""<[^>]*>|["'&=\r\n]""")  # what stands between the values of a body, whatever it is written in
 _PIECES = re.compile(r"[^\w.+@/-]+")
 _QUERY = re.compile(r"[&=]")
 _SPACE = re.compile(r"\s+")
@@ -60,18 +66,24 @@ class Fields:
         """The text with the values of `name=value` and `"name": "value"` masked, be they quoted once more or not."""
         return self._written.sub(lambda found: found[0] if MASK in found[0] else f"{found['field']}{MASK}", text)
 
-    def in_json(self, value: Any, depth: int = 0) -> Any:
-        """JSON with the values of such fields masked, and without what is nested very deep."""
+    def in_json(self, value: Any, mask: Callable[[str], str], depth: int = 0) -> Any:
+        """JSON with the values of such fields masked, and without what is nested very deep.
+
+        Args:
+            value: the JSON.
+            mask: masks each text in it, before escapes are written into it.
+            depth: of this value.
+        """
         if depth > _DEEPEST:
             return "…"
         if isinstance(value, dict):
             return {
-                key: MASK if key in self._own or telling(str(key)) else self.in_json(item, depth + 1)
+                key: MASK if key in self._own or telling(str(key)) else self.in_json(item, mask, depth + 1)
                 for key, item in value.items()
             }
         if isinstance(value, list):
-            return [self.in_json(item, depth + 1) for item in value[:100]]
-        return value
+            return [self.in_json(item, mask, depth + 1) for item in value[:100]]
+        return mask(value) if isinstance(value, str) else value
 
 
 class Discretion:
@@ -79,10 +91,12 @@ class Discretion:
 
     Args:
         fields: names of fields that the flow takes secrets out of.
+        first: masks what the agent knows to be secret.
     """
 
-    def __init__(self, fields: Fields | None = None) -> None:
+    def __init__(self, fields: Fields | None = None, first: Callable[[str], str] = str) -> None:
         self._fields = fields or Fields(())
+        self._first = first
         self._masker = Masker()
         self._values: list[Any] = []
         self._requests: list[Request] = []
@@ -114,8 +128,8 @@ class Discretion:
             for path, text in texts(_plain(sent)):
                 telling = any(_TELLING.search(str(part)) for part in path)
                 self._add(text, 3 if telling else _SHORTEST)
-        for piece in _PIECES.split(request.body or ""):
-            self._add(piece)
+        for part in _values_in(request.body or ""):
+            self._add(part)
         for piece in _QUERY.split(request.url.partition("?")[2]):
             self._add(unquote_plus(piece))
             self._add(piece)
@@ -124,27 +138,45 @@ class Discretion:
         if len(text) >= shortest:
             self._masker.add(text)
 
+    def _masked(self, text: str) -> str:
+        return self._masker(self._first(text))
+
     def say(self, text: str) -> str:
         """A foreign text, masked, short and on one line."""
         self._learn()
-        masked = self._fields.in_text(self._masker(text[:_FIRST]))
+        masked = self._fields.in_text(self._masked(text[:_FIRST]))
         clean = _SPACE.sub(" ", _OPAQUE.sub(MASK, masked)).strip()
         clean = "".join(letter if letter.isprintable() else "?" for letter in clean[: _LONGEST + 1])
         return clean if len(clean) <= _LONGEST else f"{clean[:_LONGEST]}…"
+
+    def name(self, text: str) -> str:
+        """A short text that is no answer, such as the name of a host, masked where it holds what is known."""
+        self._learn()
+        return self._masked(text)
 
     def value(self, value: Any, path: str = "") -> str:
         """A value of an answer as it may be shown; `path` is where it stands."""
         if _TELLING.search(path):
             return MASK
-        return self.say(msgspec.json.encode(self._fields.in_json(value)).decode())
+        self._learn()
+        return self.say(msgspec.json.encode(self._fields.in_json(value, self._masked)).decode())
 
     def excerpt(self, answer: Answer) -> str:
         """The beginning of a body; empty for an empty one."""
         try:
-            text = msgspec.json.encode(self._fields.in_json(answer.json)).decode()
+            return self.value(answer.json)
         except NoJsonError:
-            text = answer.text
-        return self.say(text)
+            return self.say(answer.text)
+
+
+def _values_in(body: str) -> Iterator[str]:
+    """What a body holds: the texts of JSON, of elements, attributes or a form; whole ones, and the words in them."""
+    try:
+        yield from (text for _, text in texts(_plain(msgspec.json.decode(body))))
+    except (msgspec.DecodeError, RecursionError):
+        for part in _PARTS.split(body[:_FIRST]):
+            yield unescape(unquote_plus(part))
+    yield from _PIECES.split(body[:_FIRST])
 
 
 def _plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ class Pending:
         attempt: which attempt of it.
         at: when it began, Unix seconds.
         variables: those that the cleanup needs, as far as they are known.
-        open: the step whose request is on its way, or whose answer left open what it did; empty if none.
+        open: steps whose request is on its way, or of which no answer has told yet what they did.
         touched: whether a request that may change something has reached the server and was not refused.
         done: cleanup steps that need not be performed again.
         tries: how often the cleanup was tried.
@@ -34,7 +34,7 @@ class Pending:
     attempt: int
     at: float = field(default_factory=time.time)
     variables: dict[str, Any] = field(default_factory=dict)
-    open: str = ""
+    open: list[str] = field(default_factory=list)
     touched: bool = False
     done: list[str] = field(default_factory=list)
     tries: int = 0

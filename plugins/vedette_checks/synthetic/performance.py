@@ -79,6 +79,7 @@ class Scene:
         deadline: monotonic seconds at which all must be done.
         variables: values by name.
         discretion: what is secret by now.
+        waived: variables that have no value because a `when` did not hold: what needs them is skipped too.
     """
 
     caller: Caller
@@ -90,6 +91,7 @@ class Scene:
     deadline: float
     variables: dict[str, Any]
     discretion: Discretion = field(default_factory=Discretion)
+    waived: set[str] = field(default_factory=set)
 
     def learn(self, name: str, value: Any) -> None:
         """Set a variable that came from an answer."""
@@ -121,14 +123,17 @@ async def perform(step: Step, scene: Scene) -> Result:
     begun = monotonic()
     try:
         if step.when is not None and not _holds(step.when, scene):
-            return Result(step.name, Outcome.SKIPPED, message="its `when` does not hold")
+            return _skipped(step, scene, "its `when` does not hold")
         request = _request(step, scene)
         await _ask(step, request, scene, result)
     except UnsetError as error:
-        return Result(step.name, Outcome.SKIPPED, message=f"{error.name} was never set")
+        why = f"{error.name} was never set"
+        if error.name in scene.waived:
+            return _skipped(step, scene, why)
+        result.outcome, result.message = Outcome.FAILED, f"{step.name}: {why} ({step.shown})"
     except (UnansweredError, _FailedError, ElsewhereError) as error:
         result.outcome = Outcome.FAILED
-        result.message = f"{step.name}: {_explained(error)} ({step.shown})"
+        result.message = f"{step.name}: {_explained(error, scene)} ({step.shown})"
     result.seconds = monotonic() - begun
     if result.outcome is Outcome.OK and result.answer is not None:
         problem = cost_problem(step.config.expect, result.answer, result.seconds)
@@ -137,9 +142,16 @@ async def perform(step: Step, scene: Scene) -> Result:
     return result
 
 
-def _explained(error: Exception) -> str:
-    hint = error.hint if isinstance(error, UnansweredError) else ""
-    return f"{error}; {hint}" if hint else str(error)
+def _skipped(step: Step, scene: Scene, why: str) -> Result:
+    scene.waived.update(step.extractions)
+    return Result(step.name, Outcome.SKIPPED, message=why)
+
+
+def _explained(error: Exception, scene: Scene) -> str:
+    if not isinstance(error, UnansweredError):
+        return str(error)
+    said = error.message.replace("{}", scene.discretion.name(error.host))
+    return f"{said}; {error.hint}" if error.hint else said
 
 
 def _holds(when: Callable[[Any], Any], scene: Scene) -> bool:

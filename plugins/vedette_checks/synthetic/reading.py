@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from vedette import Secret
-from vedette_checks.synthetic.extract import variables_in
+from vedette_checks.synthetic.extract import search, variables_in
+from vedette_checks.synthetic.shape import line_problem, problem, step_problems
 from vedette_checks.synthetic.templates import NAME, Template, texts
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Place = tuple[str | int, ...]
 BUILT_IN = frozenset({"run_id", "flow", "idempotency_key", "now"})
 """Variables that every flow has."""
+_NOWHERE, _NOT_EARLIER = "which is not in `variables`", "which no earlier step extracts"
 
 
 def check_flow(config: SyntheticConfig) -> None:
@@ -28,13 +30,21 @@ def check_flow(config: SyntheticConfig) -> None:
     Raises:
         ValidationError: each problem at its place.
     """
-    problems = [*_headers(config), *_steps(config)]
+    found = [*_headers(config), *_steps(config)]
+    problems = [(of_url(place), text) for place, text in found] if config.url else found
     if problems:
         details = [
             InitErrorDetails(type=PydanticCustomError("vedette", "{text}", {"text": text}), loc=place, input=None)
             for place, text in problems
         ]
         raise ValidationError.from_exception_data("flow", details)
+
+
+def of_url(place: Place) -> Place:
+    """Where the user wrote what belongs to the one step that `url` makes."""
+    if place[0] != "steps":
+        return place
+    return ("url",) if place[2:] == ("request",) else place[2:]
 
 
 def needs(step: StepConfig, headers: dict[str, str]) -> frozenset[str]:
@@ -71,20 +81,21 @@ def _revealed(secret: Secret | None) -> str | None:
 
 def _headers(config: SyntheticConfig) -> Iterator[tuple[Place, str]]:
     for place, text in texts(config.headers, ("headers",)):
-        yield from _template(place, text, {*config.variables, *BUILT_IN}, "which is not in `variables`")
+        yield from _template(place, text, {*config.variables, *BUILT_IN}, _NOWHERE)
 
 
 def _steps(config: SyntheticConfig) -> Iterator[tuple[Place, str]]:
     known = {*config.variables, *BUILT_IN}
     names: set[str] = set()
     extracted: set[str] = set()
-    for group, steps in (("steps", config.steps), ("cleanup", config.cleanup)):
+    for group, steps in (("steps", config.flow), ("cleanup", config.cleanup)):
         for number, step in enumerate(steps):
             place: Place = (group, number)
             if step.name in names:
                 yield (*place, "name"), "another step has this name"
             names.add(step.name)
-            yield from _step(step, place, known)
+            yield from (((*place, *inner), text) for inner, text in step_problems(step))
+            yield from _step(step, place, known, _NOWHERE if config.url else _NOT_EARLIER)
             yield from _address(config, step, place)
             for name in step.extract:
                 yield from _extracted(config, name, (*place, "extract", name), extracted)
@@ -100,12 +111,12 @@ def _steps(config: SyntheticConfig) -> Iterator[tuple[Place, str]]:
             )
 
 
-def _step(step: StepConfig, place: Place, known: set[str]) -> Iterator[tuple[Place, str]]:
+def _step(step: StepConfig, place: Place, known: set[str], why: str) -> Iterator[tuple[Place, str]]:
     for inner, text in _texts(step):
-        yield from _template((*place, *inner), text, known, "which no earlier step extracts")
-    for name in variables_in(step.when) if step.when else ():
+        yield from _template((*place, *inner), text, known, why)
+    for name in variables_in(step.when) if step.when and not problem(search, step.when) else ():
         if name not in known:
-            yield (*place, "when"), _unknown(name, known, "which no earlier step extracts")
+            yield (*place, "when"), _unknown(name, known, why)
 
 
 def _template(place: Place, text: str, known: set[str], why: str) -> Iterator[tuple[Place, str]]:
@@ -141,6 +152,8 @@ def _extracted(config: SyntheticConfig, name: str, place: Place, before: set[str
 
 def _address(config: SyntheticConfig, step: StepConfig, place: Place) -> Iterator[tuple[Place, str]]:
     target, where = step.target, (*place, "request")
+    if line_problem(step):
+        return
     absolute = target.startswith(("http://", "https://"))
     if target.startswith("/"):
         if not config.base_url:

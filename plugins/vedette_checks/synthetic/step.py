@@ -36,10 +36,13 @@ class Step:
         self.method = config.method
         self.needs = needs(config, dict(headers))
         """The variables that it cannot do without."""
+        self.names = needs(config.model_copy(update={"headers": {}, "auth": None, "when": ""}), {})
+        """Those of them that say what it is about, and not merely who asks."""
         self.shown = f"{config.method} {config.target.partition('?')[0]}"
         """The request as it may be shown: what variables stand for is not in it."""
         self.extractions: dict[str, Extraction] = {name: extraction(text) for name, text in config.extract.items()}
-        self.wanted = Wanted(config.expect, default=True)
+        awaits_status = config.until is not None and bool(config.until.status)  # then others come before it
+        self.wanted = Wanted(config.expect, default=not awaits_status)
         self.until = Wanted(config.until, default=False) if config.until is not None else None
         self.when: Callable[[Any], Any] | None = search(config.when) if config.when else None
         self._base_url = base_url.rstrip("/")

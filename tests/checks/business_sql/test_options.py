@@ -92,11 +92,12 @@ instances:
   - url: postgresql://me@db/shop
     window: {{every: 1h, lag: 5m}}
     restate: 3
-    queries: [{{sql: "SELECT count(*) AS n FROM t {WINDOW}", columns: {{n: {{metric: a.n, type: count}}}}}}]
+    queries: [{{sql: "SELECT count(*) AS n, sum(t) AS t FROM t {WINDOW}", columns: {{n: {{metric: a.n, type: count}}, t: {{metric: a.t, type: histogram}}}}}}]
 """
     assert problems(tmp_path, text) == [
         "2: instances[0]: warning: points will be more than an hour old, which Datadog takes only for metrics with historical ingestion switched on",
         "2: instances[0]: warning: what `restate` sends again adds up where a column is no gauge",
+        "2: instances[0]: warning: a histogram has the time it is sent at on DogStatsD, not its window's end: use a gauge or a count",
     ]
 
 

@@ -31,11 +31,12 @@ def url(server: PostgresServer) -> str:
 def payments(server: PostgresServer) -> Iterator[None]:
     server.sql(
         "SET timezone = 'UTC'; CREATE TABLE payments (id serial PRIMARY KEY, currency text, amount numeric(20, 4), at_tz timestamptz, "
-        "at_plain timestamp, at_text text, at_epoch bigint);"
+        "at_plain timestamp, at_text text, at_epoch bigint, at_z text, at_ms bigint, at_day date);"
         "INSERT INTO payments (currency, amount, at_tz, at_plain, at_text, at_epoch) SELECT c, a, t, t, to_char(t, 'YYYY-MM-DD HH24:MI:SS'), "
         "extract(epoch FROM t) FROM (VALUES ('EUR', 12.50, timestamptz '2026-11-24 12:00:00+00'), ('EUR', 0.10, '2026-11-24 12:59:59+00'), "
         "('USD', 1234567890123456.7891, '2026-11-24 12:30:00+00'), ('EUR', 5, '2026-11-24 11:59:59+00'), "
-        "('EUR', 7, '2026-11-24 13:00:00+00')) AS v(c, a, t); GRANT SELECT ON payments TO watcher;"
+        "('EUR', 7, '2026-11-24 13:00:00+00')) AS v(c, a, t); UPDATE payments SET at_z = to_char(at_plain, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), "
+        "at_ms = at_epoch * 1000, at_day = at_plain::date; GRANT SELECT ON payments TO watcher;"
         "ALTER ROLE watcher SET timezone = 'Australia/Lord_Howe'"  # what a session thinks of time must not matter
     )
     yield
@@ -63,19 +64,65 @@ async def test_every_way_to_store_a_time_gives_the_same_window(server: PostgresS
     assert message(batch, "queries") == ""
 
 
+DAILY = {"every": "1d", "timezone": "UTC"}
+
+
+@pytest.mark.parametrize(
+    ("where", "window", "said"),
+    [
+        ("{} >= :start_time AND {} < :end_time".format(*["to_char(at_plain, 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"] * 2), None, ""),
+        ("at_z >= :start_time AND at_z < :end_time", None, ""),
+        (":start_time <= p.at_z AND :end_time > p.at_z", None, ""),
+        ("at_ms >= :start_time AND at_ms < :end_time", None, "times are stored as milliseconds: compare with"),
+        ("at_ms >= CAST(:start_time AS bigint) * 1000 AND at_ms < CAST(:end_time AS bigint) * 1000", None, ""),
+        ("at_day >= :start_time AND at_day < :end_time", None, "compares days with windows that are no days of UTC"),
+        ("at_day >= :start_time AND at_day < :end_time", {"every": "1d", "timezone": "Europe/Berlin"},
+         "compares days with windows that are no days of UTC"),
+        ("at_day >= :start_time AND at_day < :end_time", DAILY, ""),
+        ("to_char(at_tz, 'TMDay') BETWEEN :start_time AND :end_time", None,
+         "times are stored in a form that cannot be compared as text"),
+        ("at_tz >= CAST(:start_time AS timestamptz) AND at_tz < to_timestamp(CAST(:end_time AS text), 'YYYY-MM-DD')", None, None),
+        ("at_epoch >= extract(epoch FROM CAST(:start_time AS timestamptz)) AND at_tz < CAST(:end_time AS timestamptz)", None, ""),
+        ("at_epoch IN (:start_time, :end_time)", None, "it cannot be made out how it compares times"),
+    ],
+)  # fmt: skip
+async def test_times_that_would_match_nothing_are_told(
+    server: PostgresServer, where: str, window: Any, said: str | None
+) -> None:
+    sql = f"SELECT currency, sum(amount) AS volume FROM payments AS p WHERE {where} GROUP BY currency"
+    columns = {"currency": {"type": "tag"}, "volume": {"metric": VOLUME}}
+    instance = Instance(url(server), sql=sql, columns=columns, window=window or {"every": "1h"}, timeout="60s")
+    if window is DAILY:
+        instance.time = NOW + 24 * 3600
+    for hours in (0, 24):
+        instance.time += hours * 3600
+        instance.state.clear()
+        batch, error = await instance.run()
+        assert error == ""
+        if said:
+            assert message(batch, "queries").startswith(f"q: {said}")
+        elif said is not None:
+            assert message(batch, "queries") == ""
+        if said == "" and not hours and window is None:
+            assert values(batch, VOLUME)[END, "currency:EUR"] == Decimal("12.6000")
+        if window is DAILY and not hours:
+            assert values(batch, VOLUME)[END + 11 * 3600, "currency:EUR"] == Decimal("24.6000")
+    await instance.close()
+
+
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
         ("SELECT 1 FROM nowhere", 'relation "nowhere" does not exist; correct its `sql`'),
         ("SELECT 1 FROM pg_authid", "permission denied for table pg_authid; GRANT SELECT to the user of `url`"),
-        ("SELECT pg_sleep(5), 1 AS n", "took longer than statement_timeout; add an index, or raise it"),
+        ("SELECT pg_sleep(600), 1 AS n", "took longer than statement_timeout; add an index, or raise it"),
         ("SELECT nextval('payments_id_seq') AS n", "permission denied for sequence payments_id_seq; "
          "GRANT SELECT to the user of `url`"),
         ("SELECT 1 / 0 AS n", "division by zero"),
     ],
 )  # fmt: skip
 async def test_a_query_that_is_refused(server: PostgresServer, sql: str, said: str) -> None:
-    options: dict[str, Any] = {"window": None, "statement_timeout": "300ms", "timeout": "5s"}
+    options: dict[str, Any] = {"window": None, "statement_timeout": "2s" if "sleep" in sql else "30s", "timeout": "60s"}
     queries = [{"name": "q", "sql": sql, "columns": ONE}]
     instance = Instance(url(server), queries=queries, **options)
     for _ in range(2):

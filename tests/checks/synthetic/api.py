@@ -203,7 +203,8 @@ def payment_flow(api: PaymentsApi, **changes: Any) -> dict[str, Any]:
         "name": "payment-flow",
         "base_url": api.url,
         "interval": "60s",
-        "timeout": "5s",
+        "timeout": "60s",
+        "cleanup_timeout": "60s",
         "variables": {"amount": "1.00"},
         "steps": [
             {
@@ -230,7 +231,7 @@ def payment_flow(api: PaymentsApi, **changes: Any) -> dict[str, Any]:
                 "name": "verify",
                 "request": "GET /api/v1/payments/{{ payment_id }}",
                 "headers": bearer,
-                "until": {"json": {"status": "completed"}, "every": "10ms", "within": "2s"},
+                "until": {"json": {"status": "completed"}, "every": "10ms", "within": "60s"},
             },
         ],
         "cleanup": [{"name": "refund", "request": "POST /api/v1/payments/{{ payment_id }}/refund"}],

@@ -10,8 +10,11 @@ import pytest
 
 from servers import free_port
 from vedette import Kind, Status
+from vedette.emit import Channel, Emit
 from vedette.testing import CheckRun, assert_declared, run_check
-from vedette_checks.synthetic import Synthetic
+from vedette_checks.synthetic import Synthetic, SyntheticConfig
+from vedette_checks.synthetic.exchange import Caller, UnansweredError
+from vedette_checks.synthetic.templates import Template
 
 from .api import TOKEN, Cut, PaymentsApi, Reply, Request, payment_flow, reply
 
@@ -63,7 +66,7 @@ async def test_a_flow_that_works() -> None:
     times = [run.value(f"synthetic.{step}.response_time", flow="payment-flow") for step in STEPS]
     total = run.value("synthetic.transaction.total_time", flow="payment-flow")
     assert all(isinstance(one, float) and one > 0 for one in times)
-    assert sum(times) == pytest.approx(total, rel=0.3)  # type: ignore[arg-type]
+    assert sum(times) <= total  # type: ignore[arg-type, operator]
     assert times[3] >= 20  # type: ignore[operator]  # two pauses of 10 ms are the step's
     kinds = {sample.name: sample.kind for sample in run.samples}
     assert kinds["synthetic.login.response_time"] is Kind.HISTOGRAM
@@ -146,7 +149,7 @@ async def test_a_step_that_fails_ends_the_flow_and_says_why(fault: Any, said: st
 async def test_a_payment_that_stays_pending_fails_verify_and_is_refunded() -> None:
     async with PaymentsApi(looks=None).running() as api:
         options = payment_flow(api)
-        options["steps"][3]["until"]["within"] = "100ms"
+        options["steps"][3]["until"].update({"within": "2s", "every": "500ms"})
         run = await run_check(Synthetic, options)
     assert re.match(
         r'verify: still not as awaited after \d+ requests: expected status to be "completed", got "pending": '
@@ -156,6 +159,44 @@ async def test_a_payment_that_stays_pending_fails_verify_and_is_refunded() -> No
     assert outcomes(run)["verify"] == "failed"
     assert [(one.status, one.refunds) for one in api.payments.values()] == [("refunded", 1)]
     assert run.value("synthetic.cleanup.result", success="true") == 1
+
+
+async def test_until_a_status_comes_no_other_is_wrong() -> None:
+    answers = iter([404, 503, 404, 200])
+    steps = [{"name": "a", "request": "GET /a", "until": {"status": 200, "every": "10ms", "within": "60s"}}]
+    async with PaymentsApi(extra={"/a": lambda _: reply(next(answers), {})}).running() as api:
+        options = {"name": "x", "base_url": api.url, "timeout": "60s", "interval": "60s", "steps": steps}
+        run = await run_check(Synthetic, options)
+        assert (run.status("synthetic.flow"), outcomes(run)) == (Status.OK, {"a": "ok"})
+        assert len(api.requests) == 4
+        answers = iter([404])
+        steps[0]["until"] = {"json": {"a": None}, "within": "60s"}
+        run = await run_check(Synthetic, options)
+        assert run.message("synthetic.flow").startswith("a: expected status below 400, got 404")
+        answers = iter([404])
+        steps[0].update({"until": {"status": 200, "within": "60s"}, "expect": {"status": [200, 202]}})
+        run = await run_check(Synthetic, options)
+        assert run.message("synthetic.flow").startswith("a: expected status 200 or 202, got 404")
+
+
+async def test_a_variable_that_nothing_sets_is_a_failure_and_no_success() -> None:
+    """Not in a valid configuration: this is the net below it."""
+    async with PaymentsApi(extra={"/a": lambda _: reply(200, {})}).running() as api:
+        config = SyntheticConfig.model_validate({"name": "x", "url": f"{api.url}/a"})
+        check = Synthetic(config)
+        check._plan.steps[0]._target = Template("http://x/{{ nope }}")
+        await check.open()
+        emit = Emit(Channel("synthetic/x", "synthetic", Synthetic.declare(config), Synthetic.statuses), 0.0)
+        await check.run(emit)
+    batch = emit.batch()
+    found = {status.name: (status.status, status.message.partition("; run")[0]) for status in batch.statuses}
+    assert found == dict.fromkeys(
+        ("synthetic.flow", "http.can_connect"),
+        (Status.CRITICAL, f"request: nope was never set (GET {api.url}/a)"),
+    )
+    ends = [one.tags for one in batch.samples if one.name == "synthetic.transaction.result"]
+    assert ends == [("flow:x", "success:false")]
+    assert api.requests == []
 
 
 async def test_nothing_listens() -> None:
@@ -191,10 +232,10 @@ async def test_a_slow_drip_is_cut_off_at_the_steps_timeout() -> None:
     api = PaymentsApi(raw={"/api/v1/wallet/balance": drip})
     async with api.running():
         options = payment_flow(api)
-        options["steps"][1]["timeout"] = "150ms"
+        options["steps"][1]["timeout"] = "2s"
         run = await run_check(Synthetic, options)
-    assert run.message("synthetic.flow").startswith("balance: no answer within 0.15s: the answer was awaited")
-    assert 150 <= run.value("synthetic.balance.response_time") < 1500  # type: ignore[operator]
+    assert run.message("synthetic.flow").startswith("balance: no answer within 2s: the answer was awaited")
+    assert run.value("synthetic.balance.response_time") >= 2000  # type: ignore[operator]
 
 
 async def test_a_reset_in_the_middle_of_the_body() -> None:
@@ -353,16 +394,26 @@ async def test_a_request_that_never_left_is_repeated_and_one_that_did_only_if_it
         assert outcomes(run)[step] == "failed"
 
 
-async def test_a_write_that_never_left_is_repeated_with_the_same_key() -> None:
+async def test_a_write_that_never_left_is_repeated_with_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused, call = asyncio.Event(), Caller.call
+
+    async def watched(self: Caller, request: Any, timeout: float) -> Any:
+        try:
+            return await call(self, request, timeout)
+        except UnansweredError:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(Caller, "call", watched)
     api = PaymentsApi(port=free_port())
     options = payment_flow(api)
     options["steps"][0]["retry"] = 5
     task = asyncio.ensure_future(run_check(Synthetic, options))
-    await asyncio.sleep(0.05)  # refused at least once
+    await refused.wait()
     async with api.running():
         run = await task
     assert run.message("synthetic.flow") == ""
-    assert run.value("synthetic.login.response_time") > 50  # type: ignore[operator]
+    assert run.value("synthetic.login.response_time") >= 100  # type: ignore[operator]  # with the pause
     assert run.values("synthetic.transaction.retries") == []
 
 

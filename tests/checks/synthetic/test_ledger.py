@@ -98,7 +98,7 @@ class Chance:
 async def test_a_thousand_flows_with_random_failures_balance_with_the_ledger() -> None:
     async with PaymentsApi().running() as api:
         chance = Chance(api, seed=7, rate=0.08)
-        options = payment_flow(api, cleanup_attempts=3, timeout="10s")
+        options = payment_flow(api, cleanup_attempts=3)
         options["cleanup"][0]["expect"] = {"json": {"status": "refunded"}}
         agent = Agent(options)
         for _ in range(1000):
@@ -149,7 +149,7 @@ async def test_a_thousand_flows_with_random_failures_balance_with_the_ledger() -
 async def test_what_a_kill_leaves_behind_is_taken_back_or_counted_by_the_next_start() -> None:
     """The process dies before the payment's answer, after it, and after the refund."""
     async with PaymentsApi().running() as api:
-        agent = Agent(payment_flow(api, timeout="10s", cleanup_timeout="10s"))
+        agent = Agent(payment_flow(api))
         for held, refunds, pending in (("payment", 0, 1), ("verify", 1, 1), ("refund", 1, 1)):
             api.held = {held: asyncio.Event()}
             api.requests.clear()
@@ -191,7 +191,7 @@ async def test_what_a_kill_leaves_behind_is_taken_back_or_counted_by_the_next_st
 async def test_a_stop_between_payment_and_cleanup_takes_back_first() -> None:
     async with PaymentsApi().running() as api:
         api.held = {"verify": asyncio.Event()}
-        agent = Agent(payment_flow(api, timeout="10s"))
+        agent = Agent(payment_flow(api))
         task = asyncio.ensure_future(agent.run())
         while "verify" not in api.steps():
             api.arrived.clear()
@@ -212,14 +212,14 @@ async def test_a_stop_between_payment_and_cleanup_takes_back_first() -> None:
 async def test_a_stop_while_a_payment_is_on_its_way_leaves_it_to_the_next_start_to_count() -> None:
     async with PaymentsApi().running() as api:
         api.held = {"payment": asyncio.Event()}
-        agent = Agent(payment_flow(api, timeout="10s"))
+        agent = Agent(payment_flow(api))
         task = asyncio.ensure_future(agent.run())
         while "payment" not in api.steps():
             api.arrived.clear()
             await api.arrived.wait()
         task.cancel()
         await task
-        assert [one["open"] for one in agent.state["pending"]] == ["payment"]
+        assert [one["open"] for one in agent.state["pending"]] == [["payment"]]
         api.held["payment"].set()
         agent.restart()
         await agent.run()
@@ -271,7 +271,7 @@ async def test_what_is_given_up_takes_nothing_else_with_it() -> None:
     """An old payment is counted as left over in the run whose own refund fails: the new one stays on disk."""
     async with PaymentsApi(fault=lambda one: reply(503, {}) if one.step == "refund" else None).running() as api:
         agent = Agent(payment_flow(api))
-        old = {"run_id": "0e9b4a4e-3a53-4bd4-93d5-0b2f3b0f8c11", "attempt": 1, "open": "payment"}
+        old = {"run_id": "0e9b4a4e-3a53-4bd4-93d5-0b2f3b0f8c11", "attempt": 1, "open": ["payment"]}
         agent.state["pending"] = [old]
         await agent.run()
         assert agent.totals["cleanup.leftovers reason:unknown"] == 1

@@ -67,7 +67,7 @@ async def test_a_nasty_answer_is_a_finding(name: str) -> None:
     port = server.sockets[0].getsockname()[1]
     steps = [{"name": "a", "request": "GET /x", "expect": {"json": {"a": 1}}}]
     run = await run_check(
-        Synthetic, {"name": "x", "base_url": f"http://127.0.0.1:{port}", "timeout": "5s", "steps": steps}
+        Synthetic, {"name": "x", "base_url": f"http://127.0.0.1:{port}", "timeout": "60s", "steps": steps}
     )
     server.close()
     assert run.error is None

@@ -1,0 +1,92 @@
+"""Secrets are masked as they are, and however agents, servers and drivers write them."""
+
+from __future__ import annotations
+
+import html
+import json
+import random
+import string
+from urllib.parse import quote, quote_plus
+
+import httpx
+import pytest
+
+from vedette.secrets import Masker
+
+SPECIAL = (
+    "my dog is purple", 'p@ss w/ord+&"é', 'qu"ote\\back/é<z>', 'a/b+c@d$e"f', "it's", "two\nlines\tof it", "a~b-c.d_e",
+    "smile😀x", "100%sure", "$(x)^[y]{z}|", "C:\\new\\table", "50%abc", "rtz 0neq\\é<&",
+)  # fmt: skip
+
+
+def written(secret: str) -> dict[str, str]:
+    """How others write it."""
+    asked = httpx.Request("GET", "http://h", params={"a": secret}).url
+    return {
+        "itself": secret,
+        "percent": quote(secret, safe=""),
+        "path": quote(secret),
+        "small": quote(secret, safe="").lower() if secret.islower() else quote(secret, safe=""),
+        "form": quote_plus(secret),
+        "httpx query": asked.query.decode().removeprefix("a="),
+        "httpx path": httpx.URL(f"http://h/{quote(secret, safe='/+@$&<>')}").raw_path.decode().removeprefix("/"),
+        "twice": quote(quote(secret, safe=""), safe=""),
+        "JSON": json.dumps(secret)[1:-1],
+        "JSON, UTF-8": json.dumps(secret, ensure_ascii=False)[1:-1],
+        "JSON of PHP": json.dumps(secret)[1:-1].replace("/", "\\/"),
+        "JSON of Go": json.dumps(secret)[1:-1].replace("<", "\\u003c").replace(">", "\\u003E").replace("&", "\\u0026"),
+        "JSON in JSON": json.dumps(json.dumps(secret))[3:-3],
+        "HTML": html.escape(secret),
+        "HTML of JSON": html.escape(json.dumps(secret)[1:-1]),
+        "HTML, twice": html.escape(html.escape(secret)),
+        "HTML, ASCII": secret.encode("ascii", "xmlcharrefreplace").decode(),
+        "repr": repr(secret)[1:-1],
+        "repr of bytes": repr(secret.encode())[2:-1],
+        "Latin-1": secret.encode().decode("latin-1"),
+        "on one line": " ".join(secret.split()),
+    }
+
+
+@pytest.mark.parametrize("secret", SPECIAL)
+def test_whatever_way_it_is_written(secret: str) -> None:
+    masker = Masker()
+    masker.add(secret)
+    found = {name: masker(f"say '{form}'!") for name, form in written(secret).items()}
+    assert found == dict.fromkeys(found, "say '****'!")
+
+
+def test_any_letters() -> None:
+    chance = random.Random(4)
+    letters = string.ascii_letters + string.digits + string.punctuation + " éß😀漢"
+    for _ in range(300):
+        secret = "".join(chance.choices(letters, k=chance.randrange(6, 30))).strip()
+        masker = Masker()
+        masker.add(secret)
+        for name, form in written(secret).items():
+            assert "****" in masker(f"<{form}>"), (secret, name)
+            assert secret[1:-1] not in masker(f"<{form}>"), (secret, name)
+
+
+def test_what_overlaps_is_one_gap_and_the_whole_goes_with_its_pieces() -> None:
+    masker = Masker()
+    for one in ("purple-haired", "my dog is purple-haired now", "haired no"):
+        masker.add(one)
+    assert masker("<p>my dog is purple-haired now</p> my purple-haired cat") == "<p>****</p> my **** cat"
+    assert masker("purple-haired nobody") == "****body"
+
+
+def test_what_is_no_secret_stays() -> None:
+    masker = Masker()
+    for one in ("a++", "C:\\", "   ", "\\\\\\\\", "ab", "x&y"):
+        masker.add(one)
+    assert masker("a b 100% C: c:\\new %41 &amp; a plus b") == "a b 100% C: c:\\new %41 &amp; a plus b"
+    assert masker("a++, C:\\") == "****, ****"
+
+
+def test_many_secrets_and_long_ones_cost_little() -> None:
+    """Not a matter of time but of effort: none of them becomes a pattern as long as itself."""
+    masker = Masker()
+    for number in range(1000):
+        masker.add(f'{number}-"é/ <p>secret&' * 20)
+    text = f'{7}-"é/ <p>secret&' * 20
+    assert masker(f"{text} {json.dumps(text)}") == '**** "****"'
