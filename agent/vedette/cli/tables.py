@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from vedette.control import is_muted, is_wrong, overall
+from vedette.control import is_muted, is_wrong, isolation, overall
 from vedette.metrics import Kind, Sketch
 from vedette.runner import HEALTH_METRICS, State
 from vedette.units import format_duration
@@ -199,7 +199,8 @@ def _details(vitals: Vitals, now: float) -> Group:
         "samples": f"{vitals.samples:,}",
         "dropped": ", ".join(f"{number:,} {reason}" for reason, number in (vitals.dropped or {}).items()) or "none",
         "backoff": f"{vitals.backoff} x the interval" if vitals.backoff != 1 else "",
-        "isolated": "in a process of its own" if vitals.isolated else "",
+        "isolated": isolation(vitals),
+        "held the loop": f"{vitals.blocked:,} times" if vitals.blocked else "",
         "muted": f"for {format_duration(vitals.muted_until - now)} more" if is_muted(vitals, now) else "",
         "configured": f"{vitals.file}:{vitals.line}" if vitals.file else "",
     }

@@ -106,6 +106,13 @@ def is_wrong(vitals: Vitals, now: float) -> bool:
     return vitals.state in (State.CRITICAL, State.FAILING, State.STUCK) and not is_muted(vitals, now)
 
 
+def isolation(vitals: Vitals) -> str:
+    """Where the instance runs, and why, if that is not in the agent's own process; else nothing."""
+    if not vitals.isolated:
+        return ""
+    return f"in a child process{f', since it {vitals.isolated_because}' if vitals.isolated_because else ''}"
+
+
 def overall(snapshot: Snapshot) -> Overall:
     """The worst of all that is not muted; a mere warning about the configuration counts for nothing."""
     if any(is_wrong(vitals, snapshot.time) for vitals in snapshot.instances):

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from vedette.control import is_muted
+from vedette.control import is_muted, isolation
 from vedette.status.board import HEADINGS, clock_time
 from vedette.status.spark import spark
 from vedette.units import format_duration
@@ -224,7 +224,8 @@ def _facts(vitals: Vitals, now: float) -> Markup:
         "samples": f"{vitals.samples:,}",
         "dropped": dropped,
         "backoff": f"{vitals.backoff} × the interval" if vitals.backoff != 1 else "",
-        "isolated": "in a process of its own" if vitals.isolated else "",
+        "isolated": isolation(vitals),
+        "held the loop": f"{vitals.blocked:,} times" if vitals.blocked else "",
         "muted until": clock_time(vitals.muted_until, now) if is_muted(vitals, now) else "",
         "configured in": f"{vitals.file}:{vitals.line}" if vitals.file else "",
     }
