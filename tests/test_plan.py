@@ -185,9 +185,7 @@ instances:
     )
     lines = by_id(plan(tmp_path))
     own = {one["what"]: one for one in lines["postgres/postgres"]["estimates"]}
-    assert (
-        own["statements per run"]["value"] == 9
-    )  # three of its own, two in transactions
+    assert own["statements per run"]["value"] == 9  # three of its own, two in transactions
     cost = own["query open orders: EXPLAIN cost"]
     assert cost["hint"] == "reads orders from end to end"
     expected = json.loads(postgres.scalar("EXPLAIN (FORMAT JSON) SELECT status, count(*) FROM orders GROUP BY status"))
