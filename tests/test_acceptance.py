@@ -171,6 +171,9 @@ def test_the_agents_own_metrics_are_all_reported(tmp_path: Path) -> None:
         "vedette.sink.queue": ("gauge", sink),
         "vedette.state.errors": ("counter", []),
         "vedette.config.problems": ("gauge", []),
+        "vedette.config.broken_files": ("gauge", []),
+        "vedette.config.reloads": ("counter", []),
+        "vedette.loop.blocked": ("counter", ["check", "instance"]),
     }
     last = {row["name"]: row["value"] for row in rows()}
     assert last["vedette.check.samples"] == sum(row["instance"] == "host" and row["kind"] != "status" for row in rows())

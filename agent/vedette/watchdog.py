@@ -178,6 +178,7 @@ class Watchdog:
         self._stopped = False
         self._stop = _thread.allocate_lock()
         self._answer = _thread.allocate_lock()
+        self._ready = _thread.allocate_lock()
         self._blocks: Counter[str] = Counter()
         self._said: dict[str, float] = {}
         self._armed = float("-inf")
@@ -201,7 +202,9 @@ class Watchdog:
         self._answer.acquire()
         self._stop.acquire()
         self._thread = threading.Thread(target=self._watch, name="vedette-watchdog", daemon=True)
+        self._ready.acquire()
         self._thread.start()
+        self._ready.acquire(timeout=1.0)  # what is begun before it looks would go unseen
 
     def stop(self) -> None:
         """End the watch."""
@@ -230,13 +233,19 @@ class Watchdog:
     def _watch(self) -> None:
         pause = _PAUSE * self._limits.blocked
         mine = _Queueing(threading.get_native_id())
-        began, queued, rounds = time.monotonic(), mine.seconds(), 0
-        while not self._stop.acquire(timeout=pause):
+        queued, rounds = mine.seconds(), 0
+        began = time.monotonic()
+        self._ready.release()
+        while True:
+            if time.monotonic() - began < self._limits.blocked and self._stop.acquire(timeout=pause):
+                break
             late, accused = time.monotonic() - began - pause, False
+            seen = self._look() if late >= self._limits.blocked else None  # at once: reading a file lets go of the lock
             rounds += 1
-            if late >= self._limits.blocked or rounds % _ROUNDS == 0:
+            if seen is not None or rounds % _ROUNDS == 0:
                 before, queued = queued, mine.seconds()
-                accused = late - (queued - before) >= self._limits.blocked and self._on_lock()
+                on_lock = late - (queued - before) >= self._limits.blocked
+                accused = seen is not None and on_lock and self._on_lock(*seen)
             if (accused or rounds % _ROUNDS == 0 or self._at_work()) and not self._ask(accused=accused):
                 break
             self._arm_in_time()
@@ -263,13 +272,12 @@ class Watchdog:
             self._on_block(asked, queued, accused=accused)
         return True
 
-    def _on_lock(self) -> bool:
+    def _on_lock(self, runner: Runner | None, places: list[Place]) -> bool:
         """This thread had a processor and yet did not run: somebody held the interpreter's lock, and has just let go.
 
         Python hands the lock over between two steps of the code that held it, so that code still stands there. What
         belongs to no instance may as well be another thread's doing.
         """
-        runner, places = self._look()
         if runner is not None:
             self._accuse(runner, places)
         return runner is not None

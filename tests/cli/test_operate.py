@@ -23,7 +23,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     conf(
         folder,
         agent="sinks: [{type: file, path: out.jsonl}]\ncontrol_socket: c.sock\nhttp: {listen: '127.0.0.1:0'}",
-        host="instances: [{interval: 200ms}]",
+        host="instances: [{interval: 200ms, timeout: 30s}]",
         redis=f"instances: [{down}, {{name: wrong, prot: 1}}]",
     )
     with Running(cwd=folder) as running:

@@ -193,14 +193,24 @@ async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path, caplog: py
     assert f"commands cannot reach this agent: {path}: is there already and no socket" in caplog.text
 
 
-async def test_a_path_that_is_too_long_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_long_path_is_no_hindrance(tmp_path: Path) -> None:
+    path = tmp_path / ("long" * 30) / "control.sock"
+    path.parent.mkdir()
+    for _ in range(2):
+        async with serving(Actor(), path):
+            answer = await asyncio.to_thread(ask, [path], {"op": "status", "instance": ""})
+            assert answer["host"] == "node-7"
+        assert not path.exists()
+
+
+async def test_a_name_that_is_too_long_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / ("x" * 108)
     async with serving(Actor(), path):
         pass
     (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert said == (
-        f"commands cannot reach this agent: {path} is too long for a socket (107 bytes); "
-        "give a shorter control_socket in agent.yaml"
+        f"commands cannot reach this agent: {path.name} is too long for the name of a socket (80 bytes); "
+        "see control_socket"
     )
 
 

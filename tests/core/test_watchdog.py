@@ -65,7 +65,7 @@ def rogue(how: str, name: str = "rogue", **options: Any) -> Runner:
 def test_who_holds_the_loop_is_named_with_the_line(
     tmp_path: Path, how: str, loop: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seconds = 2.0 if how == "holds_the_lock" else 0.7  # seen only afterwards, and by a thread that has to get its turn
+    seconds = 2.0 if how == "holds_the_lock" else 1.5  # a busy machine gives a spinning thread less than that
     runners = [rogue("well", "good"), rogue(how, seconds=seconds)]
 
     async def main() -> None:
@@ -97,7 +97,7 @@ def test_a_loop_that_only_waits_or_works_in_short_steps_is_left_alone(
 
 
 def test_repeats_convict_until_the_options_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    runner = rogue("spins", seconds=0.5)
+    runner = rogue("spins", seconds=1.5)
 
     async def main() -> None:
         for _ in range(3):
@@ -117,7 +117,7 @@ def test_repeats_convict_until_the_options_change(tmp_path: Path, caplog: pytest
     assert isinstance(made, IsolatedRunner)
     assert (made.vitals.isolated, made.vitals.isolated_because) == (True, reason)
 
-    options = {"how": "spins", "timeout": "10s", "seconds": 0.5}
+    options = {"how": "spins", "timeout": "10s", "seconds": 1.5}
     assert verdicts.reason(instance(Rogue, **options)) == reason
     assert verdicts.reason(instance(Rogue, **{**options, "seconds": 0.1})) == ""
     assert verdicts.reason(instance(Rogue, **options, isolate=False)) == ""
@@ -243,7 +243,7 @@ def run_agent(folder: Path, path: str, fatal: float, duration: float) -> subproc
     ("how", "status", "reason"),
     [
         ("spins", 70, "held the event loop for 2s"),
-        ("sleeps_in_c", 70, "held the event loop for 2s"),
+        pytest.param("sleeps_in_c", 70, "held the event loop for 2s", marks=pytest.mark.soak),
         ("holds_the_lock", 1, "held the event loop and the interpreter's lock"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from vedette.control import ControlError
+from vedette.control.path import short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,8 @@ def ask(paths: Sequence[Path], request: dict[str, Any], *, patience: float = _PA
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(patience)
             try:
-                connection.connect(str(path))
+                with short(path) as name:
+                    connection.connect(name)
                 connection.sendall(msgspec.json.encode(request) + b"\n")
                 return _result(_read(connection))
             except PermissionError:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vedette.state import state_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from vedette.config import AgentConfig
 
 _NAME = "control.sock"
+_LONGEST = 107
 _SERVICE = Path("/run/vedette") / _NAME
 
 
@@ -31,6 +34,25 @@ def socket_path(options: AgentConfig, environ: Mapping[str, str], state: Path | 
     if runtime := environ.get("RUNTIME_DIRECTORY"):
         return Path(runtime.partition(":")[0]) / _NAME
     return (state or state_directory(options.state_directory, environ)) / _NAME
+
+
+@contextmanager
+def short(path: Path) -> Iterator[str]:
+    """A name of the socket that fits into an address: by way of its folder's descriptor where the path is too long.
+
+    Source: unix(7), sun_path holds 108 bytes, a NUL among them.
+
+    Raises:
+        OSError: the folder cannot be opened.
+    """
+    if len(bytes(path.absolute())) <= _LONGEST:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def socket_paths(options: AgentConfig, environ: Mapping[str, str]) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 import stat
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from vedette.control import ControlError
+from vedette.control.path import short
 from vedette.control.wire import encode, perform
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vedette.control")
 
-_LONGEST_PATH = 107  # bytes: sun_path of unix(7) holds 108, a NUL among them
+_LONGEST_NAME = 80  # bytes, so that it fits into an address in whatever folder it is
 _LONGEST_REQUEST = 64 * 1024
 _MOST_CLIENTS = 16
 _PATIENCE = 5.0  # seconds for a request to arrive, and for a part of the answer to be taken
@@ -116,16 +118,17 @@ def _bind(path: Path) -> socket.socket:
     Raises:
         OSError: with a sentence in `strerror` that names the path.
     """
-    if len(bytes(path.absolute())) > _LONGEST_PATH:
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
         raise OSError(
             errno.ENAMETOOLONG,
-            f"{path} is too long for a socket ({_LONGEST_PATH} bytes); give a shorter control_socket in agent.yaml",
+            f"{path.name} is too long for the name of a socket ({_LONGEST_NAME} bytes); see control_socket",
         )
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _clear(path)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        listener.bind(str(path))
+        with short(path) as name:
+            listener.bind(name)
         path.chmod(0o600)  # before `listen`: nobody can have come in yet
         listener.listen(_MOST_CLIENTS)
         listener.setblocking(False)
@@ -155,7 +158,8 @@ def _clear(path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # a live one with a full backlog says EAGAIN: it is alive
         try:
-            probe.connect(str(path))
+            with short(path) as name:
+                probe.connect(name)
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return

@@ -185,7 +185,7 @@ def leaks(text: str) -> list[str]:
             quote_plus(secret),
             html.escape(secret),
             *(json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)),
-            *(word for word in re.findall(r"[A-Za-z0-9]{4,}", secret) if word != "live"),
+            *(word for word in re.findall(r"[A-Za-z0-9]{4,}", secret) if word != "live" and not word.isdigit()),
         }
         found += [f"{name}: {form}" for form in forms if form in text]
     return found
