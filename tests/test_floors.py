@@ -23,7 +23,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "hookspecs", "kit"], 1),
     **dict.fromkeys(["advice", "probes", "listen"], 1),
     **dict.fromkeys(["plugins", "config", "render", "state", "logs"], 2),
-    **dict.fromkeys(["runner", "vitals", "isolated", "warden", "child", "frames", "watchdog", "schedule", "outbox"], 3),
+    **dict.fromkeys(["runner", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
     **dict.fromkeys(["report", "outlets", "crew", "watch", "services", "status", "control", "fleet", "alerts"], 4),
     **dict.fromkeys(["agent", "testing", "doctor", "plan", "dry"], 5),
     **dict.fromkeys(["cli", "__main__"], 6),

@@ -19,7 +19,7 @@ from vedette.config.changes import compare, in_force
 from vedette.control import ControlError, Snapshot
 from vedette.control.path import socket_path
 from vedette.crew import Crew, watched
-from vedette.isolated import make_runner
+from vedette.isolation.isolated import make_runner
 from vedette.outbox import Receipt
 from vedette.outlets import Outlets
 from vedette.plugins import Registry

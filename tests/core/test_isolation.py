@@ -22,8 +22,8 @@ from core.parts import Recorder, instance
 from core.rogue import Clocked, Port, Rogue, Unmakable
 from vedette import Batch, Kind, Sample
 from vedette.config import load
-from vedette.frames import FRAME_LIMIT, FrameError, Handed, Part, Report, Setup, encode, parts, read
-from vedette.isolated import IsolatedRunner, make_runner
+from vedette.isolation.frames import FRAME_LIMIT, FrameError, Handed, Part, Report, Setup, encode, parts, read
+from vedette.isolation.isolated import IsolatedRunner, make_runner
 from vedette.plugins import Registry
 from vedette.runner import Runner, State
 from vedette.units import parse_size

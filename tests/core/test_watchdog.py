@@ -17,7 +17,7 @@ from cli.process import environ
 from core.parts import Recorder, instance
 from core.rogue import Options, Rogue
 from core.test_isolation import conf, rows
-from vedette.isolated import IsolatedRunner, make_runner
+from vedette.isolation.isolated import IsolatedRunner, make_runner
 from vedette.runner import Runner
 from vedette.secrets import Masker
 from vedette.state import StateStore

@@ -1,7 +1,7 @@
 """Floor 3: what runs in the child process of an isolated instance: one runner on a loop of its own.
 
-The agent starts it as `python -m vedette.child` with two inherited file descriptors: the pipe to speak through and the
-leash, a pipe that nobody writes to. Options and secrets come through the pipe.
+The agent starts it as `python -m vedette.isolation.child` with two inherited file descriptors: the pipe to speak through
+and the leash, a pipe that nobody writes to. Options and secrets come through the pipe.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vedette.frames import (
+from vedette.isolation.frames import (
     Answer,
     Done,
     FrameError,
@@ -42,11 +42,11 @@ from vedette.frames import (
     parts,
     read,
 )
+from vedette.isolation.warden import EXHAUSTED, exceeded
 from vedette.outbox import describe
 from vedette.runner import CLOSE_TIMEOUT, Runner
 from vedette.secrets import Masker
 from vedette.vitals import State, Surroundings
-from vedette.warden import EXHAUSTED, exceeded
 
 if TYPE_CHECKING:
     from vedette.metrics import Batch

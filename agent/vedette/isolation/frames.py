@@ -23,7 +23,7 @@ FRAME_LIMIT = 16 << 20
 _PART = 2_000
 _HEAD = struct.Struct("!I")
 _FOREIGN = frozenset({"decimal.Decimal"})
-_OWN = frozenset({"vedette.metrics", "vedette.frames"})
+_OWN = frozenset({"vedette.metrics", "vedette.isolation.frames"})
 _STATES = "vedette.vitals.State"
 
 

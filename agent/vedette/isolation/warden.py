@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vedette.errors import VedetteError
-from vedette.frames import FrameError, Ready, Stop, encode, read
+from vedette.isolation.frames import FrameError, Ready, Stop, encode, read
 from vedette.units import format_size
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class Child:
 
 def _spawn(name: str, pair: int, leash: int, output: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-Pu", "-m", "vedette.child", str(pair), str(leash), str(os.getpid()), name],
+        [sys.executable, "-Pu", "-m", "vedette.isolation.child", str(pair), str(leash), str(os.getpid()), name],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

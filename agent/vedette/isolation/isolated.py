@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vedette.check import Check
 from vedette.emit import Emit
-from vedette.frames import (
+from vedette.isolation.frames import (
     Answer,
     Done,
     FrameError,
@@ -30,10 +30,10 @@ from vedette.frames import (
     Setup,
     Standing,
 )
+from vedette.isolation.warden import WHERE, Child, ChildLost
 from vedette.runner import CLOSE_TIMEOUT, Runner
 from vedette.schedule import spread
 from vedette.vitals import INSTANCE, State
-from vedette.warden import WHERE, Child, ChildLost
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logging.getLogger("vedette.isolated")
+log = logging.getLogger("vedette.isolation.isolated")
 
 START_TIMEOUT = 30.0
 _SLACK = 0.25
