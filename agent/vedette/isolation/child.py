@@ -1,6 +1,6 @@
 """Floor 3: what runs in the child process of an isolated instance: one runner on a loop of its own.
 
-The agent starts it as `python -m vedette.isolation.child` with two inherited file descriptors: the pipe to speak through
+The agent starts it as `python -m vedette.isolation.child` with two inherited descriptors: the pipe to speak through
 and the leash, a pipe that nobody writes to. Options and secrets come through the pipe.
 """
 
