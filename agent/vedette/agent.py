@@ -156,7 +156,7 @@ class Agent:
         self._crew.start()
         self._tasks.add(watched(self._report_regularly(), "vedette/agent"))
         if self._configuration.agent.reload.watch:
-            self._tasks.add(watched(Watch(self._sources, self._reload_logged).run(), "vedette/reload"))
+            self._tasks.add(watched(Watch(self._sources, self.reload).run(), "vedette/reload"))
         log.info("%d instances, %d sinks", len(self._crew), len(self._outlets.vitals))
 
     # Batches

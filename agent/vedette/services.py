@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from vedette.control.server import ControlServer
 
@@ -43,13 +45,14 @@ class Services:
         """Serve the page with these options from now on; one that has them already is left alone."""
         if options == self._options:
             return
-        if self._page is not None:
-            await self._page.stop()
+        before = self._page
+        if before is not None:
+            await before.stop()
         self._options, self._page = options, None
-        if options is not None:
-            from vedette.status.service import StatusPage  # starlette and uvicorn are for those who ask for a page
-
-            self._page = StatusPage(self._operations, options, instances)
+        if options is not None:  # starlette and uvicorn are for those who ask for a page, and take a while to come
+            service: Any = await asyncio.to_thread(import_module, "vedette.status.service")
+            history = before.history if before is not None else None
+            self._page = service.StatusPage(self._operations, options, instances, history)
             await self._page.start()
 
     def consume(self, batch: Batch) -> None:

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     Sources = tuple[Path, frozenset[Path], float]
-    Fingerprint = tuple[tuple[str, int, int, int], ...]
+    Fingerprint = tuple[tuple[str | int, ...], ...]
 
 log = logging.getLogger("vedette.reload")
 
 _STEP = 250
 """Milliseconds between two looks of the notifier: one wake-up each."""
-_AGAIN = 5.0
+_LOOK = 5.0
+"""Seconds between two looks of our own."""
+_REST = 5.0
+"""Seconds since its last change after which a file counts as complete that we may not ask about."""
 _PATIENCE = 30.0
 """Seconds after which files are read although somebody still writes."""
 
@@ -39,27 +42,29 @@ class Watch:
         reload: reads and applies.
     """
 
-    def __init__(self, sources: Callable[[], Sources], reload: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, sources: Callable[[], Sources], reload: Callable[[], Awaitable[object]]) -> None:
         self._sources = sources
         self._reload = reload
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Watch until cancelled. Beside the system's notices it looks now and then: links may lead anywhere."""
         known = await self._look()
         while True:
-            there, missing = self._folders()
-            change = asyncio.ensure_future(_next_change(there))
+            folders = self._folders()
+            change = asyncio.ensure_future(_next_change(folders))
             try:
                 await asyncio.sleep(0)  # from here on no change is missed
-                known = await self._settle(known)
-                if self._folders() == (there, missing):  # what was read just now may name others
-                    await asyncio.wait({change}, timeout=_AGAIN if missing else None)
+                while True:
+                    known = await self._settle(known)
+                    if change.done() or self._folders() != folders:  # what was read just now may name others
+                        break
+                    await asyncio.wait({change}, timeout=_LOOK)
             finally:
                 change.cancel()
                 await asyncio.wait({change})
             if not change.cancelled() and (error := change.exception()) is not None:
                 log.debug("cannot be notified of changes: %s", error)
-                await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_LOOK)
 
     async def _settle(self, known: Fingerprint) -> Fingerprint:
         """Wait until nothing changes any more, then reload if there is something new; returns what was read."""
@@ -82,15 +87,11 @@ class Watch:
         directory, secrets, _ = self._sources()
         return await asyncio.to_thread(fingerprint, directory, secrets)
 
-    def _folders(self) -> tuple[list[Path], bool]:
-        """Where to watch, and whether more would be watched if it were there.
-
-        Not the files themselves: one that is replaced by renaming is seen only by its folder.
-        """
+    def _folders(self) -> list[Path]:
+        """Where to watch. Not the files themselves: one that is replaced by renaming is seen only by its folder."""
         directory, secrets, _ = self._sources()
         wanted = {directory.absolute(), *directory.absolute().glob("*.d"), *(file.parent for file in secrets)}
-        there = sorted(folder for folder in wanted if folder.is_dir())
-        return there, len(there) < len(wanted)
+        return sorted(folder for folder in wanted if folder.is_dir() and os.access(folder, os.R_OK | os.X_OK))
 
 
 async def _next_change(folders: Iterable[Path]) -> None:
@@ -110,15 +111,15 @@ async def _next_change(folders: Iterable[Path]) -> None:
 
 
 def fingerprint(directory: Path, secrets: Iterable[Path]) -> Fingerprint:
-    """What tells one state of the files from another: (path, inode, size, time of change) of each."""
-    made = []
+    """What tells one state of the files from another: path, inode, size, mode and times of change of each."""
+    made: list[tuple[str | int, ...]] = []
     for path in _files(directory, secrets):
         try:
             seen = path.stat()
         except OSError:
-            made.append((str(path), 0, 0, 0))
+            made.append((str(path),))
         else:
-            made.append((str(path), seen.st_ino, seen.st_size, seen.st_mtime_ns))
+            made.append((str(path), seen.st_ino, seen.st_size, seen.st_mode, seen.st_mtime_ns, seen.st_ctime_ns))
     return tuple(made)
 
 
@@ -134,12 +135,13 @@ def _files(directory: Path, secrets: Iterable[Path]) -> list[Path]:
 def _being_written(directory: Path, secrets: Iterable[Path]) -> bool:
     """Whether somebody has one of the files open for writing, as far as the system tells.
 
-    A read lease is refused while a file is open for writing: fcntl(2), F_SETLEASE. Only a file's owner may ask.
+    A read lease is refused while a file is open for writing: fcntl(2), F_SETLEASE. Only a file's owner may ask; of
+    other files only those count as complete that nobody changed for a while.
     """
-    return any(_leased_out(path) for path in _files(directory, secrets))
+    return any(_is_open(path) for path in _files(directory, secrets))
 
 
-def _leased_out(path: Path) -> bool:
+def _is_open(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -149,6 +151,8 @@ def _leased_out(path: Path) -> bool:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except BlockingIOError:
         return True
+    except PermissionError:
+        return 0 <= time.time() - os.fstat(descriptor).st_mtime < _REST
     except OSError:
         return False
     finally:

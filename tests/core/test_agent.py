@@ -34,7 +34,8 @@ def open_files() -> set[str]:
 
 
 def threads() -> set[str]:
-    return {thread.name for thread in threading.enumerate()}
+    """Names of the threads, but for those of the loop's own pool, which it keeps."""
+    return {thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
 
 
 def configure(folder: Path, **files: Any) -> Path:

@@ -308,6 +308,20 @@ async def test_what_is_half_written_is_not_read(watched: Site, how: str) -> None
     assert not [batch for batch in watched.batches if batch.closed and batch.instance == "host/two"]
 
 
+async def test_links_to_elsewhere_and_rights_are_noticed_too(watched: Site, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "x.yaml").write_text(named("one"))
+    (watched.conf / "linked.yaml").symlink_to(elsewhere / "x.yaml")
+    await appears(watched, "host/one")
+    (elsewhere / "x.yaml").write_text(named("two"))  # of which the system says nothing in conf.d
+    await appears(watched, "host/two")
+    assert "host/one" not in watched.names()
+    reloads = watched.agent._reloads
+    (elsewhere / "x.yaml").chmod(0o600)
+    await eventually(lambda: watched.agent._reloads > reloads, "another look after chmod")
+
+
 async def test_a_secret_file_that_changes_starts_those_who_use_it(
     watched: Site, server: RedisServer, tmp_path: Path
 ) -> None:

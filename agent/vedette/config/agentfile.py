@@ -10,7 +10,7 @@ from vedette.config.checkfile import load_plugin
 from vedette.config.explain import Section, validate
 from vedette.config.model import AgentConfig
 from vedette.config.source import Entry, Hole, Mapping, Node, Scalar, Sequence
-from vedette.config.values import harvest, localize
+from vedette.config.values import absolute, harvest, localize
 
 if TYPE_CHECKING:
     from vedette.config.checkfile import Document
@@ -49,7 +49,7 @@ def read_agent(
     if base is not None:
         config = localize(config, base)
     if config.state_directory and base is not None:
-        config = config.model_copy(update={"state_directory": str(base.absolute() / config.state_directory)})
+        config = config.model_copy(update={"state_directory": str(absolute(config.state_directory, base))})
     if not sinks:
         return config, ()
     return config, _sinks(root.entries.get("sinks"), base, report, registry, masker)

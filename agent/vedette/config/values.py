@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def absolute(path: str | Path, base: Path) -> Path:
+    """The path as seen from a folder; `..` goes by the text, so that no folder on the way matters."""
+    return Path(os.path.abspath(base / path))  # noqa: PTH100 - resolve() would follow links
+
+
 def localize(value: Any, base: Path) -> Any:
     """The options with every relative `pathlib.Path` in them made absolute: it starts from the YAML file's folder.
 
@@ -23,7 +29,7 @@ def localize(value: Any, base: Path) -> Any:
     if hasattr(value, "localized"):
         return value.localized(base)
     if isinstance(value, Path):
-        return value if value.is_absolute() else base.absolute() / value
+        return value if value.is_absolute() else absolute(value, base)
     if isinstance(value, BaseModel):
         changed = {}
         for name in type(value).model_fields:

@@ -35,10 +35,13 @@ class StatusPage:
         operations: the agent.
         options: `http:` of agent.yaml.
         instances: how many instances there are.
+        history: what a page before this one remembered.
     """
 
-    def __init__(self, operations: Operations, options: HttpConfig, instances: int) -> None:
-        self.history = History(instances)
+    def __init__(
+        self, operations: Operations, options: HttpConfig, instances: int, history: History | None = None
+    ) -> None:
+        self.history = history or History(instances)
         """A consumer of batches."""
         self.url = ""
         """Where the page is while it is served."""
