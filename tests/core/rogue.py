@@ -126,7 +126,7 @@ class Rogue(Check[Options]):
         if pid == 0:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             ctypes.string_at(0)
-        emit.gauge("rogue.value", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        emit.gauge("rogue.value", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))  # noqa: ASYNC222 - it ends at once
 
     async def _aborts(self, emit: Emit) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
