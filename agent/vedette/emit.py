@@ -376,6 +376,10 @@ class Emit:
         """Forget the commits: the run failed, so what they stand for is collected again."""
         self._commits.clear()
 
+    def go_on_in(self, channel: Channel) -> None:
+        """Collect under another channel's tags and host from now on: what a listener needs, whose run never ends."""
+        self._channel, self._names = channel, channel.names
+
     def kill(self) -> None:
         """Ignore everything from now on: the run was abandoned."""
         self._dead = True

@@ -55,6 +55,7 @@ class Runner:
         self._current: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._waiting: asyncio.Future[bool] | None = None
+        self._emit: Emit | None = None
         self._check: Any = None
         self._threaded = False
         self._prepare()
@@ -151,7 +152,7 @@ class Runner:
         pause = 1.0
         while True:
             begun = self._around.clock()
-            emit = Emit(self._channel, time.time(), self._flush, time.time)
+            emit = self._emit = Emit(self._channel, time.time(), self._flush, time.time)
             self.vitals.last_run = time.time()
             error = await self._listen(emit)
             self.vitals.runs += 1
@@ -379,6 +380,8 @@ class Runner:
         self._channel = _channel(self.instance, surroundings)
         self._channel.dropped = self.vitals.dropped = dropped
         self._health_tags = self._channel.tag_set((f"check:{self.instance.check}",))
+        if self._emit is not None:
+            self._emit.go_on_in(self._channel)
         return farewell
 
     @property

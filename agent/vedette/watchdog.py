@@ -2,7 +2,8 @@
 
 A thread looks at the loop seven times a second. If it is at work it is asked for a sign of life; where that is missing
 the thread sees whose task is running and where. Against code that holds the interpreter's lock, so that no thread runs,
-only faulthandler's own C thread helps: it writes where the loop stands and ends the process.
+only faulthandler's own C thread helps: it writes where the loop stands and ends the process. Against code that crashes
+the process its signal handler helps: it writes where the crash was.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ EXIT_STATUS = 70
 KEY = "vedette/watchdog"
 """Where the state store keeps the verdicts."""
 _DUMP = "blocked.txt"
+_STDERR = 2
 _LOG_PAUSE = 60.0
 _DEEPEST = 100
 _SHOWN = 6
@@ -51,8 +53,19 @@ _PAUSE = 0.75
 _ROUNDS = 10
 _IDLE = ("/selectors.py", "/asyncio/runners.py")
 """Where a loop's thread stands while it waits: asyncio's own, and uvloop's, which is C below the call."""
+_AROUND = ("asyncio/events.py", "asyncio/runners.py", "concurrent/futures/thread.py")
 _FILE_LINE = re.compile(r'^  File "(?P<file>[^"]+)", line (?P<line>\d+) in (?P<function>\S+)')
 _THREAD = re.compile(r"0x[0-9a-f]+")
+_FAULT = re.compile(r"^Fatal Python error: (.+)$", re.MULTILINE)
+_SIGNALS = {
+    "Segmentation fault": "SIGSEGV",
+    "Aborted": "SIGABRT",
+    "Bus error": "SIGBUS",
+    "Illegal instruction": "SIGILL",
+    "Floating point exception": "SIGFPE",
+    "Floating-point exception": "SIGFPE",
+}
+"""What faulthandler calls them."""
 
 log = logging.getLogger("vedette.watchdog")
 
@@ -131,7 +144,7 @@ class Verdicts:
         return blake2b(text.encode(), digest_size=16).hexdigest()
 
     def read_last_words(self, instances: Sequence[Instance]) -> None:
-        """If the last agent was ended while something held its loop, have the instances of that check isolated.
+        """If the last agent crashed or was ended while something held its loop, have that check's instances isolated.
 
         Must be called on the event loop or before there is one.
         """
@@ -141,14 +154,25 @@ class Verdicts:
             file.unlink()
         except OSError:
             return
-        places = dumped(text)
-        if not places:
+        places, crash = dumped(text), fault(text)
+        if not places and not crash:
             return
-        culprits = at_home(instances, places)
-        names = ", ".join(instance.id for instance in culprits) or "no instance that is still there"
-        log.warning("the last agent ended because its event loop was held by %s: %s", names, shown(places))
+        culprits = self._in_this_process(at_home(instances, places))
+        names, where = ", ".join(instance.id for instance in culprits), self._masker(shown(places))
+        if crash:
+            who = f"one of {names}" if len(culprits) > 1 else names or "something that is no instance's code"
+            log.warning("%s crashed the agent (%s) in %s", who, crash, where)
+        else:
+            held = names or "no instance that is still there"
+            log.warning("the last agent ended because its event loop was held by %s: %s", held, where)
         for instance in culprits:
-            self.convict_now(instance, "held the event loop and the interpreter's lock")
+            self.convict_now(
+                instance, "crashed the agent" if crash else "held the event loop and the interpreter's lock"
+            )
+
+    def _in_this_process(self, suspects: list[Instance]) -> list[Instance]:
+        """Those who were not isolated, and so could do it; all if none is left, as the options may be newer."""
+        return [one for one in suspects if not one.config.isolate and not self.reason(one)] or suspects
 
 
 class Watchdog:
@@ -182,6 +206,8 @@ class Watchdog:
         self._blocks: Counter[str] = Counter()
         self._said: dict[str, float] = {}
         self._armed = float("-inf")
+        self._catches_faults = False
+        self._enabled_before = False
         self._dump: TextIO | None = None
         self._thread: threading.Thread | None = None
 
@@ -192,12 +218,7 @@ class Watchdog:
         self._queueing = _Queueing(threading.get_native_id())
         if sys.version_info < (3, 12):  # later ones tell a task's context
             self._loop.set_task_factory(named_task)
-        try:
-            self._dump = (self._directory / _DUMP).open("w", encoding="utf-8")
-            self._dump.write(f"loop {self._watched:#x}\n")
-            self._dump.flush()
-        except OSError as error:
-            log.debug("no file for the last words: %s", error)
+        self._be_ready_for_last_words()
         self._arm_in_time()
         self._answer.acquire()
         self._stop.acquire()
@@ -214,12 +235,38 @@ class Watchdog:
             self._thread.join(self._limits.blocked * 4)
         if self._dump is not None:
             faulthandler.cancel_dump_traceback_later()
+            self._let_go_of_faults()
             self._dump.close()
             with suppress(OSError):
                 (self._directory / _DUMP).unlink()
         self._queueing.close()
         if sys.version_info < (3, 12):
             self._loop.set_task_factory(None)
+
+    def _be_ready_for_last_words(self) -> None:
+        """Have a crash written down: the thread that crashed only, of all threads faulthandler shows just a hundred."""
+        try:
+            self._dump = (self._directory / _DUMP).open("w", encoding="utf-8")
+            self._dump.write(f"loop {self._watched:#x}\n")
+            self._dump.flush()
+        except OSError as error:
+            log.debug("no file for the last words: %s", error)
+            self._dump = None
+            return
+        self._enabled_before = faulthandler.is_enabled()
+        faulthandler.enable(self._dump, all_threads=False)
+        self._catches_faults = True
+        os.register_at_fork(after_in_child=self._let_go_of_faults)
+
+    def _let_go_of_faults(self) -> None:
+        """Back to what it was: the crash of a process that a check forks is not the agent's, nor is a later one."""
+        if not self._catches_faults:
+            return
+        self._catches_faults = False
+        faulthandler.disable()
+        if self._enabled_before:  # PYTHONFAULTHANDLER
+            with suppress(OSError, ValueError):
+                faulthandler.enable(_STDERR)
 
     def _arm_in_time(self) -> None:
         """Have faulthandler end this process if this thread does not get to do it again, for want of the lock."""
@@ -417,7 +464,7 @@ def shown(places: Sequence[Place]) -> str:
     runner = str(Path(__file__).with_name("runner.py"))
     inside = []
     for place in places:
-        if place.file == runner or place.file.endswith(("asyncio/events.py", "asyncio/runners.py")):
+        if place.file == runner or place.file.endswith(_AROUND):
             break
         inside.append(str(place))
     more = f" < {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
@@ -425,16 +472,25 @@ def shown(places: Sequence[Place]) -> str:
 
 
 def dumped(text: str) -> list[Place]:
-    """The stack of the loop's thread in what faulthandler wrote; empty if it wrote nothing."""
+    """The stack of the thread that crashed, else of the loop's, in what faulthandler wrote; empty if there is none."""
     head, _, rest = text.partition("\n")
     watched, places, within = _THREAD.search(head), [], False
+    if crash := _FAULT.search(rest):
+        rest, within = rest[crash.end() :], True
     for line in rest.splitlines():
         if line.startswith(("Thread ", "Current thread ")):
             thread = _THREAD.search(line)
-            within = thread is not None and watched is not None and int(thread[0], 16) == int(watched[0], 16)
+            ours = thread is not None and watched is not None and int(thread[0], 16) == int(watched[0], 16)
+            within = line.startswith("Current") if crash else ours
         elif within and (match := _FILE_LINE.match(line)):
             places.append(Place(match["file"], int(match["line"]), match["function"]))
     return places
+
+
+def fault(text: str) -> str:
+    """The signal that the agent crashed with, by what faulthandler wrote; empty if it did not."""
+    found = _FAULT.search(text)
+    return "" if found is None else _SIGNALS.get(found[1], found[1])
 
 
 def at_home(instances: Iterable[Instance], places: Iterable[Place]) -> list[Instance]:

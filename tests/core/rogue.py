@@ -114,6 +114,20 @@ class Rogue(Check[Options]):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         ctypes.string_at(0)
 
+    async def _segfaults_in_a_thread(self, emit: Emit) -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        await asyncio.to_thread(self._read_at_zero)
+
+    def _read_at_zero(self) -> None:
+        ctypes.string_at(0)
+
+    async def _fork_segfaults(self, emit: Emit) -> None:
+        pid = os.fork()
+        if pid == 0:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            ctypes.string_at(0)
+        emit.gauge("rogue.value", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))  # noqa: ASYNC222 - it ends at once
+
     async def _aborts(self, emit: Emit) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.abort()
@@ -212,11 +226,19 @@ class Port(Listener[Options]):
             emit.count("port.value", number)
             emit.commit("seen", number)
             await emit.flush()
+        if self.config.how == "goes_on":
+            await self._follow(emit)
         if self.config.how == "dies":
             os._exit(4)
         if self.config.how == "raises":
             raise OSError(98, "Address already in use")
         await asyncio.Event().wait()
+
+    async def _follow(self, emit: Emit) -> None:
+        while True:
+            emit.gauge("port.pid", os.getpid())
+            await emit.flush()
+            await asyncio.sleep(0.01)
 
 
 def _sockets() -> list[int]:

@@ -164,6 +164,48 @@ def test_a_hanging_run_is_cancelled_inside_and_the_process_stays() -> None:
     live(main)
 
 
+def labels(batch: Batch) -> tuple[str, set[str]]:
+    """The host of a batch, and the agent's tags on its samples."""
+    return batch.host, {tag for sample in batch.samples for tag in sample.tags if tag.startswith("environment:")}
+
+
+def test_new_tags_and_host_reach_the_process_that_is_there() -> None:
+    async def main() -> None:
+        async with isolated("well") as (runner, recorder):
+            before = await runner.run()
+            around = replace(recorder.surroundings, tags=("environment:new",), host="node-8")
+            farewell = runner.relabel(around)
+            after = await runner.run()
+            assert labels(before) == ("node-7", {"environment:test"})
+            assert (farewell.closed, farewell.host) == (True, "node-7")
+            assert labels(after) == ("node-8", {"environment:new"})
+            assert len(set(recorder.values("rogue.pid"))) == 1
+            assert (runner.vitals.runs, runner.vitals.failures, runner.vitals.state) == (2, 0, State.OK)
+
+    live(main)
+
+
+@pytest.mark.parametrize("isolate", [True, False])
+def test_new_tags_and_host_reach_a_listener_at_work(isolate: bool) -> None:
+    async def main() -> None:
+        recorder = Here()
+        runner = make_runner(instance(Port, how="goes_on", isolate=isolate), recorder.surroundings)
+        task = asyncio.create_task(runner.serve())
+        await eventually(lambda: recorder.values("port.pid"))
+        around = replace(recorder.surroundings, tags=("environment:new",), host="node-8")
+        runner.relabel(around)
+        wanted = ("node-8", {"environment:new"})
+        await eventually(lambda: labels(recorder.batches[-1]) == wanted)
+        assert {labels(batch)[0] for batch in recorder.batches} == {"node-7", "node-8"}
+        assert len(set(recorder.values("port.pid"))) == 1
+        assert (runner.vitals.failures, runner.vitals.state) == (0, State.OK)
+        task.cancel()
+        await asyncio.wait({task})
+        await runner.stop()
+
+    live(main)
+
+
 def test_a_check_with_a_clock_of_its_own_is_asked_for_it() -> None:
     async def main() -> None:
         async with isolated("well", Clocked) as (runner, recorder):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from cli.process import environ
+from cli.process import Running, environ, wait_until
 from core.parts import Recorder, instance
 from core.rogue import Options, Rogue
 from core.test_isolation import conf, rows
@@ -21,7 +23,7 @@ from vedette.isolation.isolated import IsolatedRunner, make_runner
 from vedette.runner import Runner
 from vedette.secrets import Masker
 from vedette.state import StateStore
-from vedette.watchdog import Limits, Place, Verdicts, Watchdog, at_home, dumped, named_task, owner
+from vedette.watchdog import Limits, Place, Verdicts, Watchdog, at_home, dumped, fault, named_task, owner
 
 LOOPS = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
 HELD = ["spins", "sleeps_in_c", "holds_the_lock", "task_spins"]
@@ -206,6 +208,49 @@ Thread 0x00007f01 (most recent call first):
     assert dumped("\0garbage\nThread 0x01\n") == []
 
 
+@pytest.mark.parametrize("head", ["Stack (most", "Current thread 0x00007f03 (most"])
+def test_of_a_crash_only_the_stack_of_the_thread_that_crashed_counts(head: str) -> None:
+    text = f"""loop 0x7f01
+Fatal Python error: Segmentation fault
+
+{head} recent call first):
+  File "/x/check.py", line 7 in run
+  File "/x/more.py", line 8 in call
+
+Thread 0x00007f01 (most recent call first):
+  File "/x/idle.py", line 1 in wait
+
+Current thread's C stack trace (most recent call first):
+  Binary file "/x/python", at _Py_DumpStack+0x0 [0x5]
+"""
+    assert dumped(text) == [Place("/x/check.py", 7, "run"), Place("/x/more.py", 8, "call")]
+    assert fault(text) == "SIGSEGV"
+    assert fault("loop 0x7f01\nTimeout (0:00:36)!\n") == ""
+    assert fault("loop 0x7f01\nFatal Python error: Something new\n") == "Something new"
+    nameless = "loop 0x7f01\nFatal Python error: Aborted\n\n"
+    assert (dumped(nameless), fault(nameless)) == ([], "SIGABRT")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_what_python_was_told_about_faults_holds_again_afterwards(
+    tmp_path: Path, enabled: bool, request: pytest.FixtureRequest
+) -> None:
+    if faulthandler.is_enabled():  # by pytest
+        request.addfinalizer(lambda: faulthandler.enable(2))
+    else:
+        request.addfinalizer(faulthandler.disable)
+    faulthandler.disable()
+    if enabled:
+        faulthandler.enable(2)
+    during: list[bool] = []
+
+    async def main() -> None:
+        during.append(faulthandler.is_enabled())
+
+    watch(tmp_path, [], "asyncio", main)
+    assert (during, faulthandler.is_enabled()) == ([True], enabled)
+
+
 # The whole agent
 
 _SCRIPT = """
@@ -271,3 +316,43 @@ def test_an_agent_that_is_held_for_ever_ends_and_the_next_isolates_the_culprit(
         assert "the last agent ended because its event loop was held by rogue/good, rogue/bad: rogue.py" in re.sub(
             r"\S+/(rogue\.py)", r"\1", following.stderr
         )
+
+
+@pytest.mark.parametrize(
+    ("how", "number", "innermost"),
+    [
+        ("segfaults", signal.SIGSEGV, "__init__.py:\\d+ string_at < "),
+        ("segfaults_in_a_thread", signal.SIGSEGV, "__init__.py:\\d+ string_at < "),
+        ("aborts", signal.SIGABRT, ""),
+    ],
+)
+def test_who_crashes_the_agent_is_named_and_isolated_at_the_next_start(
+    tmp_path: Path, how: str, number: signal.Signals, innermost: str
+) -> None:
+    bad = f"  - {{name: bad, how: {how}, interval: 1s}}\n"
+    path = conf(tmp_path, f"instances:\n  - {{name: good, interval: 200ms, isolate: true}}\n{bad}")
+    (tmp_path / "conf.d" / "host.yaml").write_text("instances: [{interval: 200ms}]\n")
+    crashed = run_agent(tmp_path, path, 20.0, 60)
+    assert crashed.returncode == -number, crashed.stderr
+    following = run_agent(tmp_path, path, 20.0, 8)
+    assert following.returncode == 0, following.stderr
+    where = rf"(?:ctypes/)?{innermost}\S+/rogue.py:\d+ (?:_{how}|_read_at_zero)\b"
+    told = rf"rogue/bad crashed the agent \({number.name}\) in {where}"  # the good one was in another process
+    assert re.search(told, following.stderr), following.stderr
+    assert "one of" not in following.stderr
+    assert re.search(r"rogue/bad runs in a child process, since it crashed the agent on \d{4}-", following.stderr)
+    assert f"rogue/bad: failing: the child process was killed by {number.name}" in following.stderr
+    assert len(rows(tmp_path, "health_check.status", "host")) > 10
+    assert not (tmp_path / "state" / "blocked.txt").exists()
+
+
+def test_the_crash_of_a_process_that_a_check_forked_is_not_the_agents(tmp_path: Path) -> None:
+    path = conf(tmp_path, "instances: [{name: bad, how: fork_segfaults, interval: 300ms}]\n")
+    with Running(cwd=tmp_path, PYTHONPATH=path) as agent:
+        wait_until(lambda: len(rows(tmp_path, "rogue.value", "bad")) > 1, "two crashes")
+        agent.end(signal.SIGKILL)
+    assert set(rows(tmp_path, "rogue.value", "bad")) == {-signal.SIGSEGV}
+    assert (tmp_path / "state" / "blocked.txt").read_text().startswith("loop 0x")
+    following = run_agent(tmp_path, path, 20.0, 1)
+    assert "crashed the agent" not in following.stderr
+    assert "child process" not in following.stderr

@@ -31,6 +31,7 @@ from vedette.isolation.frames import (
     Logged,
     Ready,
     Refused,
+    Relabel,
     Report,
     Room,
     Run,
@@ -227,10 +228,10 @@ class _Inmate:
         limit = setup.instance.config.memory_limit
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        surroundings = Surroundings(
+        self._around = Surroundings(
             self._deliver, self._room, setup.tags, setup.host, masker, lambda _: self._state, self._save
         )
-        self._runner = _ChildRunner(setup, surroundings, link)
+        self._runner = _ChildRunner(setup, self._around, link)
         self._longest = setup.instance.config.deadline + setup.instance.config.grace
         if self._runner.listens:
             self._work = asyncio.get_running_loop().create_task(self._runner.serve())
@@ -250,6 +251,9 @@ class _Inmate:
                 future = self._asked.pop(message.number)
                 if not future.done():
                     future.set_result(message.good)
+            elif isinstance(message, Relabel):
+                self._around = replace(self._around, tags=message.tags, host=message.host)
+                self._runner.relabel(self._around)
             elif isinstance(message, Stop):
                 await self._stop()
                 return

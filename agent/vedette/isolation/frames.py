@@ -59,6 +59,14 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Relabel:
+    """From now on the agent has these tags and this host name."""
+
+    tags: tuple[str, ...]
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Cancel what is going on, close the check and end."""
 

@@ -23,6 +23,7 @@ from vedette.isolation.frames import (
     Part,
     Ready,
     Refused,
+    Relabel,
     Report,
     Room,
     Run,
@@ -77,7 +78,6 @@ class IsolatedRunner(Runner):
         self._done: asyncio.Future[Done] | None = None
         self._last: Report | None = None
         self._busy = False
-        self._stale = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _prepare(self) -> None:
@@ -110,8 +110,6 @@ class IsolatedRunner(Runner):
                 lost = await asyncio.shield(child.lost)
             except ChildLost as error:
                 lost = error
-            if self._stale:
-                continue
             self.vitals.runs += 1
             self._misbehaved(State.FAILING, lost.message, lost.hint)
 
@@ -194,9 +192,8 @@ class IsolatedRunner(Runner):
         Raises:
             ChildLost: there is none to be had.
         """
-        if self._child is not None and not self._child.lost.done() and not self._stale:
+        if self._child is not None and not self._child.lost.done():
             return self._child
-        self._stale = False
         if self._child is not None:
             await self._child.end()
             self._child = None
@@ -240,11 +237,10 @@ class IsolatedRunner(Runner):
         )
 
     def relabel(self, surroundings: Surroundings) -> Batch:
-        """Go on under new tags or another host name, with a new child: the tags of the old one are its own."""
+        """Go on under new tags or another host name, and so does the child; a run in progress keeps the old ones."""
         farewell = super().relabel(surroundings)
-        self._stale = self._child is not None
-        if self.listens and self._child is not None:
-            self._do(self._child.end())
+        if self._child is not None:
+            self._child.send(Relabel(surroundings.tags, surroundings.host))
         return farewell
 
     def _notice(self, lost: asyncio.Future[ChildLost]) -> None:
