@@ -218,7 +218,7 @@ async def _query(session: Session, query: QueryConfig, role: str, diagnosis: Dia
         hint = f"in the database {session.target.dbname}"
         if not grants:
             hint = f"grant the role what the query {'calls' if refused else 'reads'}"
-        elif sum(" ON FUNCTION " in grant for grant in grants) > 1:
+        elif _share_a_name(grants):
             hint += "; of functions that share a name, only what the query calls is needed"
         diagnosis.failed(what, str(error), hint, "\n".join(dict.fromkeys(grants)))
     except (PostgresError, InterfaceError) as error:
@@ -255,6 +255,11 @@ async def _grants_to_call(session: Session, sql: str, role: str, refused: str) -
             if not callable_:
                 grants[f"GRANT EXECUTE ON FUNCTION {there}.{function} TO {role};"] = None
     return list(grants)
+
+
+def _share_a_name(grants: list[str]) -> bool:
+    names = [grant.partition("(")[0].rpartition(".")[2] for grant in grants if " ON FUNCTION " in grant]
+    return len(set(names)) < len(names)
 
 
 def _found(pattern: re.Pattern[str], sql: str) -> list[tuple[str, str]]:
