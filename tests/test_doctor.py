@@ -285,6 +285,106 @@ def test_a_postgres_role_without_any_rights(tmp_path: Path, postgres: PostgresSe
     assert "track_io_timing" not in doctor(tmp_path, "postgres")[1]["postgres/postgres"]
 
 
+CALLS = """
+instances:
+  - host: 127.0.0.1
+    port: {port}
+    username: caller
+    dbname: works
+    queries:
+      - name: due
+        sql: |
+          SELECT "Tool box".due(1, '{{}}', NULL), count(*), public.most(id), twice('harmless('), clear(2)
+          FROM jobs WHERE id > once() GROUP BY 4
+        columns:
+          - {{name: works.due, type: gauge}}
+          - {{name: works.jobs, type: gauge}}
+          - {{name: works.most, type: gauge}}
+          - {{name: twice, type: tag}}
+          - {{name: works.clear, type: gauge}}
+      - name: view
+        sql: SELECT n FROM seen
+        columns: [{{name: works.seen, type: gauge}}]
+"""
+FUNCTIONS = """
+CREATE TABLE jobs (id int);
+CREATE SCHEMA "Tool box"; CREATE SCHEMA hidden;
+CREATE TYPE "Tool box"."Kind" AS ENUM ('a');
+CREATE FUNCTION "Tool box".due(int, text[], "Tool box"."Kind") RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END';
+CREATE FUNCTION once() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 0; END';
+CREATE FUNCTION twice(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+CREATE FUNCTION clear(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+CREATE FUNCTION clear(text) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 0; END';
+CREATE FUNCTION harmless(text) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 0; END';
+CREATE FUNCTION hidden.inner(int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+CREATE AGGREGATE most(int) (sfunc = int4larger, stype = int);
+CREATE VIEW seen AS SELECT hidden.inner(7) AS n;
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public, "Tool box", hidden FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION clear(int) TO PUBLIC;
+GRANT SELECT ON seen TO caller;
+INSERT INTO jobs VALUES (1), (3);
+"""
+
+
+def test_a_postgres_role_that_may_not_call_what_its_queries_call(tmp_path: Path, postgres: PostgresServer) -> None:
+    postgres.sql("CREATE ROLE caller LOGIN IN ROLE pg_monitor")
+    postgres.sql("CREATE DATABASE works")
+    postgres.sql(FUNCTIONS, "works")
+    conf(tmp_path, postgres=CALLS.format(port=postgres.port))
+    status, cases = doctor(tmp_path, "postgres")
+    due, view = (one(cases["postgres/postgres"], f"query {name}") for name in ("due", "view"))
+    assert status == 2
+    assert due["seen"] == "permission denied for schema Tool box"
+    assert due["snippet"].splitlines() == [
+        'GRANT SELECT ON public.jobs TO "caller";',
+        'GRANT USAGE ON SCHEMA "Tool box" TO "caller";',
+        'GRANT EXECUTE ON FUNCTION "Tool box".due(integer, text[], "Tool box"."Kind") TO "caller";',
+        'GRANT EXECUTE ON FUNCTION public.most(integer) TO "caller";',
+        'GRANT EXECUTE ON FUNCTION public.twice(text) TO "caller";',
+        'GRANT EXECUTE ON FUNCTION public.once() TO "caller";',
+    ]
+    assert view["seen"] == "permission denied for function inner"
+    assert due["hint"] == view["hint"] == "in the database works"
+    assert view["snippet"] == 'GRANT EXECUTE ON FUNCTION hidden."inner"(integer) TO "caller";'
+    told = vedette("check", "postgres", "--conf", "conf.d", cwd=tmp_path)
+    assert "query due: permission denied for schema Tool box; GRANT USAGE to caller" in told.stdout
+    assert "query view: permission denied for function inner; GRANT EXECUTE to caller" in told.stdout
+
+    postgres.sql(due["snippet"], "works")
+    postgres.sql(view["snippet"], "works")
+    lines = doctor(tmp_path, "postgres")[1]["postgres/postgres"]
+    assert one(lines, "query due")["grade"] == one(lines, "query view")["grade"] == "ok"
+    assert {symptom["grade"] for some in lines.values() for symptom in some} <= {"ok", "info"}, lines
+    done = vedette("check", "postgres", "--conf", "conf.d", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "works.seen" in done.stdout
+
+
+def test_of_functions_that_share_a_name_all_are_named(tmp_path: Path, postgres: PostgresServer) -> None:
+    postgres.sql("CREATE ROLE sharer LOGIN IN ROLE pg_monitor; CREATE FUNCTION f(int) RETURNS int LANGUAGE plpgsql "
+                 "AS 'BEGIN RETURN 1; END'; CREATE FUNCTION f(text) RETURNS int LANGUAGE plpgsql "
+                 "AS 'BEGIN RETURN 2; END'; REVOKE EXECUTE ON FUNCTION f(int), f(text) FROM PUBLIC")  # fmt: skip
+    conf(
+        tmp_path,
+        postgres=f"""
+instances:
+  - host: 127.0.0.1
+    port: {postgres.port}
+    username: sharer
+    queries: [{{name: q, sql: "SELECT f('a'::text)", columns: [{{name: some.f, type: gauge}}]}}]
+""",
+    )
+    query = one(doctor(tmp_path, "postgres")[1]["postgres/postgres"], "query q")
+    assert query["seen"] == "permission denied for function f"
+    assert query["hint"] == (
+        "in the database postgres; of functions that share a name, only what the query calls is needed"
+    )
+    assert query["snippet"].splitlines() == [
+        'GRANT EXECUTE ON FUNCTION public.f(integer) TO "sharer";',
+        'GRANT EXECUTE ON FUNCTION public.f(text) TO "sharer";',
+    ]
+
+
 @contextmanager
 def asked_for_tls(answer: bytes, context: ssl.SSLContext) -> Iterator[int]:
     """A port whose server answers PostgreSQL's SSLRequest, and speaks TLS if it said so."""

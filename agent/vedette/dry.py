@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from vedette.agent import agent_tags
 from vedette.check import Listener
-from vedette.runner import Runner, Surroundings
+from vedette.isolation.isolated import IsolatedRunner, make_runner
+from vedette.runner import Surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vedette.config import Configuration, Instance
     from vedette.metrics import Batch
-    from vedette.runner import Vitals
+    from vedette.runner import Runner, Vitals
 
 _AT_ONCE = 20
 _ACTS = "its runs change something at the target, so it is not run here"
 _LISTENS = "it listens: what it emits is up to those who send"
+NOT_ASKED = "not asked: it runs in a child process"
+"""Of a check whose object is in a child process, where only runs can be asked for."""
 
 
 @dataclass(slots=True)
@@ -64,16 +67,14 @@ async def try_out(
         runs: how often; many series need two, such as those of what happened in between.
         pause: seconds between two runs.
         acting: also run what changes something at its target.
-        ask: what to ask each check afterwards.
+        ask: what to ask each check afterwards, but for those that run in a child process.
     """
     state: dict[str, dict[str, Any]] = {}
     around = _surroundings(configuration, state)
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(instance: Instance) -> Trial:
-        if instance.config.isolate:  # nothing runs beside it here that it could harm
-            instance = replace(instance, config=instance.config.model_copy(update={"isolate": False}))
-        runner = Runner(instance, around)
+        runner = make_runner(instance, around)
         trial = Trial(instance, runner.vitals)
         trial.refrained = _reason_not_to_run(instance, acting=acting)
         if not trial.refrained:
@@ -91,15 +92,22 @@ def _reason_not_to_run(instance: Instance, *, acting: bool) -> str:
 
 
 async def _run(runner: Runner, trial: Trial, runs: int, pause: float, ask: Ask | None) -> None:
-    for number in range(runs):
-        if number:
-            await asyncio.sleep(pause)
-        if not runner.abandoned:
-            trial.batches.append(await runner.run())
-    trial.vitals = replace(runner.vitals)
-    if ask is not None and not runner.abandoned:
-        await ask(runner.check, trial)
-    await runner.stop()
+    try:
+        for number in range(runs):
+            if number:
+                await asyncio.sleep(pause)
+            if not _spent(runner):
+                trial.batches.append(await runner.run())
+        trial.vitals = replace(runner.vitals)
+        if ask is not None and not runner.abandoned and not runner.vitals.isolated:
+            await ask(runner.check, trial)
+    finally:  # also when the command is interrupted: a child process must not outlive it
+        await runner.stop()
+
+
+def _spent(runner: Runner) -> bool:
+    """Whether another run would tell nothing new: the last one has not ended, or took its process with it."""
+    return runner.abandoned or (isinstance(runner, IsolatedRunner) and runner.bereft)
 
 
 def _surroundings(configuration: Configuration, state: dict[str, dict[str, Any]]) -> Surroundings:

@@ -12,7 +12,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vedette import Check, CheckConfig, CheckError, Emit, Kind, Listener, Metric, Secret, Status, hookimpl
+from vedette import (
+    Check,
+    CheckConfig,
+    CheckError,
+    Diagnosis,
+    Emit,
+    Estimate,
+    Kind,
+    Listener,
+    Metric,
+    Secret,
+    Status,
+    hookimpl,
+)
 
 
 class Options(CheckConfig):
@@ -32,6 +45,14 @@ class Rogue(Check[Options]):
     async def run(self, emit: Emit) -> None:
         emit.gauge("rogue.pid", os.getpid())
         await getattr(self, "_" + self.config.how)(emit)
+
+    async def estimate(self) -> tuple[Estimate, ...]:
+        return (Estimate("process", os.getpid()),)
+
+    async def diagnose(self, diagnosis: Diagnosis) -> None:
+        if self.config.how == "segfaults":
+            ctypes.string_at(0)
+        diagnosis.ok("process", str(os.getpid()))
 
     async def close(self) -> None:
         if self.config.how == "raises_in_close":

@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 
 from vedette.cli import OK
-from vedette.cli.common import conf_directory, leave_within, run_loop
+from vedette.cli.common import conf_directory, leave_within, report_apart, run_loop
 from vedette.cli.doctortables import print_cases
 from vedette.config import load
 from vedette.control import ControlError
@@ -43,8 +43,10 @@ def bundle(options: Namespace) -> int:
 
 
 async def _write(configuration: Configuration, path: Path, log: Path | None) -> int:
+    with report_apart():
+        cases = await examine(configuration, configuration.instances)
     page = io.StringIO()
-    print_cases(await examine(configuration, configuration.instances), Console(file=page, width=_WIDE))
+    print_cases(cases, Console(file=page, width=_WIDE))
     reports = {
         "doctor.txt": page.getvalue(),
         "validate.txt": "".join(f"{problem}\n" for problem in configuration.problems) or "no problems\n",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import sys
 import threading
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vedette.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine, Iterable, Iterator
 
 T = TypeVar("T")
 
@@ -56,6 +58,28 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
+
+
+@contextmanager
+def report_apart() -> Iterator[None]:
+    """Send to standard error what checks print meanwhile, in Python or in C: standard output is the report's."""
+    if sys.__stdout__ is None or sys.__stderr__ is None:  # closed: their descriptors may be somebody else's
+        yield
+        return
+    _flush_output()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        _flush_output()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _flush_output() -> None:
+    sys.stdout.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 def leave_within(seconds: float, status: int) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from vedette.advice import Grade
 from vedette.cli import BAD_CONFIGURATION, CRITICAL, OK, WARNING
-from vedette.cli.common import conf_directory, leave_within, nothing_to_run, print_problems, run_loop
+from vedette.cli.common import conf_directory, leave_within, nothing_to_run, print_problems, report_apart, run_loop
 from vedette.config import load
 from vedette.doctor import examine
 from vedette.logs import set_up
@@ -55,7 +55,8 @@ def _chosen(configuration: Configuration, wanted: str | None) -> list[Instance]:
 
 
 async def _examine_and_print(configuration: Configuration, instances: list[Instance], *, json: bool, only: bool) -> int:
-    cases = await examine(configuration, instances, all_of_it=not only)
+    with report_apart():
+        cases = await examine(configuration, instances, all_of_it=not only)
     if json:
         rows = [{"name": case.name, "worst": case.worst, "symptoms": [asdict(one) for one in case.symptoms]}
                 for case in cases]  # fmt: skip

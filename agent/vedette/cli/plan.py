@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from vedette.cli import BAD_CONFIGURATION, CRITICAL, OK, WARNING
-from vedette.cli.common import conf_directory, leave_within, nothing_to_run, print_problems, run_loop
+from vedette.cli.common import conf_directory, leave_within, nothing_to_run, print_problems, report_apart, run_loop
 from vedette.config import load
 from vedette.logs import set_up
 from vedette.plan import make_plan
@@ -38,7 +38,8 @@ def plan(options: Namespace) -> int:
 
 
 async def _plan_and_print(configuration: Configuration, options: Namespace) -> int:
-    made = await make_plan(configuration, options.runs, acting=options.acting)
+    with report_apart():
+        made = await make_plan(configuration, options.runs, acting=options.acting)
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(as_json(made)), indent=2).decode())
     else:

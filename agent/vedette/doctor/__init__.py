@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vedette.advice import Diagnosis, Grade, Symptom
+from vedette.check import Check
 from vedette.doctor.house import look_at_house
-from vedette.dry import try_out
+from vedette.dry import NOT_ASKED, try_out
 from vedette.errors import CheckError
 from vedette.outbox import describe
 from vedette.runner import CLOSE_TIMEOUT, State
@@ -77,6 +78,10 @@ async def examine(configuration: Configuration, instances: Sequence[Instance], *
 
 async def _diagnose_instance(instance: Instance, masker: Masker) -> list[Symptom]:
     diagnosis = Diagnosis(masker)
+    if instance.config.isolate:
+        if instance.plugin.diagnose is not Check.diagnose:
+            diagnosis.info("diagnosis", NOT_ASKED, "`isolate: false` has it asked, in this process")
+        return diagnosis.symptoms
     try:
         check: Any = instance.plugin(instance.config, {})
     except Exception as error:

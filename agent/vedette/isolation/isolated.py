@@ -317,6 +317,11 @@ class IsolatedRunner(Runner):
             text = self._around.masker(said.text)
             logger.log(said.level, "%s", text, extra={"instance": self.instance.id})
 
+    @property
+    def bereft(self) -> bool:
+        """Whether it has had a child process that is of no more use."""
+        return self._child is not None and self._child.lost.done()
+
     # Stopping
 
     async def _last_words_of_child(self) -> None:

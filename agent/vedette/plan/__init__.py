@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from vedette.advice import Estimate
 from vedette.agent import agent_tags
-from vedette.dry import try_out
+from vedette.check import Check
+from vedette.dry import NOT_ASKED, try_out
 from vedette.errors import CheckError
 from vedette.outbox import describe
 from vedette.plan.figures import MONTH, Figures, figures, runs_a_month, series_of, usd_a_month
@@ -126,7 +127,7 @@ async def make_plan(configuration: Configuration, runs: int, *, acting: bool = F
 
     trials = await try_out(configuration, configuration.instances, runs, pause=pause, acting=acting, ask=ask)
     options = configuration.agent.plan
-    lines = tuple(_line(trial, options, estimates.get(trial.instance.id, ())) for trial in trials)
+    lines = tuple(_line(trial, options, estimates.get(trial.instance.id, _unasked(trial))) for trial in trials)
     measured = [trial for trial in trials if trial.batches and trial.vitals.state not in _UNMEASURED]
     health = [_only_health(trial.batches) for trial in trials]
     report = _report(configuration, trials)
@@ -148,6 +149,13 @@ async def _estimates(check: Any, trial: Trial, configuration: Configuration) -> 
         return (Estimate("estimates", None, hint=configuration.masker(error.message)),)
     except Exception as error:
         return (Estimate("estimates", None, hint=configuration.masker(f"the check failed: {describe(error)}")),)
+
+
+def _unasked(trial: Trial) -> tuple[Estimate, ...]:
+    """The line of a check that has estimates to give and could not be asked."""
+    if not trial.vitals.isolated or trial.instance.plugin.estimate is Check.estimate:
+        return ()
+    return (Estimate("estimates", None, hint=NOT_ASKED),)
 
 
 def _line(trial: Trial, options: PlanConfig, estimates: tuple[Estimate, ...]) -> Line:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from asyncpg import InterfaceError, PostgresError, exceptions
@@ -13,7 +12,7 @@ from asyncpg import InterfaceError, PostgresError, exceptions
 from vedette import Diagnosis
 from vedette.kit import probe_clock, probe_tcp, probe_tls, probe_unix, ssl_context
 from vedette_checks.postgres.config import PostgresConfig
-from vedette_checks.postgres.findings import failure, refusal_of_own
+from vedette_checks.postgres.findings import denied_function, failure, refusal_of_own
 from vedette_checks.postgres.masking import mask_sql
 from vedette_checks.postgres.queries import QueryConfig, sent
 from vedette_checks.postgres.session import LOST, Limits, Session
@@ -44,8 +43,27 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname::text = $2
         AND n.nspname::text = ANY (string_to_array(replace(current_setting('search_path'), ' ', ''), ','))
         ELSE n.nspname::text = $1 END
 """
+_UNCALLABLE = """
+SELECT quote_ident(n.nspname), has_schema_privilege(n.oid, 'USAGE'), has_function_privilege(p.oid, 'EXECUTE'),
+    quote_ident(p.proname) || '(' || coalesce((
+        SELECT string_agg(CASE m.nspname WHEN 'pg_catalog' THEN format_type(t.oid, NULL)
+            ELSE quote_ident(m.nspname) || '.' || quote_ident(t.typname) END, ', ' ORDER BY a.place)
+        FROM unnest(p.proargtypes) WITH ORDINALITY a (type, place)
+        JOIN pg_type t ON t.oid = a.type JOIN pg_namespace m ON m.oid = t.typnamespace), '') || ')'
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE p.prokind <> 'p' AND p.proname::text = $2
+    AND CASE WHEN $1 = '*' THEN true WHEN $1 = '' THEN n.nspname = ANY (current_schemas(true))
+        ELSE n.nspname::text = $1 END
+    AND (p.proname::text = $3 OR NOT EXISTS (SELECT FROM pg_proc o WHERE o.proname = p.proname
+        AND o.pronamespace = p.pronamespace AND has_function_privilege(o.oid, 'EXECUTE')
+        AND has_schema_privilege(n.oid, 'USAGE')))
+ORDER BY n.nspname, p.oid
+"""
+"""Of functions of one name, those that the role may not call: all, if it is one of them that the server refused, else
+only if it may call none. A function that a view calls may be in any schema, `*`."""
 _NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 _READS = re.compile(rf"\b(?:from|join)\s+(?:only\s+)?(?:({_NAME})\s*\.\s*)?({_NAME})", re.IGNORECASE)
+_CALLS = re.compile(rf"(?:({_NAME})\s*\.\s*)?({_NAME})\s*\(")
 
 
 async def diagnose(config: PostgresConfig, diagnosis: Diagnosis) -> None:
@@ -194,9 +212,15 @@ async def _query(session: Session, query: QueryConfig, role: str, diagnosis: Dia
     try:
         await session.fetch(_EXPLAIN + sent(query))
     except exceptions.InsufficientPrivilegeError as error:
+        refused = denied_function(error)
         grants = await _grants(session, query.sql, identifier(role))
-        hint = f"in the database {session.target.dbname}" if grants else "grant the role what the query reads"
-        diagnosis.failed(what, str(error), hint, "\n".join(grants))
+        grants += await _grants_to_call(session, query.sql, identifier(role), refused)
+        hint = f"in the database {session.target.dbname}"
+        if not grants:
+            hint = f"grant the role what the query {'calls' if refused else 'reads'}"
+        elif _share_a_name(grants):
+            hint += "; of functions that share a name, only what the query calls is needed"
+        diagnosis.failed(what, str(error), hint, "\n".join(dict.fromkeys(grants)))
     except (PostgresError, InterfaceError) as error:
         if not session.stands:
             raise
@@ -209,7 +233,7 @@ async def _query(session: Session, query: QueryConfig, role: str, diagnosis: Dia
 async def _grants(session: Session, sql: str, role: str) -> list[str]:
     """What lets the role read the relations behind FROM and JOIN, for those that it may not."""
     grants: dict[str, None] = {}
-    for schema, name in _relations(sql):
+    for schema, name in _found(_READS, sql):
         for there, relation, usable, readable in await session.fetch(_DENIED, schema, name):
             if not usable:
                 grants[f"GRANT USAGE ON SCHEMA {there} TO {role};"] = None
@@ -218,12 +242,30 @@ async def _grants(session: Session, sql: str, role: str) -> list[str]:
     return list(grants)
 
 
-def _relations(sql: str) -> Iterable[tuple[str, str]]:
-    """Schema (or nothing) and name of what stands behind FROM and JOIN."""
-    found: dict[tuple[str, str], None] = {}
-    for match in _READS.finditer(mask_sql(sql, 2 * len(sql))):
-        found[_folded(match[1] or ""), _folded(match[2])] = None
-    return found
+async def _grants_to_call(session: Session, sql: str, role: str, refused: str) -> list[str]:
+    """What lets the role call the functions in a query, and the one that was refused, which a view may call."""
+    calls = _found(_CALLS, sql)
+    if refused and all(name != refused for _, name in calls):
+        calls = [*calls, ("*", refused)]
+    grants: dict[str, None] = {}
+    for schema, name in calls:
+        for there, usable, callable_, function in await session.fetch(_UNCALLABLE, schema, name, refused):
+            if not usable and schema != "*":  # a view's functions were looked up when it was made
+                grants[f"GRANT USAGE ON SCHEMA {there} TO {role};"] = None
+            if not callable_:
+                grants[f"GRANT EXECUTE ON FUNCTION {there}.{function} TO {role};"] = None
+    return list(grants)
+
+
+def _share_a_name(grants: list[str]) -> bool:
+    names = [grant.partition("(")[0].rpartition(".")[2] for grant in grants if " ON FUNCTION " in grant]
+    return len(set(names)) < len(names)
+
+
+def _found(pattern: re.Pattern[str], sql: str) -> list[tuple[str, str]]:
+    """Schema (or nothing) and name of what a pattern finds in a query, outside of its texts and comments."""
+    matches = pattern.finditer(mask_sql(sql, 2 * len(sql)))
+    return list(dict.fromkeys((_folded(match[1] or ""), _folded(match[2])) for match in matches))
 
 
 def _folded(name: str) -> str:

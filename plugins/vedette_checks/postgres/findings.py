@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _LONGEST = 200
 _EXPIRED, _WRONG_NAME = (10,), (62, 64)
 """X509_V_ERR codes of OpenSSL's x509_vfy.h."""
+_DENIED = re.compile(r"permission denied for (\w+) (.+)")
+_RIGHTS = {"function": "EXECUTE", "aggregate": "EXECUTE", "schema": "USAGE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +158,21 @@ def refusal_of_own(
     if isinstance(error, exceptions.InsufficientPrivilegeError):
         if "sequence" in str(error):
             return Finding(said, "queries only read")
-        return Finding(said, f"GRANT SELECT to {target.username or 'the role'}")
+        denied = _DENIED.match(str(error))
+        right = _RIGHTS.get(denied[1], "SELECT") if denied else "SELECT"
+        return Finding(said, f"GRANT {right} to {target.username or 'the role'}")
     if isinstance(error, exceptions.ReadOnlySQLTransactionError) or "data-modifying" in str(error):
         return Finding(said, "queries only read")
     position = getattr(error, "position", None)
     if position and int(position) > before:
         said += f" at character {int(position) - before}"
     return Finding(said, "correct its `sql`" if isinstance(error, exceptions.SyntaxOrAccessError) else "")
+
+
+def denied_function(error: exceptions.InsufficientPrivilegeError) -> str:
+    """The bare name of the function that the role may not call; empty where it is something else that it may not."""
+    denied = _DENIED.match(str(error))
+    return denied[2] if denied and _RIGHTS.get(denied[1]) == "EXECUTE" else ""
 
 
 def _time(seconds: float) -> str:
