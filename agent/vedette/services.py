@@ -52,8 +52,9 @@ class Services:
         if options is not None:  # starlette and uvicorn are for those who ask for a page, and take a while to come
             service: Any = await asyncio.to_thread(import_module, "vedette.status.service")
             history = before.history if before is not None else None
-            self._page = service.StatusPage(self._operations, options, instances, history)
-            await self._page.start()
+            page: StatusPage = service.StatusPage(self._operations, options, instances, history)
+            self._page = page
+            await page.start()
 
     def consume(self, batch: Batch) -> None:
         """Remember what the page will show of a batch."""
