@@ -98,7 +98,9 @@ def test_a_run_that_cannot_be_ended_does_not_hold_up_the_stop(tmp_path: Path, ho
         assert "left behind, still running: misbehaves/misbehaves" in agent.lines[-1]
 
 
-@pytest.mark.parametrize("how", ["swallows", "thread", "exits", "raises"])
+@pytest.mark.parametrize(
+    "how", ["swallows", *(pytest.param(how, marks=pytest.mark.soak) for how in ("thread", "exits", "raises"))]
+)
 def test_a_misbehaving_check_hurts_no_other_instance(tmp_path: Path, how: str) -> None:
     out = tmp_path / "out.jsonl"
     with misbehaving(tmp_path, how) as agent:

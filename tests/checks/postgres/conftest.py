@@ -21,6 +21,17 @@ OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vedette'
 BINARIES: dict[str, Callable[[], Path | None]] = {"15": postgres15, "18": postgres18}
 
 
+LONG = {"test_patience.py", "test_week.py"}
+"""Files whose tests take long and ask nothing that differs by version: the older one is left to `make soak`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in LONG and item.path.parent == Path(__file__).parent and "[15" in item.name:
+            item.add_marker(pytest.mark.soak)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def folders() -> Iterator[None]:
     yield
