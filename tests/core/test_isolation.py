@@ -310,7 +310,8 @@ def test_what_the_check_forked_dies_with_it(tmp_path: Path) -> None:
         file = tmp_path / "pid"
         async with isolated("forks_and_spins", timeout="100ms", file=str(file)) as (runner, _):
             await runner.run()
-            assert gone(int(file.read_text()))
+            grandchild = int(file.read_text())
+            await asyncio.to_thread(wait_until, lambda: gone(grandchild), "the end of what it forked")
 
     live(main)
 
@@ -543,7 +544,7 @@ def test_all_at_once_beside_a_good_instance_that_misses_no_tick(tmp_path: Path) 
         children = descendants(agent.process.pid)
         assert len(children) >= 3
         assert agent.end(signal.SIGTERM) == 0
-    assert all(gone(pid) for pid in children)
+    wait_until(lambda: all(gone(pid) for pid in children), "the end of the children")
     told = "\n".join(agent.lines)
     assert "rogue/spins: failing: timed out after 300ms and did not end: the child process was killed" in told
     assert "rogue/holds_the_lock: failing: timed out after 300ms and did not end: the child process was killed" in told
