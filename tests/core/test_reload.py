@@ -408,7 +408,7 @@ async def test_random_edits_touch_nobody_else(tmp_path: Path, server: RedisServe
     async with site.running():
         await eventually(lambda: all(site.runs(one) for one in editor.steady), "everybody's first run", 60)
         steady_connections = ids(server)
-        tasks = {task.get_name(): task for task in asyncio.all_tasks() if task.get_name() in editor.steady}
+        tasks = {name: site.agent._crew._tasks[name] for name in editor.steady}  # a run's own task has that name too
         first = {one.instance: one for one in site.agent.snapshot().instances if one.instance in editor.steady}
         early: dict[str, float] = {}
         for number in range(edits):
