@@ -87,6 +87,7 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
         self._reloads = 0
+        self._left = 0
         self._stopping = asyncio.Event()
         self._services = Services(self, socket_path(configuration.agent, environ, state.directory))
 
@@ -248,8 +249,16 @@ class Agent:
         if not self._stopping.is_set():
             self._crew.start()
         if changes:
-            _freeze()
+            self._freeze_what_came(len(changes.changed) + len(changes.removed))
             log.info("configuration reloaded: %s", changes)
+
+    def _freeze_what_came(self, left: int) -> None:
+        """Walk everything only once as many instances have left as there are: a walk holds the loop for a while."""
+        self._left += left
+        if self._left >= len(self._configuration.instances):
+            self._left = 0
+            gc.unfreeze()
+        _freeze()
 
     def _relabelled(self) -> list[Batch]:
         """Take over new tags and a new host name; returns the batches that end the old series."""
@@ -297,7 +306,6 @@ def _freeze() -> None:
 
     With 2,000 instances the p99 lateness went from 70 ms to 1 ms.
     """
-    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
