@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,10 +70,10 @@ def imports(module: str, text: str, is_package: bool, known: set[str]) -> list[I
     """Every import of our own modules in a source text, those inside functions and TYPE_CHECKING included."""
     tree = ast.parse(text)
     typing_only = _inside(tree, _is_typing_block)
-    in_functions = _inside(tree, lambda node: isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    later = typing_only | _inside(tree, lambda node: isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
     found: list[Import] = []
     for node in ast.walk(tree):
-        how = (getattr(node, "lineno", 0), node in typing_only, node not in typing_only | in_functions)
+        how = (getattr(node, "lineno", 0), node in typing_only, node not in later)
         if isinstance(node, ast.Import):
             found += [Import(module, alias.name, (), *how) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -85,13 +86,16 @@ def imports(module: str, text: str, is_package: bool, known: set[str]) -> list[I
 
 
 def _is_typing_block(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
 def _inside(tree: ast.AST, wanted: Callable[[ast.AST], bool]) -> set[ast.AST]:
     """Every statement in the bodies of the nodes that are wanted."""
-    bodies = [getattr(node, "body", []) for node in ast.walk(tree) if wanted(node)]
-    return {inner for body in bodies for statement in body for inner in ast.walk(statement)}
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):  # from the outside in: what lies within a body that was walked needs no walk
+        if node not in found and wanted(node):
+            found.update(inner for statement in getattr(node, "body", []) for inner in ast.walk(statement))
+    return found
 
 
 def _absolute(module: str, is_package: bool, node: ast.ImportFrom) -> str:
@@ -102,6 +106,7 @@ def _absolute(module: str, is_package: bool, node: ast.ImportFrom) -> str:
     return ".".join([*parts, *([node.module] if node.module else [])])
 
 
+@cache
 def all_imports() -> list[Import]:
     known = modules()
     return [
