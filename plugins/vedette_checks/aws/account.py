@@ -158,7 +158,7 @@ class Account:
         base = await asyncio.to_thread(sdk.session, self.access.profile)
         await asyncio.to_thread(sdk.warm, base, region)
         if await base.get_credentials() is None:
-            raise no_credentials("credentials")
+            raise no_credentials()
         self._base = base
         if not self.access.role_arn:
             return base

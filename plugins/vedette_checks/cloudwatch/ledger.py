@@ -71,9 +71,9 @@ class Ledger:
         """From when to read: what is new, and a stretch before it again."""
         mark = self.mark(series)
         new = end - series.period if mark is None else min(mark, end - series.period)
-        earliest = end - max(self._catch_up, self._reread)
+        earliest = end - self._catch_up
         self.gaps += new < earliest
-        start = int(max(new - self._reread, earliest) // series.period) * series.period
+        start = int((max(new, earliest) - self._reread) // series.period) * series.period
         return min(start, end - series.period)
 
     def take(

@@ -299,7 +299,7 @@ async def test_done_means_2_a_week(
         cloudwatch,
         discover=[{"namespace": "Shop", "metrics": ["Sent"], "period": "5m"}],
         reread="1h",
-        catch_up="6h",
+        catch_up="1d",
         interval="5m",
         delay="2m",
     )
