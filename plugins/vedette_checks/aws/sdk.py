@@ -1,8 +1,7 @@
-"""The SDK, kept off the event loop where it blocks: its descriptions of services take tenths of a second to read."""
+"""The SDK, set up for an agent: its descriptions of services are read once, and it never tries again by itself."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -10,7 +9,6 @@ from typing import Any
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
-from botocore import UNSIGNED
 from botocore.loaders import Loader, create_loader
 from botocore.utils import parse_timestamp
 
@@ -63,35 +61,3 @@ def options(connect_timeout: float, read_timeout: float) -> AioConfig:
         user_agent_extra="vedette",
         connector_args={"keepalive_timeout": _IDLE},
     )
-
-
-async def create(session: AioSession, service: str, region: str, endpoint_url: str, config: AioConfig) -> Any:
-    """A client, made in a worker thread and entered on this loop, where its connections are to live.
-
-    Raises:
-        BotoCoreError: the SDK's, such as of a missing region.
-    """
-
-    def make() -> Any:
-        made = session.create_client(
-            service, region_name=region or None, endpoint_url=endpoint_url or None, config=config
-        )
-        return asyncio.run(_unentered(made))
-
-    client = await asyncio.to_thread(make)
-    return await client.__aenter__()
-
-
-async def _unentered(context: Any) -> Any:
-    return await context._coro
-
-
-def warm(session: AioSession, region: str) -> None:
-    """Read what every client needs, so that finding credentials on the loop does not block it; for a worker thread."""
-    config = AioConfig(signature_version=UNSIGNED)
-
-    async def touch() -> None:
-        async with session.create_client("sts", region_name=region or "us-east-1", config=config):
-            pass
-
-    asyncio.run(touch())
