@@ -121,6 +121,7 @@ class Caller:
                 url = self._access.endpoint_url or None
                 context = session.create_client(service, region_name=region, endpoint_url=url, config=self._config)
                 made = self._clients[key] = await context.__aenter__()
+                sdk.settle(service)
                 for event, handler in self._hooks.items():
                     made.meta.events.register(event, handler)
         return self._clients[key]
