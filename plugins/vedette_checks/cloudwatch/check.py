@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -49,8 +50,11 @@ class CloudWatch(Check[CloudWatchConfig]):
     @classmethod
     def declare(cls, config: CloudWatchConfig) -> Iterable[Metric]:
         """The metrics of the jobs, and the check's own."""
-        jobs = {metric.name: metric for metric in reversed(list(declared(config)))}
-        return [*_OWN, *reversed(jobs.values())]
+        jobs: dict[str, Metric] = {}
+        for metric in declared(config):
+            first = jobs.setdefault(metric.name, metric)
+            jobs[metric.name] = replace(first, tags=tuple(dict.fromkeys((*first.tags, *metric.tags))))
+        return [*_OWN, *jobs.values()]
 
     @classmethod
     def lint(cls, config: CloudWatchConfig) -> Iterable[str]:
