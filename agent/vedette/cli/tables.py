@@ -86,7 +86,12 @@ def _samples(batch: Batch, declared: dict[str, Metric], common: set[str]) -> Tab
     for sample, earlier in _newest(batch.samples):
         metric = declared.get(sample.name)
         own = [tag for tag in sample.tags if tag not in common]
-        row = [Text(sample.name), _number(sample.value), _unit(metric, sample.kind), sample.kind.value]
+        row: list[Text | str] = [
+            Text(sample.name),
+            _number(sample.value),
+            _unit(metric, sample.kind),
+            sample.kind.value,
+        ]
         table.add_row(*row, Text(" ".join(own)), *([_when(sample.time, earlier)] if timed else ()))
     return table
 
