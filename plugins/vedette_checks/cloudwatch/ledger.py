@@ -115,7 +115,9 @@ class Ledger:
         marks = dict(self._marks)
         for name, each in groups.items():
             usual, stored = Counter(each.values()).most_common(1)[0][0], self._marks.get(name)
-            if stored is not None and name.rpartition("/")[0] in unknown:
+            if name.rpartition("/")[0] in unknown:
+                if stored is None:
+                    continue  # else what is found with the next run would be taken for read
                 usual, each = stored["mark"], {**stored["late"], **each}
             marks[name] = {"mark": usual, "late": {key: mark for key, mark in each.items() if mark != usual}}
         known = {key for each in groups.values() for key in each}

@@ -292,6 +292,26 @@ async def test_what_is_not_discovered_yet_after_a_restart_is_caught_up_on(
         assert values(points) == [(NOW + 60 * n, float(n)) for n in range(-3, 2)]
 
 
+async def test_what_is_found_by_the_second_run_is_read_by_it(
+    cloudwatch: FakeCloudWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller, "_FIRST_PAUSE", 1e9)
+    monkeypatch.setattr(caller, "_LONGEST_PAUSE", 1e9)
+    for metric in ("Sent", "Received"):
+        steady(cloudwatch, key(metric), {NOW - 180: 1.0})
+    instance = Instance(cloudwatch, discover=[{"namespace": "Shop", "metrics": ["Sent", "Received"]}])
+    cloudwatch.refuse = lambda: (
+        (400, "Throttling", "Rate exceeded") if cloudwatch.requests[-1][1].get("MetricName") == "Received" else None
+    )
+    await instance.run()
+    assert [one.name for one in instance.points()] == ["aws.shop.sent"]
+    cloudwatch.refuse = lambda: None
+    cloudwatch.now += 5
+    await instance.run()
+    await instance.close()
+    assert [one.name for one in instance.points()] == ["aws.shop.sent", "aws.shop.received"]
+
+
 async def test_a_daily_period_leaves_no_gaps(cloudwatch: FakeCloudWatch) -> None:
     day = 86_400
     first = NOW // day * day

@@ -143,7 +143,8 @@ async def test_done_means_4_the_policy_of_doctor_is_what_the_check_calls(aws: Aw
     ],
 )
 async def test_a_smaller_configuration_needs_less(aws: AwsServer, more: dict[str, Any], allowed: set[str]) -> None:
-    seed(aws)
+    for namespace, metric in (SEEDED["aws.rds.cpu_utilization"], SEEDED["aws.sqs.messages_visible"]):
+        aws.points(namespace, metric, RESOURCES[namespace], dict.fromkeys(minutes(4, ago=120), 1.0))
     wanted = options(aws, **more)
     check, diagnosis = CloudWatch(CloudWatchConfig.model_validate(wanted)), Diagnosis()
     await check.diagnose(diagnosis)
