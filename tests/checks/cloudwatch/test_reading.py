@@ -118,7 +118,15 @@ async def test_done_means_2_two_thousand_series_cost_four_requests(cloudwatch: F
     ]
     instance = Instance(cloudwatch, discover=jobs, max_monthly_usd=1000)
     await instance.run()
+    lines = {line.what: (line.value, line.unit) for line in await instance.check.estimate()}
     await instance.close()
+    assert lines == {
+        "CloudWatch metrics requested, at most a run": (1500, "metrics"),
+        "GetMetricData requests, at most a run": (4, "requests"),
+        "CloudWatch metrics requested": (1500 * 60 * 730, "metrics/month"),
+        "CloudWatch cost": (657.0, "USD/month"),
+        "ListMetrics requests, at least": (3 * 6 * 730, "requests/month"),
+    }
     asked = [name for name, _ in cloudwatch.requests]
     assert asked.count("GetMetricData") == 4
     assert len(instance.points()) == 4000
