@@ -26,7 +26,7 @@ class Side:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     async def stop(self) -> None:
-        """End the loop and the thread. What is still running there is cancelled; look-ups of names are not waited for."""
+        """End the loop and the thread. What still runs there is cancelled; look-ups of names are not waited for."""
         try:
             await self.do(_cancel_all())
         finally:
