@@ -101,7 +101,7 @@ class FakeCloudWatch:
         self.requests.append((parameters["Action"], parameters))
         self.keys.append(request.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
         date = {"Date": format_datetime(datetime.fromtimestamp(datetime.now(UTC).timestamp() + self.skew, UTC), True)}
-        refused = self.refuse()
+        refused = self.refuse() or self._mistake(parameters)
         if refused is not None:
             status, code, message = refused
             body = (
@@ -115,6 +115,11 @@ class FakeCloudWatch:
             "ListMetrics": self._list_metrics,
         }[parameters["Action"]](parameters)
         return web.Response(text=body, content_type="text/xml", headers=date)
+
+    def _mistake(self, parameters: Parameters) -> tuple[int, str, str] | None:
+        """As AWS does, it refuses all of a request for a mistake in one of its expressions."""
+        wrong = any("oops" in text for name, text in parameters.items() if name.endswith(".Expression"))
+        return (400, "ValidationError", "Error in expression 'q1': unexpected token") if wrong else None
 
     def _get_resources(self) -> web.Response:
         self.requests.append(("GetResources", {}))

@@ -320,6 +320,30 @@ async def test_what_is_found_by_the_second_run_is_read_by_it(
     assert [one.name for one in instance.points()] == ["aws.shop.sent", "aws.shop.received"]
 
 
+async def test_a_mistake_in_an_expression_spoils_nothing_else(cloudwatch: FakeCloudWatch) -> None:
+    for n in range(20):
+        steady(cloudwatch, key("Sent", f"q{n}"), {NOW + 60 * minute: float(n) for minute in range(-5, 5)})
+    sent = {"a": {"namespace": "Shop", "metric": "Sent"}}
+    wrong = {"name": "shop.wrong", "expression": "a oops", "metrics": sent}
+    instance = Instance(cloudwatch, discover=[{"namespace": "Shop", "metrics": ["Sent"]}], math=[wrong], reread="0s")
+    asked = []
+    for minute in range(3):
+        cloudwatch.now = NOW + 60 * minute
+        before = len(cloudwatch.requests)
+        await instance.run()
+        asked.append(len(cloudwatch.requests) - before)
+    await instance.close()
+    assert len(instance.points()) == 60
+    assert instance.status("aws.cloudwatch.can_connect") == ("OK", "")
+    said = "ValidationError: Error in expression 'q1': unexpected token (shop.wrong)"
+    assert instance.status("aws.cloudwatch.complete") == (
+        "WARNING", f"eu-central-1: cloudwatch:GetMetricData: {said}"
+    )  # fmt: skip
+    assert asked[0] > 3, "it was looked for"
+    assert asked[1:] == [2, 2], "and is asked for alone from then on"
+    assert instance.said["aws.cloudwatch.metrics_requested"] == 60
+
+
 ARN = "arn:aws:elasticache:eu-central-1:123456789012:cluster:"
 
 
