@@ -84,12 +84,12 @@ class Refused(CheckError):
     """The call needs a permission that is not there."""
 
 
-class Invalid(CheckError):
-    """AWS does not take the parameters."""
-
-
 class Unreachable(CheckError):
     """There is no talking to the endpoint now."""
+
+
+class Invalid(CheckError):
+    """AWS does not take the parameters."""
 
 
 def temporary(error: BaseException) -> bool:
