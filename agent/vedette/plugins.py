@@ -14,8 +14,10 @@ from vedette.errors import MissingDriver, PluginError
 
 Group = Literal["checks", "sinks", "notifiers", "secrets"]
 _EXTRAS = {
+    "aiobotocore": "aws",
     "aiosqlite": "sql",
     "asyncpg": "postgres",
+    "botocore": "aws",
     "httpx": "synthetic",
     "jmespath": "synthetic",
     "re2": "synthetic",
