@@ -1,0 +1,13 @@
+"""AWS for the siblings that need it: options, credentials, calls that say what was refused, and who may call what.
+
+No check of its own. Whoever imports it imports the SDK, which is why nothing does until a configuration names AWS.
+"""
+
+from __future__ import annotations
+
+from vedette_checks.aws.account import Account
+from vedette_checks.aws.findings import Throttled
+from vedette_checks.aws.options import Access, AwsConfig
+from vedette_checks.aws.policy import Grant, policy
+
+__all__ = ["Access", "Account", "AwsConfig", "Grant", "Throttled", "policy"]

@@ -1,0 +1,83 @@
+"""The SDK, kept off the event loop where it blocks: its descriptions of services take tenths of a second to read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import lru_cache
+from typing import Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore import UNSIGNED
+from botocore.loaders import Loader, create_loader
+
+_IDLE = 75.0
+"""Seconds that a connection is kept for the next run: more than the minute between two."""
+
+
+@lru_cache(maxsize=1)
+def _loader() -> Loader:
+    """What reads the descriptions of services, and keeps them: one for all instances."""
+    return create_loader()
+
+
+def session(profile: str) -> AioSession:
+    """A session of its own, with its own credentials; blocks for some 20 ms.
+
+    Raises:
+        ProfileNotFound: there is no such profile.
+    """
+    for name in ("aiobotocore.credentials", "botocore.credentials"):  # with a traceback, what a finding says anyway
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    made = AioSession(profile=profile or None)
+    paths = [path for path in (made.get_config_variable("data_path") or "").split(":") if path]
+    loader = create_loader(":".join(paths)) if paths else _loader()
+    made.register_component("data_loader", loader)
+    if profile:
+        made.get_scoped_config()
+    return made
+
+
+def options(connect_timeout: float, read_timeout: float) -> AioConfig:
+    """How clients connect. They never try again by themselves: who calls knows until when that makes sense."""
+    return AioConfig(
+        connect_timeout=connect_timeout,
+        read_timeout=read_timeout,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        tcp_keepalive=True,
+        user_agent_extra="vedette",
+        connector_args={"keepalive_timeout": _IDLE},
+    )
+
+
+async def create(session: AioSession, service: str, region: str, endpoint_url: str, config: AioConfig) -> Any:
+    """A client, made in a worker thread and entered on this loop, where its connections are to live.
+
+    Raises:
+        BotoCoreError: the SDK's, such as of a missing region.
+    """
+
+    def make() -> Any:
+        made = session.create_client(
+            service, region_name=region or None, endpoint_url=endpoint_url or None, config=config
+        )
+        return asyncio.run(_unentered(made))
+
+    client = await asyncio.to_thread(make)
+    return await client.__aenter__()
+
+
+async def _unentered(context: Any) -> Any:
+    return await context._coro
+
+
+def warm(session: AioSession, region: str) -> None:
+    """Read what every client needs, so that finding credentials on the loop does not block it; for a worker thread."""
+    config = AioConfig(signature_version=UNSIGNED)
+
+    async def touch() -> None:
+        async with session.create_client("sts", region_name=region or "us-east-1", config=config):
+            pass
+
+    asyncio.run(touch())
