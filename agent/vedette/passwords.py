@@ -119,6 +119,11 @@ class Password(Secret):
         return inf if self.minted is None else float(self.minted.plugin.connection_lasts)
 
     @property
+    def refused(self) -> str:
+        """What to look at where a server does not take what was made; empty for a fixed text."""
+        return "" if self.minted is None else str(self.minted.plugin.refused)
+
+    @property
     def needs_tls(self) -> bool:
         """Whether it must not travel in the clear, and the server would not take it."""
         return self.minted is not None and bool(self.minted.plugin.needs_tls)

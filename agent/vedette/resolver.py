@@ -37,6 +37,8 @@ class Resolver(Generic[R]):
     """Whether what `mint` makes must not travel in the clear."""
     connection_lasts: ClassVar[float] = inf
     """Seconds after which a connection that logged in with what `mint` made is to be made anew."""
+    refused: ClassVar[str] = ""
+    """What to look at where a server refuses what `mint` made: the hint of whoever logs in."""
     config_class: ClassVar[type[ResolverConfig]] = ResolverConfig
 
     def __init__(self, config: R) -> None:

@@ -182,8 +182,7 @@ class Secrets:
         if objection:
             return Failure(one_line(objection), malformed=True)
         if getattr(plugin, "on_demand", False):
-            masker = self._masker
-            return Minted(plugin, config, ref.name, lambda login, value: masker.lend((ref, login), value))
+            return Minted(plugin, config, ref.name)
         if not ref.name:
             return Failure(f"a reference to nothing: a name goes behind '{ref.scheme}:'", malformed=True)
         return Source(plugin, config)
