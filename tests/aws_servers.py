@@ -49,6 +49,11 @@ class Aws:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def listens(self) -> bool:
+        """Whether it is there."""
+        return self._server is not None
+
     def start(self) -> None:
         """Listen, on the port of the last time."""
         self._server = make_server("127.0.0.1", self.port, self._serve, threaded=True, request_handler=_Quiet)
@@ -63,6 +68,7 @@ class Aws:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        self._server = None
 
     def close(self) -> None:
         """Stop for good."""
@@ -86,7 +92,9 @@ class Aws:
         body = b"".join(self._app(environ, lambda *words: given.append(words)))  # type: ignore[no-untyped-call]
         status, headers = given[-1][:2]
         if body.startswith(b"<?xml"):
-            code, message = (re.search(rf"<{tag}>(.*?)</{tag}>", body.decode(), re.DOTALL) for tag in ("Code", "Message"))
+            code, message = (
+                re.search(rf"<{tag}>(.*?)</{tag}>", body.decode(), re.DOTALL) for tag in ("Code", "Message")
+            )
             assert code is not None
             assert message is not None
             body = json.dumps({"__type": f"{code[1]}Exception", "message": message[1]}).encode()

@@ -101,7 +101,9 @@ def test_the_last_good_value_stays_and_the_trouble_is_news_once(world: World, va
         pauses.append(vault.next_due)
         world.now += vault.next_due
         assert vault.refresh() is False
-    assert all(0.8 * most <= pause <= most for pause, most in zip(pauses, (5, 10, 20, 40, 80, 160, 300, 300, 300), strict=True))
+    assert all(
+        0.8 * most <= pause <= most for pause, most in zip(pauses, (5, 10, 20, 40, 80, 160, 300, 300, 300), strict=True)
+    )
     world.values["a"] = gone
     world.now += 300
     assert vault.refresh() is True  # the value is the same, the trouble is over

@@ -7,9 +7,11 @@ Source: Amazon RDS User Guide, "Connecting to your DB instance using IAM authent
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from botocore.auth import SigV4QueryAuth
@@ -23,6 +25,8 @@ GOOD_FOR = 900
 """Seconds that a token may be used to log in."""
 _CONNECTION = 11 * 3600.0
 """Seconds: ElastiCache ends a connection 12 hours after it has logged in."""
+_KEPT = 300.0
+"""Seconds that credentials are used before they are looked for again."""
 _REGION = r"[a-z]{2,4}(?:-[a-z]+)+-\d{1,2}"
 _REFERENCE = re.compile(rf"(?P<region>{_REGION})?(?:/(?P<name>(?:serverless:)?[A-Za-z0-9.-]+)(?::(?P<port>\d+))?)?")
 _RDS = re.compile(rf"\.(?P<region>{_REGION})\.rds\.amazonaws\.com(?:\.cn)?$")
@@ -112,7 +116,9 @@ class IamPassword(Resolver[AwsSecretsConfig]):
 
     def __init__(self, config: AwsSecretsConfig) -> None:
         super().__init__(config)
-        self._account: Account | None = None
+        self._identity: tuple[Any, str] | None = None
+        self._until = 0.0
+        self._lock = asyncio.Lock()
 
     @classmethod
     def objection(cls, reference: str) -> str:
@@ -127,14 +133,37 @@ class IamPassword(Resolver[AwsSecretsConfig]):
         if wanted is None:
             raise SecretError(self.objection(reference))
         target = target_of(login, wanted["name"] or "", wanted["port"] or "")
-        if self._account is None:
-            self._account = self.config.account()
         try:
-            credentials = await self._account.credentials()
-            region = wanted["region"] or _region_of(target.host) or self.config.region or self._account.region()
+            credentials, default = await self._who()
+            region = wanted["region"] or _region_of(target.host) or default
         except CheckError as error:
             raise SecretError(spoken(error)) from None
+        if not region:
+            raise SecretError("no region is given; write ${aws-iam:eu-central-1}, or set AWS_REGION")
         return sign(target, region, credentials)
+
+    async def _who(self) -> tuple[Any, str]:
+        """Credentials and the default region; kept for a while, so that many connections ask for them once.
+
+        Raises:
+            CheckError: there are none.
+        """
+        async with self._lock:
+            if self._identity is None or monotonic() >= self._until:
+                account = self.config.account()
+                try:
+                    credentials = await account.credentials()
+                    self._identity = credentials, self._region(account)
+                finally:
+                    await account.close()
+                self._until = monotonic() + _KEPT
+            return self._identity
+
+    def _region(self, account: Account) -> str:
+        try:
+            return self.config.region or account.region()
+        except CheckError:  # the host or the reference may name one
+            return ""
 
 
 def _region_of(host: str) -> str:

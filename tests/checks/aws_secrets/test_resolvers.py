@@ -147,7 +147,9 @@ def test_options_in_agent_yaml(shop: Aws, conf: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("AWS_REGION")
     text = f"secrets:\n  aws: {{endpoint_url: '{shop.url}'}}\n  aws-ssm: {{endpoint_url: '{shop.url}', region: {REGION}}}\n"
     (conf / "agent.yaml").write_text(f"sinks: []\n{text}")
-    configuration = read(conf, "{name: a, password: '${aws-ssm:/shop/cache/password}'}", "{name: b, password: '${aws-sm:plain}'}")
+    configuration = read(
+        conf, "{name: a, password: '${aws-ssm:/shop/cache/password}'}", "{name: b, password: '${aws-sm:plain}'}"
+    )
     assert [instance.id for instance in configuration.instances] == ["redis/a"]
     (problem,) = lines(configuration, conf)
     assert "secret plain: no region is given; set `region`" in problem
@@ -224,5 +226,7 @@ def test_versions_by_id_and_the_region_of_an_arn() -> None:
 
 
 def test_numbers_of_json_keep_their_digits() -> None:
-    read: Callable[[str], str] = lambda key: value_of({"SecretString": '{"a": 12345678901234567890, "b": null}'}, "s", key)
+    read: Callable[[str], str] = lambda key: value_of(
+        {"SecretString": '{"a": 12345678901234567890, "b": null}'}, "s", key
+    )
     assert (read("a"), read("b")) == ("12345678901234567890", "null")
