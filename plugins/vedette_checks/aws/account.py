@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 from aiobotocore.credentials import AioRefreshableCredentials
@@ -30,10 +31,12 @@ class Account:
 
     Args:
         access: as whom, and where.
+        hooks: handlers of the SDK's events by their name, such as `before-parse.cloudwatch.GetMetricData`.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, hooks: Mapping[str, Callable[..., Any]] = MappingProxyType({})) -> None:
         self.access = access
+        self._hooks = hooks
         self.calls: Counter[tuple[str, str]] = Counter()
         """Requests sent so far, by IAM action and region; those that were throttled too."""
         self._config = sdk.options(access.connect_timeout, _READ_TIMEOUT)
@@ -147,6 +150,8 @@ class Account:
                 await made.__aexit__(None, None, None)
             else:
                 self._clients[key] = made
+                for event, handler in self._hooks.items():
+                    made.meta.events.register(event, handler)
         return self._clients[key]
 
     async def _sign_in(self, region: str) -> Any:

@@ -63,20 +63,17 @@ _PRINCIPAL = re.compile(r"\b(arn:aws[\w-]*:(?:iam|sts)::\d+:[\w+=,.@/-]+)")
 _BOUNDARY = re.compile(r"explicit deny in an? ([\w -]+?)(?:$|[:.])")
 _SERVER_TROUBLE = 500
 
-# Why does nobody see the SDK's own sentences? They can hold request parameters, tokens and URLs with a signature.
-
 
 class Throttled(CheckError):
     """AWS asks to be called less often; the next run goes on."""
 
 
+class Refused(CheckError):
+    """The call needs a permission that is not there."""
+
+
 class Unreachable(CheckError):
     """There is no talking to the endpoint now."""
-
-
-def denied(error: BaseException) -> bool:
-    """Whether the call was refused for want of a permission."""
-    return isinstance(error, sdk.ClientError) and _code(error) in _DENIED
 
 
 def temporary(error: BaseException) -> bool:
@@ -137,7 +134,7 @@ def _refused(error: Any, call: str, where: str, now: float) -> CheckError:
     return CheckError(f"{where}: {code or status}: {_short(said)}".removesuffix(": "))
 
 
-def _not_allowed(said: str, call: str, where: str) -> CheckError:
+def _not_allowed(said: str, call: str, where: str) -> Refused:
     named = _ACTION.search(said)
     action, principal = (named[1] if named else call), _PRINCIPAL.search(said)
     who = f" to {principal[1]}" if principal else ""
@@ -146,8 +143,8 @@ def _not_allowed(said: str, call: str, where: str) -> CheckError:
     what = "" if action == call else f": {action}"
     if call == "sts:AssumeRole":
         hint = "its own policy must allow sts:AssumeRole on the role, and the role's trust policy name it and the "
-        return CheckError(f"{where} is refused{who}{what}{why}", hint=hint + "external_id, if it demands one")
-    return CheckError(
+        return Refused(f"{where} is refused{who}{what}{why}", hint=hint + "external_id, if it demands one")
+    return Refused(
         f"{where} is refused{who}{what}{why}", hint=f"allow {action}; `vedette doctor` prints the smallest policy"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore import UNSIGNED
 from botocore.loaders import Loader, create_loader
+from botocore.utils import parse_timestamp
 
 _IDLE = 75.0
 """Seconds that a connection is kept for the next run: more than the minute between two."""
@@ -37,9 +39,20 @@ def session(profile: str) -> AioSession:
     paths = [path for path in (made.get_config_variable("data_path") or "").split(":") if path]
     loader = create_loader(":".join(paths)) if paths else _loader()
     made.register_component("data_loader", loader)
+    made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_time)
     if profile:
         made.get_scoped_config()
     return made
+
+
+def _time(value: Any) -> datetime:
+    """A timestamp of an answer: the SDK's own way takes a hundred times as long."""
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else datetime.fromtimestamp(value, UTC)
+    except (TypeError, ValueError):
+        parsed: datetime = parse_timestamp(value)
+        return parsed
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def options(connect_timeout: float, read_timeout: float) -> AioConfig:
@@ -48,6 +61,7 @@ def options(connect_timeout: float, read_timeout: float) -> AioConfig:
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
         retries={"total_max_attempts": 1, "mode": "standard"},
+        parameter_validation=False,  # AWS does it too, and 500 queries take 50 ms
         tcp_keepalive=True,
         user_agent_extra="vedette",
         connector_args={"keepalive_timeout": _IDLE},

@@ -1,0 +1,200 @@
+"""Fetches series with as few requests as can be: 500 queries in each, in windows that begin where periods do."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import lcm
+from typing import Any
+
+from vedette import CheckError
+from vedette_checks.aws import Account
+from vedette_checks.cloudwatch.answer import seconds
+from vedette_checks.cloudwatch.bill import Bill, billed
+from vedette_checks.cloudwatch.series import Series
+
+QUERIES = 500
+"""Most queries in a request."""
+_DATAPOINTS = 100_000
+"""Most datapoints in an answer, a little less than AWS' 100,800: what is more comes in pages, each of them charged."""
+_COMMON = 900
+"""Periods go together in a request if their windows begin at the same time at least so often, seconds."""
+_AT_ONCE = 4
+_NAME = re.compile(r"\"[^\"]*\"|'[^']*'|[A-Za-z_]\w*")
+"""A name in an expression, or a text that is none."""
+
+Window = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Request:
+    """What goes into one request.
+
+    Attributes:
+        start: of the window, Unix seconds, where all the periods begin.
+        end: of the window, exclusive.
+        period: the least common multiple of the periods.
+        series: what is asked, each with the window that it is read for.
+        queries: how many of the 500 it takes.
+    """
+
+    start: int
+    end: int
+    period: int
+    series: list[tuple[Series, Window]] = field(default_factory=list)
+    queries: int = 0
+
+    def admits(self, series: Iterable[tuple[Series, Window]]) -> bool:
+        """Whether these fit in as well."""
+        some = list(series)
+        queries = self.queries + sum(one.queries for one, _ in some)
+        period = lcm(self.period, *(one.period for one, _ in some))
+        if queries > QUERIES or (period > _COMMON and period != self.period):
+            return False
+        start = min(self.start, *(window[0] for _, window in some)) // period * period
+        end = max(self.end, *(window[1] for _, window in some))
+        each = min(one.period for one, _ in [*self.series, *some])
+        return queries * (end - start) // each <= _DATAPOINTS
+
+    def add(self, series: Iterable[tuple[Series, Window]]) -> None:
+        """Take them in."""
+        for one, window in series:
+            self.period = lcm(self.period, one.period)
+            self.start = min(self.start, window[0]) // self.period * self.period
+            self.end = max(self.end, window[1])
+            self.series.append((one, window))
+            self.queries += one.queries
+
+
+def pack(series: Iterable[tuple[Series, Window]]) -> list[Request]:
+    """As few requests as can be, the longest behind first. The statistics of a metric stay together."""
+    units: dict[Any, list[tuple[Series, Window]]] = {}
+    for one, window in series:
+        whole = one.key if one.expression else (one.reads[0].source, one.period)
+        units.setdefault(whole, []).append((one, window))
+    made: list[Request] = []
+    for unit in sorted(units.values(), key=lambda unit: (unit[0][1][0], unit[0][0].period)):
+        for part in _parts(unit):
+            fitting = next((request for request in made if request.queries < QUERIES and request.admits(part)), None)
+            if fitting is None:
+                first, window = part[0]
+                fitting = Request(window[0], window[1], first.period)
+                made.append(fitting)
+            fitting.add(part)
+    return made
+
+
+def _parts(unit: list[tuple[Series, Window]]) -> Iterable[list[tuple[Series, Window]]]:
+    """What is more than a request holds: no metric has so many statistics, but a loop would not end."""
+    for n in range(0, len(unit), QUERIES):
+        yield unit[n : n + QUERIES]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back of one series.
+
+    Attributes:
+        points: values by time.
+        status: CloudWatch's word: Complete, PartialData, InternalError, Forbidden; empty if there was none.
+    """
+
+    points: dict[int, float] = field(default_factory=dict)
+    status: str = ""
+
+
+class Reader:
+    """Sends requests.
+
+    Args:
+        account: AWS.
+        region: where.
+        bill: counts.
+    """
+
+    def __init__(self, account: Account, region: str, bill: Bill) -> None:
+        self._account = account
+        self._region = region
+        self._bill = bill
+        self._room = asyncio.Semaphore(_AT_ONCE)
+        self.problem: CheckError | None = None
+        """Why a request was not answered; the last one's."""
+
+    async def fetch(self, requests: Iterable[Request], until: float) -> list[tuple[Series, Window, Answer]]:
+        """What came back, of all series that were asked for; of those without an answer nothing is in it."""
+        answered = await asyncio.gather(*(self._one(request, until) for request in requests))
+        return [each for some in answered for each in some]
+
+    async def _one(self, request: Request, until: float) -> list[tuple[Series, Window, Answer]]:
+        queries, names = _queries(request)
+        answers: dict[str, Answer] = {name: Answer() for name in names}
+        metrics, token = billed(series for series, _ in request.series), ""
+        async with self._room:
+            while True:
+                more = {"NextToken": token} if token else {}
+                try:
+                    page = await self._account.call(
+                        "cloudwatch",
+                        "GetMetricData",
+                        self._region,
+                        until=until,
+                        MetricDataQueries=queries,
+                        StartTime=request.start,
+                        EndTime=request.end,
+                        ScanBy="TimestampAscending",
+                        **more,
+                    )
+                except CheckError as error:
+                    self.problem = error
+                    for answer in answers.values():
+                        answer.status = ""  # the pages that are missing may hold more of any of them
+                    break
+                self._bill.request(self._region, metrics)
+                _merge(page, answers)
+                token = page.get("NextToken", "")
+                if not token:
+                    break
+        return [(*request.series[names[name]], answer) for name, answer in answers.items()]
+
+
+def _merge(page: Any, answers: dict[str, Answer]) -> None:
+    for result in page.get("MetricDataResults", ()):
+        answer = answers.get(result["Id"])
+        if answer is not None:
+            answer.status = result.get("StatusCode", "")
+            answer.points.update(zip(map(seconds, result["Timestamps"]), result["Values"], strict=False))
+
+
+def _queries(request: Request) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The queries, and which series each returned one is, by its id."""
+    queries: list[dict[str, Any]] = []
+    names: dict[str, int] = {}
+    for n, (series, _) in enumerate(request.series):
+        name = f"q{n}"
+        names[name] = n
+        if not series.expression:
+            queries.append(_stat(name, series, 0))
+            continue
+        inner = {read.id: f"{name}_{read.id}" for read in series.reads}
+        for place, read in enumerate(series.reads):
+            queries.append({**_stat(inner[read.id], series, place), "ReturnData": False})
+        expression = _renamed(series.expression, inner)
+        queries.append({"Id": name, "Expression": expression, "Period": series.period})
+    return queries, names
+
+
+def _stat(name: str, series: Series, place: int) -> dict[str, Any]:
+    read = series.reads[place]
+    metric = {
+        "Namespace": read.source.namespace,
+        "MetricName": read.source.metric,
+        "Dimensions": [{"Name": key, "Value": value} for key, value in read.source.dimensions],
+    }
+    return {"Id": name, "MetricStat": {"Metric": metric, "Period": series.period, "Stat": read.statistic}}
+
+
+def _renamed(expression: str, names: dict[str, str]) -> str:
+    """The expression with the names of this request: two expressions may both have a `hits`."""
+    return _NAME.sub(lambda found: names.get(found[0], found[0]), expression)
