@@ -153,7 +153,7 @@ async def test_which_region(clock: Clock, reference: str, host: str, region: str
 
 async def test_without_credentials(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    with pytest.raises(SecretError, match="^credentials: no credentials are found: .*; set `profile`, or give"):
+    with pytest.raises(SecretError, match=r"^credentials: no credentials are found: .*; set `profile`, or give"):
         await IamPassword(AwsSecretsConfig()).mint("", Login("postgresql", RDS_HOST, 5432, "vedette"))
 
 
