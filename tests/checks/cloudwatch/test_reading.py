@@ -1,0 +1,352 @@
+"""What it asks and how often: packing, pages, PartialData, throttling, corrected points, and a simulated week."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from aws import clean_environment
+from vedette import CheckError
+from vedette.emit import Emit
+from vedette.metrics import Batch, Kind, Sample
+from vedette.testing.checks import channel_of, validated
+from vedette_checks.aws import account
+from vedette_checks.cloudwatch import CloudWatch
+
+from .server import FakeCloudWatch, Key, Truth
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_795_525_500
+"""2026-11-24 13:05:00 UTC."""
+
+
+@pytest.fixture
+async def cloudwatch(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> AsyncIterator[FakeCloudWatch]:
+    clean_environment(monkeypatch, str(tmp_path))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAVEDETTE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-vedette")
+    async with FakeCloudWatch().serving() as server:
+        server.now = NOW
+        yield server
+
+
+class _Clocked(CloudWatch):
+    """A check whose clock the test sets."""
+
+    server: FakeCloudWatch
+
+    def now(self) -> float:
+        return self.server.now
+
+
+class Instance:
+    """The agent's side of an instance, over restarts, with batches that get lost and commits that come to nothing."""
+
+    def __init__(self, server: FakeCloudWatch, **options: Any) -> None:
+        wanted = {"name": "prod", "region": "eu-central-1", "endpoint_url": server.url, "timeout": "30s", **options}
+        self.config: Any = validated(CloudWatch, wanted)
+        self.channel = channel_of(CloudWatch, self.config)
+        self.server = server
+        self.state: dict[str, Any] = {}
+        self.batches: list[Batch] = []
+        self.said: Counter[str] = Counter()
+        """The sum of each count, lost batches included."""
+        self.error: CheckError | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        self.check = _Clocked(self.config, MappingProxyType(self.state))
+        self.check.server = self.server
+
+    async def run(self, *, delivered: bool = True, committed: bool = True) -> Batch:
+        emit, self.error = Emit(self.channel, self.server.now), None
+        try:
+            await self.check.run(emit)
+        except CheckError as error:
+            self.error = error
+        batch = emit.batch()
+        for sample in batch.samples:
+            if sample.kind is Kind.COUNT:
+                self.said[sample.name] += sample.value  # type: ignore[assignment]
+        if delivered:
+            self.batches.append(batch)
+            if committed:
+                self.state.update(batch.commits)
+        return batch
+
+    async def close(self) -> None:
+        await self.check.close()
+
+    def points(self) -> list[Sample]:
+        return [one for batch in self.batches for one in batch.samples if not one.name.startswith("aws.cloudwatch")]
+
+    def status(self, name: str) -> tuple[str, str]:
+        (found,) = [one for one in self.batches[-1].statuses if one.name == name]
+        return found.status.name, found.message
+
+    def total(self, name: str) -> Any:
+        return sum((one.value for batch in self.batches for one in batch.samples if one.name == name), start=Decimal(0))
+
+
+def key(metric: str, queue: str = "") -> Key:
+    return ("Shop", metric, (("Queue", queue),) if queue else ())
+
+
+def steady(server: FakeCloudWatch, at: Key, values: dict[int, float]) -> None:
+    """Points that are there from the end of their minute on."""
+    server.truth[at] = Truth({time: [(time + 60.0, value)] for time, value in values.items()})
+
+
+def values(samples: list[Sample]) -> list[tuple[float | None, Any]]:
+    return [(one.time, one.value) for one in samples]
+
+
+async def test_done_means_2_two_thousand_series_cost_four_requests(cloudwatch: FakeCloudWatch) -> None:
+    for n in range(500):
+        for metric in ("Sent", "Received", "Deleted"):
+            steady(cloudwatch, key(metric, f"q{n}"), {NOW - 240: n + 0.5, NOW - 180: n + 1.5})
+    jobs = [
+        {"namespace": "Shop", "metrics": ["Sent", "Received"], "statistics": ["Sum"]},
+        {"namespace": "Shop", "metrics": ["Deleted"], "statistics": ["Average", "p99"], "period": "1m"},
+    ]
+    instance = Instance(cloudwatch, discover=jobs, max_monthly_usd=1000)
+    await instance.run()
+    await instance.close()
+    asked = [name for name, _ in cloudwatch.requests]
+    assert asked.count("GetMetricData") == 4
+    assert len(instance.points()) == 4000
+    assert {one.name for one in instance.points()} == {
+        "aws.shop.sent.sum",
+        "aws.shop.received.sum",
+        "aws.shop.deleted",
+        "aws.shop.deleted.p99",
+    }
+    assert (NOW - 240.0, 499.5) in values([one for one in instance.points() if "queue:q499" in one.tags])
+    assert cloudwatch.charged() == 1500 == instance.total("aws.cloudwatch.metrics_requested")
+    assert instance.total("aws.cloudwatch.estimated_cost_usd") == Decimal("0.015")
+    assert len(str(instance.state)) < 300, "what all have in common is stored once"
+    assert instance.channel.dropped.total() == 0
+
+
+async def test_periods_are_asked_for_when_they_end(cloudwatch: FakeCloudWatch) -> None:
+    steady(cloudwatch, key("Fast"), {NOW - 60 * n: float(n) for n in range(-20, 20)})
+    cloudwatch.truth[key("Slow")] = Truth({NOW - 300 * n: [(NOW - 300 * n + 300.0, float(n))] for n in range(-5, 5)})
+    fast, slow = {"namespace": "Shop", "metric": "Fast"}, {"namespace": "Shop", "metric": "Slow", "period": "5m"}
+    instance = Instance(cloudwatch, static=[fast, slow], reread="0s", delay="2m")
+    for minute in range(11):
+        cloudwatch.now = NOW + 60 * minute + 5
+        await instance.run()
+    await instance.close()
+    assert [len(queries) for queries in cloudwatch.answered] == [2, 1, 2, 1, 1, 1, 1, 2, 1, 1, 1]
+    slowly = [one for one in instance.points() if one.name == "aws.shop.slow"]
+    # 13:05:05 less the delay is 13:03: 13:00 has not ended; at 13:07 it has
+    assert values(slowly) == [(NOW - 600.0, 2.0), (NOW - 300.0, 1.0), (NOW + 0.0, 0.0)]
+    quickly = [one for one in instance.points() if one.name == "aws.shop.fast"]
+    assert values(quickly) == [(NOW + 60.0 * n, float(-n)) for n in range(-3, 8)]
+
+
+async def test_pages_and_the_bill_of_them(cloudwatch: FakeCloudWatch) -> None:
+    steady(cloudwatch, key("Sent"), {NOW - 60 * n: float(n) for n in range(3, 10)})
+    steady(cloudwatch, key("Received"), {NOW - 60 * n: -float(n) for n in range(3, 10)})
+    cloudwatch.page = 5
+    jobs = [{"namespace": "Shop", "metric": "Sent"}, {"namespace": "Shop", "metric": "Received"}]
+    instance = Instance(cloudwatch, static=jobs)
+    await instance.run()
+    await instance.close()
+    assert [parameters.get("NextToken") for _, parameters in cloudwatch.requests] == [None, "token1", "token2"]
+    expected = [(NOW - 60.0 * n, float(n)) for n in range(9, 2, -1)]
+    assert values([one for one in instance.points() if one.name == "aws.shop.sent"]) == expected
+    assert len(instance.points()) == 14
+    assert instance.status("aws.cloudwatch.complete") == ("OK", "")
+    assert cloudwatch.charged() == 6 == instance.total("aws.cloudwatch.metrics_requested")
+
+
+async def test_late_and_corrected_points_are_sent_once_more(cloudwatch: FakeCloudWatch) -> None:
+    cloudwatch.truth[key("Sent")] = Truth(
+        {
+            NOW - 240: [(NOW - 180.0, 1.0)],
+            NOW - 180: [(NOW - 120.0, 2.0), (NOW + 60.0, 2.5)],  # corrected
+            NOW - 120: [(NOW + 120.0, 3.0)],  # late
+        }
+    )
+    instance = Instance(cloudwatch, static=[{"namespace": "Shop", "metric": "Sent"}], reread="10m")
+    sent = []
+    for minute in range(4):
+        cloudwatch.now = NOW + 60 * minute
+        before = len(instance.points())
+        await instance.run()
+        sent.append(values(instance.points()[before:]))
+    assert sent == [[(NOW - 240, 1.0), (NOW - 180, 2.0)], [(NOW - 180, 2.5)], [(NOW - 120, 3.0)], []]
+    await instance.close()
+
+
+async def test_a_zero_that_was_nil_is_corrected(cloudwatch: FakeCloudWatch) -> None:
+    cloudwatch.truth[key("Sent")] = Truth({NOW - 180: [(NOW + 60.0, 4.0)]})
+    job = {"namespace": "Shop", "metric": "Sent", "statistics": ["Sum"], "nil_to_zero": True}
+    instance = Instance(cloudwatch, static=[job], reread="1m")
+    await instance.run()
+    cloudwatch.now += 60
+    await instance.run()
+    await instance.close()
+    assert values(instance.points()) == [(NOW - 240, 0.0), (NOW - 180, 0.0), (NOW - 180, 4.0), (NOW - 120, 0.0)]
+
+
+async def test_partial_data_is_asked_for_again(cloudwatch: FakeCloudWatch) -> None:
+    steady(cloudwatch, key("Sent"), {NOW - 60 * n: float(n) for n in range(-30, 30)})
+    cloudwatch.partial = lambda: cloudwatch.now < NOW + 900
+    instance = Instance(cloudwatch, static=[{"namespace": "Shop", "metric": "Sent"}], reread="0s")
+    for minute in range(17):
+        cloudwatch.now = NOW + 60 * minute
+        await instance.run()
+        if minute == 2:
+            said = "eu-central-1: 1 series are not complete (PartialData), and are asked for again"
+            assert instance.status("aws.cloudwatch.complete") == ("WARNING", said)
+    await instance.close()
+    assert instance.status("aws.cloudwatch.complete") == ("OK", "")
+    assert sorted(values(instance.points())) == [(NOW + 60 * n, float(-n)) for n in range(-3, 14)]
+
+
+async def test_throttling_is_waited_out_and_counted(cloudwatch: FakeCloudWatch) -> None:
+    steady(cloudwatch, key("Sent"), {NOW - 180: 1.0})
+    errors = [(400, "Throttling", "Rate exceeded"), (503, "ServiceUnavailable", "later")]
+    cloudwatch.refuse = lambda: errors.pop() if errors else None
+    instance = Instance(cloudwatch, static=[{"namespace": "Shop", "metric": "Sent"}])
+    await instance.run()
+    await instance.close()
+    assert values(instance.points()) == [(NOW - 180, 1.0)]
+    assert len(cloudwatch.requests) == 3 == instance.total("aws.cloudwatch.api_calls")
+    assert cloudwatch.charged() == 1 == instance.total("aws.cloudwatch.metrics_requested")
+
+
+async def test_what_is_throttled_for_too_long_comes_with_the_next_run(
+    cloudwatch: FakeCloudWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "_FIRST_PAUSE", 1e9)
+    monkeypatch.setattr(account, "_LONGEST_PAUSE", 1e9)
+    steady(cloudwatch, key("Sent"), {NOW - 60 * n: float(n) for n in range(-5, 5)})
+    instance = Instance(cloudwatch, static=[{"namespace": "Shop", "metric": "Sent"}], reread="0s")
+    await instance.run()
+    cloudwatch.refuse = lambda: (400, "Throttling", "Rate exceeded")
+    for _ in range(2):
+        cloudwatch.now += 60
+        await instance.run()
+    assert instance.error is None
+    assert instance.status("aws.cloudwatch.can_connect") == ("OK", "")
+    throttled = "eu-central-1: cloudwatch:GetMetricData: throttled by AWS"
+    assert instance.status("aws.cloudwatch.complete") == ("WARNING", throttled)
+    cloudwatch.refuse = lambda: None
+    cloudwatch.now += 60
+    await instance.run()
+    await instance.close()
+    assert values(instance.points()) == [(NOW + 60 * n, float(-n)) for n in range(-3, 1)]
+
+
+async def test_more_series_than_the_limit_are_cut_and_counted(cloudwatch: FakeCloudWatch) -> None:
+    for n in range(5):
+        steady(cloudwatch, key("Sent", f"q{n}"), {NOW - 180: float(n)})
+    job = {"namespace": "Shop", "metrics": ["Sent"]}
+    instance = Instance(cloudwatch, discover=[job], series_limit=3)
+    await instance.run()
+    await instance.close()
+    assert [one.value for one in instance.points()] == [0.0, 1.0, 2.0]
+    assert instance.total("aws.cloudwatch.cut") == 2
+    assert instance.status("aws.cloudwatch.complete")[1] == "eu-central-1: 2 series are left out: see series_limit"
+
+
+MINUTE = 60
+PERIOD = 300
+REREAD = 3600
+
+
+def a_life(chance: random.Random, start: int, end: int) -> Truth:
+    """A week of a series: gaps, points that come late, points that are corrected, some more than once."""
+    made = Truth()
+    for time in range(start, end, PERIOD):
+        if chance.random() < 0.05:
+            continue
+        ready = time + PERIOD + chance.uniform(0, 120)
+        if chance.random() < 0.1:
+            ready += chance.uniform(0, REREAD - PERIOD)
+        versions = [(ready, round(chance.uniform(0, 100), 3))]
+        while chance.random() < 0.1:
+            since = chance.uniform(versions[-1][0], time + REREAD)
+            versions.append((since, round(chance.uniform(0, 100), 3)))
+        made.points[time] = versions
+    return made
+
+
+@pytest.mark.parametrize(
+    ("hours", "seed"), [(12, 1), *(pytest.param(7 * 24, seed, marks=pytest.mark.soak) for seed in (2, 3))]
+)
+async def test_done_means_2_a_week(
+    cloudwatch: FakeCloudWatch, monkeypatch: pytest.MonkeyPatch, hours: int, seed: int
+) -> None:
+    monkeypatch.setattr(account, "_FIRST_PAUSE", 1e9)  # who is throttled gives up at once: the next run goes on
+    monkeypatch.setattr(account, "_LONGEST_PAUSE", 1e9)
+    chance = cloudwatch.chance = random.Random(seed)
+    start = NOW // 3600 * 3600
+    end = start + hours * 3600
+    for n in range(7):
+        cloudwatch.truth[key("Sent", f"q{n}")] = a_life(chance, start - 7200, end)
+    instance = Instance(
+        cloudwatch,
+        discover=[{"namespace": "Shop", "metrics": ["Sent"], "period": "5m"}],
+        reread="1h",
+        catch_up="6h",
+        interval="5m",
+        delay="2m",
+    )
+    down = 0.0
+    lost = killed = 0
+    for cycle in range(hours * 12 + 24):
+        cloudwatch.now = start + cycle * PERIOD + 150.0
+        storm = cycle < hours * 12
+        if storm and cloudwatch.now >= down and chance.random() < 0.01:
+            down = cloudwatch.now + chance.uniform(0, 4 * 3600)  # the agent is not there
+        if cloudwatch.now < down:
+            continue
+        cloudwatch.page = chance.choice((0, 0, 20)) if storm else 0
+        cloudwatch.partial = lambda storm=storm: storm and chance.random() < 0.05  # type: ignore[misc]
+        cloudwatch.refuse = lambda storm=storm: (  # type: ignore[misc]
+            (400, "Throttling", "Rate exceeded") if storm and chance.random() < 0.08 else None
+        )
+        delivered = not storm or chance.random() > 0.03
+        lost += not delivered
+        await instance.run(delivered=delivered, committed=not storm or chance.random() > 0.05)
+        if storm and chance.random() < 0.03:  # a SIGKILL: only what was committed is left
+            await instance.close()
+            instance.restart()
+            killed += 1
+    await instance.close()
+
+    last: dict[tuple[str, float | None], Any] = {}
+    for sample in instance.points():
+        (queue,) = [tag.removeprefix("queue:") for tag in sample.tags if tag.startswith("queue:")]
+        last[queue, sample.time] = sample.value
+    first = min(time for _, time in last if time is not None)
+    expected = {
+        (f"q{n}", float(time)): value
+        for n in range(7)
+        for time, value in cloudwatch.truth[key("Sent", f"q{n}")].final().items()
+        if time >= first
+    }
+    assert len(expected) > hours * 12 * 6
+    assert last == expected
+    assert len({(one.name, one.tags) for one in instance.points()}) == 7, "no series twice"
+    assert len(instance.points()) > len(last), "some were corrected"
+    for batch in instance.batches:
+        identities = [(one.name, one.tags, one.time) for one in batch.samples]
+        assert len(identities) == len(set(identities))
+    assert instance.channel.dropped.total() == 0
+    assert lost
+    assert killed
+    assert instance.said["aws.cloudwatch.metrics_requested"] == cloudwatch.charged()
+    assert instance.said["aws.cloudwatch.estimated_cost_usd"] == Decimal(cloudwatch.charged()) / 100_000
+    assert instance.said["aws.cloudwatch.api_calls"] == len(cloudwatch.requests)
