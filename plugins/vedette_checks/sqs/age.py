@@ -1,7 +1,8 @@
 """How long the oldest message of a queue has waited, which only CloudWatch knows.
 
 SQS tells no age. To receive messages and look would count as an attempt to work on them, and move them to the
-dead-letter queue in the end. Source: Amazon CloudWatch API Reference, GetMetricData; Amazon SQS, "Available CloudWatch metrics".
+dead-letter queue in the end.
+Source: Amazon CloudWatch API Reference, GetMetricData; Amazon SQS, "Available CloudWatch metrics".
 """
 
 from __future__ import annotations
