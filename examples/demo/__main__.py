@@ -1,8 +1,8 @@
 """The main job, end to end: `make demo`, or `python examples/demo --for 30s`.
 
 Starts a real Redis-protocol server, a PostgreSQL primary with its replica, an AWS emulator, a payments API, traffic on
-them and a StatsD port, runs the agent on demo/conf.d, and shows live what the agent does and what arrives. Ctrl-C ends it; nothing is
-left behind.
+them and a StatsD port, runs the agent on demo/conf.d, and shows live what the agent does and what arrives. Ctrl-C ends
+it; nothing is left behind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).parent))
+from cloud import aws_emulator, sign_in
 from payments import PASSWORD as LOGIN
 from payments import go_shopping, payments_api
 from postgres import Pair, UnavailableError, postgres_pair
@@ -35,7 +36,6 @@ from shop import open_shop, sell
 from statsd import StatsdPort, listen
 from traffic import pay_and_browse
 
-from aws import aws_emulator, sign_in
 from vedette.agent import Agent
 from vedette.cli.common import run_loop
 from vedette.cli.tables import instances_table
@@ -195,10 +195,17 @@ async def _run_agent(servers: Servers, api: str, duration: float | None) -> None
         await agent.run(duration=duration)
     finally:
         _let_clean_up()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(tasks)
         transport.close()
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until they end: a client that is about to connect may swallow it."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)
 
 
 def _stop_gently(agent: Agent) -> None:

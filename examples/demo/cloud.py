@@ -1,7 +1,7 @@
 """An AWS for the demo: moto's emulator in a process of its own, with a database, a cache, queues and their figures.
 
-`python examples/demo/aws.py PORT` serves until its standard input ends. Figures of the last minutes are there before it
-answers; from then on each minute brings new ones, those of the queues from what really happens to them.
+`python examples/demo/cloud.py PORT` serves until its standard input ends. Figures of the last minutes are there before
+it answers; from then on each minute brings new ones, those of the queues from what really happens to them.
 """
 
 from __future__ import annotations
@@ -57,10 +57,11 @@ def sign_in() -> None:
 
 def main(port: int) -> None:
     """Serve on the port as soon as there is something to see."""
+    threading.Thread(target=_end_with_the_demo, daemon=True).start()
+    os.nice(10)  # its imports take seconds of CPU, in which the others start
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
-    threading.Thread(target=_end_with_the_demo, daemon=True).start()
     app = DomainDispatcherApplication(create_backend_app)  # type: ignore[no-untyped-call]
     private = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=private.serve_forever, daemon=True).start()
