@@ -128,12 +128,13 @@ class AwsServer:
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         environ["wsgi.input"] = io.BytesIO(body)
         scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
-        if scope is not None:
-            service = _ACTIONS.get(scope["service"], scope["service"])
+        if scope is not None or b"WebIdentityToken" in body:  # which needs no signature
+            service = _ACTIONS.get(scope["service"], scope["service"]) if scope is not None else "sts"
             parameters = {key: value[0] for key, value in parse_qs(body.decode(errors="replace")).items()}
             target = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
             action = f"{service}:{target or parameters.get('Action', '')}"
-            self.calls.append(Call(action, scope["region"], scope["key"], parameters, body))
+            region, key = (scope["region"], scope["key"]) if scope is not None else ("", "")
+            self.calls.append(Call(action, region, key, parameters, body))
         return self._moto(environ, start_response)
 
 

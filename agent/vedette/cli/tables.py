@@ -16,11 +16,11 @@ from vedette.runner import HEALTH_METRICS, State
 from vedette.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from vedette.control import Snapshot
     from vedette.errors import Problem
-    from vedette.metrics import Batch, Metric, Value
+    from vedette.metrics import Batch, Metric, Sample, Value
     from vedette.report import SinkVitals
     from vedette.runner import Runner, Vitals
 
@@ -80,13 +80,36 @@ def _samples(batch: Batch, declared: dict[str, Metric], common: set[str]) -> Tab
     table.add_column("unit", no_wrap=True)
     table.add_column("kind", style="dim", no_wrap=True)
     table.add_column("tags", style="dim", overflow="fold")
-    for sample in sorted(batch.samples, key=lambda one: (one.name, one.tags)):
+    timed = any(sample.time is not None for sample in batch.samples)
+    if timed:
+        table.add_column("time", style="dim", no_wrap=True)
+    for sample, earlier in _newest(batch.samples):
         metric = declared.get(sample.name)
         own = [tag for tag in sample.tags if tag not in common]
-        table.add_row(
-            Text(sample.name), _number(sample.value), _unit(metric, sample.kind), sample.kind.value, Text(" ".join(own))
-        )
+        row: list[Text | str] = [
+            Text(sample.name),
+            _number(sample.value),
+            _unit(metric, sample.kind),
+            sample.kind.value,
+        ]
+        table.add_row(*row, Text(" ".join(own)), *([_when(sample.time, earlier)] if timed else ()))
     return table
+
+
+def _newest(samples: Iterable[Sample]) -> Iterator[tuple[Sample, int]]:
+    """The samples in order; of a series with times only the newest, and how many earlier ones there are."""
+    series: dict[object, list[Sample]] = {}
+    for place, sample in enumerate(samples):
+        series.setdefault(place if sample.time is None else (sample.name, sample.tags), []).append(sample)
+    newest = [(max(some, key=lambda one: one.time or 0.0), len(some) - 1) for some in series.values()]
+    yield from sorted(newest, key=lambda each: (each[0].name, each[0].tags))
+
+
+def _when(time: float | None, earlier: int) -> str:
+    if time is None:
+        return ""
+    clock = datetime.fromtimestamp(time).strftime("%H:%M:%S")
+    return f"{clock}, {earlier} earlier" if earlier else clock
 
 
 def _unit(metric: Metric | None, kind: Kind) -> str:

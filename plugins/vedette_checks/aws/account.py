@@ -1,49 +1,34 @@
-"""Calls to AWS as somebody: clients that are kept, credentials that are renewed, and a record of what was called."""
+"""Calls to AWS as somebody, from the agent's event loop, which they do not keep: the SDK has a loop of its own."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from time import monotonic
+from collections.abc import Callable, Coroutine, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-from aiobotocore.credentials import AioRefreshableCredentials
-from botocore import xform_name
-from botocore.exceptions import EndpointConnectionError
-
-from vedette import CheckError
-from vedette_checks.aws import sdk
-from vedette_checks.aws.findings import Unreachable, finding, no_credentials, temporary
+from vedette_checks.aws.caller import Caller
 from vedette_checks.aws.options import Access
-from vedette_checks.aws.policy import action
+from vedette_checks.aws.side import Side
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
-_READ_TIMEOUT = 20.0
-_SESSION_NAME = "vedette"
+T = TypeVar("T")
 
 
 class Account:
-    """AWS as one instance sees it. Nothing is connected before the first call.
+    """AWS as one instance sees it. Nothing is connected, and no thread runs, before the first call.
 
     Args:
         access: as whom, and where.
-        hooks: handlers of the SDK's events by their name, such as `before-parse.cloudwatch.GetMetricData`.
+        hooks: handlers of the SDK's events by their name, such as `before-parse.cloudwatch.GetMetricData`; they run on
+            another loop, in another thread.
     """
 
     def __init__(self, access: Access, hooks: Mapping[str, Callable[..., Any]] = MappingProxyType({})) -> None:
         self.access = access
-        self._hooks = hooks
         self.calls: Counter[tuple[str, str]] = Counter()
         """Requests sent so far, by IAM action and region; those that were throttled too."""
-        self._config = sdk.options(access.connect_timeout, _READ_TIMEOUT)
-        self._base: Any = None
-        self._session: Any = None
-        self._clients: dict[tuple[str, str, bool], Any] = {}
-        self._lock = asyncio.Lock()
+        self._hooks = hooks
+        self._there: tuple[Side, Caller] | None = None
 
     async def open(self, region: str = "") -> None:
         """Find the credentials; take on the role. Later calls do nothing.
@@ -51,19 +36,15 @@ class Account:
         Raises:
             CheckError: there are none, or AWS refuses the role.
         """
-        async with self._lock:
-            if self._session is None:
-                try:
-                    self._session = await self._sign_in(region)
-                except Exception as error:
-                    raise finding(error, "credentials", "", time.time()) from None
+        await self._do(lambda caller: caller.open(region))
 
     async def close(self) -> None:
-        """Drop the connections and what is known of the credentials."""
-        clients, self._clients = self._clients, {}
-        self._session = self._base = None
-        for client in clients.values():
-            await client.__aexit__(None, None, None)
+        """Drop the connections and what is known of the credentials. A later call begins anew."""
+        there, self._there = self._there, None
+        if there is not None:
+            side, caller = there
+            await side.do(caller.close())
+            await side.stop()
 
     def region(self, wanted: str = "") -> str:
         """The region that calls go to: the wanted one, else the SDK's default; known once opened.
@@ -71,15 +52,11 @@ class Account:
         Raises:
             CheckError: there is none.
         """
-        found = wanted or (self._session and self._session.get_config_variable("region"))
-        if not found:
-            raise CheckError("no region is given", hint="set `region`, AWS_REGION or the profile's region")
-        return str(found)
+        return wanted or self._begun()[1].region(wanted)
 
     async def source(self) -> str:
         """Where the credentials come from, in the SDK's words, such as `env` or `assume-role`; empty if nowhere."""
-        found = None if self._base is None else await self._base.get_credentials()
-        return "" if found is None else str(found.method)
+        return await self._do(lambda caller: caller.source())
 
     async def credentials(self) -> Any:
         """Access key, secret key and token as of now, for who signs by itself (`botocore.credentials`' read-only ones).
@@ -87,12 +64,7 @@ class Account:
         Raises:
             CheckError: there are none, or they cannot be renewed.
         """
-        await self.open()
-        try:
-            found = await self._session.get_credentials()
-            return await found.get_frozen_credentials()
-        except Exception as error:
-            raise finding(error, "credentials", "", time.time()) from None
+        return await self._do(lambda caller: caller.credentials())
 
     async def call(self, service: str, operation: str, region: str = "", *, until: float, **parameters: Any) -> Any:
         """One call, tried again with growing, random pauses while AWS throttles or fails.
@@ -110,90 +82,13 @@ class Account:
         Raises:
             CheckError: one sentence with the call, the region and the IAM action; `Throttled` among them.
         """
-        await self.open(region)
-        return await self._call(service, operation, self.region(region), until, parameters)
+        return await self._do(lambda caller: caller.call(service, operation, region, until, parameters))
 
-    async def _call(
-        self, service: str, operation: str, region: str, until: float, parameters: Mapping[str, Any], base: bool = False
-    ) -> Any:
-        name, attempt = action(service, operation), 0
-        while True:
-            try:
-                client = await self._client(service, region, base)
-                self.calls[name, region] += 1
-                async with asyncio.timeout(max(until - monotonic(), 0.001)):
-                    return await getattr(client, xform_name(operation))(**parameters)
-            except TimeoutError:
-                raise Unreachable(f"{region}: {name}: no answer in time", hint="the next run tries again") from None
-            except Exception as error:
-                pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
-                attempt += 1
-                if not temporary(error) or monotonic() + pause >= until:
-                    regions = await self._regions(error, service)
-                    raise finding(error, name, region, time.time(), regions) from None
-            await asyncio.sleep(pause)
+    async def _do(self, work: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
+        side, caller = self._begun()
+        return await side.do(work(caller))
 
-    async def _regions(self, error: BaseException, service: str) -> list[str]:
-        """The names of all regions, where an endpoint of AWS itself cannot be reached."""
-        if not isinstance(error, EndpointConnectionError) or self.access.endpoint_url:
-            return []
-        partitions = self._base.get_available_partitions()
-        return [name for one in partitions for name in await self._base.get_available_regions(service, one)]
-
-    async def _client(self, service: str, region: str, base: bool = False) -> Any:
-        key = (service, region, base)
-        if key not in self._clients:
-            made = await sdk.create(
-                self._base if base else self._session, service, region, self.access.endpoint_url, self._config
-            )
-            if key in self._clients:  # two calls at once
-                await made.__aexit__(None, None, None)
-            else:
-                self._clients[key] = made
-                for event, handler in self._hooks.items():
-                    made.meta.events.register(event, handler)
-        return self._clients[key]
-
-    async def _sign_in(self, region: str) -> Any:
-        base = await asyncio.to_thread(sdk.session, self.access.profile)
-        await asyncio.to_thread(sdk.warm, base, region)
-        if await base.get_credentials() is None:
-            raise no_credentials("credentials")
-        self._base = base
-        if not self.access.role_arn:
-            return base
-        session = await asyncio.to_thread(sdk.session, self.access.profile)
-        renew = self._assume(region or str(base.get_config_variable("region") or "us-east-1"))
-        credentials = AioRefreshableCredentials.create_from_metadata(
-            metadata=await renew(), refresh_using=renew, method="assume-role"
-        )
-        session.register_component("credential_provider", _Provider(credentials))
-        return session
-
-    def _assume(self, region: str) -> Callable[[], Awaitable[dict[str, Any]]]:
-        """What takes on the role, again and again."""
-        wanted = {"RoleArn": self.access.role_arn, "RoleSessionName": _SESSION_NAME}
-        if self.access.external_id:
-            wanted["ExternalId"] = self.access.external_id
-
-        async def renew() -> dict[str, Any]:
-            answer = await self._call("sts", "AssumeRole", region, monotonic() + _READ_TIMEOUT, wanted, base=True)
-            given = answer["Credentials"]
-            return {
-                "access_key": given["AccessKeyId"],
-                "secret_key": given["SecretAccessKey"],
-                "token": given["SessionToken"],
-                "expiry_time": given["Expiration"].isoformat(),
-            }
-
-        return renew
-
-
-class _Provider:
-    """Stands where the SDK's own chain would be."""
-
-    def __init__(self, credentials: Any) -> None:
-        self._credentials = credentials
-
-    async def load_credentials(self) -> Any:
-        return self._credentials
+    def _begun(self) -> tuple[Side, Caller]:
+        if self._there is None:
+            self._there = (Side(), Caller(self.access, self._hooks, self.calls))
+        return self._there

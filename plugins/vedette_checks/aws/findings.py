@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from botocore import exceptions as sdk
+from botocore.parsers import ResponseParserError
 
 from vedette import CheckError
 
@@ -71,6 +72,7 @@ _ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
 _PRINCIPAL = re.compile(r"\b(arn:aws[\w-]*:(?:iam|sts)::\d+:[\w+=,.@/-]+)")
 _BOUNDARY = re.compile(r"explicit deny in an? ([\w -]+?)(?:$|[:.])")
 _SERVER_TROUBLE = 500
+_OTHER = "what is at `endpoint_url`, or on the way (a proxy)?"
 
 
 class Throttled(CheckError):
@@ -208,7 +210,7 @@ def _unready(error: BaseException, where: str) -> CheckError:
     """What the SDK has against its own environment, before anything was sent."""
     details: Mapping[str, Any] = getattr(error, "kwargs", {})
     if isinstance(error, sdk.NoCredentialsError):
-        return no_credentials(where)
+        return no_credentials()
     if isinstance(error, sdk.NoRegionError):
         return CheckError("no region is given", hint="set `region`, AWS_REGION or the profile's region")
     if isinstance(error, sdk.ProfileNotFound):
@@ -222,15 +224,17 @@ def _unready(error: BaseException, where: str) -> CheckError:
         return CheckError(f"{where}: the single sign-on has expired", hint="run `aws sso login`")
     if isinstance(error, sdk.CredentialRetrievalError):
         return CheckError(f"{where}: no credentials from {details.get('provider', 'their source')}", hint="see its log")
+    if isinstance(error, ResponseParserError):
+        return CheckError(f"{where}: the answer is not that of AWS", hint=_OTHER)
     if isinstance(error, sdk.BotoCoreError):
         return CheckError(f"{where}: {type(error).__name__}: {_short(str(error))}")
-    return CheckError(f"{where}: the answer is not that of AWS ({type(error).__name__})", hint="check `endpoint_url`")
+    return CheckError(f"{where}: the answer is not that of AWS ({type(error).__name__})", hint=_OTHER)
 
 
-def no_credentials(where: str) -> CheckError:
+def no_credentials() -> CheckError:
     """Nobody has told the SDK who it is."""
     return CheckError(
-        f"{where}: no credentials are found: not in the environment, a profile, a web identity, the container or the "
+        "no AWS credentials are found: not in the environment, a profile, a web identity, the container or the "
         "instance",
         hint="set `profile`, or give the pod or the instance a role",
     )

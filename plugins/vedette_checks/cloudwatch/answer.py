@@ -48,17 +48,21 @@ def _results(result: Element) -> list[dict[str, Any]]:
             if text not in seconds:
                 seconds[text] = int(datetime.fromisoformat(text or "").timestamp())
             times.append(seconds[text])
+        values = [float(one.text or "nan") for one in member.iterfind(f"{_VALUES}/{_NS}member")]
         made.append(
             {
                 "Id": member.findtext(_ID, ""),
                 "StatusCode": member.findtext(_CODE, ""),
-                "Timestamps": times,
-                "Values": [float(one.text or "nan") for one in member.iterfind(f"{_VALUES}/{_NS}member")],
+                "Points": dict(zip(times, values, strict=False)),
             }
         )
     return made
 
 
-def seconds(time: Any) -> int:
-    """Unix seconds of a timestamp, whoever parsed it."""
-    return int(time.timestamp()) if isinstance(time, datetime) else int(time)
+def points_of(result: dict[str, Any]) -> dict[int, float]:
+    """Values by their time, Unix seconds, whoever parsed the answer."""
+    if "Points" in result:
+        points: dict[int, float] = result["Points"]
+        return points
+    times = [int(one.timestamp()) for one in result.get("Timestamps", ())]
+    return dict(zip(times, result.get("Values", ()), strict=False))

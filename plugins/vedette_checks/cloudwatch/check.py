@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -32,6 +33,8 @@ _OWN = (
 )
 _SHARE = 0.8
 """How much of the deadline is for requests: the rest is for what came back."""
+_IN_ONE_GO = 100
+"""Series that are sent before the loop gets its turn."""
 HOOKS = {"before-parse.cloudwatch.GetMetricData": before_parse}
 
 
@@ -47,8 +50,11 @@ class CloudWatch(Check[CloudWatchConfig]):
     @classmethod
     def declare(cls, config: CloudWatchConfig) -> Iterable[Metric]:
         """The metrics of the jobs, and the check's own."""
-        jobs = {metric.name: metric for metric in reversed(list(declared(config)))}
-        return [*_OWN, *reversed(jobs.values())]
+        jobs: dict[str, Metric] = {}
+        for metric in declared(config):
+            first = jobs.setdefault(metric.name, metric)
+            jobs[metric.name] = replace(first, tags=tuple(dict.fromkeys((*first.tags, *metric.tags))))
+        return [*_OWN, *jobs.values()]
 
     @classmethod
     def lint(cls, config: CloudWatchConfig) -> Iterable[str]:
@@ -65,6 +71,7 @@ class CloudWatch(Check[CloudWatchConfig]):
         self._places: tuple[Place, ...] = ()
         self._counted: Counter[tuple[str, str]] = Counter()
         self._series: tuple[Series, ...] = ()
+        self._monthly = 0.0
         self._last_bill = Bill(config.price)
 
     def now(self) -> float:
@@ -94,9 +101,11 @@ class CloudWatch(Check[CloudWatchConfig]):
             raise
         finally:
             self._say_calls(emit, bill)
-        self._series = tuple(one for harvest in harvests for one in harvest.series)
+        series = tuple(one for harvest in harvests for one in harvest.series)
+        if series != self._series:
+            self._series, self._monthly = series, monthly(series, self.config.interval)
         for harvest in harvests:
-            self._send(harvest, emit)
+            await self._send(harvest, emit)
         self._ledger.conclude(((one, self._ledger.end(one, now)) for one in self._series), emit)
         self._say_cost(emit)
         for place in self._places:
@@ -122,10 +131,12 @@ class CloudWatch(Check[CloudWatchConfig]):
             regions = [self._account.region(one) for one in self.config.places]
             self._places = tuple(Place(self.config, self._account, region) for region in regions)
 
-    def _send(self, harvest: Harvest, emit: Emit) -> None:
+    async def _send(self, harvest: Harvest, emit: Emit) -> None:
         sent, tags = 0, (f"region:{harvest.region}",)
         gaps = self._ledger.gaps
-        for series, window, answer in harvest.answers:
+        for n, (series, window, answer) in enumerate(harvest.answers):
+            if n % _IN_ONE_GO == 0:
+                await asyncio.sleep(0)
             complete = answer.status == "Complete"
             for at, value in self._ledger.take(series, answer.points, window, complete=complete):
                 emit.gauge(series.name, value, series.tags, at)
@@ -152,7 +163,7 @@ class CloudWatch(Check[CloudWatchConfig]):
         emit.count("aws.cloudwatch.estimated_cost_usd", bill.cost(bill.requested.total()))
 
     def _say_cost(self, emit: Emit) -> None:
-        month = self._last_bill.cost(round(monthly(self._series, self.config.interval)))
+        month = self._last_bill.cost(round(self._monthly))
         emit.gauge("aws.cloudwatch.estimated_month_usd", month)
         most = self.config.max_monthly_usd
         if most is not None:

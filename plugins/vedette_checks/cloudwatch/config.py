@@ -242,7 +242,10 @@ def _one_job(value: Any) -> Any:
     return {"preset": value} if isinstance(value, str) else value
 
 
-Job = Annotated[DiscoverConfig, BeforeValidator(_one_job)]
+Job = Annotated[
+    DiscoverConfig,
+    BeforeValidator(_one_job, json_schema_input_type=Literal["rds", "elasticache", "sqs"] | DiscoverConfig),
+]
 
 
 class CloudWatchConfig(AwsConfig):

@@ -40,6 +40,8 @@ class Discovery:
         self._next_tags: dict[tuple[str, ...], float] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._problems: dict[object, CheckError] = {}
+        self.round = 0
+        """Grows when what is there may have changed."""
 
     @property
     def series(self) -> tuple[Series, ...]:
@@ -91,6 +93,7 @@ class Discovery:
             self._problems[key] = error
             return
         self._problems.pop(key, None)
+        self.round += 1
         self._found[key] = tuple(self._made(job, metric, found))
         self._next[key] = monotonic() + self._config.discover_every
 

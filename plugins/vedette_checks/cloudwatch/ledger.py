@@ -56,25 +56,22 @@ class Ledger:
 
     def mark(self, series: Series) -> int | None:
         """Up to when the series was read; None for the first of its kind."""
-        group = self._marks.get(_group(series))
+        group = self._marks.get(series.group)
         if group is None:
             return None
         found: int = group["late"].get(series.key, group["mark"])
         return found
 
-    def due(self, series: Series, now: float) -> bool:
-        """Whether a period has ended since it was read."""
-        mark = self.mark(series)
-        return mark is None or self.end(series, now) > mark
-
-    def start(self, series: Series, end: int) -> int:
-        """From when to read: what is new, and a stretch before it again."""
-        mark = self.mark(series)
-        new = end - series.period if mark is None else min(mark, end - series.period)
-        earliest = end - max(self._catch_up, self._reread)
+    def window(self, series: Series, now: float) -> tuple[int, int] | None:
+        """What to read: what is new, and a stretch before it again. None while no period has ended since the last."""
+        period, end, mark = series.period, self.end(series, now), self.mark(series)
+        if mark is not None and end <= mark:
+            return None
+        new = end - period if mark is None else min(mark, end - period)
+        earliest = end - self._catch_up
         self.gaps += new < earliest
-        start = int(max(new - self._reread, earliest) // series.period) * series.period
-        return min(start, end - series.period)
+        start = int((max(new, earliest) - self._reread) // period) * period
+        return min(start, end - period), end
 
     def take(
         self, series: Series, points: Mapping[int, float], window: tuple[int, int], *, complete: bool
@@ -88,7 +85,9 @@ class Ledger:
             complete: whether CloudWatch says that these are all.
         """
         start, end = window
-        found = {time: value for time, value in points.items() if start <= time < end}
+        found = dict(points)
+        if points and (min(points) < start or max(points) >= end):
+            found = {time: value for time, value in points.items() if start <= time < end}
         if complete:
             self._done[series.key] = end
             if series.nil_to_zero:
@@ -111,7 +110,7 @@ class Ledger:
         groups: dict[str, dict[str, int]] = {}
         for series, end in asked:
             mark = self._done.get(series.key, self.mark(series))
-            groups.setdefault(_group(series), {})[series.key] = end - series.period if mark is None else mark
+            groups.setdefault(series.group, {})[series.key] = end - series.period if mark is None else mark
         marks = dict(self._marks)
         for name, each in groups.items():
             usual = Counter(each.values()).most_common(1)[0][0]
@@ -121,7 +120,3 @@ class Ledger:
         # the token tells this run's marks from equal ones of another run, whose points may have been lost
         self._offered = {"token": token_hex(4), "groups": marks}
         emit.commit(MARKS, self._offered)
-
-
-def _group(series: Series) -> str:
-    return f"{series.region}/{series.period}"

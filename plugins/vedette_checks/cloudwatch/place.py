@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from time import monotonic
@@ -54,6 +55,8 @@ class Place:
         self._account = account
         self._budget = Budget(config.series_limit)
         self._fixed = tuple(fixed(config, region))
+        self._round = -1
+        self._known: tuple[Series, ...] = ()
         self.discovery = Discovery(config, account, region)
         self.states = States(config, account, region)
 
@@ -61,10 +64,13 @@ class Place:
         """Look, ask for what is due, and bring it home. Failures are in the harvest."""
         half = monotonic() + (until - monotonic()) / 2
         await self.discovery.look(half)
-        made = Harvest(self.region, tuple(self._all()), cut=self._budget.cut)
-        due = [(one, ledger.end(one, now)) for one in made.series if ledger.due(one, now)]
+        if self._round != self.discovery.round:
+            self._round, self._known = self.discovery.round, tuple(self._all())
+        made = Harvest(self.region, self._known, cut=self._budget.cut)
+        due = [(one, window) for one in made.series if (window := ledger.window(one, now)) is not None]
+        await asyncio.sleep(0)  # with thousands of series each of these steps is some milliseconds
         reader = Reader(self._account, self.region, bill)
-        made.answers = await reader.fetch(pack((one, (ledger.start(one, end), end)) for one, end in due), until)
+        made.answers = await reader.fetch(pack(due), until)
         await self.states.look(until)
         self._judge(made, reader.problem)
         return made

@@ -11,7 +11,7 @@ from typing import Any
 
 from vedette import CheckError
 from vedette_checks.aws import Account
-from vedette_checks.cloudwatch.answer import seconds
+from vedette_checks.cloudwatch.answer import points_of
 from vedette_checks.cloudwatch.bill import Bill, billed
 from vedette_checks.cloudwatch.series import Series
 
@@ -36,6 +36,7 @@ class Request:
         start: of the window, Unix seconds, where all the periods begin.
         end: of the window, exclusive.
         period: the least common multiple of the periods.
+        shortest: the shortest period.
         series: what is asked, each with the window that it is read for.
         queries: how many of the 500 it takes.
     """
@@ -43,29 +44,26 @@ class Request:
     start: int
     end: int
     period: int
+    shortest: int
     series: list[tuple[Series, Window]] = field(default_factory=list)
     queries: int = 0
 
-    def admits(self, series: Iterable[tuple[Series, Window]]) -> bool:
-        """Whether these fit in as well."""
-        some = list(series)
-        queries = self.queries + sum(one.queries for one, _ in some)
-        period = lcm(self.period, *(one.period for one, _ in some))
-        if queries > QUERIES or (period > _COMMON and period != self.period):
+    def admits(self, queries: int, period: int, window: Window) -> bool:
+        """Whether so many queries of this period and window fit in as well."""
+        common = self.period if self.period % period == 0 else lcm(self.period, period)
+        if self.queries + queries > QUERIES or (common > _COMMON and common != self.period):
             return False
-        start = min(self.start, *(window[0] for _, window in some)) // period * period
-        end = max(self.end, *(window[1] for _, window in some))
-        each = min(one.period for one, _ in [*self.series, *some])
-        return queries * (end - start) // each <= _DATAPOINTS
+        start = min(self.start, window[0]) // common * common
+        span = max(self.end, window[1]) - start
+        return (self.queries + queries) * span // min(self.shortest, period) <= _DATAPOINTS
 
-    def add(self, series: Iterable[tuple[Series, Window]]) -> None:
+    def add(self, series: list[tuple[Series, Window]], queries: int, period: int, window: Window) -> None:
         """Take them in."""
-        for one, window in series:
-            self.period = lcm(self.period, one.period)
-            self.start = min(self.start, window[0]) // self.period * self.period
-            self.end = max(self.end, window[1])
-            self.series.append((one, window))
-            self.queries += one.queries
+        self.period, self.shortest = lcm(self.period, period), min(self.shortest, period)
+        self.start = min(self.start, window[0]) // self.period * self.period
+        self.end = max(self.end, window[1])
+        self.series += series
+        self.queries += queries
 
 
 def pack(series: Iterable[tuple[Series, Window]]) -> list[Request]:
@@ -76,20 +74,16 @@ def pack(series: Iterable[tuple[Series, Window]]) -> list[Request]:
         units.setdefault(whole, []).append((one, window))
     made: list[Request] = []
     for unit in sorted(units.values(), key=lambda unit: (unit[0][1][0], unit[0][0].period)):
-        for part in _parts(unit):
-            fitting = next((request for request in made if request.queries < QUERIES and request.admits(part)), None)
+        for n in range(0, len(unit), QUERIES):  # no metric has so many statistics, but a request must not be too large
+            part = unit[n : n + QUERIES]
+            queries, period = sum(one.queries for one, _ in part), part[0][0].period
+            window = (min(each[0] for _, each in part), max(each[1] for _, each in part))
+            fitting = next((one for one in made if one.queries < QUERIES and one.admits(queries, period, window)), None)
             if fitting is None:
-                first, window = part[0]
-                fitting = Request(window[0], window[1], first.period)
+                fitting = Request(window[0], window[1], period, period)
                 made.append(fitting)
-            fitting.add(part)
+            fitting.add(part, queries, period, window)
     return made
-
-
-def _parts(unit: list[tuple[Series, Window]]) -> Iterable[list[tuple[Series, Window]]]:
-    """What is more than a request holds: no metric has so many statistics, but a loop would not end."""
-    for n in range(0, len(unit), QUERIES):
-        yield unit[n : n + QUERIES]
 
 
 @dataclass(slots=True)
@@ -164,7 +158,7 @@ def _merge(page: Any, answers: dict[str, Answer]) -> None:
         answer = answers.get(result["Id"])
         if answer is not None:
             answer.status = result.get("StatusCode", "")
-            answer.points.update(zip(map(seconds, result["Timestamps"]), result["Values"], strict=False))
+            answer.points.update(points_of(result))
 
 
 def _queries(request: Request) -> tuple[list[dict[str, Any]], dict[str, int]]:

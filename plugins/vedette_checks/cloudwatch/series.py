@@ -52,6 +52,7 @@ class Series:
         expression: metric math; empty where the one statistic is the value.
         nil_to_zero: whether a period without a datapoint is 0.
         key: short, and the same after a restart.
+        group: what is read in step with it.
     """
 
     region: str
@@ -62,6 +63,7 @@ class Series:
     expression: str = ""
     nil_to_zero: bool = False
     key: str = ""
+    group: str = ""
 
     @property
     def queries(self) -> int:
@@ -81,7 +83,8 @@ def make(
     """A series, its key made of everything that tells it from others."""
     told = repr((region, name, tags, int(period), reads, expression)).encode()
     key = blake2b(told, digest_size=8).hexdigest()
-    return Series(region, name, tags, int(period), reads, expression, nil_to_zero, key)
+    group = f"{region}/{int(period)}"
+    return Series(region, name, tags, int(period), reads, expression, nil_to_zero, key, group)
 
 
 def of_source(

@@ -70,6 +70,10 @@ class FakeCloudWatch:
         self.refuse: Callable[[], tuple[int, str, str] | None] = lambda: None
         """An error to answer with: HTTP status, code, message."""
         self.skew = 0.0
+        self.lasts = 3600.0
+        """Seconds that a role is given for."""
+        self.keys: list[str] = []
+        """Access keys of the requests."""
         self.chance = random.Random(seed)
         self.url = ""
         self._rest: dict[str, list[tuple[str, list[tuple[int, float]]]]] = {}
@@ -91,6 +95,7 @@ class FakeCloudWatch:
     async def _answer(self, request: web.Request) -> web.Response:
         parameters = dict(parse_qsl((await request.read()).decode(), keep_blank_values=True))
         self.requests.append((parameters["Action"], parameters))
+        self.keys.append(request.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
         date = {"Date": format_datetime(datetime.fromtimestamp(datetime.now(UTC).timestamp() + self.skew, UTC), True)}
         refused = self.refuse()
         if refused is not None:
@@ -100,10 +105,21 @@ class FakeCloudWatch:
                 f"<Message>{escape(message)}</Message></Error><RequestId>1</RequestId></ErrorResponse>"
             )
             return web.Response(status=status, text=body, content_type="text/xml", headers=date)
-        body = {"GetMetricData": self._get_metric_data, "ListMetrics": self._list_metrics}[parameters["Action"]](
-            parameters
-        )
+        body = {
+            "AssumeRole": self._assume_role,
+            "GetMetricData": self._get_metric_data,
+            "ListMetrics": self._list_metrics,
+        }[parameters["Action"]](parameters)
         return web.Response(text=body, content_type="text/xml", headers=date)
+
+    def _assume_role(self, parameters: Parameters) -> str:
+        until = datetime.fromtimestamp(datetime.now(UTC).timestamp() + self.lasts, UTC)
+        return (
+            '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
+            "<AccessKeyId>ASIATAKENON</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>"
+            f"<Expiration>{until:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials></AssumeRoleResult><ResponseMetadata>"
+            "<RequestId>1</RequestId></ResponseMetadata></AssumeRoleResponse>"
+        )
 
     def _list_metrics(self, parameters: Parameters) -> str:
         members = [

@@ -16,7 +16,7 @@ from vedette import CheckError
 from vedette.emit import Emit
 from vedette.metrics import Batch, Kind, Sample
 from vedette.testing.checks import channel_of, validated
-from vedette_checks.aws import account
+from vedette_checks.aws import caller
 from vedette_checks.cloudwatch import CloudWatch
 
 from .server import FakeCloudWatch, Key, Truth
@@ -228,8 +228,8 @@ async def test_throttling_is_waited_out_and_counted(cloudwatch: FakeCloudWatch) 
 async def test_what_is_throttled_for_too_long_comes_with_the_next_run(
     cloudwatch: FakeCloudWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account, "_FIRST_PAUSE", 1e9)
-    monkeypatch.setattr(account, "_LONGEST_PAUSE", 1e9)
+    monkeypatch.setattr(caller, "_FIRST_PAUSE", 1e9)
+    monkeypatch.setattr(caller, "_LONGEST_PAUSE", 1e9)
     steady(cloudwatch, key("Sent"), {NOW - 60 * n: float(n) for n in range(-5, 5)})
     instance = Instance(cloudwatch, static=[{"namespace": "Shop", "metric": "Sent"}], reread="0s")
     await instance.run()
@@ -288,8 +288,8 @@ def a_life(chance: random.Random, start: int, end: int) -> Truth:
 async def test_done_means_2_a_week(
     cloudwatch: FakeCloudWatch, monkeypatch: pytest.MonkeyPatch, hours: int, seed: int
 ) -> None:
-    monkeypatch.setattr(account, "_FIRST_PAUSE", 1e9)  # who is throttled gives up at once: the next run goes on
-    monkeypatch.setattr(account, "_LONGEST_PAUSE", 1e9)
+    monkeypatch.setattr(caller, "_FIRST_PAUSE", 1e9)  # who is throttled gives up at once: the next run goes on
+    monkeypatch.setattr(caller, "_LONGEST_PAUSE", 1e9)
     chance = cloudwatch.chance = random.Random(seed)
     start = NOW // 3600 * 3600
     end = start + hours * 3600
@@ -299,7 +299,7 @@ async def test_done_means_2_a_week(
         cloudwatch,
         discover=[{"namespace": "Shop", "metrics": ["Sent"], "period": "5m"}],
         reread="1h",
-        catch_up="6h",
+        catch_up="1d",
         interval="5m",
         delay="2m",
     )
