@@ -139,7 +139,7 @@ def test_a_signal_ends_the_demo_with_its_servers(number: signal.Signals, status:
         demo.terminate()
         demo.wait(30)
         demo.stdout.close()
-    assert len(children) == 3  # Valkey, the primary and the replica
+    assert len(children) == 4  # AWS, Valkey, the primary and the replica
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
     assert list(tmp_path.iterdir()) == []
 
