@@ -27,7 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).parent))
-from cloud import aws_emulator, sign_in
+from cloud import aws_emulator, settled, sign_in
 from payments import PASSWORD as LOGIN
 from payments import go_shopping, payments_api
 from postgres import Pair, UnavailableError, postgres_pair
@@ -51,6 +51,7 @@ _ENVIRONMENT = {"ENVIRONMENT": "demo", "DD_SERVICE": "paypal-clone", "APP_VERSIO
 _PRIMARY = "instance:shop-primary"
 _FLOW = "flow:payment-flow"
 _OF_POSTGRES = ("postgres.yaml", "synthetic.yaml", "business_sql.yaml")
+_PATIENCE = 5.0  # seconds that the agent waits for the AWS emulator once all others are there
 _OF_AWS = ("cloudwatch.yaml", "sqs.yaml")
 _SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("dashboard.transactions.hourly", (), "transactions this hour"),
@@ -126,7 +127,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vedette-demo-")))
-        aws = _aws(stack)  # begun first and not waited for: it takes some seconds
+        aws = _aws(stack)  # begun first: it takes some seconds, in which the others start
         redis_port = stack.enter_context(redis_server(folder, _PASSWORD))
         pair = _postgres(stack)
         stack.callback(_let_clean_up)
@@ -164,6 +165,8 @@ def _postgres(stack: ExitStack) -> Pair | None:
 async def _demo(servers: Servers, duration: float | None) -> None:
     async with AsyncExitStack() as stack:
         api = await _open_shop(stack, servers.pair)
+        if servers.aws:
+            await settled(servers.aws, _PATIENCE)
         await _run_agent(servers, api, duration)
 
 

@@ -6,6 +6,7 @@ it answers; from then on each minute brings new ones, those of the queues from w
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
@@ -24,7 +25,7 @@ REGION = "eu-central-1"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "demo", "AWS_SECRET_ACCESS_KEY": "demo", "AWS_CONFIG_FILE": os.devnull,
                "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}  # fmt: skip
 """What the SDK is to find: nothing of the user's own."""
-_PAST = 15  # minutes of figures that are there from the beginning
+_PAST = 5  # minutes of figures that are there from the beginning
 _DATABASE, _CACHE, _QUEUE, _DEAD = "shop-primary", "shop-cache-001", "payouts", "payouts-dlq"
 
 
@@ -48,6 +49,19 @@ def aws_emulator(port: int) -> Iterator[bool]:
             process.stdin.close()
 
 
+async def settled(port: int, patience: float) -> None:
+    """Wait until the emulator answers, but not for ever: what is not there yet is a finding like any other."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
+
+
 def sign_in() -> None:
     """Make this process somebody to the emulator, and nobody else."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -57,11 +71,10 @@ def sign_in() -> None:
 
 def main(port: int) -> None:
     """Serve on the port as soon as there is something to see."""
-    threading.Thread(target=_end_with_the_demo, daemon=True).start()
-    os.nice(10)  # its imports take seconds of CPU, in which the others start
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
+    threading.Thread(target=_end_with_the_demo, daemon=True).start()
     app = DomainDispatcherApplication(create_backend_app)  # type: ignore[no-untyped-call]
     private = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=private.serve_forever, daemon=True).start()
