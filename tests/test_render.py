@@ -395,6 +395,8 @@ def _keyword(key: str, part: Any, schema: dict[str, Any], value: Any, root: dict
         return not isinstance(value, list) or all(accepts(part, item, root) for item in value)
     if key == "minItems":
         return not isinstance(value, list) or len(value) >= part
+    if key in ("minProperties", "maxProperties"):
+        return not isinstance(value, dict) or (len(value) >= part if key == "minProperties" else len(value) <= part)
     if key == "required":
         return not isinstance(value, dict) or all(name in value for name in part)
     if key == "properties":

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31m", "DEBUG": "\x1b[2m"}
 _RESET = "\x1b[0m"
 _NOISY = ("datadog", "asyncio", "urllib3", "watchfiles")
-_INDISCREET = ("httpx", "httpcore", "hpack", "sqlalchemy", "aiosqlite")
-"""They log URLs, headers, statements and their values: tokens among them that nobody can mask."""
+_INDISCREET = ("httpx", "httpcore", "hpack", "sqlalchemy", "aiosqlite", "aiobotocore", "botocore", "boto3", "aiohttp")
+"""They log URLs, headers, statements, whole answers and their values: tokens among them that nobody can mask."""
 
 
 class _Formatter(logging.Formatter):

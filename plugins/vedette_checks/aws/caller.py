@@ -93,8 +93,11 @@ class Caller:
         while True:
             try:
                 client = await self._client(service, region, base)
+                left = until - monotonic()
+                if left <= 0:
+                    raise Unreachable(f"{region}: {name}: no time was left for it", hint="raise timeout")
                 self._calls[name, region] += 1
-                async with asyncio.timeout(max(until - monotonic(), 0.001)):
+                async with asyncio.timeout(left):
                     return await getattr(client, xform_name(operation))(**parameters)
             except TimeoutError:
                 raise Unreachable(f"{region}: {name}: no answer in time", hint="the next run tries again") from None

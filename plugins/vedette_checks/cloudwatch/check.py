@@ -58,11 +58,9 @@ class CloudWatch(Check[CloudWatchConfig]):
 
     @classmethod
     def lint(cls, config: CloudWatchConfig) -> Iterable[str]:
-        """Warns of points that are over an hour old when they are sent, and of money spent for nothing."""
+        """Warns of points that are over an hour old when they are sent."""
         if config.delay + config.cadence + config.interval > 3600:
             yield "points will be more than an hour old, which Datadog takes only with historical ingestion switched on"
-        if config.reread and config.reread < config.delay:
-            yield "`reread` is shorter than `delay`: it would not see what comes later than that"
 
     def __init__(self, config: CloudWatchConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)
@@ -106,7 +104,8 @@ class CloudWatch(Check[CloudWatchConfig]):
             self._series, self._monthly = series, monthly(series, self.config.interval)
         for harvest in harvests:
             await self._send(harvest, emit)
-        self._ledger.conclude(((one, self._ledger.end(one, now)) for one in self._series), emit)
+        unknown = [one.region for one in self._places if not one.discovery.complete]
+        self._ledger.conclude(((one, self._ledger.end(one, now)) for one in self._series), emit, unknown)
         self._say_cost(emit)
         for place in self._places:
             place.states.say(emit)

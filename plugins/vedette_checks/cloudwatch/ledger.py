@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from secrets import token_hex
 from typing import Any
 
@@ -68,7 +68,7 @@ class Ledger:
         if mark is not None and end <= mark:
             return None
         new = end - period if mark is None else min(mark, end - period)
-        earliest = end - self._catch_up
+        earliest = end - max(self._catch_up, period)
         self.gaps += new < earliest
         start = int((max(new, earliest) - self._reread) // period) * period
         return min(start, end - period), end
@@ -100,12 +100,13 @@ class Ledger:
             self._pending[series.key] = news
         return sorted(news.items())
 
-    def conclude(self, asked: Iterable[tuple[Series, int]], emit: Emit) -> None:
+    def conclude(self, asked: Iterable[tuple[Series, int]], emit: Emit, unknown: Collection[str] = ()) -> None:
         """Note how far each series was read, with the batch that has what was sent.
 
         Args:
             asked: all series there are, also those that were not due, with the end of the window that is to be read.
             emit: the run's.
+            unknown: regions of which it is not known yet which series there are: what is stored of those stays.
         """
         groups: dict[str, dict[str, int]] = {}
         for series, end in asked:
@@ -113,7 +114,11 @@ class Ledger:
             groups.setdefault(series.group, {})[series.key] = end - series.period if mark is None else mark
         marks = dict(self._marks)
         for name, each in groups.items():
-            usual = Counter(each.values()).most_common(1)[0][0]
+            usual, stored = Counter(each.values()).most_common(1)[0][0], self._marks.get(name)
+            if name.rpartition("/")[0] in unknown:
+                if stored is None:
+                    continue  # else what is found with the next run would be taken for read
+                usual, each = stored["mark"], {**stored["late"], **each}
             marks[name] = {"mark": usual, "late": {key: mark for key, mark in each.items() if mark != usual}}
         known = {key for each in groups.values() for key in each}
         self._sent = {key: points for key, points in self._sent.items() if key in known}

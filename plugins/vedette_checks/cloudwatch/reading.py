@@ -51,7 +51,7 @@ class Request:
     def admits(self, queries: int, period: int, window: Window) -> bool:
         """Whether so many queries of this period and window fit in as well."""
         common = self.period if self.period % period == 0 else lcm(self.period, period)
-        if self.queries + queries > QUERIES or (common > _COMMON and common != self.period):
+        if self.queries + queries > QUERIES or (common > _COMMON and period != self.period):
             return False
         start = min(self.start, window[0]) // common * common
         span = max(self.end, window[1]) - start

@@ -125,7 +125,7 @@ def _one_queue(value: Any) -> Any:
     return value
 
 
-Queue = Annotated[QueueConfig, BeforeValidator(_one_queue)]
+Queue = Annotated[QueueConfig, BeforeValidator(_one_queue, json_schema_input_type=str | QueueConfig)]
 
 
 class SqsConfig(AwsConfig):

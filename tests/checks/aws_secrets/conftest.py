@@ -1,25 +1,17 @@
-"""AWS for the tests of its secrets."""
+"""The AWS of these tests, which the SDK's environment names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from aws_servers import Aws, sdk_environment
+from aws import REGION, AwsServer, aws, aws_server
 
-
-@pytest.fixture(scope="session")
-def running_aws() -> Iterator[Aws]:
-    made = Aws()
-    made.start()
-    yield made
-    made.close()
+__all__ = ["aws", "aws_server"]
 
 
 @pytest.fixture
-def aws(running_aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Aws:
-    """AWS without secrets, which the SDK's environment names."""
-    sdk_environment(monkeypatch, running_aws.url)
-    running_aws.forget("secretsmanager", "ssm")
-    return running_aws
+def named(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> AwsServer:
+    """The same, as the SDK finds it: address and region are in the environment."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+    monkeypatch.setenv("AWS_REGION", REGION)
+    return aws

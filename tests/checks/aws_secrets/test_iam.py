@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import pytest
 
-from aws_servers import KEY, REGION, SECRET_KEY, Aws, sdk_environment
+from aws import REGION, AwsServer, clean_environment
 from postgres_servers import PostgresServer, postgres18, remove_folders
 from servers import Certificates, RedisServer, relay, valkey9
 from vedette import CheckError, Login, SecretError
@@ -35,6 +35,7 @@ from vedette_checks.aws_secrets.options import AwsSecretsConfig
 
 pytestmark = pytest.mark.anyio
 
+KEY, SECRET_KEY = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 START = datetime(2026, 9, 21, 13, 33, 20, tzinfo=UTC)
 RDS_HOST = "shop.abc123.eu-central-1.rds.amazonaws.com"
 
@@ -82,7 +83,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    sdk_environment(monkeypatch)
+    clean_environment(monkeypatch, "/nonexistent")
+    for name, value in (("ACCESS_KEY_ID", KEY), ("SECRET_ACCESS_KEY", SECRET_KEY), ("REGION", REGION)):
+        monkeypatch.setenv(f"AWS_{name}", value)
     made = Clock()
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: made.now)
     return made
@@ -153,7 +156,7 @@ async def test_which_region(clock: Clock, reference: str, host: str, region: str
 
 async def test_without_credentials(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    with pytest.raises(SecretError, match=r"^credentials: no credentials are found: .*; set `profile`, or give"):
+    with pytest.raises(SecretError, match=r"^no AWS credentials are found: .*; set `profile`, or give"):
         await IamPassword(AwsSecretsConfig()).mint("", Login("postgresql", RDS_HOST, 5432, "vedette"))
 
 
@@ -467,10 +470,10 @@ def test_it_lasts_less_than_twelve_hours() -> None:
     assert Password("x").lasts == float("inf")
 
 
-async def test_credentials_of_a_role_are_used(aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_credentials_of_a_role_are_used(aws: AwsServer, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     config = AwsSecretsConfig(role_arn="arn:aws:iam::123456789012:role/vedette", endpoint_url=aws.url)
     resolver = IamPassword(config)
     made, _ = [await resolver.mint("", Login("postgresql", RDS_HOST, 5432, "vedette")) for _ in range(2)]
     assert "X-Amz-Security-Token=" in made
     assert f"X-Amz-Credential={KEY}" not in made
-    assert aws.calls["AssumeRole"] == 1
+    assert aws.counts == {"sts:AssumeRole": 1}

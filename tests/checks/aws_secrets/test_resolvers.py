@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aws_servers import REGION, Aws
+from aws import REGION, AwsServer
 from vedette.config import Configuration, load
 from vedette.config.vault import Vault
 from vedette.plugins import Registry
@@ -25,16 +25,18 @@ def conf(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shop(aws: Aws) -> Aws:
+def shop(named: AwsServer) -> AwsServer:
     """AWS with a few secrets."""
-    manager, parameters = aws.client("secretsmanager"), aws.client("ssm")
-    manager.create_secret(Name="shop/db", SecretString=json.dumps({"password": PASSWORD, "port": 5433, "tls": True}))
-    manager.create_secret(Name="plain", SecretString="old")
-    manager.put_secret_value(SecretId="plain", SecretString="new")
-    manager.create_secret(Name="picture", SecretBinary=b"\x00\x01")
-    parameters.put_parameter(Name="/shop/cache/password", Value="from-the-store", Type="SecureString")
-    aws.calls.clear()
-    return aws
+    with named.making() as client:
+        manager, parameters = client("secretsmanager"), client("ssm")
+        manager.create_secret(
+            Name="shop/db", SecretString=json.dumps({"password": PASSWORD, "port": 5433, "tls": True})
+        )
+        manager.create_secret(Name="plain", SecretString="old")
+        manager.put_secret_value(SecretId="plain", SecretString="new")
+        manager.create_secret(Name="picture", SecretBinary=b"\x00\x01")
+        parameters.put_parameter(Name="/shop/cache/password", Value="from-the-store", Type="SecureString")
+    return named
 
 
 def read(conf: Path, *instances: str, **options: object) -> Configuration:
@@ -46,9 +48,9 @@ def lines(configuration: Configuration, conf: Path) -> list[str]:
     return [str(problem).removeprefix(f"{conf}/") for problem in configuration.problems]
 
 
-def test_values_of_every_kind_with_one_call_for_each_secret(shop: Aws, conf: Path) -> None:
-    arn = shop.client("secretsmanager").describe_secret(SecretId="shop/db")["ARN"]
-    shop.calls.clear()
+def test_values_of_every_kind_with_one_call_for_each_secret(shop: AwsServer, conf: Path) -> None:
+    with shop.making() as client:
+        arn = client("secretsmanager").describe_secret(SecretId="shop/db")["ARN"]
     configuration = read(
         conf,
         "{name: a, password: '${aws-sm:shop/db#password}', port: '${aws-sm:shop/db#port}', "
@@ -65,11 +67,12 @@ def test_values_of_every_kind_with_one_call_for_each_secret(shop: Aws, conf: Pat
     assert c.password.reveal() == "from-the-store"
     assert d.password.reveal() == PASSWORD
     assert {one.password.reveal() for one in others} == {PASSWORD}
-    assert shop.calls == {"GetSecretValue": 4, "GetParameter": 1}  # by name, by ARN, two versions of the other
+    # Of one secret by name and by ARN, of the other two versions:
+    assert shop.counts == {"secretsmanager:GetSecretValue": 4, "ssm:GetParameter": 1}
     assert configuration.masker(f"{PASSWORD} from-the-store") == "**** ****"
 
 
-def test_answers_are_kept_over_reloads_until_their_time_is_over(shop: Aws, conf: Path) -> None:
+def test_answers_are_kept_over_reloads_until_their_time_is_over(shop: AwsServer, conf: Path) -> None:
     now = [1000.0]
     vault = Vault(lambda: now[0])
     (conf / "agent.yaml").write_text("sinks: []\nsecrets: {aws: {refresh: 60s}}\n")
@@ -78,11 +81,11 @@ def test_answers_are_kept_over_reloads_until_their_time_is_over(shop: Aws, conf:
         now[0] += seconds
         configuration = read(conf, text, vault=vault)
         assert configuration.instances[0].config.password.reveal() == "new"
-        assert shop.calls["GetSecretValue"] == calls
+        assert shop.counts["secretsmanager:GetSecretValue"] == calls
     assert read(conf, "{}", vault=vault).vault.next_due == float("inf")  # what nobody names is not asked for again
 
 
-def test_what_is_wrong_is_one_line_with_its_place(shop: Aws, conf: Path) -> None:
+def test_what_is_wrong_is_one_line_with_its_place(shop: AwsServer, conf: Path) -> None:
     configuration = read(
         conf,
         "{name: a, password: '${aws-sm:shop/nothing}'}",
@@ -115,10 +118,10 @@ def test_what_is_wrong_is_one_line_with_its_place(shop: Aws, conf: Path) -> None
     assert [instance.id for instance in configuration.instances] == ["redis/h"]
 
 
-def test_a_refusal_names_the_action(shop: Aws, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    users = shop.client("iam")
-    users.create_user(UserName="watcher")
-    key = users.create_access_key(UserName="watcher")["AccessKey"]
+def test_a_refusal_names_the_action(shop: AwsServer, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with shop.making() as client:
+        client("iam").create_user(UserName="watcher")
+        key = client("iam").create_access_key(UserName="watcher")["AccessKey"]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
     shop.demand_permissions(True)
@@ -133,17 +136,17 @@ def test_a_refusal_names_the_action(shop: Aws, conf: Path, monkeypatch: pytest.M
     )
 
 
-def test_validate_asks_nobody_and_still_sees_what_is_malformed(shop: Aws, conf: Path) -> None:
+def test_validate_asks_nobody_and_still_sees_what_is_malformed(shop: AwsServer, conf: Path) -> None:
     texts = ("{name: a, password: '${aws-sm:plain}'}", "{name: b, password: '${aws-sm:a b}'}")
     configuration = read(conf, *texts, secrets="lazy")
-    assert shop.calls == {}
+    assert shop.calls == []
     assert [line.partition(";")[0] for line in lines(configuration, conf)] == [
         "redis.yaml:3: instances[1].password: not the name of a secret"
     ]
     assert [instance.id for instance in configuration.instances] == ["redis/a"]
 
 
-def test_options_in_agent_yaml(shop: Aws, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_in_agent_yaml(shop: AwsServer, conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     monkeypatch.delenv("AWS_REGION")
     store = f"aws-ssm: {{endpoint_url: '{shop.url}', region: {REGION}}}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aws_servers import Aws
+from aws import AwsServer
 from servers import eventually
 from vedette import Batch
 from vedette.agent import Agent
@@ -63,9 +63,12 @@ class Site:
         return [one.instance for one in self.batches if one.closed]
 
 
-async def test_a_rotation_a_failure_and_a_recovery(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rotation_a_failure_and_a_recovery(
+    named: AwsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("vedette.config.vault._FIRST_RETRY", 0.3)
-    manager = aws.client("secretsmanager")
+    with named.making() as client:
+        manager = client("secretsmanager")
     await asyncio.to_thread(manager.create_secret, Name="colour", SecretString="crimson")
     site = Site(tmp_path)
     async with site.running():
@@ -73,7 +76,7 @@ async def test_a_rotation_a_failure_and_a_recovery(aws: Aws, tmp_path: Path, mon
         await asyncio.to_thread(manager.put_secret_value, SecretId="colour", SecretString="emerald")
         await eventually(lambda: site.colours() == {"colour:emerald"}, "the value after the rotation")
         assert site.closed() == ["host/uses"]  # the other one did not notice
-        await asyncio.to_thread(aws.stop)
+        await asyncio.to_thread(named.stop)
         try:
             await eventually(lambda: site.warnings() != [], "a refresh that fails")
             assert "secret colour: eu-central-1: secretsmanager:GetSecretValue: no connection" in site.warnings()[0]
@@ -81,19 +84,20 @@ async def test_a_rotation_a_failure_and_a_recovery(aws: Aws, tmp_path: Path, mon
             problem = site.agent.snapshot().problems[0]
             assert (problem.line, problem.severity, problem.hint) == (2, "warning", "the last value stays in use")
         finally:
-            aws.start()
+            named.start()
         await eventually(lambda: site.warnings() == [], "the recovery")
         assert site.closed() == ["host/uses"]
 
 
 async def test_an_agent_that_starts_while_aws_is_down(
-    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    named: AwsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vedette.config.vault._FIRST_RETRY", 0.3)
-    manager = aws.client("secretsmanager")
+    with named.making() as client:
+        manager = client("secretsmanager")
     await asyncio.to_thread(manager.create_secret, Name="colour", SecretString="crimson")
     site = Site(tmp_path)
-    await asyncio.to_thread(aws.stop)
+    await asyncio.to_thread(named.stop)
     try:
         async with site.running():
             await eventually(lambda: any(one.instance == "host/other" for one in site.batches), "the other instance")
@@ -102,17 +106,16 @@ async def test_an_agent_that_starts_while_aws_is_down(
             assert problem.message.startswith(
                 "secret colour: eu-central-1: secretsmanager:GetSecretValue: no connection"
             )
-            aws.start()
+            named.start()
             await eventually(lambda: site.colours() == {"colour:crimson"}, "the value")
             assert site.warnings() == []
             assert site.closed() == []
     finally:
-        if not aws.listens:
-            aws.start()
+        named.start()
 
 
 def test_run_waits_where_all_that_is_missing_is_a_secret(
-    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    named: AwsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
     conf = Site(tmp_path).conf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -278,6 +279,29 @@ def test_done_means_3_a_run_without_aws_does_not_import_botocore(tmp_path: Path)
     done = vedette(tmp_path, "check", "host")
     assert "host/here ok" in done.stdout
     assert "MODULES []" in done.stdout
+
+
+async def test_what_the_sdk_would_log_stays_secret(cloudwatch: FakeCloudWatch, tmp_path: Path) -> None:
+    """At level debug too: it logs headers with tokens, and answers with the keys of roles."""
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/agent.yaml").write_text("state_directory: state\nsinks: [{type: console}]\n")
+    role = f"role_arn: 'arn:aws:iam::{ACCOUNT}:role/vedette'"
+    static = "static: [{namespace: Shop, metric: Sent}]"
+    wanted = f"{{name: prod, region: eu-central-1, endpoint_url: '{cloudwatch.url}', {role}, {static}}}"
+    (tmp_path / "conf.d/cloudwatch.yaml").write_text(f"instances:\n  - {wanted}\n")
+    run = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "vedette", "run", "--log-level", "debug", cwd=tmp_path, stdout=-1, stderr=-1
+    )
+    assert run.stdout is not None
+    out = b""
+    while b"aws.cloudwatch.points" not in out:
+        out += await asyncio.wait_for(run.stdout.readline(), 30.0)
+    run.terminate()
+    rest, log = await run.communicate()
+    assert b"DEBUG" in log
+    assert [name for name, _ in cloudwatch.requests][:2] == ["AssumeRole", "GetMetricData"]
+    for secret in ("secret-of-vedette", "ASIATAKENON", "Signature=", "X-Amz-Security-Token"):
+        assert secret not in (out + rest + log).decode()
 
 
 def test_done_means_3_a_missing_extra_says_what_to_install(tmp_path: Path) -> None:

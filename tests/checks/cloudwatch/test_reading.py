@@ -118,7 +118,15 @@ async def test_done_means_2_two_thousand_series_cost_four_requests(cloudwatch: F
     ]
     instance = Instance(cloudwatch, discover=jobs, max_monthly_usd=1000)
     await instance.run()
+    lines = {line.what: (line.value, line.unit) for line in await instance.check.estimate()}
     await instance.close()
+    assert lines == {
+        "CloudWatch metrics requested, at most a run": (1500, "metrics"),
+        "GetMetricData requests, at most a run": (4, "requests"),
+        "CloudWatch metrics requested": (1500 * 60 * 730, "metrics/month"),
+        "CloudWatch cost": (657.0, "USD/month"),
+        "ListMetrics requests, at least": (3 * 6 * 730, "requests/month"),
+    }
     asked = [name for name, _ in cloudwatch.requests]
     assert asked.count("GetMetricData") == 4
     assert len(instance.points()) == 4000
@@ -258,6 +266,75 @@ async def test_more_series_than_the_limit_are_cut_and_counted(cloudwatch: FakeCl
     assert [one.value for one in instance.points()] == [0.0, 1.0, 2.0]
     assert instance.total("aws.cloudwatch.cut") == 2
     assert instance.status("aws.cloudwatch.complete")[1] == "eu-central-1: 2 series are left out: see series_limit"
+
+
+async def test_what_is_not_discovered_yet_after_a_restart_is_caught_up_on(
+    cloudwatch: FakeCloudWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller, "_FIRST_PAUSE", 1e9)
+    monkeypatch.setattr(caller, "_LONGEST_PAUSE", 1e9)
+    for metric in ("Sent", "Received"):
+        steady(cloudwatch, key(metric), {NOW + 60 * n: float(n) for n in range(-5, 5)})
+    jobs = [{"namespace": "Shop", "metrics": ["Sent"]}, {"namespace": "Shop", "metrics": ["Received"]}]
+    instance = Instance(cloudwatch, discover=jobs, reread="0s")
+    await instance.run()
+    await instance.close()
+    instance.restart()
+    lists = "ListMetrics", "Received"
+    cloudwatch.refuse = lambda: (
+        (400, "Throttling", "Rate exceeded")
+        if (cloudwatch.requests[-1][0], cloudwatch.requests[-1][1].get("MetricName")) == lists
+        else None
+    )
+    for _ in range(3):
+        cloudwatch.now += 60
+        await instance.run()
+    said = instance.status("aws.cloudwatch.complete")
+    assert said == ("WARNING", "eu-central-1: cloudwatch:ListMetrics: throttled by AWS")
+    cloudwatch.refuse = lambda: None
+    cloudwatch.now += 60
+    await instance.run()
+    await instance.close()
+    for name in ("aws.shop.sent", "aws.shop.received"):
+        points = [one for one in instance.points() if one.name == name]
+        assert values(points) == [(NOW + 60 * n, float(n)) for n in range(-3, 2)]
+
+
+async def test_what_is_found_by_the_second_run_is_read_by_it(
+    cloudwatch: FakeCloudWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller, "_FIRST_PAUSE", 1e9)
+    monkeypatch.setattr(caller, "_LONGEST_PAUSE", 1e9)
+    for metric in ("Sent", "Received"):
+        steady(cloudwatch, key(metric), {NOW - 180: 1.0})
+    instance = Instance(cloudwatch, discover=[{"namespace": "Shop", "metrics": ["Sent", "Received"]}])
+    cloudwatch.refuse = lambda: (
+        (400, "Throttling", "Rate exceeded") if cloudwatch.requests[-1][1].get("MetricName") == "Received" else None
+    )
+    await instance.run()
+    assert [one.name for one in instance.points()] == ["aws.shop.sent"]
+    cloudwatch.refuse = lambda: None
+    cloudwatch.now += 5
+    await instance.run()
+    await instance.close()
+    assert [one.name for one in instance.points()] == ["aws.shop.sent", "aws.shop.received"]
+
+
+async def test_a_daily_period_leaves_no_gaps(cloudwatch: FakeCloudWatch) -> None:
+    day = 86_400
+    first = NOW // day * day
+    cloudwatch.truth[key("Size")] = Truth(
+        {first + day * n: [(first + day * (n + 1.0), float(n))] for n in range(-3, 4)}
+    )
+    job = {"namespace": "Shop", "metric": "Size", "period": "1d"}
+    instance = Instance(cloudwatch, static=[job], reread="0s", interval="1h")
+    for hour in range(60):
+        cloudwatch.now = NOW + 3600 * hour
+        await instance.run()
+        assert instance.status("aws.cloudwatch.complete") == ("OK", "")
+    await instance.close()
+    assert values(instance.points()) == [(first + day * n, float(n)) for n in range(-1, 3)]
+    assert len(cloudwatch.requests) == 4
 
 
 MINUTE = 60

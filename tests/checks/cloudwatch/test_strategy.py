@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -143,7 +145,8 @@ async def test_done_means_4_the_policy_of_doctor_is_what_the_check_calls(aws: Aw
     ],
 )
 async def test_a_smaller_configuration_needs_less(aws: AwsServer, more: dict[str, Any], allowed: set[str]) -> None:
-    seed(aws)
+    for namespace, metric in (SEEDED["aws.rds.cpu_utilization"], SEEDED["aws.sqs.messages_visible"]):
+        aws.points(namespace, metric, RESOURCES[namespace], dict.fromkeys(minutes(4, ago=120), 1.0))
     wanted = options(aws, **more)
     check, diagnosis = CloudWatch(CloudWatchConfig.model_validate(wanted)), Diagnosis()
     await check.diagnose(diagnosis)
@@ -224,6 +227,21 @@ async def test_math_and_static(aws: AwsServer) -> None:
     expressions = [value for key, value in queries.items() if key.endswith(".Expression")]
     assert len(expressions) == 1
     assert expressions[0].endswith("_hits * 2")
+
+
+async def test_vedette_check_shows_the_newest_point_with_its_time(aws: AwsServer, tmp_path: Path) -> None:
+    times = minutes(5, ago=120)
+    aws.points("Shop", "Orders", {}, {at: float(n) for n, at in enumerate(times)})
+    (tmp_path / "conf.d").mkdir()
+    wanted = {"instances": [options(aws, static=[{"namespace": "Shop", "metric": "Orders"}])]}
+    (tmp_path / "conf.d/cloudwatch.yaml").write_text(json.dumps(wanted))
+    run = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "vedette", "check", "cloudwatch", cwd=tmp_path, stdout=-1, stderr=-1
+    )
+    out, _ = await run.communicate()
+    (line,) = [line for line in out.decode().splitlines() if line.startswith("aws.shop.orders")]
+    clock = time.strftime("%H:%M:%S", time.localtime(times[-1]))
+    assert " ".join(line.split()) == f"aws.shop.orders 4 gauge region:{REGION} {clock}, 4 earlier"
 
 
 async def test_several_regions_and_one_that_refuses(aws: AwsServer) -> None:

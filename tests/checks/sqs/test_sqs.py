@@ -237,7 +237,7 @@ async def test_without_credentials(aws: AwsServer, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     run = await run_check(Sqs, {"region": REGION, "endpoint_url": aws.url, "queues": ["a"]})
     assert run.error is not None
-    assert run.error.message.startswith("credentials: no credentials are found")
+    assert run.error.message.startswith("no AWS credentials are found")
     assert run.status("sqs.can_connect") is Status.CRITICAL
 
 
