@@ -157,7 +157,7 @@ class Sqs(Check[SqsConfig]):
         depth = survey.depths.get(queue.url, Absent("there is no queue of this name"))
         if isinstance(depth, CheckError):
             absent = isinstance(depth, Absent)
-            said = f"there is no queue {queue.name} in {region.name}" if absent else sentence(depth)
+            said = f"there is no queue {queue.name} in {region.name}" if absent else f"{queue.name}: {sentence(depth)}"
             emit.status(QUEUE, Status.CRITICAL if absent else Status.UNKNOWN, said, tags)
             return
         emit.gauge("sqs.messages_visible", depth.visible, tags)
@@ -172,7 +172,7 @@ class Sqs(Check[SqsConfig]):
         elif isinstance(dead, CheckError):
             wants.append(f"the dead-letter queue {depth.dead_letter_name}: {sentence(dead)}")
         status, message = judge(depth, age, letters, queue.thresholds)
-        emit.status(QUEUE, status, message, tags)
+        emit.status(QUEUE, status, f"{queue.name}: {message}" if message else "", tags)
 
     def _say_calls(self, emit: Emit) -> None:
         """What was requested: also of a run that failed, as it is charged."""

@@ -115,8 +115,8 @@ async def test_thresholds_of_the_instance_and_of_a_queue(aws: AwsServer) -> None
     batch, _, _ = await watch.run()
     assert statuses(batch) == {
         "calm": ("OK", ""),
-        "busy": ("WARNING", "5 messages wait (a warning from 5 on)"),
-        "flooded": ("CRITICAL", "20 messages wait (critical from 20 on)"),
+        "busy": ("WARNING", "busy: 5 messages wait (a warning from 5 on)"),
+        "flooded": ("CRITICAL", "flooded: 20 messages wait (critical from 20 on)"),
         "special": ("OK", ""),
     }
     assert [one.tags for one in batch.statuses if "queue:special" in one.tags] == [
@@ -131,8 +131,8 @@ async def test_dead_letters_are_read_once_for_all_queues_that_share_them(aws: Aw
     batch, _, calls = await watch.run()
     assert values(batch, "sqs.dead_letter_messages") == {"a": 2, "b": 2, "c": 0}
     assert statuses(batch) == {
-        "a": ("WARNING", "2 messages in the dead-letter queue dlq"),
-        "b": ("WARNING", "2 messages in the dead-letter queue dlq"),
+        "a": ("WARNING", "a: 2 messages in the dead-letter queue dlq"),
+        "b": ("WARNING", "b: 2 messages in the dead-letter queue dlq"),
         "c": ("OK", ""),
     }
     assert calls["sqs:GetQueueAttributes"] == 5
@@ -185,7 +185,7 @@ async def test_ages_are_asked_for_in_one_call_and_carry_their_own_time(aws: AwsS
         ("queue:new", f"region:{REGION}"): (9.0, times[-1]),
         ("queue:old", f"region:{REGION}"): (704.0, times[-1]),
     }  # a queue without messages has no oldest one
-    assert statuses(batch)["old"] == ("WARNING", "the oldest message has waited 11.7m (a warning from 5m on)")
+    assert statuses(batch)["old"] == ("WARNING", "old: the oldest message has waited 11.7m (a warning from 5m on)")
     assert values(batch, "sqs.metrics_requested") == {REGION: 2}
     batch, _, calls = await watch.run()
     assert calls["cloudwatch:GetMetricData"] == 0  # a minute has not passed
@@ -208,6 +208,36 @@ async def test_what_is_not_there_is_critical_and_comes_back(aws: AwsServer) -> N
         client("sqs").delete_queue(QueueUrl=client("sqs").get_queue_url(QueueName="ghost")["QueueUrl"])
     batch, found, _ = await watch.run()
     assert (found, statuses(batch)["ghost"][0]) == ("", "CRITICAL")
+    await watch.check.close()
+
+
+async def test_a_queue_that_we_may_not_read_is_unknown_and_the_others_go_on(
+    aws: AwsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(aws, {"open": 1, "closed": 2, "dlq": 3}, {"open": "dlq"})
+    arns = [f"arn:aws:sqs:{REGION}:{ACCOUNT}:open"]
+    allowed = {"Effect": "Allow", "Action": "sqs:GetQueueAttributes", "Resource": arns}
+    names = {"Effect": "Allow", "Action": "sqs:GetQueueUrl", "Resource": "*"}
+    with aws.making() as client:
+        client("iam").create_user(UserName="watcher")
+        document = json.dumps({"Version": "2012-10-17", "Statement": [allowed, names]})
+        client("iam").put_user_policy(UserName="watcher", PolicyName="p", PolicyDocument=document)
+        key = client("iam").create_access_key(UserName="watcher")["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    watch = Watch(aws, queues=["open", "closed"])
+    aws.demand_permissions(True)
+    try:
+        batch, found, _ = await watch.run()
+    finally:
+        aws.demand_permissions(False)
+    assert found == ""
+    assert values(batch, "sqs.messages_visible") == {"open": 1}
+    assert statuses(batch)["closed"][0] == "UNKNOWN"
+    assert statuses(batch)["closed"][1].startswith(
+        f"closed: {REGION}: sqs:GetQueueAttributes is refused to arn:aws:iam:"
+    )
+    assert statuses(batch, "sqs.complete")[REGION][1].startswith("the dead-letter queue dlq: ")
     await watch.check.close()
 
 
