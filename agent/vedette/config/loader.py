@@ -70,7 +70,8 @@ def load(
         return _without_directory(directory, error, masker)
     documents, reports = _parse_all(found, only)
     found_secrets = Secrets(environ, registry, secrets, masker, vault)
-    documents, options = _resolvers(documents, found_secrets, registry, masker)
+    used = secrets == "resolve" or thorough  # `vedette status` reads agent.yaml too, and need not load an SDK for it
+    documents, options = _resolvers(documents, found_secrets, registry, masker, used=used)
     found_secrets.prepare((node for document in documents for node in _resolvable(document)), options)
     documents = [_filled(document, found_secrets) for document in documents]
 
@@ -137,14 +138,14 @@ def _parse(file: Found, report: Report, only: str | None) -> Document | None:
 
 
 def _resolvers(
-    documents: list[Document], secrets: Secrets, registry: Registry, masker: Masker
+    documents: list[Document], secrets: Secrets, registry: Registry, masker: Masker, *, used: bool
 ) -> tuple[list[Document], Dict[str, Any]]:
     """The documents without `secrets:` of agent.yaml, and what that says: options of resolvers, by name."""
     kept, options = [], {}
     for document in documents:
         if _role(document.found) == AGENT:
             document, entry = without_secrets(document)
-            if entry is not None:
+            if entry is not None and used:
                 node = secrets.fill(entry.node, ("secrets",), document.found.path.parent, document.report)
                 options = resolver_options(replace(entry, node=node), document, registry, masker)
         kept.append(document)

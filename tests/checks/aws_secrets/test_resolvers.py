@@ -173,7 +173,7 @@ def test_options_in_agent_yaml(shop: AwsServer, conf: Path, monkeypatch: pytest.
 )
 def test_options_that_are_wrong(conf: Path, text: str, problem: str) -> None:
     (conf / "agent.yaml").write_text(f"sinks: []\n\nsecrets: {text}\n")
-    found = lines(read(conf, "{}", secrets="lazy"), conf)
+    found = lines(read(conf, "{}", secrets="lazy", thorough=True), conf)
     assert found == [f"agent.yaml:{problem}"]
 
 
@@ -191,6 +191,7 @@ def test_a_missing_extra_says_what_to_install(conf: Path) -> None:
 
 def test_nobody_loads_the_sdk_who_names_no_aws(conf: Path) -> None:
     (conf / "redis.yaml").write_text("instances: [{password: '${env:X:-y}'}]\n")
+    (conf / "agent.yaml").write_text("sinks: []\nsecrets: {}\n")
     code = (
         "import sys; from vedette.cli import main; "
         f"assert main(['validate', '--conf', {str(conf)!r}]) == 0; "
