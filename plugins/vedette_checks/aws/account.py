@@ -43,8 +43,10 @@ class Account:
         there, self._there = self._there, None
         if there is not None:
             side, caller = there
-            await side.do(caller.close())
-            await side.stop()
+            try:
+                await side.do(caller.close())
+            finally:
+                await side.stop()
 
     def region(self, wanted: str = "") -> str:
         """The region that calls go to: the wanted one, else the SDK's default; known once opened.
