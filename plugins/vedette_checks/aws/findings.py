@@ -30,6 +30,16 @@ _UNKNOWN_KEY = frozenset(
     {"InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClient", "UnrecognizedClientException"}
 )
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_INVALID = frozenset(
+    {
+        "InvalidParameterCombination",
+        "InvalidParameterValue",
+        "InvalidParameterValueException",
+        "MissingParameter",
+        "ValidationError",
+        "ValidationException",
+    }
+)
 _SIGNATURE = frozenset(
     {
         "IncompleteSignature",
@@ -85,6 +95,10 @@ class Refused(CheckError):
 
 class Absent(CheckError):
     """What the call is about does not exist."""
+
+
+class Invalid(CheckError):
+    """AWS does not take the parameters."""
 
 
 class Unreachable(CheckError):
@@ -148,7 +162,8 @@ def _refused(error: Any, call: str, where: str, now: float) -> CheckError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if status >= _SERVER_TROUBLE:
         return Unreachable(f"{where}: AWS answers {status} {code}".rstrip(), hint="the next run tries again")
-    return CheckError(f"{where}: {code or status}: {_short(said)}".removesuffix(": "))
+    kind = Invalid if code in _INVALID else CheckError
+    return kind(f"{where}: {code or status}: {_short(said)}".removesuffix(": "))
 
 
 def _not_allowed(said: str, call: str, where: str) -> Refused:

@@ -50,5 +50,6 @@ class Bill:
         self.requested[region] += metrics
 
     def cost(self, metrics: float) -> Decimal:
-        """US dollars for so many metrics, to the hundredth of a cent's hundredth."""
-        return (self._price * Decimal(str(metrics))).normalize()
+        """US dollars for so many metrics, exactly."""
+        usd = self._price * Decimal(str(metrics))
+        return usd.quantize(Decimal(1)) if usd == usd.to_integral_value() else usd.normalize()

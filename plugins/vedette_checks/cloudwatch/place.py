@@ -14,7 +14,7 @@ from vedette_checks.cloudwatch.bill import Bill
 from vedette_checks.cloudwatch.config import CloudWatchConfig
 from vedette_checks.cloudwatch.discovery import Discovery
 from vedette_checks.cloudwatch.ledger import Ledger
-from vedette_checks.cloudwatch.reading import Answer, Reader, Window, pack
+from vedette_checks.cloudwatch.reading import Answer, Reader, Window
 from vedette_checks.cloudwatch.series import Series, fixed
 from vedette_checks.cloudwatch.states import States
 
@@ -55,6 +55,7 @@ class Place:
         self._account = account
         self._budget = Budget(config.series_limit)
         self._fixed = tuple(fixed(config, region))
+        self._refused: set[str] = set()
         self._round = -1
         self._known: tuple[Series, ...] = ()
         self.discovery = Discovery(config, account, region)
@@ -69,8 +70,8 @@ class Place:
         made = Harvest(self.region, self._known, cut=self._budget.cut)
         due = [(one, window) for one in made.series if (window := ledger.window(one, now)) is not None]
         await asyncio.sleep(0)  # with thousands of series each of these steps is some milliseconds
-        reader = Reader(self._account, self.region, bill)
-        made.answers = await reader.fetch(pack(due), until)
+        reader = Reader(self._account, self.region, bill, self._refused)
+        made.answers = await reader.fetch(due, until)
         await self.states.look(until)
         self._judge(made, reader.problem)
         return made

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import lcm
 from typing import Any
 
 from vedette import CheckError
 from vedette_checks.aws import Account
+from vedette_checks.aws.findings import Invalid
 from vedette_checks.cloudwatch.answer import points_of
 from vedette_checks.cloudwatch.bill import Bill, billed
 from vedette_checks.cloudwatch.series import Series
@@ -106,51 +107,71 @@ class Reader:
         account: AWS.
         region: where.
         bill: counts.
+        refused: keys of series that AWS does not take, such as for a mistake in an expression: they are asked for each
+            alone, lest they spoil the request for others. Those that are found out are added.
     """
 
-    def __init__(self, account: Account, region: str, bill: Bill) -> None:
+    def __init__(self, account: Account, region: str, bill: Bill, refused: set[str]) -> None:
         self._account = account
         self._region = region
         self._bill = bill
+        self._refused = refused
         self._room = asyncio.Semaphore(_AT_ONCE)
         self.problem: CheckError | None = None
         """Why a request was not answered; the last one's."""
 
-    async def fetch(self, requests: Iterable[Request], until: float) -> list[tuple[Series, Window, Answer]]:
+    async def fetch(self, due: Sequence[tuple[Series, Window]], until: float) -> list[tuple[Series, Window, Answer]]:
         """What came back, of all series that were asked for; of those without an answer nothing is in it."""
+        requests = pack(each for each in due if each[0].key not in self._refused)
+        for each in due:
+            if each[0].key in self._refused:
+                requests += pack([each])
+        return await self._all(requests, until)
+
+    async def _all(self, requests: Iterable[Request], until: float) -> list[tuple[Series, Window, Answer]]:
         answered = await asyncio.gather(*(self._one(request, until) for request in requests))
         return [each for some in answered for each in some]
 
     async def _one(self, request: Request, until: float) -> list[tuple[Series, Window, Answer]]:
         queries, names = _queries(request)
         answers: dict[str, Answer] = {name: Answer() for name in names}
-        metrics, token = billed(series for series, _ in request.series), ""
-        async with self._room:
-            while True:
-                more = {"NextToken": token} if token else {}
-                try:
-                    page = await self._account.call(
-                        "cloudwatch",
-                        "GetMetricData",
-                        self._region,
-                        until=until,
-                        MetricDataQueries=queries,
-                        StartTime=request.start,
-                        EndTime=request.end,
-                        ScanBy="TimestampAscending",
-                        **more,
-                    )
-                except CheckError as error:
-                    self.problem = error
-                    for answer in answers.values():
-                        answer.status = ""  # the pages that are missing may hold more of any of them
-                    break
-                self._bill.request(self._region, metrics)
-                _merge(page, answers)
-                token = page.get("NextToken", "")
-                if not token:
-                    break
+        try:
+            async with self._room:
+                await self._pages(request, queries, answers, until)
+        except Invalid as error:
+            half = len(request.series) // 2
+            if half:  # find out whose fault it is
+                return await self._all([*pack(request.series[:half]), *pack(request.series[half:])], until)
+            series = request.series[0][0]
+            self._refused.add(series.key)
+            self.problem = Invalid(f"{error.message} ({series.name})", hint=error.hint)
+        except CheckError as error:
+            self.problem = error
+            for answer in answers.values():
+                answer.status = ""  # the pages that are missing may hold more of any of them
         return [(*request.series[names[name]], answer) for name, answer in answers.items()]
+
+    async def _pages(
+        self, request: Request, queries: list[dict[str, Any]], answers: dict[str, Answer], until: float
+    ) -> None:
+        metrics, more = billed(series for series, _ in request.series), dict[str, str]()
+        while True:
+            page = await self._account.call(
+                "cloudwatch",
+                "GetMetricData",
+                self._region,
+                until=until,
+                MetricDataQueries=queries,
+                StartTime=request.start,
+                EndTime=request.end,
+                ScanBy="TimestampAscending",
+                **more,
+            )
+            self._bill.request(self._region, metrics)
+            _merge(page, answers)
+            if not page.get("NextToken"):
+                return
+            more = {"NextToken": page["NextToken"]}
 
 
 def _merge(page: Any, answers: dict[str, Answer]) -> None:

@@ -76,6 +76,8 @@ class FakeCloudWatch:
         """Access keys of the requests."""
         self.chance = random.Random(seed)
         self.url = ""
+        self.tags: dict[str, dict[str, str]] | int = {}
+        """The tags of resources by ARN, or the HTTP status that the tagging API refuses with."""
         self._rest: dict[str, list[tuple[str, list[tuple[int, float]]]]] = {}
 
     @asynccontextmanager
@@ -93,11 +95,13 @@ class FakeCloudWatch:
             await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
+        if "X-Amz-Target" in request.headers:
+            return self._get_resources()
         parameters = dict(parse_qsl((await request.read()).decode(), keep_blank_values=True))
         self.requests.append((parameters["Action"], parameters))
         self.keys.append(request.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
         date = {"Date": format_datetime(datetime.fromtimestamp(datetime.now(UTC).timestamp() + self.skew, UTC), True)}
-        refused = self.refuse()
+        refused = self.refuse() or self._mistake(parameters)
         if refused is not None:
             status, code, message = refused
             body = (
@@ -111,6 +115,22 @@ class FakeCloudWatch:
             "ListMetrics": self._list_metrics,
         }[parameters["Action"]](parameters)
         return web.Response(text=body, content_type="text/xml", headers=date)
+
+    def _mistake(self, parameters: Parameters) -> tuple[int, str, str] | None:
+        """As AWS does, it refuses all of a request for a mistake in one of its expressions."""
+        wrong = any("oops" in text for name, text in parameters.items() if name.endswith(".Expression"))
+        return (400, "ValidationError", "Error in expression 'q1': unexpected token") if wrong else None
+
+    def _get_resources(self) -> web.Response:
+        self.requests.append(("GetResources", {}))
+        if isinstance(self.tags, int):
+            code = "AccessDeniedException" if self.tags == 400 else "InternalServiceException"
+            return web.json_response({"__type": code, "Message": "no"}, status=self.tags)
+        found = [
+            {"ResourceARN": arn, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+            for arn, tags in self.tags.items()
+        ]
+        return web.json_response({"PaginationToken": "", "ResourceTagMappingList": found})
 
     def _assume_role(self, parameters: Parameters) -> str:
         until = datetime.fromtimestamp(datetime.now(UTC).timestamp() + self.lasts, UTC)

@@ -97,7 +97,7 @@ DOCTOR = "allow cloudwatch:GetMetricData; `vedette doctor` prints the smallest p
             400,
             "ValidationError",
             "The parameter Period must be a multiple of 60.",
-            f"{CALL}: ValidationError: The parameter Period must be a multiple of 60.",
+            f"{CALL}: ValidationError: The parameter Period must be a multiple of 60. (aws.shop.sent)",
         ),
     ],
 )

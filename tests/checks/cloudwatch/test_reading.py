@@ -320,6 +320,94 @@ async def test_what_is_found_by_the_second_run_is_read_by_it(
     assert [one.name for one in instance.points()] == ["aws.shop.sent", "aws.shop.received"]
 
 
+async def test_a_mistake_in_an_expression_spoils_nothing_else(cloudwatch: FakeCloudWatch) -> None:
+    for n in range(20):
+        steady(cloudwatch, key("Sent", f"q{n}"), {NOW + 60 * minute: float(n) for minute in range(-5, 5)})
+    sent = {"a": {"namespace": "Shop", "metric": "Sent"}}
+    wrong = {"name": "shop.wrong", "expression": "a oops", "metrics": sent}
+    instance = Instance(cloudwatch, discover=[{"namespace": "Shop", "metrics": ["Sent"]}], math=[wrong], reread="0s")
+    asked = []
+    for minute in range(3):
+        cloudwatch.now = NOW + 60 * minute
+        before = len(cloudwatch.requests)
+        await instance.run()
+        asked.append(len(cloudwatch.requests) - before)
+    await instance.close()
+    assert len(instance.points()) == 60
+    assert instance.status("aws.cloudwatch.can_connect") == ("OK", "")
+    said = "ValidationError: Error in expression 'q1': unexpected token (shop.wrong)"
+    assert instance.status("aws.cloudwatch.complete") == (
+        "WARNING", f"eu-central-1: cloudwatch:GetMetricData: {said}"
+    )  # fmt: skip
+    assert asked[0] > 3, "it was looked for"
+    assert asked[1:] == [2, 2], "and is asked for alone from then on"
+    assert instance.said["aws.cloudwatch.metrics_requested"] == 60
+
+
+ARN = "arn:aws:elasticache:eu-central-1:123456789012:cluster:"
+
+
+def clusters(server: FakeCloudWatch) -> dict[str, Any]:
+    for name in ("sessions-001", "scratch-001"):
+        at = ("AWS/ElastiCache", "CacheHits", (("CacheClusterId", name),))
+        steady(server, at, {NOW + 60 * n: 1.0 for n in range(-5, 5)})
+    server.tags = {f"{ARN}sessions-001": {"env": "prod", "team": "pay"}, f"{ARN}scratch-001": {"env": "test"}}
+    return {"preset": "elasticache", "metrics": ["CacheHits"]}
+
+
+def tag_sets(instance: Instance) -> set[tuple[str, ...]]:
+    common = {"instance:prod", "region:eu-central-1"}
+    return {tuple(tag for tag in one.tags if tag not in common) for one in instance.points()}
+
+
+async def test_tags_of_resources_are_joined_and_filtered_by(cloudwatch: FakeCloudWatch) -> None:
+    job = clusters(cloudwatch)
+    sessions, scratch = "cacheclusterid:sessions-001", "cacheclusterid:scratch-001"
+    for more, expected in (
+        ({}, {(sessions, "env:prod", "team:pay"), (scratch, "env:test")}),
+        ({"resource_tags": ["team"]}, {(sessions, "team:pay"), (scratch,)}),
+        ({"match_tags": {"env": "pro.*"}, "resource_tags": []}, {(sessions,)}),
+        ({"resource_tags": []}, {(sessions,), (scratch,)}),
+    ):
+        cloudwatch.requests.clear()
+        instance = Instance(cloudwatch, discover=[job | more], state=False)
+        await instance.run()
+        await instance.close()
+        assert tag_sets(instance) == expected
+        asked = [name for name, _ in cloudwatch.requests].count("GetResources")
+        assert asked == (0 if more == {"resource_tags": []} else 1)
+
+
+async def test_without_the_right_to_see_tags_it_goes_on_without(cloudwatch: FakeCloudWatch) -> None:
+    job = clusters(cloudwatch)
+    cloudwatch.tags = 400
+    instance = Instance(cloudwatch, discover=[job], state=False)
+    await instance.run()
+    await instance.run()
+    await instance.close()
+    assert tag_sets(instance) == {("cacheclusterid:sessions-001",), ("cacheclusterid:scratch-001",)}
+    assert instance.status("aws.cloudwatch.complete") == ("WARNING", "eu-central-1: tag:GetResources is refused")
+    assert [name for name, _ in cloudwatch.requests].count("GetResources") == 1, "a refusal lasts"
+
+
+async def test_a_series_never_changes_its_tags_because_they_cannot_be_had(
+    cloudwatch: FakeCloudWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller, "_FIRST_PAUSE", 1e9)
+    monkeypatch.setattr(caller, "_LONGEST_PAUSE", 1e9)
+    job = clusters(cloudwatch)
+    known, cloudwatch.tags = cloudwatch.tags, 500
+    instance = Instance(cloudwatch, discover=[job], state=False)
+    await instance.run()
+    assert instance.points() == [], "better late than as another series"
+    cloudwatch.tags = known
+    cloudwatch.now += 60
+    await instance.run()
+    await instance.close()
+    expected = {("cacheclusterid:scratch-001", "env:test"), ("cacheclusterid:sessions-001", "env:prod", "team:pay")}
+    assert tag_sets(instance) == expected
+
+
 async def test_a_daily_period_leaves_no_gaps(cloudwatch: FakeCloudWatch) -> None:
     day = 86_400
     first = NOW // day * day
