@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs
+from urllib.request import Request, urlopen
 
 import boto3
 import pytest
 from botocore.config import Config
 from moto.core.base_backend import BackendDict
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from servers import Waited
 
@@ -52,17 +55,36 @@ class AwsServer:
         self._makers: dict[tuple[str, str], Any] = {}
         self._session = boto3.Session()
         self._moto = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, self._record, threaded=True, request_handler=_Quiet)
-        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._server: BaseWSGIServer | None = None
+        self._thread: Thread | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
+        """Listen, on the port of the last time; does nothing if it listens."""
+        if self._server is not None:
+            return
+        self._server = make_server("127.0.0.1", self._port, self._record, threaded=True, request_handler=_Quiet)
+        self._port = self._server.server_port
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        self._server.shutdown()
+        """Nothing listens any more; what it knows stays."""
+        server, self._server = self._server, None
+        assert server is not None
+        assert self._thread is not None
+        server.shutdown()
         self._thread.join()
-        self._server.server_close()
+        server.server_close()
+
+    def close(self) -> None:
+        """Stop for good."""
+        self.stop()
         for client in self._makers.values():
             client.close()
 
@@ -75,6 +97,17 @@ class AwsServer:
     def actions(self) -> set[str]:
         """The IAM actions of the calls."""
         return {call.action for call in self.calls}
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How often each IAM action was called, but for making things."""
+        return Counter(call.action for call in self.calls if call.key != "maker")
+
+    def demand_permissions(self, wanted: bool) -> None:
+        """Whether to refuse what IAM does not allow from now on."""
+        data = b"0" if wanted else b"inf"
+        request = Request(f"{self.url}/moto-api/reset-auth", data, {"Content-Type": "text/plain"}, method="POST")
+        urlopen(request).close()
 
     def client(self, service: str, region: str = REGION) -> Any:
         """boto3's own client, for making what the tests are about. Its calls are written down too."""
@@ -135,7 +168,22 @@ class AwsServer:
             action = f"{service}:{target or parameters.get('Action', '')}"
             region, key = (scope["region"], scope["key"]) if scope is not None else ("", "")
             self.calls.append(Call(action, region, key, parameters, body))
+        if environ.get("HTTP_X_AMZ_TARGET"):
+            return self._in_json(environ, start_response)
         return self._moto(environ, start_response)
+
+    def _in_json(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """The answer of a service that speaks JSON; moto refuses for want of a permission in XML."""
+        given: list[Any] = []
+        body = b"".join(self._moto(environ, lambda *words: given.append(words)))
+        status, headers = given[-1][:2]
+        if body.startswith(b"<?xml"):
+            said = re.search(r"<Code>(.*?)</Code>.*?<Message>(.*?)</Message>", body.decode(), re.DOTALL)
+            assert said is not None
+            body = json.dumps({"__type": f"{said[1]}Exception", "message": said[2]}).encode()
+            headers = [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(body)))]
+        start_response(status, headers)
+        return [body]
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +192,7 @@ def aws_server() -> Iterator[AwsServer]:
     made = AwsServer()
     made.start()
     yield made
-    made.stop()
+    made.close()
 
 
 @pytest.fixture

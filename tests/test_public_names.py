@@ -23,8 +23,8 @@ SOURCES = [path for folder in ("agent", "plugins") for path in sorted((ROOT / fo
 PUBLIC = {
     vedette: [
         "Batch", "Check", "CheckConfig", "CheckError", "Diagnosis", "Duration", "Emit", "Estimate", "Kind", "Listener",
-        "Metric", "Notifier", "NotifierConfig", "Remark", "Sample", "Secret", "Sink", "SinkConfig", "Status",
-        "hookimpl",
+        "Login", "Metric", "Notifier", "NotifierConfig", "Password", "Remark", "Resolver", "ResolverConfig", "Sample",
+        "Secret", "SecretError", "Sink", "SinkConfig", "Status", "hookimpl",
     ],
     vedette.kit: [
         "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask",

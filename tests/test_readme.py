@@ -99,7 +99,8 @@ def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
     last = done.stdout.split("vedette demo")[-1]
     instances = ("business_sql/hourly-summary", "host/host", "postgres/shop-primary", "postgres/shop-replica")
-    for name in (*instances, "redis/cache", "redis/dashboard", "synthetic/payment-flow"):
+    aws = ("cloudwatch/shop", "sqs/queues")
+    for name in (*instances, "redis/cache", "redis/dashboard", "synthetic/payment-flow", *aws):
         assert re.search(rf"^{name} +ok +\d\d:\d\d:\d\d ", last, re.MULTILINE), last
     shown = dict(re.findall(r"^(\S+) +([\d,.]+) +\S", last.split("metric ")[1], re.MULTILINE))
     assert float(shown["dashboard.transactions.hourly"].replace(",", "")) > 10
@@ -109,6 +110,7 @@ def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) ->
     assert float(shown["shop.payments"].replace(",", "")) > 0
     assert float(shown["synthetic.verify.response_time"].replace(",", "")) > 50
     assert float(shown["business.hourly.transaction_count"]) > 10
+    assert sum(name.startswith("aws.") and name != "aws.cloudwatch.estimated_month_usd" for name in shown) == 10
     assert shown["health_check.overall"] == "1"
     assert re.search(r"Prometheus page: http://127\.0\.0\.1:\d+/metrics", last)
     assert list(tmp_path.iterdir()) == []
@@ -139,7 +141,7 @@ def test_a_signal_ends_the_demo_with_its_servers(number: signal.Signals, status:
         demo.terminate()
         demo.wait(30)
         demo.stdout.close()
-    assert len(children) == 3  # Valkey, the primary and the replica
+    assert len(children) == 4  # AWS, Valkey, the primary and the replica
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
     assert list(tmp_path.iterdir()) == []
 

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from vedette.advice import Diagnosis, Estimate
     from vedette.check import Check, CheckConfig, Listener
     from vedette.emit import Emit
-    from vedette.errors import CheckError, Remark
+    from vedette.errors import CheckError, Remark, SecretError
     from vedette.hookspecs import hookimpl
     from vedette.metrics import Batch, Kind, Metric, Sample, Status
     from vedette.notifier import Notifier, NotifierConfig
+    from vedette.passwords import Login, Password
+    from vedette.resolver import Resolver, ResolverConfig
     from vedette.secrets import Secret
     from vedette.sink import Sink, SinkConfig
     from vedette.units import Duration
@@ -33,12 +35,17 @@ _HOME = {
     "Estimate": "advice",
     "Kind": "metrics",
     "Listener": "check",
+    "Login": "passwords",
     "Metric": "metrics",
     "Notifier": "notifier",
     "NotifierConfig": "notifier",
+    "Password": "passwords",
     "Remark": "errors",
+    "Resolver": "resolver",
+    "ResolverConfig": "resolver",
     "Sample": "metrics",
     "Secret": "secrets",
+    "SecretError": "errors",
     "Sink": "sink",
     "SinkConfig": "sink",
     "Status": "metrics",
@@ -56,12 +63,17 @@ __all__ = [
     "Estimate",
     "Kind",
     "Listener",
+    "Login",
     "Metric",
     "Notifier",
     "NotifierConfig",
+    "Password",
     "Remark",
+    "Resolver",
+    "ResolverConfig",
     "Sample",
     "Secret",
+    "SecretError",
     "Sink",
     "SinkConfig",
     "Status",

@@ -23,6 +23,7 @@ from vedette.isolation.isolated import make_runner
 from vedette.outbox import Receipt
 from vedette.outlets import Outlets
 from vedette.plugins import Registry
+from vedette.renewal import Renewal
 from vedette.report import SelfReport, log_problems
 from vedette.services import Services
 from vedette.vitals import Surroundings
@@ -86,6 +87,7 @@ class Agent:
         self._outlets.catalogue(configuration.instances)
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
+        self._renewal = Renewal(lambda: self._configuration.vault, self._renew, self.reload)
         self._reloads = 0
         self._left = 0
         self._stopping = asyncio.Event()
@@ -158,6 +160,7 @@ class Agent:
         self._tasks.add(watched(self._report_regularly(), "vedette/agent"))
         if self._configuration.agent.reload.watch:
             self._tasks.add(watched(Watch(self._sources, self.reload).run(), "vedette/reload"))
+            self._tasks.add(watched(self._renewal.run(), "vedette/secrets"))
         log.info("%d instances, %d sinks", len(self._crew), len(self._outlets.vitals))
 
     # Batches
@@ -225,7 +228,12 @@ class Agent:
 
     def _load(self) -> Configuration:
         current = self._configuration
-        return load(current.directory, Registry(), environ=self._environ, masker=current.masker)
+        return load(current.directory, Registry(), environ=self._environ, masker=current.masker, vault=current.vault)
+
+    async def _renew(self) -> bool:
+        """Ask again for the secrets whose time has come; returns whether something is different."""
+        async with self._reloading:
+            return await asyncio.to_thread(self._configuration.vault.refresh)
 
     async def _apply(self, before: Configuration, after: Configuration, changes: Changes) -> None:
         self._configuration = after
@@ -246,6 +254,7 @@ class Agent:
                 self._deliver(batch)
         self._outlets.catalogue(after.instances)
         await self._services.have_page(after.agent.http, len(after.instances))
+        self._renewal.look()
         if not self._stopping.is_set():
             self._crew.start()
         if changes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -11,26 +11,13 @@ if TYPE_CHECKING:
 
     from vedette.check import Check, Listener
     from vedette.notifier import Notifier
+    from vedette.resolver import Resolver
     from vedette.sink import Sink
 
 PROJECT = "vedette"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a plugin's hook function: `@hookimpl def register_checks(register): register(MyCheck)`."""
-
-
-class SecretResolver(Protocol):
-    """Resolves the references of one `${resolver:reference}` scheme."""
-
-    name: str
-
-    async def resolve(self, reference: str) -> str:
-        """The secret behind the reference.
-
-        Raises:
-            SecretError: it cannot be had; the text never holds a value.
-        """
-        ...
 
 
 @hookspec
@@ -49,5 +36,5 @@ def register_notifiers(register: Callable[[type[Notifier]], None]) -> None:  # t
 
 
 @hookspec
-def register_secrets(register: Callable[[type[SecretResolver]], None]) -> None:
+def register_secrets(register: Callable[[type[Resolver]], None]) -> None:  # type: ignore[type-arg]
     """Call `register` with the secret resolver class of this entry point (group `vedette.secrets`)."""

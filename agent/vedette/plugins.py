@@ -14,9 +14,11 @@ from vedette.errors import MissingDriver, PluginError
 
 Group = Literal["checks", "sinks", "notifiers", "secrets"]
 _EXTRAS = {
+    "aioboto3": "aws",
     "aiobotocore": "aws",
     "aiosqlite": "sql",
     "asyncpg": "postgres",
+    "boto3": "aws",
     "botocore": "aws",
     "httpx": "synthetic",
     "jmespath": "synthetic",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import core_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Hashable, Iterable, Iterator
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
@@ -97,6 +97,7 @@ class Masker:
 
     def __init__(self) -> None:
         self._values: frozenset[str] = frozenset()
+        self._lent: dict[Hashable, tuple[str, ...]] = {}
         self._forms: _Forms | None = None
 
     def add(self, value: str) -> None:
@@ -104,6 +105,17 @@ class Masker:
         value = value.strip()
         if len(value) >= _SHORTEST and value not in self._values:
             self._values = self._values | {value}  # a new set: a reload adds from its thread while others mask
+
+    def lend(self, owner: Hashable, value: str) -> None:
+        """Mask a value that another will soon replace, such as a token; of each owner the last two stay known.
+
+        Args:
+            owner: whose values follow one another.
+            value: the newest.
+        """
+        before = self._lent.get(owner, ())
+        self._lent[owner] = now = (*before, value)[-2:]
+        self._values = (self._values - {one for one in before if one not in now}) | {value}
 
     def within(self, texts: Iterable[str]) -> frozenset[str]:
         """Those of the known values that occur in these texts."""

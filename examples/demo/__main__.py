@@ -1,8 +1,8 @@
 """The main job, end to end: `make demo`, or `python examples/demo --for 30s`.
 
-Starts a real Redis-protocol server, a PostgreSQL primary with its replica, a payments API, traffic on them and a StatsD
-port, runs the agent on demo/conf.d, and shows live what the agent does and what arrives. Ctrl-C ends it; nothing is
-left behind.
+Starts a real Redis-protocol server, a PostgreSQL primary with its replica, an AWS emulator, a payments API, traffic on
+them and a StatsD port, runs the agent on demo/conf.d, and shows live what the agent does and what arrives. Ctrl-C ends
+it; nothing is left behind.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).parent))
+from cloud import aws_emulator, settled, sign_in
 from payments import PASSWORD as LOGIN
 from payments import go_shopping, payments_api
 from postgres import Pair, UnavailableError, postgres_pair
@@ -49,6 +51,8 @@ _ENVIRONMENT = {"ENVIRONMENT": "demo", "DD_SERVICE": "paypal-clone", "APP_VERSIO
 _PRIMARY = "instance:shop-primary"
 _FLOW = "flow:payment-flow"
 _OF_POSTGRES = ("postgres.yaml", "synthetic.yaml", "business_sql.yaml")
+_PATIENCE = 5.0  # seconds that the agent waits for the AWS emulator once all others are there
+_OF_AWS = ("cloudwatch.yaml", "sqs.yaml")
 _SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("dashboard.transactions.hourly", (), "transactions this hour"),
     ("dashboard.transactions.daily", (), "transactions today"),
@@ -76,12 +80,41 @@ _SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("business.hourly.transaction_volume", ("currency:USD",), "their sum, USD"),
     ("business.hourly.avg_transaction_value", ("currency:USD",), "their average, USD"),
     ("business.hourly.success_rate", ("currency:USD",), "how many of them went well, %"),
+    ("aws.rds.cpu_utilization", (), "CPU of the database in AWS, %"),
+    ("aws.rds.database_connections", (), "its connections"),
+    ("aws.rds.read_iops", (), "its reads per second"),
+    ("aws.rds.write_iops", (), "its writes per second"),
+    ("aws.redis.cpu_utilization", (), "CPU of the cache in AWS, %"),
+    ("aws.redis.memory_utilization", (), "its memory in use, %"),
+    ("aws.redis.cache_hits", (), "keys found there, per minute"),
+    ("aws.redis.cache_misses", (), "keys not found there, per minute"),
+    ("aws.sqs.messages_visible", ("queue:payouts",), "payouts waiting, by CloudWatch"),
+    ("aws.sqs.messages_in_flight", ("queue:payouts",), "payouts being made, by CloudWatch"),
+    ("sqs.messages_visible", ("queue:payouts",), "payouts waiting, live"),
+    ("aws.cloudwatch.estimated_month_usd", (), "what CloudWatch charges a month for this, dollars"),
     ("system.cpu.user", (), "CPU in user mode, %"),
     ("system.mem.pct_usable", (), "memory usable, fraction"),
     ("health_check.status", (_PRIMARY,), "health of postgres/shop-primary"),
     ("health_check.response_time", (_PRIMARY,), "its response time, ms"),
     ("health_check.overall", (), "health overall"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What the agent watches.
+
+    Attributes:
+        folder: the demo's own folder.
+        redis_port: where Redis is.
+        pair: the two PostgreSQL servers; None where they cannot run.
+        aws: port of the AWS emulator; 0 where it is not installed.
+    """
+
+    folder: Path
+    redis_port: int
+    pair: Pair | None
+    aws: int
 
 
 def main() -> int:
@@ -94,10 +127,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vedette-demo-")))
+        aws = _aws(stack)  # begun first: it takes some seconds, in which the others start
         redis_port = stack.enter_context(redis_server(folder, _PASSWORD))
         pair = _postgres(stack)
         stack.callback(_let_clean_up)
-        run_loop(_demo(folder, redis_port, pair, duration))
+        run_loop(_demo(Servers(folder, redis_port, pair, aws), duration))
     return 0
 
 
@@ -113,6 +147,13 @@ def _let_clean_up() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _aws(stack: ExitStack) -> int:
+    """The port of the AWS emulator; 0 where it is not installed."""
+    sign_in()
+    port = free_port()
+    return port if stack.enter_context(aws_emulator(port)) else 0
+
+
 def _postgres(stack: ExitStack) -> Pair | None:
     try:
         return stack.enter_context(postgres_pair(_PASSWORD))
@@ -121,10 +162,12 @@ def _postgres(stack: ExitStack) -> Pair | None:
         return None
 
 
-async def _demo(folder: Path, redis_port: int, pair: Pair | None, duration: float | None) -> None:
+async def _demo(servers: Servers, duration: float | None) -> None:
     async with AsyncExitStack() as stack:
-        api = await _open_shop(stack, pair)
-        await _run_agent(folder, redis_port, pair, api, duration)
+        api = await _open_shop(stack, servers.pair)
+        if servers.aws:
+            await settled(servers.aws, _PATIENCE)
+        await _run_agent(servers, api, duration)
 
 
 async def _open_shop(stack: AsyncExitStack, pair: Pair | None) -> str:
@@ -135,12 +178,13 @@ async def _open_shop(stack: AsyncExitStack, pair: Pair | None) -> str:
     return await stack.enter_async_context(payments_api(pair.primary, _PASSWORD))
 
 
-async def _run_agent(folder: Path, redis_port: int, pair: Pair | None, api: str, duration: float | None) -> None:
+async def _run_agent(servers: Servers, api: str, duration: float | None) -> None:
+    folder, redis_port, pair = servers.folder, servers.redis_port, servers.pair
     transport, statsd = await listen()
     prometheus_port = free_port(9464)
-    environ = _environ(redis_port, pair, transport.get_extra_info("sockname")[1], prometheus_port)
+    environ = _environ(servers, transport.get_extra_info("sockname")[1], prometheus_port)
     environ |= {"DEMO_API_URL": api, "DEMO_API_PASSWORD": LOGIN}
-    configuration = await asyncio.to_thread(load, _conf(folder, pair), Registry(), environ=environ)
+    configuration = await asyncio.to_thread(load, _conf(servers), Registry(), environ=environ)
     for problem in configuration.problems:
         print(problem, file=sys.stderr)
     set_up(configuration.agent.log, configuration.masker)
@@ -154,10 +198,17 @@ async def _run_agent(folder: Path, redis_port: int, pair: Pair | None, api: str,
         await agent.run(duration=duration)
     finally:
         _let_clean_up()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(tasks)
         transport.close()
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until they end: a client that is about to connect may swallow it."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=1)
 
 
 def _stop_gently(agent: Agent) -> None:
@@ -166,11 +217,13 @@ def _stop_gently(agent: Agent) -> None:
         asyncio.get_running_loop().add_signal_handler(number, agent.stop)
 
 
-def _environ(redis_port: int, pair: Pair | None, statsd_port: int, prometheus_port: int) -> dict[str, str]:
+def _environ(servers: Servers, statsd_port: int, prometheus_port: int) -> dict[str, str]:
+    pair = servers.pair
     environ = {
         **os.environ,
         **_ENVIRONMENT,
-        "DEMO_REDIS_PORT": str(redis_port),
+        "DEMO_REDIS_PORT": str(servers.redis_port),
+        "DEMO_AWS_PORT": str(servers.aws),
         "DEMO_REDIS_PASSWORD": _PASSWORD,
         "DEMO_STATSD_PORT": str(statsd_port),
         "DEMO_PROMETHEUS_PORT": str(prometheus_port),
@@ -184,11 +237,12 @@ def _environ(redis_port: int, pair: Pair | None, statsd_port: int, prometheus_po
     return environ
 
 
-def _conf(folder: Path, pair: Pair | None) -> Path:
-    """The demo's conf.d; without PostgreSQL a copy that does not name it."""
-    if pair is not None:
+def _conf(servers: Servers) -> Path:
+    """The demo's conf.d; a copy that does not name what cannot run here."""
+    absent = (() if servers.pair is not None else _OF_POSTGRES) + (() if servers.aws else _OF_AWS)
+    if not absent:
         return _CONF
-    return shutil.copytree(_CONF, folder / "conf.d", ignore=shutil.ignore_patterns(*_OF_POSTGRES))
+    return shutil.copytree(_CONF, servers.folder / "conf.d", ignore=shutil.ignore_patterns(*absent))
 
 
 async def _show(agent: Agent, statsd: StatsdPort, prometheus_port: int) -> None:

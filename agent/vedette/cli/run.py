@@ -35,7 +35,8 @@ def run(options: Namespace) -> int:
     print_problems(configuration.problems)
     if configuration.fatal:
         return BAD_CONFIGURATION
-    if not configuration.instances:
+    waits = configuration.vault.waiting and configuration.agent.reload.watch and not options.once
+    if not configuration.instances and not waits:
         raise nothing_to_run(directory)
     return _run(configuration, options, duration)
 

@@ -42,7 +42,7 @@ def read_agent(
         elif not (isinstance(document.root, Scalar) and document.root.value is None):
             report.error(document.root.line, (), "must be a mapping of options")
     own = Mapping({key: entry for key, entry in root.entries.items() if key != "sinks"}, root.line)
-    config = validate(Section(AgentConfig, own, (), root.line, extra_names=("sinks",)), report, masker)
+    config = validate(Section(AgentConfig, own, (), root.line, extra_names=("secrets", "sinks")), report, masker)
     config = config or AgentConfig()
     harvest(config, masker.add)
     base = document.found.path.parent if document is not None else None
@@ -53,6 +53,15 @@ def read_agent(
     if not sinks:
         return config, ()
     return config, _sinks(root.entries.get("sinks"), base, report, registry, masker)
+
+
+def without_secrets(document: Document) -> tuple[Document, Entry | None]:
+    """agent.yaml without its `secrets:`, which must be read before anything else, and that entry."""
+    root = document.root
+    if not isinstance(root, Mapping) or "secrets" not in root.entries:
+        return document, None
+    own = {key: entry for key, entry in root.entries.items() if key != "secrets"}
+    return replace(document, root=Mapping(own, root.line)), root.entries["secrets"]
 
 
 def _sinks(entry: Entry | None, base: Path | None, report: Report, registry: Registry, masker: Masker) -> Sinks:

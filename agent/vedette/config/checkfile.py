@@ -9,7 +9,7 @@ from vedette.config.explain import Section, validate
 from vedette.config.model import Instance
 from vedette.config.problems import one_line, show_path, suggest
 from vedette.config.source import Entry, Hole, Mapping, Node, Scalar, Sequence, plain
-from vedette.config.values import harvest, localize
+from vedette.config.values import harvest, lend, localize
 from vedette.errors import VedetteError
 
 if TYPE_CHECKING:
@@ -263,6 +263,7 @@ def build(candidate: Candidate, masker: Masker, *, thorough: bool = False) -> In
         return None
     config = localize(config, candidate.document.found.path.parent)
     harvest(config, masker.add)
+    lend(config, masker)
     if not _ask_plugin(candidate, config, masker) or (thorough and not _examine(candidate, config, masker)):
         return None
     return Instance(

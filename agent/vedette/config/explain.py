@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, ValidationError
 
 from vedette.config.problems import QUOTE, Path, Report, one_line, suggest
 from vedette.config.source import Hole, Mapping, Node, Scalar, Sequence, has_hole, plain
+from vedette.passwords import Minted
 from vedette.secrets import MASK
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ def _finding(section: Section, spot: _Spot, detail: Any, masker: Masker) -> _Fin
         close = suggest(word, names)
         hint = close or (section.help if len(spot.keys) == 1 else "")
         return _Finding(spot, kind, "unknown option", hint, close.partition("'")[2].partition("'")[0])
+    if isinstance(spot.node, Scalar) and isinstance(spot.node.value, Minted):
+        return _Finding(spot, kind, f"cannot be {spot.node.value}", "it is made for each connection, as a password")
     context: dict[str, Any] = detail.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
         return _Finding(spot, kind, _blotted(str(context.get("error", "")), spot.node, masker))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import stat
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from vedette.config.problems import Path as NodePath
 from vedette.config.problems import Report, one_line, suggest
 from vedette.config.source import Entry, Hole, Mapping, Node, Scalar, Sequence
-from vedette.errors import SecretError, VedetteError
+from vedette.config.vault import Key, Source, Vault
+from vedette.errors import VedetteError
+from vedette.passwords import Minted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from vedette.plugins import Registry
     from vedette.secrets import Masker
 
-RESOLVER_TIMEOUT: Final = 10.0
-"""Seconds that one resolver may take for one reference."""
 MAX_SECRET_BYTES: Final = 1024 * 1024
 
+_BUILT_IN: Final = ("env", "file")
 _OPENING = re.compile(r"\$\$\{|\$\{")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ALONE = "it is made for each connection: make it the whole of `password`"
 _SHAPE = "write ${env:NAME} or ${file:PATH}, or $${ for a literal ${"
 
 
@@ -54,6 +55,10 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class Deferred:
     """A reference that only a plugin could resolve, in a load that asks no plugin."""
+
+
+Value = str | Failure | Deferred | Minted
+"""What a reference stands for."""
 
 
 class BadReference(ValueError):
@@ -93,7 +98,7 @@ def _reference(body: str) -> Reference:
     if "${" in body:
         raise BadReference("a reference inside another one")
     scheme, colon, name = body.partition(":")
-    if not colon or not scheme or not name:
+    if not colon or not scheme or (not name and scheme in _BUILT_IN):
         raise BadReference("a '${' that is no reference")
     if scheme != "env":
         return Reference(scheme, name)
@@ -114,16 +119,24 @@ class Secrets:
         masker: learns the resolved values. Not the defaults of `${env:NAME:-default}`, which stand in the file,
             and not environment values that are numbers or under six characters: masking `6379` or `prod` would
             make the log unreadable. Where such a value ends up in a `Secret` option, the loader adds it after all.
+        vault: keeps what resolver plugins answered.
     """
 
     def __init__(
-        self, environ: Dict[str, str], registry: Registry, mode: Literal["resolve", "lazy"], masker: Masker
+        self,
+        environ: Dict[str, str],
+        registry: Registry,
+        mode: Literal["resolve", "lazy"],
+        masker: Masker,
+        vault: Vault | None = None,
     ) -> None:
         self._environ = environ
         self._registry = registry
         self._mode = mode
         self._masker = masker
-        self._known: dict[tuple[Reference, Path | None], str | Failure | Deferred] = {}
+        self._vault = vault or Vault()
+        self._options: Dict[str, Any] = {}
+        self._known: dict[tuple[Reference, Path | None], Value] = {}
         self._files: set[Path] = set()
 
     @property
@@ -131,14 +144,48 @@ class Secrets:
         """The files that references named so far."""
         return frozenset(self._files)
 
-    def prepare(self, nodes: Iterable[Node]) -> None:
-        """Ask the resolver plugins for everything these trees need, all at once."""
+    def prepare(self, nodes: Iterable[Node], options: Dict[str, Any] | None = None) -> None:
+        """Ask the resolver plugins for everything these trees need, all at once.
+
+        Args:
+            nodes: the trees.
+            options: the resolvers' options by name, where agent.yaml gives some.
+        """
+        self._options = options or {}
+        plugins = set(self._registry.names("secrets")) - set(_BUILT_IN)
+        wanted: dict[Key, Source] = {}
+        for ref in {ref for node in nodes for ref in references(node) if ref.scheme in plugins}:
+            source = self._source(ref)
+            if isinstance(source, Source):
+                wanted[ref.scheme, ref.name] = source
+            else:
+                self._known[ref, None] = source
         if self._mode == "lazy":
+            self._known |= {(Reference(*key), None): Deferred() for key in wanted}
             return
-        plugins = set(self._registry.names("secrets")) - {"env", "file"}
-        wanted = {ref for node in nodes for ref in _references(node) if ref.scheme in plugins}
-        if wanted:
-            asyncio.run(self._ask(sorted(wanted, key=lambda ref: (ref.scheme, ref.name))))
+        self._vault.ask(wanted, self._masker)
+        for key in wanted:
+            answer = self._vault[key]
+            self._known[Reference(*key), None] = Failure(answer.trouble) if answer.value is None else answer.value
+
+    def _source(self, ref: Reference) -> Source | Failure | Minted:
+        """Who is to be asked; or why nobody is, or what needs no asking."""
+        try:
+            plugin: Any = self._registry.load("secrets", ref.scheme)
+            config_class = getattr(plugin, "config_class", None)
+            config = self._options.get(ref.scheme) or (config_class() if config_class is not None else None)
+            objection: str = plugin.objection(ref.name) if hasattr(plugin, "objection") else ""
+        except VedetteError as error:
+            return Failure(one_line(str(error)), malformed=True)
+        except Exception as error:
+            return Failure(f"'{ref.scheme}' cannot be used ({type(error).__name__})", malformed=True)
+        if objection:
+            return Failure(one_line(objection), malformed=True)
+        if getattr(plugin, "on_demand", False):
+            return Minted(plugin, config, ref.name)
+        if not ref.name:
+            return Failure(f"a reference to nothing: a name goes behind '{ref.scheme}:'", malformed=True)
+        return Source(plugin, config)
 
     def fill(self, node: Node, path: NodePath, base: Path, report: Report) -> Node:
         """The tree with its references replaced; one that cannot be becomes a `Hole` and is reported.
@@ -174,8 +221,13 @@ class Secrets:
         hole: Hole | None = None
         for piece in pieces:
             value = piece if isinstance(piece, str) else self._value(piece, base)
+            if isinstance(value, Minted) and len(pieces) == 1:
+                return Scalar(value, line, quoted=True)
+            if isinstance(value, Minted):
+                value = Failure(f"{value} cannot be part of a text", _ALONE, malformed=True)
             if isinstance(value, str):
                 filled.append(value)
+                self._warn_of_age(piece, line, path, report)
                 continue
             lenient = self._mode == "lazy" and not (isinstance(value, Failure) and value.malformed)
             hole = Hole(line, pending=lenient and (hole is None or hole.pending))
@@ -183,13 +235,20 @@ class Secrets:
                 (report.warning if lenient else report.error)(line, path, value.message, value.hint)
         return hole or Scalar("".join(filled), line, quoted=True)
 
-    def _value(self, ref: Reference, base: Path) -> str | Failure | Deferred:
+    def _warn_of_age(self, piece: str | Reference, line: int, path: NodePath, report: Report) -> None:
+        """Say so where a secret could not be read anew and an earlier answer is in use."""
+        if isinstance(piece, Reference) and piece.scheme not in _BUILT_IN:
+            trouble = self._vault[piece.scheme, piece.name].trouble
+            if trouble:
+                report.warning(line, path, trouble, "the last value stays in use")
+
+    def _value(self, ref: Reference, base: Path) -> Value:
         key = (ref, base if ref.scheme == "file" else None)
         if key not in self._known:
             self._known[key] = self._find(ref, base)
         return self._known[key]
 
-    def _find(self, ref: Reference, base: Path) -> str | Failure | Deferred:
+    def _find(self, ref: Reference, base: Path) -> Value:
         if ref.scheme == "env":
             return self._env(ref)
         if ref.scheme == "file":
@@ -198,9 +257,9 @@ class Secrets:
             if isinstance(value, str):
                 self._masker.add(value)
             return value
-        known = ["env", "file", *self._registry.names("secrets")]
+        known = [*_BUILT_IN, *self._registry.names("secrets")]
         if ref.scheme in known:
-            return Deferred()
+            return Failure("only ${env:…} and ${file:…} work here", malformed=True)
         hint = suggest(ref.scheme, known) or _SHAPE
         return Failure("a reference of an unknown kind", hint, malformed=True)
 
@@ -215,37 +274,18 @@ class Secrets:
             self._masker.add(value)
         return value
 
-    async def _ask(self, references: list[Reference]) -> None:
-        answers = await asyncio.gather(*(self._ask_one(ref) for ref in references))
-        for ref, answer in zip(references, answers, strict=True):
-            self._known[ref, None] = answer
-            if isinstance(answer, str):
-                self._masker.add(answer)
-
-    async def _ask_one(self, ref: Reference) -> str | Failure:
-        try:
-            resolver: Any = self._registry.load("secrets", ref.scheme)()
-            async with asyncio.timeout(RESOLVER_TIMEOUT):
-                value = await resolver.resolve(ref.name)
-        except TimeoutError:
-            return Failure(f"'{ref.scheme}' did not answer within {RESOLVER_TIMEOUT:g}s")
-        except (SecretError, VedetteError) as error:
-            return Failure(one_line(self._masker(str(error))))
-        except Exception as error:
-            return Failure(f"'{ref.scheme}' failed ({type(error).__name__})")
-        return value if isinstance(value, str) else Failure(f"'{ref.scheme}' did not answer with text")
-
 
 _NUMERIC = re.compile(r"[-+]?[0-9.,:]+")
 
 
-def _references(node: Node) -> Iterator[Reference]:
+def references(node: Node) -> Iterator[Reference]:
+    """The references in the texts of a tree."""
     if isinstance(node, Mapping):
         for entry in node.entries.values():
-            yield from _references(entry.node)
+            yield from references(entry.node)
     elif isinstance(node, Sequence):
         for item in node.items:
-            yield from _references(item)
+            yield from references(item)
     elif isinstance(node, Scalar) and isinstance(node.value, str) and "${" in node.value:
         try:
             pieces = parse_references(node.value)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from vedette.config.agentfile import read_agent
+from vedette.config.agentfile import read_agent, without_secrets
 from vedette.config.checkfile import Document, build, candidates, check_name, report_twins
 from vedette.config.files import find, read
 from vedette.config.interpolate import Secrets
 from vedette.config.model import AgentConfig, Configuration, Instance
 from vedette.config.problems import Report, printable
+from vedette.config.resolvers import resolver_options
 from vedette.config.source import Entry, Mapping, Node, parse, plain
+from vedette.config.vault import Vault
 from vedette.errors import Problem
 from vedette.secrets import Masker
 
@@ -41,6 +43,7 @@ def load(
     sinks: bool = True,
     thorough: bool = False,
     masker: Masker | None = None,
+    vault: Vault | None = None,
 ) -> Configuration:
     """Read a configuration directory. Whatever the user wrote, this returns; what is wrong is in `problems`.
 
@@ -58,16 +61,19 @@ def load(
         sinks: False leaves `sinks:` of agent.yaml alone and imports no sink.
         thorough: ask each check's `examine` too, which may cost time and memory.
         masker: learns the secrets; a running agent gives its own.
+        vault: keeps what resolver plugins answered; likewise.
     """
-    masker = masker or Masker()
+    masker, vault = masker or Masker(), vault or Vault()
     try:
         found, problems = find(directory)
     except (OSError, ValueError) as error:
         return _without_directory(directory, error, masker)
     documents, reports = _parse_all(found, only)
-    vault = Secrets(environ, registry, secrets, masker)
-    vault.prepare(node for document in documents for node in _resolvable(document))
-    documents = [_filled(document, vault) for document in documents]
+    found_secrets = Secrets(environ, registry, secrets, masker, vault)
+    used = secrets == "resolve" or thorough  # `vedette status` reads agent.yaml too, and need not load an SDK for it
+    documents, options = _resolvers(documents, found_secrets, registry, masker, used=used)
+    found_secrets.prepare((node for document in documents for node in _resolvable(document)), options)
+    documents = [_filled(document, found_secrets) for document in documents]
 
     agent_document = next((d for d in documents if _role(d.found) == AGENT), None)
     agent_report = agent_document.report if agent_document else Report(_shown(directory / f"{AGENT}.yaml"))
@@ -80,7 +86,8 @@ def load(
         problems.append(_nothing_to_do(directory))
     problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))
     fatal = any(problem.severity == "error" and _is_agent(problem, directory) for problem in problems)
-    return Configuration(directory, agent, made_sinks, instances, tuple(problems), masker, fatal, vault.files)
+    files = found_secrets.files
+    return Configuration(directory, agent, made_sinks, instances, tuple(problems), masker, fatal, files, vault)
 
 
 def _role(found: Found) -> str:
@@ -130,6 +137,21 @@ def _parse(file: Found, report: Report, only: str | None) -> Document | None:
     return document if wanted or check_name(document) == only else None
 
 
+def _resolvers(
+    documents: list[Document], secrets: Secrets, registry: Registry, masker: Masker, *, used: bool
+) -> tuple[list[Document], Dict[str, Any]]:
+    """The documents without `secrets:` of agent.yaml, and what that says: options of resolvers, by name."""
+    kept, options = [], {}
+    for document in documents:
+        if _role(document.found) == AGENT:
+            document, entry = without_secrets(document)
+            if entry is not None and used:
+                node = secrets.fill(entry.node, ("secrets",), document.found.path.parent, document.report)
+                options = resolver_options(replace(entry, node=node), document, registry, masker)
+        kept.append(document)
+    return kept, options
+
+
 def _resolvable(document: Document) -> Iterable[Node]:
     role = _role(document.found)
     if role == ALERTS:
@@ -139,16 +161,16 @@ def _resolvable(document: Document) -> Iterable[Node]:
     return (document.root,)
 
 
-def _filled(document: Document, vault: Secrets) -> Document:
+def _filled(document: Document, secrets: Secrets) -> Document:
     """The document with its references replaced."""
     role, root = _role(document.found), document.root
     if role == ALERTS:
         return document
     base = document.found.path.parent
     if role == AGENT or not isinstance(root, Mapping):
-        return replace(document, root=vault.fill(root, (), base, document.report))
+        return replace(document, root=secrets.fill(root, (), base, document.report))
     entries = {
-        key: entry if key in _LITERAL else Entry(vault.fill(entry.node, (key,), base, document.report), entry.line)
+        key: entry if key in _LITERAL else Entry(secrets.fill(entry.node, (key,), base, document.report), entry.line)
         for key, entry in root.entries.items()
     }
     return replace(document, root=Mapping(entries, root.line))

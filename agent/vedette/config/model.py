@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from vedette.config.vault import Vault
 from vedette.listen import ListenOptions
 from vedette.secrets import Secret
 from vedette.units import Duration
@@ -93,7 +94,7 @@ class HttpConfig(ListenOptions):
 
 
 class AgentConfig(BaseModel):
-    """agent.yaml, but for its `sinks:`, whose options belong to their plugins."""
+    """agent.yaml, but for its `sinks:` and `secrets:`, whose options belong to their plugins."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -162,6 +163,7 @@ class Configuration:
         masker: knows every secret that was resolved.
         fatal: nothing may start: agent.yaml is broken.
         secret_files: the files that `${file:…}` named, whether or not they could be read.
+        vault: what resolver plugins answered.
     """
 
     directory: Path
@@ -172,3 +174,4 @@ class Configuration:
     masker: Masker
     fatal: bool = False
     secret_files: frozenset[Path] = frozenset()
+    vault: Vault = field(default_factory=Vault, repr=False, compare=False)

@@ -29,6 +29,8 @@ from vedette.config.syntax import syntax_problem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vedette.passwords import Minted
+
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_VALUES: Final = 250_000
 MAX_DEPTH: Final = 40
@@ -38,7 +40,7 @@ MAX_DEPTH: Final = 40
 class Scalar:
     """A single value; `quoted` tells text in quotes or blocks from a plain word or number."""
 
-    value: str | int | float | bool | None
+    value: str | int | float | bool | Minted | None
     line: int
     quoted: bool = False
 

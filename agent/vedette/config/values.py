@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from vedette.config.source import PLACEHOLDER
+from vedette.passwords import Password
 from vedette.secrets import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from vedette.secrets import Masker
 
 
 def absolute(path: str | Path, base: Path) -> Path:
@@ -49,6 +52,16 @@ def localize(value: Any, base: Path) -> Any:
         items = [localize(item, base) for item in value]
         return type(value)(items) if any(a is not b for a, b in zip(items, value, strict=True)) else value
     return value
+
+
+def lend(value: Any, masker: Masker) -> None:
+    """Have the masker learn whatever passwords of these options are made from now on."""
+    if isinstance(value, Password) and value.minted is not None:
+        name = str(value.minted)
+        value.minted.learn = lambda login, made: masker.lend((name, login), made)
+    elif isinstance(value, BaseModel):
+        for option in type(value).model_fields:
+            lend(getattr(value, option), masker)
 
 
 def harvest(value: Any, add: Callable[[str], None]) -> None:

@@ -22,6 +22,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from vedette.config.values import lend
 from vedette.isolation.frames import (
     Answer,
     Done,
@@ -223,6 +224,7 @@ class _Inmate:
         masker = Masker()
         for secret in setup.secrets:
             masker.add(secret)
+        lend(setup.instance.config, masker)
         handler = _ToAgent(link, masker, debug=level <= logging.DEBUG)
         logging.basicConfig(handlers=[handler], level=level, force=True)
         limit = setup.instance.config.memory_limit

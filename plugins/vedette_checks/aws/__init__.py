@@ -6,8 +6,8 @@ No check of its own. Whoever imports it imports the SDK, which is why nothing do
 from __future__ import annotations
 
 from vedette_checks.aws.account import Account
-from vedette_checks.aws.findings import Refused, Throttled, Unreachable
+from vedette_checks.aws.findings import Absent, Refused, Throttled, Unreachable
 from vedette_checks.aws.options import Access, AwsConfig
 from vedette_checks.aws.policy import Grant, policy
 
-__all__ = ["Access", "Account", "AwsConfig", "Grant", "Refused", "Throttled", "Unreachable", "policy"]
+__all__ = ["Absent", "Access", "Account", "AwsConfig", "Grant", "Refused", "Throttled", "Unreachable", "policy"]

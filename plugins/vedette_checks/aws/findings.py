@@ -67,6 +67,15 @@ _THROTTLED = frozenset(
         "TooManyRequestsException",
     }
 )
+_ABSENT = frozenset(
+    {
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "ParameterNotFound",
+        "ParameterVersionNotFound",
+        "QueueDoesNotExist",
+        "ResourceNotFoundException",
+    }
+)
 _MOST_SKEW = 240.0
 """Seconds: AWS takes requests of up to five minutes."""
 _ACTION = re.compile(r"not authorized to perform: ([\w-]+:\w+)")
@@ -82,6 +91,10 @@ class Throttled(CheckError):
 
 class Refused(CheckError):
     """The call needs a permission that is not there."""
+
+
+class Absent(CheckError):
+    """What the call is about does not exist."""
 
 
 class Unreachable(CheckError):
@@ -142,6 +155,8 @@ def _refused(error: Any, call: str, where: str, now: float) -> CheckError:
         return _wrongly_signed(error.response, where, now)
     if code in _THROTTLED:
         return Throttled(f"{where}: throttled by AWS", hint="the next run goes on; ask less often, or for less at once")
+    if code in _ABSENT:
+        return Absent(f"{where}: there is none of that name", hint="check the name, the region and the account")
     if code == "OptInRequired":
         return CheckError(f"{where}: the account is not signed up for the service", hint="sign up, or leave it out")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

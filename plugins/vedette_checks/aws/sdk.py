@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -32,6 +33,8 @@ def session(profile: str) -> AioSession:
     for name in ("aiobotocore.credentials", "botocore.credentials"):  # with a traceback, what a finding says anyway
         logging.getLogger(name).setLevel(logging.CRITICAL)
     made = AioSession(profile=profile or None)
+    if region := os.environ.get("AWS_REGION"):  # the name of all other SDKs; this one only knows AWS_DEFAULT_REGION
+        made.set_config_variable("region", region)
     paths = [path for path in (made.get_config_variable("data_path") or "").split(":") if path]
     loader = create_loader(":".join(paths)) if paths else _loader()
     made.register_component("data_loader", loader)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from vedette import Check, Diagnosis, Emit, Estimate, Kind, Metric, Remark, Status
+from vedette import Check, Diagnosis, Emit, Estimate, Kind, Metric, Remark, SecretError, Status
 from vedette_checks.business_sql.columns import Point, declared
 from vedette_checks.business_sql.config import BusinessSqlConfig
 from vedette_checks.business_sql.database import Database
@@ -40,7 +40,7 @@ _WINDOWED = (
     Metric("business_sql.windows.lost", _C, "", "Windows beyond `catch_up` that will not be reported."),
     Metric("business_sql.windows.behind", _G, "", "Windows that have closed and are still to be reported."),
 )
-_FAILURES = (SQLAlchemyError, OSError, TimeoutError)
+_FAILURES = (SQLAlchemyError, OSError, TimeoutError, SecretError)
 _LONGEST_PAUSE = 30.0
 
 
@@ -91,8 +91,7 @@ class BusinessSql(Check[BusinessSqlConfig]):
 
     def __init__(self, config: BusinessSqlConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)
-        password = config.password.reveal() if config.password is not None else ""
-        self._database = Database(config.url, password, config.statement_limit)
+        self._database = Database(config.url, config.password, config.statement_limit)
         self._queries = Queries(config, self._database)
         self._ledger: Ledger | None = None
         if config.window is not None:

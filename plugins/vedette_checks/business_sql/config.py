@@ -11,7 +11,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from sqlalchemy import text
 from sqlalchemy.sql.elements import TextClause
 
-from vedette import CheckConfig, Duration, Secret
+from vedette import CheckConfig, Duration, Password
 from vedette_checks.business_sql.columns import ColumnConfig
 from vedette_checks.business_sql.url import DatabaseUrl
 from vedette_checks.business_sql.windows import divides_days
@@ -21,6 +21,7 @@ _LITERAL = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$\$
 _BOUND = re.compile(r"(?<![:\w]):([A-Za-z_]\w*)")
 _CAST = re.compile(r"(?<![:\w]):(start_time|end_time)\s*::")
 _OTHER_COLON = re.compile(r"(?<!:):(?!(?:start_time|end_time)\b)|(?<=:):")
+_ENCRYPTED = ("require", "verify-ca", "verify-full")
 BOUNDS = frozenset({"start_time", "end_time"})
 """The values that a window binds."""
 
@@ -116,8 +117,10 @@ class BusinessSqlConfig(CheckConfig):
         "file; four slashes for an absolute path), `postgresql+asyncpg://user@host/database`.",
         examples=["postgresql+asyncpg://vedette@db1.internal/payments"],
     )
-    password: Secret | None = Field(
-        None, description="Password, if it is not in the URL.", examples=["${file:/run/secrets/pg}"]
+    password: Password | None = Field(
+        None,
+        description="Password, if it is not in the URL; `${aws-iam:}` for IAM authentication of RDS for PostgreSQL.",
+        examples=["${file:/run/secrets/pg}"],
     )
     window: WindowConfig | None = Field(
         None,
@@ -161,6 +164,19 @@ class BusinessSqlConfig(CheckConfig):
             raise ValueError("SQLite has no type for times: `bind` is iso or epoch there")
         if self.statement_limit >= self.deadline:
             raise ValueError("statement_timeout must be shorter than timeout")
+        return self
+
+    @model_validator(mode="after")
+    def _password_fits(self) -> BusinessSqlConfig:
+        if self.password is None or self.password.minted is None:
+            return self
+        url = self.url.url
+        if url.drivername != "postgresql+asyncpg":
+            raise PydanticCustomError("vedette", "a password that is made for each connection goes with PostgreSQL")
+        if not url.username or not url.host:
+            raise PydanticCustomError("vedette", "this password is made for a user at a host: name both in `url`")
+        if self.password.needs_tls and url.query.get("ssl") not in _ENCRYPTED:
+            raise PydanticCustomError("vedette", "this password only goes over TLS: end `url` in `?ssl=verify-full`")
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.elements import TextClause
 
+from vedette import Login, Password
 from vedette_checks.business_sql.findings import lost
 from vedette_checks.business_sql.url import DatabaseUrl
 
@@ -106,8 +107,10 @@ class Database:
         statement_timeout: seconds that a query may take.
     """
 
-    def __init__(self, url: DatabaseUrl, password: str, statement_timeout: float) -> None:
-        self._url = url.url.set(password=password) if password else url.url
+    def __init__(self, url: DatabaseUrl, password: Password | None, statement_timeout: float) -> None:
+        fixed = password.reveal() if password is not None else ""
+        self._url = url.url.set(password=fixed) if fixed else url.url
+        self._minted = password if password is not None and password.minted is not None else None
         self._patience = statement_timeout
         self.dialect = self._url.get_backend_name()
         self.secrets = tuple(one for one in (self._url.password,) if one)
@@ -161,7 +164,14 @@ class Database:
                 url = url.set(database=f"file:{quote(url.database)}", query={"mode": "rw", "uri": "true"})
         if self._url.drivername == "postgresql+asyncpg":
             more["connect_args"] = {"server_settings": {"application_name": "vedette"}, "timeout": 3600}
+            if self._minted is not None:
+                more["connect_args"]["password"] = self._new_password  # the driver asks at each connection
         return create_async_engine(url, poolclass=NullPool, **more)
+
+    async def _new_password(self) -> str:
+        url = self._url
+        login = Login("postgresql", url.host or "localhost", url.port or 5432, url.username or "")
+        return await self._minted.of(login) if self._minted is not None else ""
 
     def _file_now(self) -> int:
         """Which file of SQLite's stands at the path: one that was put in its place is another database."""

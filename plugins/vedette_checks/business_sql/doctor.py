@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import TextClause
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from vedette import CheckError, Diagnosis
+from vedette import CheckError, Diagnosis, SecretError
 from vedette.kit import probe_clock, probe_file, probe_tcp
 from vedette_checks.business_sql.binding import ORDER, values
 from vedette_checks.business_sql.config import BusinessSqlConfig
@@ -26,7 +26,7 @@ from vedette_checks.business_sql.windows import Grid, Window
 
 _EXPLAIN = {"postgresql": "EXPLAIN ", "sqlite": "EXPLAIN QUERY PLAN "}
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
-_FAILURES = (SQLAlchemyError, OSError, TimeoutError)
+_FAILURES = (SQLAlchemyError, OSError, TimeoutError, SecretError)
 _MAY = """
 SELECT quote_ident(n.nspname), quote_ident(c.relname), has_schema_privilege(n.oid, 'USAGE'),
     has_table_privilege(c.oid, 'SELECT'), quote_ident(current_user)
@@ -39,8 +39,7 @@ _UNFIT = re.compile(r"query argument|operator does not exist|invalid input", re.
 
 async def diagnose(config: BusinessSqlConfig, diagnosis: Diagnosis) -> None:
     """Look at the database, layer by layer, then at each query."""
-    password = config.password.reveal() if config.password is not None else ""
-    database = Database(config.url, password, config.statement_limit)
+    database = Database(config.url, config.password, config.statement_limit)
     queries = Queries(config, database)
     try:
         queries.prepare()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from vedette import CheckError
+from vedette import CheckError, SecretError
 
 _LONGEST = 200
 _LOST = ("connection is closed", "connection was closed", "server closed", "terminating connection", "shutting down",
@@ -27,6 +27,8 @@ def unreachable(error: BaseException, place: str, secrets: Iterator[str] | tuple
         place: which database, without the password.
         secrets: what must not be shown.
     """
+    if isinstance(error, SecretError):
+        return CheckError(f"no password for {place}: {error}")
     for cause in _causes(error):
         if isinstance(cause, TimeoutError):
             return CheckError(f"{place} did not answer in time", hint="it is busy or out of reach")

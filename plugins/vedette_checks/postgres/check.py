@@ -44,7 +44,7 @@ class Postgres(Check[PostgresConfig]):
         if config.replica is not None:
             targets["replica: "] = config.replica.target(config.target)
         for which, target in targets.items():
-            if target.sslmode == "disable" and target.password:
+            if target.sslmode == "disable" and target.has_password:
                 yield f"{which}sslmode is disable: whoever listens on the way can read what is sent"
 
     def __init__(self, config: PostgresConfig, state: Mapping[str, Any] | None = None) -> None:

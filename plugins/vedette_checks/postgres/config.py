@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
-from vedette import CheckConfig, Duration, Secret
+from vedette import CheckConfig, Duration, Password, Secret
 from vedette_checks.postgres.queries import QueryConfigs
 from vedette_checks.postgres.relations import RelationConfigs
 from vedette_checks.postgres.replica import ReplicaConfig
@@ -37,9 +37,10 @@ class PostgresConfig(CheckConfig):
     username: str = Field(
         "", description="Role to log in as. Default: the user the agent runs as.", examples=["vedette"]
     )
-    password: Secret | None = Field(
+    password: Password | None = Field(
         None,
-        description="Its password. Default: from the password file of libpq, if there is one.",
+        description="Its password; `${aws-iam:}` for IAM authentication of RDS. Default: from the password file of "
+        "libpq, if there is one.",
         examples=["${file:/run/secrets/pg}"],
     )
     dbname: str = Field("postgres", description="Database to connect to.", examples=["payments"], min_length=1)
@@ -119,6 +120,8 @@ class PostgresConfig(CheckConfig):
             if self.password is not None and parse_dsn(self.dsn.reveal()).password:
                 raise ValueError("`dsn` has a password already: leave out password")
         target = self.target
+        if self.replica is not None:
+            self.replica.target(target)
         if target.key_file is not None and target.cert_file is None:
             raise ValueError("`key_file` needs `cert_file`")
         if target.sslmode in ("disable", "allow", "prefer") and (target.ca_file or target.cert_file):
@@ -145,18 +148,18 @@ class PostgresConfig(CheckConfig):
         """Where the server is, from `dsn` or from the single options."""
         if self.dsn is not None:
             target = parse_dsn(self.dsn.reveal())
-            return target if self.password is None else target.with_password(self.password.reveal())
+            return target if self.password is None else target.with_password(self.password)
         return Target(
             self.host,
             self.port,
             self.username,
-            self.password.reveal() if self.password else "",
+            "",
             self.dbname,
             self.sslmode,
             self.ca_file,
             self.cert_file,
             self.key_file,
-        )
+        ).with_password(self.password)
 
     @property
     def limits(self) -> Limits:

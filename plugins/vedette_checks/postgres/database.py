@@ -11,7 +11,7 @@ from typing import TypeVar
 import asyncpg
 from asyncpg import exceptions
 
-from vedette import Emit
+from vedette import Emit, SecretError
 from vedette_checks.postgres.findings import Finding, failure, stuck
 from vedette_checks.postgres.session import LOST, Limits, Session, Sessions, StuckError
 from vedette_checks.postgres.target import Target
@@ -152,7 +152,7 @@ class Database:
                 return await self._talk(session, work, patience * _ASKING)
         except StuckError:
             raise UnreachableError(stuck(session), late=True) from None
-        except (asyncpg.PostgresError, *LOST, OSError, ssl.SSLError) as error:
+        except (asyncpg.PostgresError, *LOST, OSError, ssl.SSLError, SecretError) as error:
             raise self._explain(session, error, patience) from error
         finally:
             session.give()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from asyncpg import exceptions
 
-from vedette import CheckError
+from vedette import CheckError, SecretError
 from vedette_checks.postgres.target import Target
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def failure(error: BaseException, target: Target, patience: float, *, greeted: b
     """
     if isinstance(error, UnusableFilesError):
         return Finding(str(error), "check ca_file, cert_file and key_file")
+    if isinstance(error, SecretError):
+        return Finding(f"no password for {target}: {error}")
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
@@ -183,6 +185,12 @@ def _refused(error: exceptions.PostgresError, target: Target) -> Finding | None:
     user = target.username or "the role"
     if isinstance(error, exceptions.InvalidCatalogNameError):
         return Finding(f"{target} has no database {target.dbname}", "check `dbname`")
+    if (
+        target.minted is not None
+        and isinstance(error, exceptions.InvalidAuthorizationSpecificationError)  # InvalidPasswordError is one too
+        and "pg_hba.conf" not in str(error)
+    ):
+        return Finding(f"{target} refused the password that was made for {user}", target.minted.refused)
     if isinstance(error, exceptions.InvalidPasswordError):
         if not target.password:
             return Finding(f"{target} wants a password of {user}", "set `password`")

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from vedette import CheckError, Duration, Emit, Kind, Metric, Secret, Status
+from vedette import CheckError, Duration, Emit, Kind, Metric, Password, Secret, Status
 from vedette_checks.postgres.database import BusyError, Database, UnreachableError
 from vedette_checks.postgres.session import Session
 from vedette_checks.postgres.target import Target, parse_dsn
@@ -65,7 +65,7 @@ class ReplicaConfig(BaseModel):
         description="Address and login of the replica, as `dsn` above.",
         examples=["postgresql://vedette@db2.internal/payments"],
     )
-    password: Secret | None = Field(
+    password: Password | None = Field(
         None,
         description="Its password. Default: that of the primary, if the DSN has none.",
         examples=["${file:/run/pg2}"],
@@ -102,8 +102,8 @@ class ReplicaConfig(BaseModel):
         """Where the replica is."""
         target = parse_dsn(self.dsn.reveal())
         if self.password is not None:
-            return target.with_password(self.password.reveal())
-        return target if target.password else target.with_password(primary.password)
+            return target.with_password(self.password)
+        return target if target.password else target.with_password(primary.minted or Password(primary.password))
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,7 +256,7 @@ class Session:
             host=target.host,
             port=target.port,
             user=target.username or None,
-            password=target.password or None,
+            password=(target.new_password if target.minted else target.password) or None,
             database=target.dbname,
             ssl=self._tls(),
             timeout=_FOREVER,  # one deadline holds for the whole run

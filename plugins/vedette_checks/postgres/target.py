@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from pydantic_core import PydanticCustomError
+
+from vedette import Login, Password
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 """libpq's `sslmode` (PostgreSQL documentation, 32.19 SSL Support)."""
@@ -28,6 +32,7 @@ class Target:
         ca_file: certificate authorities to trust instead of the system's.
         cert_file: client certificate.
         key_file: its private key.
+        minted: a password that is made for each connection, instead of `password`.
     """
 
     host: str = "localhost"
@@ -39,6 +44,7 @@ class Target:
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    minted: Password | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -54,9 +60,36 @@ class Target:
         """Whether the server's certificate is checked; as in libpq, an authority with `require` is `verify-ca`."""
         return self.sslmode.startswith("verify") or (self.ca_file is not None and self.sslmode == "require")
 
-    def with_password(self, password: str) -> Target:
+    @property
+    def encrypted(self) -> bool:
+        """Whether nothing is sent in the clear, whatever the server says."""
+        return self.sslmode not in ("disable", "allow", "prefer") and not self.host.startswith("/")
+
+    @property
+    def has_password(self) -> bool:
+        """Whether there is one to log in with."""
+        return bool(self.password) or self.minted is not None
+
+    def with_password(self, password: Password | None) -> Target:
         """The same with a password that does not stand in the DSN."""
-        return replace(self, password=password)
+        if password is None or password.minted is None:
+            return replace(self, password=password.reveal() if password is not None else "", minted=None)
+        if password.needs_tls and not self.encrypted:
+            text = "this password only goes over TLS: say `sslmode: verify-full` (or require), in `dsn` too"
+            raise PydanticCustomError("vedette", text)
+        if not self.username:
+            raise PydanticCustomError("vedette", "this password is made for a user: give `username`")
+        return replace(self, password="", minted=password)
+
+    async def new_password(self) -> str:
+        """The password for a connection that is about to be made.
+
+        Raises:
+            SecretError: it cannot be made.
+        """
+        if self.minted is None:
+            return self.password
+        return await self.minted.of(Login("postgresql", self.host, self.port, self.username))
 
     def at(self, dbname: str) -> Target:
         """Another database of the same server."""
@@ -85,7 +118,9 @@ def parse_dsn(dsn: str) -> Target:
     sslmode = query.pop("sslmode", "prefer")
     if sslmode not in get_args(SslMode):
         raise ValueError(f"sslmode must be one of {', '.join(get_args(SslMode))}")
-    files = {name: Path(query.pop(parameter)) for parameter, name in _FILES.items() if parameter in query}
+    files: dict[str, Any] = {
+        name: Path(query.pop(parameter)) for parameter, name in _FILES.items() if parameter in query
+    }
     if query:
         raise ValueError(f"has the parameter {min(query)}, which is not supported; {_SHAPE}")
     return Target(

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from vedette import CheckConfig, Duration, Secret
+from vedette import CheckConfig, Duration, Login, Password, Secret
 from vedette_checks.redis.names import METRICS
 from vedette_checks.redis.options import ScanConfig, SlowlogConfig
 from vedette_checks.redis.template import KeyTemplate
@@ -157,6 +158,7 @@ class Address:
         username: ACL user, or empty for the default one.
         password: its password, never printed.
         tls: whether to speak TLS.
+        minted: a password that is made for each connection, instead of `password`.
     """
 
     host: str = "localhost"
@@ -166,11 +168,22 @@ class Address:
     username: str = ""
     password: str = field(default="", repr=False)
     tls: bool = False
+    minted: Password | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         if self.path:
             return self.path
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    async def credentials(self) -> tuple[str, str]:
+        """User and password for a connection that is about to be made.
+
+        Raises:
+            SecretError: the password cannot be made.
+        """
+        if self.minted is None:
+            return self.username, self.password
+        return self.username, await self.minted.of(Login("redis", self.host, self.port, self.username))
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -207,7 +220,11 @@ class RedisConfig(CheckConfig):
     cluster: ClusterConfig | None = Field(None, description="Watch all nodes of a cluster, instead of a host.")
     db: int = Field(0, description="Database that `keys`, `counters` and the round trip use.", ge=0)
     username: str = Field("", description="ACL user (Redis 6 and later).", examples=["vedette"])
-    password: Secret | None = Field(None, description="Password.", examples=["${file:/run/secrets/redis}"])
+    password: Password | None = Field(
+        None,
+        description="Password; `${aws-iam:}` for IAM authentication of ElastiCache.",
+        examples=["${file:/run/secrets/redis}"],
+    )
     tls: bool = Field(False, description="Speak TLS.")
     ca_file: Path | None = Field(
         None,
@@ -292,8 +309,13 @@ class RedisConfig(CheckConfig):
             raise ValueError(f"{', '.join(given)} without TLS: set `tls: true`")
         if self.key_file is not None and self.cert_file is None:
             raise ValueError("`key_file` needs `cert_file`")
-        if self.address.username and not self.address.password:
+        if self.address.username and not self.address.password and self.address.minted is None:
             raise ValueError("`username` needs `password`")
+        if self.password is not None and self.password.minted is not None:
+            if self.password.needs_tls and not self.tls:
+                raise PydanticCustomError("vedette", "this password only goes over TLS: set `tls: true`")
+            if not self.username:
+                raise PydanticCustomError("vedette", "this password is made for a user: give `username`")
         return self
 
     @model_validator(mode="after")
@@ -331,6 +353,7 @@ class RedisConfig(CheckConfig):
             self.username,
             self.password.reveal() if self.password else "",
             self.tls,
+            self.password if self.password is not None and self.password.minted is not None else None,
         )
 
 
@@ -345,7 +368,7 @@ def parse_url(url: str) -> Address:
         port = parts.port or 6379
     except ValueError:
         raise ValueError("is not a URL: write @ : / ? # in a password as %40 %3A %2F %3F %23") from None
-    login = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+    login: dict[str, Any] = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
     if parts.scheme == "unix" and parts.path and not parts.hostname:
         return Address("", 0, unquote(parts.path), _database(_query_database(parts)), tls=False, **login)
     if parts.scheme not in ("redis", "rediss") or not parts.hostname or parts.query or parts.fragment:

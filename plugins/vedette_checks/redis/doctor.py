@@ -57,7 +57,7 @@ async def diagnose(config: RedisConfig, diagnosis: Diagnosis) -> None:
     if config.sentinel is not None:
         options = config.sentinel
         password = options.password.reveal() if options.password else ""
-        login = replace(config.address, db=0, username=options.username, password=password)
+        login = replace(config.address, db=0, username=options.username, password=password, minted=None)
         for text in options.addresses:
             host, port = split_address(text, SENTINEL_PORT)
             asked = ("MASTER", "REPLICAS", "SENTINELS")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from redis import exceptions
 
-from vedette import CheckError
+from vedette import CheckError, SecretError
 from vedette_checks.redis.config import Address
 
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
@@ -78,6 +78,8 @@ class Advisor:
             greeted: whether the server had answered on this connection before.
         """
         place = str(self.address)
+        if isinstance(error, SecretError):
+            return Finding(f"no password for {place}: {error}")
         causes = list(_causes(error))
         for cause in causes:
             if isinstance(cause, ssl.SSLError):
@@ -123,6 +125,10 @@ class Advisor:
             said = command.upper().replace("|", " ")
             return Finding(f"the server does not know {said}", "it is old, or its provider took it away", mild=True)
         for sign, message, hint in _REFUSALS:
+            if sign == "invalid username-password" and sign in text and self.address.minted is not None:
+                return Finding(
+                    f"{self.address} refused the password that was made for {user}", self.address.minted.refused
+                )
             if sign in text:
                 return Finding(message.format(place=self.address, db=self.address.db), hint)
         if isinstance(error, exceptions.ReadOnlyError):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 
-from vedette import Emit
+from vedette import Emit, SecretError
 from vedette.kit import Totals
 from vedette_checks.redis.config import Address, RedisConfig
 from vedette_checks.redis.counters import Counter
@@ -20,7 +20,7 @@ from vedette_checks.redis.parts import plan_of
 from vedette_checks.redis.session import Command, Replies, Session
 from vedette_checks.redis.visit import Visit
 
-UNREACHABLE = (RedisError, OSError, EOFError)
+UNREACHABLE = (RedisError, OSError, EOFError, SecretError)
 """What a connection raises when there is no talking to the server."""
 
 

@@ -107,7 +107,7 @@ class SentinelWatch:
         self._levels = Levels()
         self._master: Node | None = None
         password = options.password.reveal() if options.password else ""
-        login = replace(config.address, db=0, username=options.username, password=password)
+        login = replace(config.address, db=0, username=options.username, password=password, minted=None)
         places = (split_address(text, SENTINEL_PORT) for text in options.addresses)
         self._sentinels = [
             Node(config, OptionAdvisor(replace(login, host=host, port=port), self._limit, _OPTIONS))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
+from math import inf
+from time import monotonic, perf_counter
 from typing import Any
 
 from redis import exceptions
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.credentials import CredentialProvider
 
 from vedette.kit import ssl_context
 from vedette_checks.redis.config import Address, RedisConfig
@@ -28,6 +30,21 @@ class Replies:
 
     values: list[Any] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+
+
+class _Maker(CredentialProvider):
+    """What the client asks for a user and a password whenever it connects."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    def get_credentials(self) -> tuple[str, str]:
+        """Never called: this client is asynchronous."""
+        raise NotImplementedError
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        """User and password."""
+        return await self._address.credentials()
 
 
 class Session:
@@ -53,6 +70,10 @@ class Session:
             "socket_connect_timeout": None,
             "protocol": 2,  # HELLO, which RESP3 begins with, is refused by old servers, proxies and minimal users
         }
+        if address.minted is not None:
+            options |= {"username": None, "password": None, "credential_provider": _Maker(address)}
+        self._lasts = inf if address.minted is None else address.minted.lasts
+        self._ends = inf
         self._connection: Any  # the client's types leave much open
         if address.path:
             self._connection = UnixDomainSocketConnection(path=address.path, **options)
@@ -79,6 +100,8 @@ class Session:
         Raises:
             redis.exceptions.RedisError, OSError: no connection, or it failed; what was received is in `replies`.
         """
+        if monotonic() >= self._ends:
+            self.close()  # a new one logs in with a new password before the server would end this one
         if self._connection.is_connected:
             try:
                 await self._exchange(commands, replies)
@@ -108,6 +131,7 @@ class Session:
     async def _connect(self) -> None:
         connection = self._connection
         await connection.connect()
+        self._ends = monotonic() + self._lasts
         await connection.send_command("CLIENT", "SETNAME", "vedette", check_health=False)
         try:
             await connection.read_response(disconnect_on_error=False)

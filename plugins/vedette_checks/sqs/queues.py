@@ -1,0 +1,204 @@
+"""Which queues there are in a region, and what SQS says of each.
+
+Source: Amazon SQS API Reference, ListQueues, GetQueueUrl, GetQueueAttributes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from vedette import CheckError
+from vedette_checks.aws import Absent, Account
+from vedette_checks.sqs.config import QueueConfig, SqsConfig, Thresholds
+
+_PAGE = 1000
+_ATTRIBUTES = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+    "RedrivePolicy",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue to watch.
+
+    Attributes:
+        name: its name.
+        url: its URL; empty if there is no queue of that name.
+        thresholds: its own.
+        tags: tags of its metrics.
+    """
+
+    name: str
+    url: str
+    thresholds: Thresholds
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What SQS says of a queue.
+
+    Attributes:
+        visible: messages that wait.
+        in_flight: messages that were received and are being worked on.
+        delayed: messages that are not to be received yet.
+        dead_letter_name: name of its dead-letter queue; empty if it has none.
+        dead_letter_url: its URL.
+    """
+
+    visible: int
+    in_flight: int
+    delayed: int
+    dead_letter_name: str = ""
+    dead_letter_url: str = ""
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a run found out in a region.
+
+    Attributes:
+        queues: what is watched.
+        depths: what SQS says, by URL, or why it says nothing; those that there was no time for are missing.
+        cut: queues beyond the limit.
+        problems: what is wrong with finding queues, in sentences.
+        lost: why the region cannot be asked at all.
+    """
+
+    queues: tuple[Queue, ...] = ()
+    depths: dict[str, Depth | CheckError] = field(default_factory=dict)
+    cut: int = 0
+    problems: list[str] = field(default_factory=list)
+    lost: CheckError | None = None
+
+
+def depth_of(attributes: Mapping[str, str], url: str) -> Depth:
+    """The attributes of a queue as numbers; its dead-letter queue is in the same account and region, as SQS demands."""
+    name = dead_url = ""
+    policy = attributes.get("RedrivePolicy")
+    if policy:
+        arn = str(json.loads(policy).get("deadLetterTargetArn", "")).split(":")
+        if len(arn) == 6:
+            name, dead_url = arn[5], f"{url.rsplit('/', 2)[0]}/{arn[4]}/{arn[5]}"
+    visible, in_flight, delayed = (int(attributes.get(one, 0)) for one in _ATTRIBUTES[:3])
+    return Depth(visible, in_flight, delayed, name, dead_url)
+
+
+class Region:
+    """One region as an instance sees it.
+
+    Args:
+        config: the instance's options.
+        account: AWS.
+        name: the region.
+        first: whether it is the instance's first one, which takes the URLs that name no region.
+    """
+
+    def __init__(self, config: SqsConfig, account: Account, name: str, *, first: bool) -> None:
+        self.name = name
+        self._config = config
+        self._account = account
+        self._wanted = [one for one in config.queues if not one.url or one.region == name or (first and not one.region)]
+        self._urls: dict[str, str] = {}
+        self._listed: dict[str, tuple[str, ...]] = {}
+        self._listed_at = -float("inf")
+        self._room = asyncio.Semaphore(config.at_once)
+
+    async def survey(self, until: float) -> Survey:
+        """Look what queues there are, if it is time to, and ask about each.
+
+        Args:
+            until: monotonic seconds after which nothing more is asked.
+        """
+        found = Survey()
+        try:
+            await self._find(found, until)
+        except CheckError as error:
+            found.lost = error
+            return found
+        known = {queue.url for queue in found.queues if queue.url}
+        await self._ask(known, found, until)
+        if self._config.dead_letters:
+            depths = [one for one in found.depths.values() if isinstance(one, Depth)]
+            await self._ask({one.dead_letter_url for one in depths if one.dead_letter_url} - known, found, until)
+        failed = [one for url, one in found.depths.items() if url in known and isinstance(one, CheckError)]
+        if known and len(failed) == len(known) and not all(isinstance(one, Absent) for one in failed):
+            found.lost = failed[0]
+        return found
+
+    async def _find(self, found: Survey, until: float) -> None:
+        """The queues of all entries, those that are named before those that are discovered, each once."""
+        if any(one.prefix is not None for one in self._wanted):
+            await self._list(found, until)
+        queues: dict[str, Queue] = {}
+        for entry in sorted(self._wanted, key=lambda one: one.prefix is not None):
+            for name, url in await self._members(entry, until):
+                queues.setdefault(url or name, Queue(name, url, self._config.thresholds(entry), entry.tags))
+        every = list(queues.values())
+        found.queues, found.cut = tuple(every[: self._config.limit]), max(0, len(every) - self._config.limit)
+
+    async def _members(self, entry: QueueConfig, until: float) -> Iterable[tuple[str, str]]:
+        if entry.prefix is not None:
+            listed = ((url.rpartition("/")[2], url) for url in self._listed.get(entry.prefix, ()))
+            return [(name, url) for name, url in listed if entry.takes(name)]
+        if entry.url:
+            return [(entry.url.rpartition("/")[2], entry.url)]
+        if entry.name not in self._urls:
+            try:
+                answer = await self._call("GetQueueUrl", until, QueueName=entry.name)
+            except Absent:
+                return [(entry.name, "")]
+            self._urls[entry.name] = answer["QueueUrl"]
+        return [(entry.name, self._urls[entry.name])]
+
+    async def _list(self, found: Survey, until: float) -> None:
+        if monotonic() < self._listed_at + self._config.discover_every:
+            return
+        prefixes = {one.prefix for one in self._wanted if one.prefix is not None}
+        try:
+            listed = {prefix: tuple([url async for url in self._pages(prefix, until)]) for prefix in prefixes}
+        except CheckError as error:
+            if not self._listed:
+                raise
+            found.problems.append(f"what queues there are is not known anew: {error.message}")
+            return
+        self._listed, self._listed_at = listed, monotonic()
+
+    async def _pages(self, prefix: str, until: float) -> AsyncIterator[str]:
+        more: dict[str, Any] = {"QueueNamePrefix": prefix} if prefix else {}
+        while True:
+            answer = await self._call("ListQueues", until, MaxResults=_PAGE, **more)
+            for url in answer.get("QueueUrls", ()):
+                yield url
+            if not answer.get("NextToken"):
+                return
+            more["NextToken"] = answer["NextToken"]
+
+    async def _ask(self, urls: Iterable[str], found: Survey, until: float) -> None:
+        async def one(url: str) -> None:
+            async with self._room:
+                if monotonic() >= until:
+                    return
+                try:
+                    answer = await self._call(
+                        "GetQueueAttributes", until, QueueUrl=url, AttributeNames=list(_ATTRIBUTES)
+                    )
+                except CheckError as error:
+                    found.depths[url] = error
+                    if isinstance(error, Absent):  # deleted, and perhaps made anew
+                        self._urls = {name: known for name, known in self._urls.items() if known != url}
+                    return
+                found.depths[url] = depth_of(answer.get("Attributes", {}), url)
+
+        await asyncio.gather(*map(one, sorted(urls)))
+
+    async def _call(self, operation: str, until: float, **parameters: Any) -> Any:
+        return await self._account.call("sqs", operation, self.name, until=until, **parameters)
