@@ -47,7 +47,7 @@ class Minted:
         learn: called with each value that is made and its login, for masking.
     """
 
-    __slots__ = ("_loop", "_resolver", "config", "learn", "plugin", "reference")
+    __slots__ = ("_loop", "_resolver", "config", "learn", "logins", "plugin", "reference")
 
     def __init__(
         self, plugin: type[Any], config: Any, reference: str, learn: Callable[[Login, str], None] | None = None
@@ -56,6 +56,8 @@ class Minted:
         self.config = config
         self.reference = reference
         self.learn = learn
+        self.logins: dict[Login, None] = {}
+        """What it was asked for, each once."""
         self._resolver: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -83,6 +85,7 @@ class Minted:
         Raises:
             SecretError: it cannot be made; the text never holds a value.
         """
+        self.logins[login] = None
         loop = asyncio.get_running_loop()
         if self._resolver is None or self._loop is not loop:  # what it keeps, such as credentials, is of one loop
             self._resolver, self._loop = self.plugin(self.config), loop

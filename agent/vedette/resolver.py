@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from vedette.check import model_of
+from vedette.errors import VedetteError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from vedette.advice import Diagnosis
     from vedette.passwords import Login
+
+_PATIENCE = 10.0
+"""Seconds that a diagnosis waits for one answer."""
 
 
 class ResolverConfig(BaseModel):
@@ -76,5 +84,62 @@ class Resolver(Generic[R]):
         """
         raise NotImplementedError
 
+    async def diagnose(self, references: Mapping[str, Sequence[Login]], diagnosis: Diagnosis) -> None:
+        """Look at what the references need: `vedette doctor` calls this before `close`. As it is: has each an answer?
+
+        Say what is found with the methods of `diagnosis`, never a value.
+
+        Args:
+            references: those of the configuration; with `on_demand` for each the logins that passwords were made for
+                a moment ago, as far as the instances came to that.
+            diagnosis: takes what was found.
+        """
+        await try_each(self, references, diagnosis)
+
     async def close(self) -> None:
         """Called after each round of questions."""
+
+
+async def try_each(resolver: Any, references: Mapping[str, Sequence[Login]], diagnosis: Diagnosis) -> None:
+    """Ask for each reference, all at once, and say in their order which have an answer.
+
+    Args:
+        resolver: who resolves them, with `resolve`, or with `mint` and `on_demand`.
+        references: what to ask, with logins where a password is made for each.
+        diagnosis: takes what was found.
+    """
+    asked: list[tuple[str, Any]] = []
+    for reference in references:
+        name = f"${{{getattr(resolver, 'name', '')}:{reference}}}"
+        if not getattr(resolver, "on_demand", False):
+            asked.append((name, resolver.resolve(reference)))
+        elif not references[reference]:
+            diagnosis.info(name, "no connection came to asking for a password")
+        asked += [
+            (f"{name} for {login.username} at {login.host}:{login.port}", resolver.mint(reference, login))
+            for login in references[reference]
+        ]
+    troubles = await asyncio.gather(*(_trouble(answer) for _, answer in asked))
+    _say(((name, trouble) for (name, _), trouble in zip(asked, troubles, strict=True)), diagnosis)
+
+
+def _say(troubles: Iterable[tuple[str, str]], diagnosis: Diagnosis) -> None:
+    for name, trouble in troubles:
+        if trouble:
+            diagnosis.failed(name, trouble)
+        else:
+            diagnosis.ok(name, "has a value")
+
+
+async def _trouble(answer: Any) -> str:
+    """Why there is no answer; empty if there is one, which goes nowhere."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            value = await answer
+    except TimeoutError:
+        return f"no answer within {_PATIENCE:g}s"
+    except VedetteError as error:
+        return " ".join(str(error).split())
+    except Exception as error:
+        return f"failed ({type(error).__name__})"
+    return "" if isinstance(value, str) else "the answer is no text"

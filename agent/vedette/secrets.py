@@ -18,7 +18,9 @@ MASK = "****"
 _SHORTEST = 3  # masking one or two letters would blot out ordinary words and hide nothing
 _URL_PASSWORD = re.compile(r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@?#]*:)[^\s/?#]*@")
 _KEYWORD_PASSWORD = re.compile(
-    r"(?P<head>\b(?:password|passwd|pwd|secret|token|api_?key|access_?key)\s*[=:]\s*)[^\s&;,'\"]+", re.IGNORECASE
+    r"(?P<arn>arn:aws[a-z-]*:secretsmanager:[a-z0-9*-]*:[0-9*]*:secret:)"  # names one, and is none
+    r"|(?P<head>\b(?:password|passwd|pwd|secret|token|api_?key|access_?key)\s*[=:]\s*)[^\s&;,'\"]+",
+    re.IGNORECASE,
 )
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")  # what nobody encodes
 _ESCAPE = re.compile(
@@ -84,7 +86,7 @@ def mask(text: str) -> str:
     """The text with the passwords of URLs and of `password=…` pairs replaced by `****`."""
     if "://" in text:
         text = _URL_PASSWORD.sub(rf"\g<head>{MASK}@", text)
-    return _KEYWORD_PASSWORD.sub(rf"\g<head>{MASK}", text)
+    return _KEYWORD_PASSWORD.sub(lambda found: found["arn"] or f"{found['head']}{MASK}", text)
 
 
 class Masker:

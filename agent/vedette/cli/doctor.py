@@ -32,10 +32,10 @@ def doctor(options: Namespace) -> int:
     directory = conf_directory(options.conf)
     configuration = load(directory, Registry())
     print_problems(configuration.problems)
-    if configuration.fatal:
+    if configuration.fatal and not configuration.resolvers:
         return BAD_CONFIGURATION
     instances = _chosen(configuration, options.instance)
-    if not instances:
+    if not instances and (options.instance is not None or not configuration.resolvers):
         if options.instance is None:
             raise nothing_to_run(directory)
         return BAD_CONFIGURATION
@@ -66,7 +66,8 @@ async def _examine_and_print(configuration: Configuration, instances: list[Insta
 
         print_cases(cases)
     status = exit_status(cases)
-    if status == OK and any(problem.severity == "error" for problem in configuration.problems):
+    broken = any(problem.severity == "error" for problem in configuration.problems)
+    if configuration.fatal or (status == OK and broken):
         status = BAD_CONFIGURATION
     leave_within(GRACE, status)
     return status

@@ -138,6 +138,12 @@ class Secrets:
         self._options: Dict[str, Any] = {}
         self._known: dict[tuple[Reference, Path | None], Value] = {}
         self._files: set[Path] = set()
+        self._sources: dict[Key, Source] = {}
+
+    @property
+    def sources(self) -> Dict[Key, Source]:
+        """Who resolves each reference that was prepared, passwords that are made for a connection among them."""
+        return self._sources
 
     @property
     def files(self) -> frozenset[Path]:
@@ -160,6 +166,10 @@ class Secrets:
                 wanted[ref.scheme, ref.name] = source
             else:
                 self._known[ref, None] = source
+            if isinstance(source, Minted):
+                source = Source(source.plugin, source.config)
+            if isinstance(source, Source):
+                self._sources[ref.scheme, ref.name] = source
         if self._mode == "lazy":
             self._known |= {(Reference(*key), None): Deferred() for key in wanted}
             return

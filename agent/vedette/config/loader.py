@@ -86,8 +86,8 @@ def load(
         problems.append(_nothing_to_do(directory))
     problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))
     fatal = any(problem.severity == "error" and _is_agent(problem, directory) for problem in problems)
-    files = found_secrets.files
-    return Configuration(directory, agent, made_sinks, instances, tuple(problems), masker, fatal, files, vault)
+    asked = found_secrets.files, vault, found_secrets.sources
+    return Configuration(directory, agent, made_sinks, instances, tuple(problems), masker, fatal, *asked)
 
 
 def _role(found: Found) -> str:

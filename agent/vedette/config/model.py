@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from vedette.config.vault import Vault
+from vedette.config.vault import Key, Source, Vault
 from vedette.listen import ListenOptions
 from vedette.secrets import Secret
 from vedette.units import Duration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vedette.check import Check, CheckConfig, Listener
     from vedette.errors import Problem
     from vedette.secrets import Masker
@@ -164,6 +166,7 @@ class Configuration:
         fatal: nothing may start: agent.yaml is broken.
         secret_files: the files that `${file:…}` named, whether or not they could be read.
         vault: what resolver plugins answered.
+        resolvers: who resolves each reference, by its scheme and name; `env` and `file` are not among them.
     """
 
     directory: Path
@@ -175,3 +178,4 @@ class Configuration:
     fatal: bool = False
     secret_files: frozenset[Path] = frozenset()
     vault: Vault = field(default_factory=Vault, repr=False, compare=False)
+    resolvers: Mapping[Key, Source] = field(default_factory=dict, repr=False, compare=False)

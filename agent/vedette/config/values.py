@@ -13,8 +13,9 @@ from vedette.passwords import Password
 from vedette.secrets import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from vedette.passwords import Minted
     from vedette.secrets import Masker
 
 
@@ -62,6 +63,21 @@ def lend(value: Any, masker: Masker) -> None:
     elif isinstance(value, BaseModel):
         for option in type(value).model_fields:
             lend(getattr(value, option), masker)
+
+
+def minted(value: Any) -> Iterator[Minted]:
+    """Whatever passwords of these options are made for each connection."""
+    if isinstance(value, Password) and value.minted is not None:
+        yield value.minted
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from minted(getattr(value, name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from minted(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from minted(item)
 
 
 def harvest(value: Any, add: Callable[[str], None]) -> None:

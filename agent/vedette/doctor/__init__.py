@@ -8,31 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 from vedette.advice import Diagnosis, Grade, Symptom
 from vedette.check import Check
+from vedette.config.values import minted
 from vedette.doctor.house import look_at_house
 from vedette.dry import NOT_ASKED, try_out
 from vedette.errors import CheckError
 from vedette.outbox import describe
+from vedette.resolver import try_each
 from vedette.runner import CLOSE_TIMEOUT, State
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from vedette.config import Configuration, Instance
     from vedette.dry import Trial
+    from vedette.passwords import Login
     from vedette.secrets import Masker
 
 _LEAST = 10.0
 """Seconds that a diagnosis has at least: it goes through several layers, each with a patience of its own."""
+_SECRETS = 30.0
+"""Seconds for all references of one resolver."""
 _AT_ONCE = 20
 _BADNESS = {grade: place for place, grade in enumerate(Grade)}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What was found of one instance, one sink, or the house itself.
+    """What was found of one instance, one sink, one resolver of secrets, or the house itself.
 
     Attributes:
-        name: instance id, `sink <name>` or `agent`.
+        name: instance id, `sink <name>`, `secrets <resolver>` or `agent`.
         symptoms: line by line.
     """
 
@@ -46,7 +51,7 @@ class Case:
 
 
 async def examine(configuration: Configuration, instances: Sequence[Instance], *, all_of_it: bool = True) -> list[Case]:
-    """Diagnose instances, and with `all_of_it` the sinks and the agent's files too.
+    """Diagnose instances, and with `all_of_it` the sinks, the secrets and the agent's files too.
 
     Args:
         configuration: what is configured.
@@ -71,9 +76,46 @@ async def examine(configuration: Configuration, instances: Sequence[Instance], *
         Case(f"sink {config.name or plugin.name}", tuple(await _diagnose_sink(plugin(config), configuration.masker)))
         for plugin, config in configuration.sinks
     ]
+    secrets = await _diagnose_secrets(configuration, instances)
     house = Diagnosis(configuration.masker)
     await asyncio.to_thread(look_at_house, configuration, house)
-    return [*cases, *sinks, Case("agent", tuple(house.symptoms))]
+    return [*cases, *sinks, *secrets, Case("agent", tuple(house.symptoms))]
+
+
+async def _diagnose_secrets(configuration: Configuration, instances: Sequence[Instance]) -> list[Case]:
+    """A case for each resolver that the configuration names; what the instances asked it for, they did before."""
+    wanted: dict[str, dict[str, tuple[Login, ...]]] = {}
+    for scheme, reference in sorted(configuration.resolvers):
+        wanted.setdefault(scheme, {})[reference] = ()
+    schemes = {source.plugin: scheme for (scheme, _), source in configuration.resolvers.items()}
+    options = [*(one.config for one in instances), *(config for _, config in configuration.sinks)]
+    for made in minted(options):
+        references = wanted[schemes[made.plugin]]
+        references[made.reference] = tuple(dict.fromkeys((*references[made.reference], *made.logins)))
+    return [
+        Case(f"secrets {scheme}", tuple(await _diagnose_resolver(scheme, references, configuration)))
+        for scheme, references in wanted.items()
+    ]
+
+
+async def _diagnose_resolver(
+    scheme: str, references: Mapping[str, Sequence[Login]], configuration: Configuration
+) -> list[Symptom]:
+    diagnosis = Diagnosis(configuration.masker)
+
+    async def ask(diagnosis: Diagnosis) -> None:
+        resolver = configuration.resolvers[scheme, next(iter(references))].make()
+        try:
+            if hasattr(resolver, "diagnose"):
+                await resolver.diagnose(references, diagnosis)
+            else:
+                await try_each(resolver, references, diagnosis)
+        finally:
+            if hasattr(resolver, "close"):
+                await resolver.close()
+
+    await _within(_SECRETS, ask, diagnosis)
+    return diagnosis.symptoms
 
 
 async def _diagnose_instance(instance: Instance, masker: Masker) -> list[Symptom]:
@@ -115,7 +157,7 @@ async def _within(seconds: float, ask: Callable[[Diagnosis], Awaitable[None]], d
     except CheckError as error:
         diagnosis.failed("diagnosis", error.message, error.hint)
     except Exception as error:
-        diagnosis.failed("diagnosis", f"the check failed: {describe(error)}", "it is a fault of the check")
+        diagnosis.failed("diagnosis", f"the plugin failed: {describe(error)}", "it is a fault of the plugin")
 
 
 def _of_run(trial: Trial, before: Sequence[Symptom], masker: Masker) -> list[Symptom]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -17,8 +18,9 @@ from typing import Any
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 
-from vedette import CheckError, Login, Resolver, SecretError, hookimpl
-from vedette_checks.aws import Account
+from vedette import CheckError, Diagnosis, Login, Resolver, SecretError, hookimpl
+from vedette_checks.aws import Account, Grant, Identity, print_policy
+from vedette_checks.aws_secrets.doctor import cache_grant, database_grant, introduced
 from vedette_checks.aws_secrets.options import AwsSecretsConfig, spoken
 
 GOOD_FOR = 900
@@ -32,6 +34,7 @@ _REFERENCE = re.compile(rf"(?P<region>{_REGION})?(?:/(?P<name>(?:serverless:)?[A
 _RDS = re.compile(rf"\.(?P<region>{_REGION})\.rds\.amazonaws\.com(?:\.cn)?$")
 _CACHE = re.compile(r"\.cache\.amazonaws\.com(?:\.cn)?$")
 _SERVERLESS = "serverless:"
+_RESOURCE_ID = "with the database's resource id (db-… or cluster-…) in place of `*` it is for that database only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +138,25 @@ class IamPassword(Resolver[AwsSecretsConfig]):
         target = target_of(login, wanted["name"] or "", wanted["port"] or "")
         try:
             credentials, default = await self._who()
-            region = wanted["region"] or _region_of(target.host) or default
+            region = _named_region(wanted, target) or default
         except CheckError as error:
             raise SecretError(spoken(error)) from None
         if not region:
             raise SecretError("no region is given; write ${aws-iam:eu-central-1}, or set AWS_REGION")
         return sign(target, region, credentials)
+
+    async def diagnose(self, references: Mapping[str, Sequence[Login]], diagnosis: Diagnosis) -> None:
+        """See `Resolver`."""
+        known = list(_known(references))
+        regions = [region for _, _, region in known] or [""]
+        async with introduced(self.config, regions, diagnosis) as (account, who):
+            await super().diagnose(references, diagnosis)
+            grants = [_grant(login, target, region or who.regions[0], who) for login, target, region in known]
+            if not grants:
+                diagnosis.info("IAM policy", "who logs in to what is known once a connection asks for a password")
+                return
+            hint = _RESOURCE_ID if any(grant.action == "rds-db:connect" for grant in grants) else ""
+            print_policy(grants, account, diagnosis, hint)
 
     async def _who(self) -> tuple[Any, str]:
         """Credentials and the default region; kept for a while, so that many connections ask for them once.
@@ -164,6 +180,30 @@ class IamPassword(Resolver[AwsSecretsConfig]):
             return self.config.region or account.region()
         except CheckError:  # the host or the reference may name one
             return ""
+
+
+def _known(references: Mapping[str, Sequence[Login]]) -> Iterator[tuple[Login, Target, str]]:
+    """Each login, what is signed for it, and the region that the reference or the host names."""
+    for reference, logins in references.items():
+        wanted = _REFERENCE.fullmatch(reference)
+        if wanted is None:
+            continue
+        for login in logins:
+            with suppress(SecretError):  # which asking for the password has told
+                target = target_of(login, wanted["name"] or "", wanted["port"] or "")
+                yield login, target, _named_region(wanted, target)
+
+
+def _grant(login: Login, target: Target, region: str, who: Identity) -> Grant:
+    if target.service == "rds-db":
+        return database_grant(region, login.username, who)
+    serverless = ("ResourceType", "ServerlessCache") in target.query
+    return cache_grant(region, target.host, login.username, who, serverless=serverless)
+
+
+def _named_region(wanted: re.Match[str], target: Target) -> str:
+    """The region in the reference or in the host's name; empty if there is none."""
+    return wanted["region"] or _region_of(target.host)
 
 
 def _region_of(host: str) -> str:

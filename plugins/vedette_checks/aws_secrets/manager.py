@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vedette import Resolver, SecretError, hookimpl
+from vedette import Diagnosis, Login, Resolver, SecretError, hookimpl
+from vedette_checks.aws import print_policy
+from vedette_checks.aws_secrets.doctor import KMS, introduced, secret_grant
 from vedette_checks.aws_secrets.options import AwsSecretsConfig, Reader
 
 _ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):\d{12}:secret:\S+")
@@ -89,6 +91,13 @@ class SecretsManager(Resolver[AwsSecretsConfig]):
             self._reader = Reader(self.config, "secretsmanager", "GetSecretValue")
         answer = await self._reader.read(f"secret {wanted.secret}", wanted.region, **wanted.parameters)
         return value_of(answer, wanted.secret, wanted.key)
+
+    async def diagnose(self, references: Mapping[str, Sequence[Login]], diagnosis: Diagnosis) -> None:
+        """See `Resolver`."""
+        wanted = [one for one in map(parse, references) if one is not None]
+        async with introduced(self.config, (one.region for one in wanted), diagnosis) as (account, who):
+            await super().diagnose(references, diagnosis)
+            print_policy([secret_grant((one.secret for one in wanted), who)], account, diagnosis, KMS)
 
     async def close(self) -> None:
         """See `Resolver`."""

@@ -6,9 +6,11 @@ Source: AWS Systems Manager API Reference, GetParameter: `name:version` and `nam
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
-from vedette import Resolver, SecretError, hookimpl
+from vedette import Diagnosis, Login, Resolver, SecretError, hookimpl
+from vedette_checks.aws import print_policy
+from vedette_checks.aws_secrets.doctor import KMS, introduced, parameter_grant
 from vedette_checks.aws_secrets.options import AwsSecretsConfig, Reader
 
 _ARN = re.compile(r"arn:aws[a-z-]*:ssm:(?P<region>[a-z0-9-]+):\d{12}:parameter/\S+")
@@ -40,18 +42,29 @@ class ParameterStore(Resolver[AwsSecretsConfig]):
         """See `Resolver`."""
         if self._reader is None:
             self._reader = Reader(self.config, "ssm", "GetParameter")
-        found = _ARN.fullmatch(reference)
-        what, region = f"parameter {reference}", found["region"] if found else ""
-        answer = await self._reader.read(what, region, Name=reference, WithDecryption=True)
+        what = f"parameter {reference}"
+        answer = await self._reader.read(what, _region(reference), Name=reference, WithDecryption=True)
         value = answer.get("Parameter", {}).get("Value")
         if not isinstance(value, str):
             raise SecretError(f"{what}: has no value")
         return value
 
+    async def diagnose(self, references: Mapping[str, Sequence[Login]], diagnosis: Diagnosis) -> None:
+        """See `Resolver`."""
+        async with introduced(self.config, map(_region, references), diagnosis) as (account, who):
+            await super().diagnose(references, diagnosis)
+            print_policy([parameter_grant(references, who)], account, diagnosis, KMS)
+
     async def close(self) -> None:
         """See `Resolver`."""
         if self._reader is not None:
             await self._reader.close()
+
+
+def _region(reference: str) -> str:
+    """That of an ARN; empty with a name."""
+    found = _ARN.fullmatch(reference)
+    return found["region"] if found else ""
 
 
 @hookimpl

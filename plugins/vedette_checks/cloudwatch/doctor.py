@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from vedette import CheckError, Diagnosis
-from vedette_checks.aws import Account, Grant, policy
+from vedette_checks.aws import Account, identify, print_policy
 from vedette_checks.cloudwatch.config import CloudWatchConfig
 from vedette_checks.cloudwatch.rights import grants
 from vedette_checks.cloudwatch.series import Series, fixed
@@ -18,30 +18,13 @@ _PATIENCE = 5.0
 
 async def diagnose(config: CloudWatchConfig, account: Account, diagnosis: Diagnosis) -> None:
     """The credentials, who they are, each action in each region, and the smallest policy that allows all of it."""
-    number, partition, regions = "*", "aws", [one or "*" for one in config.places]
-    try:
-        await account.open(config.places[0])
-        diagnosis.ok("credentials", await account.source() + (", role taken on" if config.role_arn else ""))
-        regions = [account.region(one) for one in config.places]
-        who = await account.call("sts", "GetCallerIdentity", regions[0], until=monotonic() + _PATIENCE)
-        number, partition = str(who["Account"]), str(who["Arn"]).split(":")[1]
-        diagnosis.ok("identity", str(who["Arn"]))
-    except CheckError as error:
-        diagnosis.failed("credentials", error.message, error.hint)
+    who = await identify(account, config.places, diagnosis)
+    if not who.known:
         diagnosis.not_reached("permissions")
-    else:
-        for region in regions:
-            for action, call in probes(config, region):
-                await _try(account, region, action, call, diagnosis)
-    _print(config, regions, number, partition, diagnosis)
-
-
-def _print(config: CloudWatchConfig, regions: list[str], number: str, partition: str, diagnosis: Diagnosis) -> None:
-    needed = policy(grants(config, regions, number, partition))
-    diagnosis.info("IAM policy", "the smallest that this configuration needs", "", needed)
-    if config.role_arn:
-        base = policy([Grant("sts:AssumeRole", (config.role_arn,))])
-        diagnosis.info("IAM policy to take on the role", "of the credentials it is taken on with", "", base)
+    for region in who.regions if who.known else ():
+        for action, call in probes(config, region):
+            await _try(account, region, action, call, diagnosis)
+    print_policy(grants(config, who.regions, who.account, who.partition), account, diagnosis)
 
 
 def probes(config: CloudWatchConfig, region: str) -> Iterator[tuple[str, tuple[str, str, dict[str, Any]]]]:

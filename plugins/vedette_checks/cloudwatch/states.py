@@ -106,24 +106,29 @@ class States:
         self._config = config
         self._account = account
         self._region = region
-        self._next = 0.0
+        self._next: dict[str, float] = {}
         self._known: dict[str, tuple[State, ...]] = {}
-        self.problem: CheckError | None = None
-        """Why the last look failed."""
+        self._problems: dict[str, CheckError] = {}
+
+    @property
+    def problem(self) -> CheckError | None:
+        """Why the last look failed, if it did."""
+        return next(iter(self._problems.values()), None)
 
     async def look(self, until: float) -> None:
-        """Ask if it is time to."""
-        if not self._config.watched or monotonic() < self._next:
-            return
-        self.problem = None
+        """Ask for what it is time for, and again for what failed the last time."""
         for preset in self._config.watched:
+            if monotonic() < self._next.get(preset, 0.0):
+                continue
             asked = self._rds(until) if preset == "rds" else self._elasticache(until)
             try:
                 self._known[preset] = tuple([one async for one in asked])
             except CheckError as error:
                 self._known.pop(preset, None)  # an old state would be a lie
-                self.problem = error
-        self._next = monotonic() + self._config.state_every
+                self._problems[preset] = error
+            else:
+                self._problems.pop(preset, None)
+                self._next[preset] = monotonic() + self._config.state_every
 
     def say(self, emit: Emit) -> None:
         """Report them."""

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from vedette import CheckError, Diagnosis
-from vedette_checks.aws import Account, Grant, policy
+from vedette_checks.aws import Account, identify, print_policy
 from vedette_checks.sqs.age import Ages
 from vedette_checks.sqs.config import SqsConfig
 from vedette_checks.sqs.queues import Depth, Region
@@ -18,27 +18,14 @@ _PATIENCE = 5.0
 
 async def diagnose(config: SqsConfig, account: Account, diagnosis: Diagnosis) -> None:
     """The credentials, who they are, what each region says, and the smallest policy that allows all of it."""
-    number, partition, regions = "*", "aws", [one or "*" for one in config.places]
+    who = await identify(account, config.places, diagnosis)
     dead: set[str] = set()
-    try:
-        await account.open(config.places[0])
-        diagnosis.ok("credentials", await account.source() + (", role taken on" if config.role_arn else ""))
-        regions = [account.region(one) for one in config.places]
-        who = await account.call("sts", "GetCallerIdentity", regions[0], until=monotonic() + _PATIENCE)
-        number, partition = str(who["Account"]), str(who["Arn"]).split(":")[1]
-        diagnosis.ok("identity", str(who["Arn"]))
-    except CheckError as error:
-        diagnosis.failed("credentials", error.message, error.hint)
+    if not who.known:
         diagnosis.not_reached("queues")
-    else:
-        for place, name in enumerate(regions):
-            urls = await _look(config, account, Region(config, account, name, first=place == 0), diagnosis)
-            dead |= {f"arn:{partition}:sqs:{name}:{url.split('/')[-2]}:{url.split('/')[-1]}" for url in urls}
-    needed = policy(grants(config, regions, number, partition, sorted(dead)))
-    diagnosis.info("IAM policy", "the smallest that this configuration needs", "", needed)
-    if config.role_arn:
-        base = policy([Grant("sts:AssumeRole", (config.role_arn,))])
-        diagnosis.info("IAM policy to take on the role", "of the credentials it is taken on with", "", base)
+    for place, name in enumerate(who.regions if who.known else ()):
+        urls = await _look(config, account, Region(config, account, name, first=place == 0), diagnosis)
+        dead |= {f"arn:{who.partition}:sqs:{name}:{url.split('/')[-2]}:{url.split('/')[-1]}" for url in urls}
+    print_policy(grants(config, who.regions, who.account, who.partition, sorted(dead)), account, diagnosis)
 
 
 async def _look(config: SqsConfig, account: Account, region: Region, diagnosis: Diagnosis) -> set[str]:
