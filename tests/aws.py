@@ -52,6 +52,8 @@ class AwsServer:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.refused: list[str] = []
+        """IAM actions of which the next call is refused, for the services of the query protocol."""
         self._makers: dict[tuple[str, str], Any] = {}
         self._session = boto3.Session()
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -92,6 +94,7 @@ class AwsServer:
         """Forget all resources and calls."""
         BackendDict.reset()
         self.calls.clear()
+        self.refused.clear()
 
     @property
     def actions(self) -> set[str]:
@@ -168,6 +171,12 @@ class AwsServer:
             action = f"{service}:{target or parameters.get('Action', '')}"
             region, key = (scope["region"], scope["key"]) if scope is not None else ("", "")
             self.calls.append(Call(action, region, key, parameters, body))
+            if action in self.refused:
+                self.refused.remove(action)
+                start_response("403 Forbidden", [("Content-Type", "text/xml")])
+                said = f"User is not authorized to perform: {action}"
+                return [f"<ErrorResponse><Error><Code>AccessDenied</Code><Message>{said}</Message></Error>"
+                        "</ErrorResponse>".encode()]  # fmt: skip
         if environ.get("HTTP_X_AMZ_TARGET"):
             return self._in_json(environ, start_response)
         return self._moto(environ, start_response)

@@ -173,6 +173,18 @@ async def test_states_of_instances(aws: AwsServer) -> None:
     assert [status.name for status in run.statuses if status.name == "aws.rds.state"] == []
 
 
+async def test_states_that_could_not_be_read_are_asked_for_again_by_the_next_run(aws: AwsServer) -> None:
+    seed(aws)
+    aws.refused.append("rds:DescribeDBInstances")
+    run = await run_check(CloudWatch, options(aws, discover=["rds", "elasticache"]), runs=3)
+    known = [{one.name for one in batch.statuses} & {"aws.rds.state", "aws.elasticache.state"} for batch in run.batches]
+    assert known == [{"aws.elasticache.state"}, *[{"aws.rds.state", "aws.elasticache.state"}] * 2]
+    said = [one.message for batch in run.batches for one in batch.statuses if one.name == "aws.cloudwatch.complete"]
+    assert said == [f"{REGION}: rds:DescribeDBInstances is refused", "", ""]
+    counts = aws.counts
+    assert (counts["rds:DescribeDBInstances"], counts["elasticache:DescribeCacheClusters"]) == (2, 1)
+
+
 async def test_discovery_of_any_namespace_filters_and_prefers(aws: AwsServer) -> None:
     (at,) = minutes(1, ago=180)
     for name, value in (("app/shop/1", 7.0), ("app/shop-test/2", 8.0), ("net/other/3", 9.0)):
