@@ -287,7 +287,7 @@ async def test_what_the_sdk_would_log_stays_secret(cloudwatch: FakeCloudWatch, t
     (tmp_path / "conf.d/agent.yaml").write_text("state_directory: state\nsinks: [{type: console}]\n")
     role = f"role_arn: 'arn:aws:iam::{ACCOUNT}:role/vedette'"
     static = "static: [{namespace: Shop, metric: Sent}]"
-    wanted = f"{{name: prod, region: eu-central-1, endpoint_url: '{cloudwatch.url}', {role}, {static}}}"
+    wanted = f"{{name: prod, interval: 1s, region: eu-central-1, endpoint_url: '{cloudwatch.url}', {role}, {static}}}"
     (tmp_path / "conf.d/cloudwatch.yaml").write_text(f"instances:\n  - {wanted}\n")
     run = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "vedette", "run", "--log-level", "debug", cwd=tmp_path, stdout=-1, stderr=-1
