@@ -105,8 +105,19 @@ async def test_objects_and_not_tables_are_asked_for_under_a_name_that_is_not_pre
 
 
 async def test_a_pretty_printed_list_is_read_all_the_same(drive: Drive) -> None:
-    _, outcome = await listing(drive, "list/pods.pretty.limit2.json")
-    assert outcome.value("k8s.pods.running") == running("list/pods.pretty.limit2.json")
+    server = await drive.server(streaming="refused")
+    server.on(lambda seen: seen.path == PODS and "continue" in seen.query, "list/pods-empty.json")
+    server.on(lambda seen: seen.path == PODS and not seen.watches, "list/pods.pretty.limit2.json")
+    outcome = await drive.watching(server, resources=["pods"], **FEW).run()
+    assert outcome.value("k8s.pods.running") == running("list/pods.pretty.limit2.json") == 2
+
+
+async def test_pages_without_end_are_a_finding(drive: Drive) -> None:
+    _, outcome = await listing(drive, "list/pods.limit1.json")
+    assert outcome.error is not None
+    assert outcome.status("k8s.watch").message == (
+        "pods are not being watched, nothing is shown: the API server refused: the pages of its list do not end"
+    )
 
 
 async def test_a_list_is_compressed_where_that_is_asked_for(drive: Drive) -> None:
@@ -213,8 +224,15 @@ async def test_on_a_node_that_is_not_ready_only_the_pods_condition_falls(drive: 
             for group in table.workloads.groups.values() for key in group}  # fmt: skip
     ready = [one["ready"] for pod in running for one in pod["status"]["containerStatuses"]]
     assert sums["kubernetes_state.container.ready", ()] == sum(ready) > 0
-    assert sums["kubernetes_state.pod.ready", ("condition:true",)] == 0
-    assert sums["kubernetes_state.pod.ready", ("condition:false",)] == len(running)
+    conditions = [{one["type"]: one["status"] for one in pod["status"]["conditions"]}["Ready"] for pod in running]
+    fallen = [
+        pod
+        for pod, condition in zip(running, conditions, strict=True)
+        if condition == "False" and all(one["ready"] for one in pod["status"]["containerStatuses"])
+    ]
+    assert len(fallen) == 11  # their containers were ready when the node was heard of last
+    assert sums["kubernetes_state.pod.ready", ("condition:true",)] == conditions.count("True")
+    assert sums["kubernetes_state.pod.ready", ("condition:false",)] == conditions.count("False")
     assert table.phases["Running"] == len(running)
     outcome = await drive.watching(await drive.server(), resources=["nodes"], **FEW).run()
     tags = (f"node:{name}", "condition:Ready", "status:unknown")
@@ -290,8 +308,13 @@ async def test_one_pods_whole_life_in_a_watch_leaves_nothing(drive: Drive, file:
     server, watching, before = await followed(drive, lines)
     watch = watching.watch("pods", "web")
     await until(lambda: watch.store.changes == sum(type_ != "BOOKMARK" for type_ in types), "the events")
-    after = await watching.run()
-    assert after.series == before.series
+    after = (await watching.run()).series
+    restarts = ("k8s.containers.restarted", frozenset({"kube_namespace:web"}))
+    last = [json.loads(line)["object"]["status"].get("containerStatuses") for line in lines if b'"DELETED"' in line[:20]]
+    assert after.pop(restarts) == last[0][0]["restartCount"] == 2
+    assert {series: value for series, value in after.items() if value} == {
+        series: value for series, value in before.series.items() if value
+    }
     assert watch._version == "1762"
 
 
