@@ -92,7 +92,7 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ApiError:
     return of_status(told, status, _seconds(headers.get("Retry-After")))
 
 
-def of_event(raw: msgspec.Raw) -> ApiError:
+def of_event(raw: bytes | memoryview) -> ApiError:
     """The error that an ERROR event of a watch carries: HTTP said 200 before."""
     try:
         told = _STATUS.decode(raw)

@@ -9,6 +9,9 @@ import msgspec
 from vedette_checks.k8s.decode import Meta, Named
 
 
+_WHOLE = msgspec.json.Decoder(msgspec.Raw)
+
+
 class _HasMeta(Protocol):
     @property
     def metadata(self) -> Meta: ...
@@ -24,16 +27,16 @@ class Store(Protocol):
     def begin(self) -> None:
         """A full list begins; until `finish` what was known stays."""
 
-    def collect(self, raw: msgspec.Raw) -> None:
-        """An object of the full list."""
+    def collect(self, raw: bytes | memoryview) -> None:
+        """An object of the full list; msgspec.DecodeError if it is no JSON, or not all of it."""
 
     def finish(self) -> None:
         """The list is complete: what is not in it is gone."""
 
-    def put(self, raw: msgspec.Raw) -> str:
+    def put(self, raw: bytes | memoryview) -> str:
         """An object is new or has changed; its resourceVersion."""
 
-    def remove(self, raw: msgspec.Raw) -> str:
+    def remove(self, raw: bytes | memoryview) -> str:
         """An object is gone, or no longer matches the selector; the resourceVersion of that."""
 
 
@@ -66,7 +69,7 @@ class Table(Generic[O, R]):
         """See `Store`."""
         self._collected = {}
 
-    def collect(self, raw: msgspec.Raw) -> None:
+    def collect(self, raw: bytes | memoryview) -> None:
         """See `Store`."""
         found = self._decode(raw)
         if found is not None:
@@ -81,7 +84,7 @@ class Table(Generic[O, R]):
         for uid, row in self.rows.items():
             self.changed(old.get(uid), row)
 
-    def put(self, raw: msgspec.Raw) -> str:
+    def put(self, raw: bytes | memoryview) -> str:
         """See `Store`."""
         self.changes += 1
         found = self._decode(raw)
@@ -92,7 +95,7 @@ class Table(Generic[O, R]):
         self.rows[uid] = row
         return found.metadata.resource_version
 
-    def remove(self, raw: msgspec.Raw) -> str:
+    def remove(self, raw: bytes | memoryview) -> str:
         """See `Store`."""
         self.changes += 1
         named = self._named.decode(raw).metadata
@@ -107,14 +110,15 @@ class Table(Generic[O, R]):
             self.changed(old, None)
         return named.resource_version
 
-    def _decode(self, raw: msgspec.Raw) -> O | None:
+    def _decode(self, raw: bytes | memoryview) -> O | None:
         try:
             return self._decoder.decode(raw)
         except msgspec.ValidationError:  # not as the API's documentation has it: the others must not suffer
+            _WHOLE.decode(raw)
             self.unreadable += 1
             return None
 
-    def _version(self, raw: msgspec.Raw) -> str:
+    def _version(self, raw: bytes | memoryview) -> str:
         return self._named.decode(raw).metadata.resource_version
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from vedette import CheckError
 from vedette_checks.k8s.client import Client, Query
-from vedette_checks.k8s.decode import EVENT, MARK
+from vedette_checks.k8s.decode import MARK, event_of
 from vedette_checks.k8s.errors import ApiError, Fault, of_event
 from vedette_checks.k8s.splitting import Items, Lines
 from vedette_checks.k8s.table import Store
@@ -198,15 +198,15 @@ class Watch:
 
     def _collect(self, line: bytes) -> bool:
         """Take an event of a streaming list; whether it was the last."""
-        event = EVENT.decode(line)
-        if event.type == "BOOKMARK":
-            mark = MARK.decode(event.object)
+        type_, raw = event_of(line)
+        if type_ == "BOOKMARK":
+            mark = MARK.decode(raw)
             if mark.complete:
                 self._filled(mark.version)
             return mark.complete
-        if event.type == "ERROR":
-            raise of_event(event.object)
-        self.store.collect(event.object)
+        if type_ == "ERROR":
+            raise of_event(raw)
+        self.store.collect(raw)
         return False
 
     async def _list(self) -> None:
@@ -219,10 +219,8 @@ class Watch:
                 items = Items()
                 async with self._client.stream(self.source.path, query, silence=self._pace.silence) as parts:
                     async for part in parts:
-                        for item in items.feed(part):
-                            self.store.collect(item)
-                for item in items.end():
-                    self.store.collect(item)
+                        items.feed(part, self.store.collect)
+                items.end(self.store.collect)
                 version = version or items.head.version
                 if not items.head.token:
                     break
@@ -252,17 +250,17 @@ class Watch:
             self.heard = monotonic()
 
     def _take(self, line: bytes) -> None:
-        event = EVENT.decode(line)
+        type_, raw = event_of(line)
         self._told += 1
         self._failures = 0
-        if event.type == "BOOKMARK":
-            self._version = MARK.decode(event.object).version or self._version
-        elif event.type == "DELETED":
-            self._version = self.store.remove(event.object) or self._version
-        elif event.type == "ERROR":
-            raise of_event(event.object)
+        if type_ == "BOOKMARK":
+            self._version = MARK.decode(raw).version or self._version
+        elif type_ == "DELETED":
+            self._version = self.store.remove(raw) or self._version
+        elif type_ == "ERROR":
+            raise of_event(raw)
         else:
-            self._version = self.store.put(event.object) or self._version
+            self._version = self.store.put(raw) or self._version
 
     # What came of it
 
