@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from time import monotonic
 
 import msgspec
 
 from vedette import CheckError
-from vedette_checks.k8s.client import Client, Query
+from vedette_checks.k8s.client import Client, Query, Stream
 from vedette_checks.k8s.decode import MARK, event_of
 from vedette_checks.k8s.errors import ApiError, Fault, of_event
 from vedette_checks.k8s.splitting import Items, Lines
@@ -41,6 +40,7 @@ class Pace:
         absent: pause where the server does not have the resource.
         quiet: a streaming list that says nothing for so long will not end: some servers take it for a watch.
         silence: a watch without a byte for so long is dead: a bookmark comes once a minute.
+        breath: events are taken this often at most: so late may what is reported be.
         lifetime: shortest and longest time that a watch is asked to last.
     """
 
@@ -51,6 +51,7 @@ class Pace:
     absent: float = 300.0
     quiet: float = 3.0
     silence: float = 100.0
+    breath: float = 0.5
     lifetime: tuple[int, int] = (300, 600)
 
 
@@ -169,16 +170,17 @@ class Watch:
         waiting = True
         try:
             async with asyncio.timeout(self._pace.quiet) as limit:
-                async with self._client.stream(self.source.path, query, silence=self._pace.silence) as parts:
-                    async for part in parts:
+                async with self._client.stream(self.source.path, query, silence=self._pace.silence) as stream:
+                    async for part in stream:
                         for line in lines.feed(part):
                             if not waiting:
                                 self._take(line)
-                                self.heard = monotonic()
                             elif self._collect(line):
                                 waiting = False
                                 self._manners.gate.release()
                         limit.reschedule(loop.time() + self._pace.quiet if waiting else None)
+                        if not waiting:
+                            await self._rest(stream)
             self._ended(lines)
         except TimeoutError:  # no end of the list: an older server takes the request for a plain watch
             self._streaming = False
@@ -238,16 +240,17 @@ class Watch:
             "timeoutSeconds": self._lifetime(),
         }
         lines = Lines()
-        async with self._client.stream(self.source.path, query, silence=self._pace.silence) as parts:
+        async with self._client.stream(self.source.path, query, silence=self._pace.silence) as stream:
             self._connected()
-            await self._take_all(parts, lines)
+            async for part in stream:
+                for line in lines.feed(part):
+                    self._take(line)
+                await self._rest(stream)
         self._ended(lines)
 
-    async def _take_all(self, parts: AsyncIterator[bytes], lines: Lines) -> None:
-        async for part in parts:
-            for line in lines.feed(part):
-                self._take(line)
-            self.heard = monotonic()
+    async def _rest(self, stream: Stream) -> None:
+        self.heard = monotonic()
+        await stream.rest(self._pace.breath)
 
     def _take(self, line: bytes) -> None:
         type_, raw = event_of(line)
