@@ -294,6 +294,8 @@ class Watch:
             return _DICE.uniform(0, self._pace.spread)
         if error.fault in (Fault.AHEAD, Fault.INVALID):
             self._version = ""
+        if error.fault is Fault.UNREACHABLE and self.synced and self.fault is None and not self._failures:
+            return self._back_off()  # a connection that broke is no finding; one that cannot be made again is
         if error.fault in (Fault.UNAUTHORIZED, Fault.UNTRUSTED) and await self._renewed():
             self.fault = error
             self._failures += 1

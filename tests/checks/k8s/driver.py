@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,19 @@ class Watching:
         )
 
 
+@cache
+def few() -> bytes:
+    """A list of some of the recorded pods, which is faster to compare with."""
+    kept: list[dict[str, Any]] = []
+    for pod in parsed("list/pods.rv0.json")["items"]:
+        app = pod["metadata"].get("labels", {}).get("app")
+        same = sum(one["metadata"].get("labels", {}).get("app") == app for one in kept)
+        if app == "search" or pod["spec"].get("nodeName") == "worker-03" or same < 3:
+            kept.append(pod)
+    whole = {"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1741"}, "items": kept}
+    return json.dumps(whole, separators=(",", ":")).encode()
+
+
 class Drive:
     """Makes servers and checks, and ends them after the test."""
 
@@ -116,6 +131,8 @@ class Drive:
         self._stack = stack
 
     async def server(self, **options: Any) -> Any:
+        if options.pop("small", False):
+            options["cluster"] = Cluster({"pods": few()})
         made = ReplayServer(**options)
         await made.start()
         self._stack.push_async_callback(made.stop)

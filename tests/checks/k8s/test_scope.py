@@ -127,7 +127,7 @@ async def test_a_kubelet_that_is_not_there_is_a_finding_and_without_it_nobody_is
     server = await drive.server()
     options = {"scope": "node", "node": NODE, "usage": False}
     outcome = await drive.watching(server, kubelet={"url": "http://127.0.0.1:1"}, **options).run()
-    assert outcome.status("k8s.kubelet").message.startswith("the kubelet says nothing: no connection: ")
+    assert outcome.status("k8s.kubelet").message.startswith("the kubelet says nothing: nothing listens on 127.0.0.1:1")
     outcome = await drive.watching(server, kubelet=None, **options).run()
     assert not [status for status in outcome.batch.statuses if status.name == "k8s.kubelet"]
 
