@@ -24,7 +24,7 @@ import cluster as cluster_module  # noqa: E402
 import recordings  # noqa: E402
 import replay  # noqa: E402
 
-Cluster, ReplayServer = cluster_module.Cluster, replay.ReplayServer
+Cluster, ReplayServer, node_metrics = cluster_module.Cluster, replay.ReplayServer, cluster_module.node_metrics
 recording, parsed = recordings.recording, recordings.parsed
 
 NOW = 1_795_466_000.0
@@ -33,22 +33,6 @@ FAST = Pace(first=0.01, most=0.05, spread=0.01, refused=0.05, absent=0.05, quiet
 """So that nothing waits in tests."""
 
 Series = tuple[str, frozenset[str]]
-
-
-def node_metrics(nodes: list[dict[str, Any]], *, without: str = "") -> dict[str, Any]:
-    """A stand-in for metrics.k8s.io, written from the API's documentation (k8s.io/metrics v1beta1 NodeMetricsList):
-    none was recorded, since the recorded server does not serve it."""
-    items = [
-        {
-            "metadata": {"name": node["metadata"]["name"], "creationTimestamp": "2026-11-23T20:36:00Z"},
-            "timestamp": "2026-11-23T20:35:48Z",
-            "window": "20.043s",
-            "usage": {"cpu": f"{417_123_456 + 97_000_001 * place}n", "memory": f"{1_234_567 + 300_001 * place}Ki"},
-        }
-        for place, node in enumerate(nodes)
-        if node["metadata"]["name"] != without
-    ]
-    return {"kind": "NodeMetricsList", "apiVersion": "metrics.k8s.io/v1beta1", "metadata": {}, "items": items}
 
 
 @dataclass
