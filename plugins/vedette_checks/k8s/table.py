@@ -8,7 +8,6 @@ import msgspec
 
 from vedette_checks.k8s.decode import Meta, Named
 
-
 _WHOLE = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -35,9 +34,11 @@ class Store(Protocol):
 
     def put(self, raw: bytes | memoryview) -> str:
         """An object is new or has changed; its resourceVersion."""
+        ...
 
     def remove(self, raw: bytes | memoryview) -> str:
         """An object is gone, or no longer matches the selector; the resourceVersion of that."""
+        ...
 
 
 class Table(Generic[O, R]):
