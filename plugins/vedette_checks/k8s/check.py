@@ -51,8 +51,11 @@ class K8s(Check[K8sConfig]):
     @classmethod
     def lint(cls, config: K8sConfig) -> Iterable[str]:
         """Warns of what nobody checks."""
-        if config.scope == "node" and config.kubelet is not None and not config.kubelet.verify:
+        kubelet = config.kubelet if config.scope == "node" else None
+        if kubelet is not None and not kubelet.verify:
             yield "kubelet.verify is off: whoever answers at the node's address gets the agent's token"
+        if kubelet is not None and kubelet.url.startswith("http://"):
+            yield "kubelet.url is http: whoever listens on the way gets the agent's token"
 
     def __init__(self, config: K8sConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)
