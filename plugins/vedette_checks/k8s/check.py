@@ -110,7 +110,7 @@ class K8s(Check[K8sConfig]):
         found = self._say_server(emit, findings)
         if fresh:
             await self._report(report, fresh, findings)
-        self._log(findings)
+        self._log(findings, emit)
         if not fresh:
             raise (found or next(iter(findings.values()))).error()
 
@@ -218,10 +218,11 @@ class K8s(Check[K8sConfig]):
         findings[status] = found
         emit.status(status, found.status, str(found))
 
-    def _log(self, findings: dict[str, Finding]) -> None:
-        """Log what is new, each once."""
+    def _log(self, findings: dict[str, Finding], emit: Emit) -> None:
+        """Log what is new, each once, but for the worst, which the agent itself logs."""
+        worst = emit.worst()
         for place, found in findings.items():
-            if self._told.get(place) != found.message:
+            if self._told.get(place) != found.message and (worst is None or worst.message != str(found)):
                 self.log.warning("%s", found)
         for place in self._told.keys() - findings.keys():
             self.log.info("%s: well again", place)
