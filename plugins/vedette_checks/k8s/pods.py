@@ -100,8 +100,8 @@ METRICS: tuple[Metric, ...] = (
     gauge(_NODE_MEMORY.metric, "Memory that they request, as the scheduler counts it.", "node", unit="byte"),
 )  # fmt: skip
 
-_MOST_SHARED = 50_000
-_MOST_ALIKE = 5_000
+_MOST_SHARED = 10_000
+_MOST_ALIKE = 2_000
 _MOST_REASONS = 100
 
 

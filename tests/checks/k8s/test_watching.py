@@ -360,8 +360,8 @@ async def test_what_is_kept_is_bounded_by_what_there_is(drive: Drive) -> None:
         name: before[name] for name in ("rows", "groups", "members", "nodes")
     }
     assert after["reasons"] <= 110
-    assert after["alike"] <= 5_000
-    assert after["shared"] <= 50_000
+    assert after["alike"] <= 2_000
+    assert after["shared"] <= 10_001
     assert not table.restarted
     agrees(await watching.run(), server)
 
@@ -389,5 +389,6 @@ async def test_memory_after_100_000_changes_is_as_before_plus_10_mb(drive: Drive
         await watching.run()
     gc.collect()
     assert table.changes >= 100_000
-    assert resident() - before <= 10
+    grown = resident() - before
+    assert grown <= 10
     agrees(await watching.run(), server)
