@@ -20,11 +20,13 @@ SOURCES = (ROOT / "agent", ROOT / "plugins")
 
 FLOORS: dict[str, int] = {
     **dict.fromkeys(["metrics", "errors", "units", "secrets", "cron"], 0),
-    **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "hookspecs", "kit"], 1),
+    **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "discovery", "hookspecs", "kit"], 1),
     **dict.fromkeys(["advice", "probes", "listen"], 1),
     **dict.fromkeys(["plugins", "config", "render", "state", "logs"], 2),
     **dict.fromkeys(["runner", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
-    **dict.fromkeys(["report", "outlets", "crew", "watch", "services", "status", "control", "fleet", "alerts"], 4),
+    **dict.fromkeys(
+        ["report", "outlets", "crew", "scouts", "watch", "services", "status", "control", "fleet", "alerts"], 4
+    ),
     **dict.fromkeys(["agent", "testing", "doctor", "plan", "dry"], 5),
     **dict.fromkeys(["cli", "__main__"], 6),
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vedette.advice import Diagnosis, Estimate
     from vedette.check import Check, CheckConfig, Listener
+    from vedette.discovery import Container, Discovery, DiscoveryConfig, Found, Target
     from vedette.emit import Emit
     from vedette.errors import CheckError, Remark
     from vedette.hookspecs import hookimpl
@@ -27,10 +28,14 @@ _HOME = {
     "Check": "check",
     "CheckConfig": "check",
     "CheckError": "errors",
+    "Container": "discovery",
     "Diagnosis": "advice",
+    "Discovery": "discovery",
+    "DiscoveryConfig": "discovery",
     "Duration": "units",
     "Emit": "emit",
     "Estimate": "advice",
+    "Found": "discovery",
     "Kind": "metrics",
     "Listener": "check",
     "Metric": "metrics",
@@ -42,6 +47,7 @@ _HOME = {
     "Sink": "sink",
     "SinkConfig": "sink",
     "Status": "metrics",
+    "Target": "discovery",
     "hookimpl": "hookspecs",
 }
 
@@ -50,10 +56,14 @@ __all__ = [
     "Check",
     "CheckConfig",
     "CheckError",
+    "Container",
     "Diagnosis",
+    "Discovery",
+    "DiscoveryConfig",
     "Duration",
     "Emit",
     "Estimate",
+    "Found",
     "Kind",
     "Listener",
     "Metric",
@@ -65,6 +75,7 @@ __all__ = [
     "Sink",
     "SinkConfig",
     "Status",
+    "Target",
     "hookimpl",
 ]
 

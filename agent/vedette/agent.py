@@ -14,8 +14,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vedette import logs
 from vedette.config import load
 from vedette.config.changes import compare, in_force
+from vedette.config.discovered import Findings, Resolver, joined
 from vedette.control import ControlError, Snapshot
 from vedette.control.path import socket_path
 from vedette.crew import Crew, watched
@@ -23,7 +25,8 @@ from vedette.isolation.isolated import make_runner
 from vedette.outbox import Receipt
 from vedette.outlets import Outlets
 from vedette.plugins import Registry
-from vedette.report import SelfReport, log_problems
+from vedette.report import SelfReport, log_findings, log_problems
+from vedette.scouts import Scouts
 from vedette.services import Services
 from vedette.vitals import Surroundings
 from vedette.watch import Watch
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("vedette.agent")
 
 _FIRST_REPORT = 2.0
+_SETTLE = 0.2
+"""Seconds in which several changes of what discoveries found become one."""
 _NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate")
 _KILLED_BY_SECOND_SIGNAL = 130
 
@@ -68,6 +73,8 @@ class Agent:
         reconfigure: Callable[[Configuration], None] | None = None,
         limits: Limits | None = None,
     ) -> None:
+        self._files = configuration
+        """What the folder says; `_configuration` adds what was found."""
         self._configuration = configuration
         self._state = state
         self._environ = environ
@@ -84,6 +91,10 @@ class Agent:
         if limits is not None:
             self._watchdog = Watchdog(lambda: self._crew, self._verdicts, configuration.masker, state.directory, limits)
         self._outlets.catalogue(configuration.instances)
+        self._found = asyncio.Event()
+        self._scouts = Scouts(configuration.discoveries, self._found.set, configuration.masker)
+        self._resolver = Resolver(Registry())
+        self._findings = Findings()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
         self._reloads = 0
@@ -101,6 +112,7 @@ class Agent:
             instances=tuple(replace(runner.vitals) for runner in self._crew),
             sinks=tuple(self._outlets.vitals),
             problems=self._configuration.problems,
+            discoveries=tuple(self._scouts.vitals(self._findings.made, self._findings.wrong)),
             directory=str(self._configuration.directory),
             host=self._surroundings.host,
             state_errors=self._state.errors,
@@ -154,6 +166,8 @@ class Agent:
 
     def _start(self) -> None:
         self._crew.start()
+        self._scouts.start()
+        self._tasks.add(watched(self._follow(), "vedette/discovery"))
         self._tasks.add(watched(self._report_regularly(), "vedette/agent"))
         if self._configuration.agent.reload.watch:
             self._tasks.add(watched(Watch(self._sources, self.reload).run(), "vedette/reload"))
@@ -173,8 +187,9 @@ class Agent:
                 (runner.vitals for runner in self._crew),
                 self._outlets.vitals,
                 self._state.errors,
-                self._configuration.problems,
+                self._files.problems,
                 self._reloads,
+                self._scouts.vitals(self._findings.made, self._findings.wrong),
             )
         )
 
@@ -216,14 +231,33 @@ class Agent:
         """
         async with self._reloading:
             before = self._configuration
-            after = in_force(before, await asyncio.to_thread(self._load))
+            files = in_force(self._files, await asyncio.to_thread(self._load))
+            findings = await asyncio.to_thread(self._resolver.resolve, files, self._scouts.found)
+            after = joined(files, findings)
             changes = compare(before, after)
             if not check:
+                self._files, self._findings = files, findings
                 await self._apply(before, after, changes)
             return changes
 
+    async def _follow(self) -> None:
+        """Start and end instances as discoveries find things and miss them."""
+        while True:
+            await self._found.wait()
+            await asyncio.sleep(_SETTLE)
+            async with self._reloading:
+                self._found.clear()
+                findings = await asyncio.to_thread(self._resolver.resolve, self._files, self._scouts.found)
+                after = joined(self._files, findings)
+                changes = compare(self._configuration, after)
+                log_findings(self._findings.problems, findings.problems)
+                self._configuration, self._findings = after, findings
+                await self._change_instances(after, changes)
+                if changes:
+                    log.info("found: %s", changes)
+
     def _load(self) -> Configuration:
-        current = self._configuration
+        current = self._files
         return load(current.directory, Registry(), environ=self._environ, masker=current.masker)
 
     async def _apply(self, before: Configuration, after: Configuration, changes: Changes) -> None:
@@ -237,19 +271,31 @@ class Agent:
             self._reconfigure(after)
         if before.sinks != after.sinks:
             await self._outlets.swap(after.sinks, after.agent.stop_timeout / 2)
+        if before.discoveries != after.discoveries:
+            await self._scouts.swap(after.discoveries)
+            self._found.set()
         for batch in self._relabelled():
             self._deliver(batch)
+        await self._change_instances(after, changes)
+        await self._services.have_page(after.agent.http, len(after.instances))
+        if not self._stopping.is_set():
+            self._scouts.start()
+        if changes:
+            _freeze()
+            log.info("configuration reloaded: %s", changes)
+
+    async def _change_instances(self, after: Configuration, changes: Changes) -> None:
+        """Have the instances of this configuration; what did not change goes on."""
         afresh = {change.name: change for change in changes.changed}
         for batch in await self._crew.swap(after.instances, afresh):
             if batch.instance not in afresh or not afresh[batch.instance].same_series:
                 self._deliver(batch)
+        for name in changes.removed:
+            self._state.forget(name)
+            logs.forget(f"vedette.{name}", f"vedette.check.{name.replace('/', '.', 1)}")
         self._outlets.catalogue(after.instances)
-        await self._services.have_page(after.agent.http, len(after.instances))
         if not self._stopping.is_set():
             self._crew.start()
-        if changes:
-            _freeze()
-            log.info("configuration reloaded: %s", changes)
 
     def _relabelled(self) -> list[Batch]:
         """Take over new tags and a new host name; returns the batches that end the old series."""
@@ -284,6 +330,7 @@ class Agent:
         await self._services.stop()
         for task in self._tasks:
             task.cancel()
+        await self._scouts.close()
         await self._crew.halt_all(deadline - loop.time())
         self._report_now()
         await self._crew.close_all()

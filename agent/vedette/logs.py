@@ -70,6 +70,28 @@ class JsonFormatter(_Formatter):
         return json.dumps(made, ensure_ascii=False)
 
 
+def forget(*names: str) -> None:
+    """Let go of loggers whose instances are gone: the logging module keeps every name that it ever heard."""
+    known = logging.Logger.manager.loggerDict
+    for name in names:
+        logger = known.get(name)
+        if isinstance(logger, logging.Logger) and logger.handlers == []:
+            del known[name]
+            _forget_in_parents(name, logger)
+
+
+def _forget_in_parents(name: str, logger: logging.Logger) -> None:
+    known = logging.Logger.manager.loggerDict
+    while "." in name:
+        name = name.rpartition(".")[0]
+        parent = known.get(name)
+        if not isinstance(parent, logging.PlaceHolder):
+            continue
+        parent.loggerMap.pop(logger, None)
+        if not parent.loggerMap:
+            del known[name]
+
+
 def set_up(options: LogConfig, masker: Masker, stream: TextIO | None = None) -> None:
     """Send everything logged to a stream (standard error by default), as `log:` of agent.yaml wants it."""
     handler = logging.StreamHandler(stream or sys.stderr)

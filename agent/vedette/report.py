@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from vedette.errors import Problem
     from vedette.metrics import Batch
     from vedette.runner import Vitals
+    from vedette.scouts import ScoutVitals
     from vedette.secrets import Masker
 
 log = logging.getLogger("vedette.config")
+_MOST_LOGGED = 20
 
-_CHECK, _SINK = ("check",), ("sink",)
+_CHECK, _SINK, _DISCOVERY = ("check",), ("sink",), ("discovery",)
 METRICS = (
     Metric("health_check.overall", Kind.GAUGE, help="1 if every instance that is not muted is healthy, else 0."),
     Metric("vedette.check.duration", Kind.GAUGE, "second", "Length of the instance's last run.", _CHECK),
@@ -39,6 +41,10 @@ METRICS = (
     Metric("vedette.config.problems", Kind.GAUGE, help="Problems in the configuration, warnings included."),
     Metric("vedette.config.broken_files", Kind.GAUGE, "file", "Configuration files that cannot be used as they are."),
     Metric("vedette.config.reloads", Kind.COUNTER, help="How often the configuration was read again."),
+    Metric("vedette.discovery.targets", Kind.GAUGE, help="What the discovery found.", tags=_DISCOVERY),
+    Metric("vedette.discovery.instances", Kind.GAUGE, help="Instances made of what it found.", tags=_DISCOVERY),
+    Metric("vedette.discovery.problems", Kind.GAUGE, help="Problems in what targets ask for.", tags=_DISCOVERY),
+    Metric("vedette.discovery.errors", Kind.COUNTER, "error", "Failures of the discovery.", _DISCOVERY),
 )
 """Everything the agent emits beside its instances."""
 
@@ -89,6 +95,7 @@ class SelfReport:
         state_errors: int,
         problems: Sequence[Problem],
         reloads: int = 0,
+        discoveries: Iterable[ScoutVitals] = (),
     ) -> Batch:
         """The figures as of now; resets each instance's worst lateness."""
         now = time.time()
@@ -108,6 +115,12 @@ class SelfReport:
         emit.gauge("vedette.config.problems", len(problems))
         emit.gauge("vedette.config.broken_files", len({one.file for one in problems if one.severity == "error"}))
         emit.counter("vedette.config.reloads", reloads)
+        for scout in discoveries:
+            tags = (f"discovery:{scout.name}",)
+            emit.gauge("vedette.discovery.targets", scout.targets, tags)
+            emit.gauge("vedette.discovery.instances", scout.instances, tags)
+            emit.gauge("vedette.discovery.problems", scout.problems, tags)
+            emit.counter("vedette.discovery.errors", scout.errors, tags)
         return emit.batch()
 
 
@@ -119,6 +132,16 @@ def log_problems(before: Iterable[Problem], now: Iterable[Problem]) -> None:
             log.log(logging.ERROR if problem.severity == "error" else logging.WARNING, "%s", problem)
     for file in {one.file for one in old} - {one.file for one in new}:
         log.info("%s: mended", file)
+
+
+def log_findings(before: Iterable[Problem], now: Iterable[Problem]) -> None:
+    """Say in the log which problems of what was found are new; those that are gone mostly went with their target."""
+    old = frozenset(before)
+    new = [problem for problem in now if problem not in old]
+    for problem in new[:_MOST_LOGGED]:
+        log.warning("%s", problem)
+    if len(new) > _MOST_LOGGED:
+        log.warning("and %d more problems in what was found: `vedette status` shows them", len(new) - _MOST_LOGGED)
 
 
 def _add_instance(emit: Emit, vitals: Vitals) -> None:

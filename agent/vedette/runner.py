@@ -43,8 +43,10 @@ class Runner:
     def __init__(self, instance: Instance, surroundings: Surroundings) -> None:
         plugin = instance.plugin
         self.instance = instance
-        self.vitals = Vitals(instance.id, instance.check, file=instance.file, line=instance.line)
-        self._around = surroundings
+        self.vitals = Vitals(
+            instance.id, instance.check, file=instance.file, line=instance.line, origin=instance.origin
+        )
+        self._around = surroundings = _own(instance, surroundings)
         self._log = logging.LoggerAdapter(logging.getLogger(f"vedette.{instance.id}"), {"instance": instance.id})
         self._channel = _channel(instance, surroundings)
         self.vitals.dropped = self._channel.dropped
@@ -376,7 +378,7 @@ class Runner:
         """Go on under new tags or another host name; returns the batch that ends the old series."""
         farewell = self.farewell()
         dropped = self._channel.dropped
-        self._around = surroundings
+        self._around = surroundings = _own(self.instance, surroundings)
         self._channel = _channel(self.instance, surroundings)
         self._channel.dropped = self.vitals.dropped = dropped
         self._health_tags = self._channel.tag_set((f"check:{self.instance.check}",))
@@ -393,6 +395,11 @@ class Runner:
     def abandoned(self) -> bool:
         """Whether a run is still going on that nobody waits for."""
         return self._current is not None and not self._current.done()
+
+
+def _own(instance: Instance, surroundings: Surroundings) -> Surroundings:
+    """What the agent gives an instance; one that came with secrets of its own masks them too."""
+    return surroundings if instance.masker is None else replace(surroundings, masker=instance.masker)
 
 
 def _channel(instance: Instance, surroundings: Surroundings) -> Channel:

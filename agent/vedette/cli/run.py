@@ -35,7 +35,7 @@ def run(options: Namespace) -> int:
     print_problems(configuration.problems)
     if configuration.fatal:
         return BAD_CONFIGURATION
-    if not configuration.instances:
+    if not configuration.instances and not configuration.discoveries:
         raise nothing_to_run(directory)
     return _run(configuration, options, duration)
 

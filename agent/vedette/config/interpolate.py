@@ -170,18 +170,20 @@ class Secrets:
         except BadReference as error:
             report.error(line, path, error.message, _SHAPE)
             return Hole(line)
-        filled: list[str] = []
+        filled, fixed = "", []
         hole: Hole | None = None
         for piece in pieces:
             value = piece if isinstance(piece, str) else self._value(piece, base)
             if isinstance(value, str):
-                filled.append(value)
+                if not isinstance(piece, str):
+                    fixed.append((len(filled), len(filled) + len(value)))
+                filled += value
                 continue
             lenient = self._mode == "lazy" and not (isinstance(value, Failure) and value.malformed)
             hole = Hole(line, pending=lenient and (hole is None or hole.pending))
             if isinstance(value, Failure):
                 (report.warning if lenient else report.error)(line, path, value.message, value.hint)
-        return hole or Scalar("".join(filled), line, quoted=True)
+        return hole or Scalar(filled, line, quoted=True, fixed=tuple(fixed))
 
     def _value(self, ref: Reference, base: Path) -> str | Failure | Deferred:
         key = (ref, base if ref.scheme == "file" else None)

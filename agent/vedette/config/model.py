@@ -16,6 +16,8 @@ from vedette.units import Duration
 
 if TYPE_CHECKING:
     from vedette.check import Check, CheckConfig, Listener
+    from vedette.config.template import Template
+    from vedette.discovery import Discovery, DiscoveryConfig
     from vedette.errors import Problem
     from vedette.secrets import Masker
     from vedette.sink import Sink, SinkConfig
@@ -138,6 +140,8 @@ class Instance:
         file: the YAML file as the user named it.
         line: where the instance stands in it.
         content: the resolved options as plain data; two instances are equal if this is.
+        origin: what was found that it was made for, such as `pod payments/api-7f9c`; empty for one of a file.
+        masker: knows the secrets that came with what was found, beside all others; None for one of a file.
     """
 
     id: str
@@ -147,6 +151,8 @@ class Instance:
     file: str
     line: int
     content: dict[str, Any] = field(hash=False, repr=False)
+    origin: str = ""
+    masker: Masker | None = field(default=None, hash=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,8 @@ class Configuration:
         masker: knows every secret that was resolved.
         fatal: nothing may start: agent.yaml is broken.
         secret_files: the files that `${file:…}` named, whether or not they could be read.
+        discoveries: discovery classes with their validated options, in order.
+        templates: what instances are made of for each target that fits.
     """
 
     directory: Path
@@ -172,3 +180,5 @@ class Configuration:
     masker: Masker
     fatal: bool = False
     secret_files: frozenset[Path] = frozenset()
+    discoveries: tuple[tuple[type[Discovery[Any]], DiscoveryConfig], ...] = ()
+    templates: tuple[Template, ...] = ()
