@@ -22,9 +22,9 @@ SOURCES = [path for folder in ("agent", "plugins") for path in sorted((ROOT / fo
 
 PUBLIC = {
     vedette: [
-        "Batch", "Check", "CheckConfig", "CheckError", "Container", "Diagnosis", "Discovery", "DiscoveryConfig", "Duration",
-        "Emit", "Estimate", "Found", "Kind", "Listener", "Metric", "Notifier", "NotifierConfig", "Remark", "Sample",
-        "Secret", "Sink", "SinkConfig", "Status", "Target", "hookimpl",
+        "Batch", "Check", "CheckConfig", "CheckError", "Container", "Diagnosis", "Discovery", "DiscoveryConfig",
+        "Duration", "Emit", "Estimate", "Found", "Kind", "Listener", "Metric", "Notifier", "NotifierConfig", "Remark",
+        "Sample", "Secret", "Sink", "SinkConfig", "Status", "Target", "hookimpl",
     ],
     vedette.kit: [
         "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask",

@@ -49,7 +49,7 @@ class Postgres(Check[PostgresConfig]):
 
     @classmethod
     def reaches(cls, config: PostgresConfig) -> Iterable[str]:
-        """The primary and its replica. Nothing that libpq would take from the agent's environment or home goes along."""
+        """The primary and its replica; nothing that libpq takes from the agent's environment or home goes along."""
         targets = [config.target]
         if config.replica is not None:
             targets.append(config.replica.target(config.target))
