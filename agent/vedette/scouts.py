@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vedette.errors import CheckError
 from vedette.outbox import describe
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class _Scout:
                 await self.discovery.run(self.found)
                 why = "the discovery ended by itself"
             except (Exception, SystemExit) as error:
-                why = self.masker(describe(error))
+                why = self.masker(_worded(error))
                 self.discovery.log.debug("discovery failed", exc_info=error)
             self.discovery.failed(why)
             if self.heard:
@@ -154,6 +155,12 @@ class Scouts:
     def _made(self, configured: Configured) -> _Scout:
         plugin, config = configured
         return _Scout(plugin(config), self._told, self._masker)
+
+
+def _worded(error: BaseException) -> str:
+    if isinstance(error, CheckError):
+        return f"{error.message}; {error.hint}" if error.hint else error.message
+    return describe(error)
 
 
 async def _end(scouts: Sequence[_Scout]) -> None:
