@@ -16,6 +16,7 @@ from vedette.config.untrusted import (
     MAX_VALUES,
     OWN_TAGS,
     refuse_built,
+    refuse_size,
     refuse_tags,
     refuse_written,
     with_interval,
@@ -212,7 +213,10 @@ class _Maker:
         own = substitute(item, Scope(self.target, self.target.containers), path, report)
         if report.failed or not isinstance(own, Mapping):
             return None
+        refuse_size(own, path, report)
         refuse_tags(own, self._taken_tags, path, report)
+        if report.failed:
+            return None
         own = self._completed(with_interval(own, self.options.min_interval), suffix, self.target.containers)
         found = Found(_NOWHERE / "annotation", report.file, check)
         document = Document(found, own, report)

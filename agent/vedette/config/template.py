@@ -73,7 +73,7 @@ def _fits(text: str, patterns: tuple[str, ...]) -> bool:
 
 
 def spellings(image: str) -> Iterator[str]:
-    """`registry/library/redis:7@sha256:…`, and the same without digest, tag, registry and folders.
+    """`registry/library/redis:7@sha256:…`, and the same without digest, tag, registry and folders; no tag is `latest`.
 
     Source: the grammar of references, https://pkg.go.dev/github.com/distribution/reference.
     """
@@ -81,6 +81,8 @@ def spellings(image: str) -> Iterator[str]:
     tagged = image.partition("@")[0]
     folder, slash, last = tagged.rpartition("/")
     bare = f"{folder}{slash}{last.partition(':')[0]}"
+    if tagged == bare and tagged == image:  # neither tag nor digest
+        tagged = f"{bare}:latest"
     for name in (tagged, bare):
         yield name
         while "/" in name:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 16 * 1024
 MAX_VALUES: Final = 2_000
+MAX_FILLED: Final = 64 * 1024
 MAX_TIMEOUT: Final = 60.0
 RESERVED: Final = ("isolate", "memory_limit", "run_on")
 """Options of every instance that only the operator may give."""
@@ -83,6 +84,13 @@ def _holds_path(value: Any) -> bool:
     if isinstance(value, list | tuple | set | frozenset):
         return any(map(_holds_path, value))
     return isinstance(value, PurePath)
+
+
+def refuse_size(own: Mapping, path: Path, report: Report) -> None:
+    """Report options that variables made too long."""
+    texts = (node.value for _, node, _ in _walk(own, path, own.line) if isinstance(node, Scalar))
+    if sum(len(text) for text in texts if isinstance(text, str)) > MAX_FILLED:
+        report.error(own.line, path, f"is larger than {MAX_FILLED // 1024} KiB once its variables are filled in")
 
 
 def refuse_tags(own: Mapping, taken: Collection[str], path: Path, report: Report) -> None:

@@ -25,6 +25,8 @@ _VARIABLE = re.compile(r"%%([^%\s]*)%%")
 _MOST_NAMED = 12
 _SHAPE: Final = "write %%host%%, or %%%% for a literal %%"
 _FORMS: Final = "there are %%host%%, %%port%%, %%port_NAME%%, %%env:NAME%%, %%label:NAME%%"
+MAX_VALUE: Final = 4 * 1024
+"""Characters of a value that is filled in."""
 SAMPLE_HOST: Final = "192.0.2.1"
 """Stands for a host that is not known yet: an address of RFC 5737, which nobody has."""
 SAMPLE_PORT: Final = "65535"
@@ -86,6 +88,8 @@ class Scope:
         raise Unknown("an unknown variable", f"this {self.target.kind} has {_some(self._names())}")
 
     def _find(self, values: Dict[str, T], key: str, word: str, form: str) -> T:
+        if key in values and len(str(values[key])) > MAX_VALUE:
+            raise Unknown(f"this {word} is longer than {MAX_VALUE // 1024} KiB")
         if key in values:
             return values[key]
         there = _some(form.format(one) for one in values) if values else "none"

@@ -15,6 +15,7 @@ from vedette_checks.k8s.table import Table
 VARIABLES = ("kube_namespace", "kube_pod_name", "kube_pod_uid", "node")
 """`%%name%%` that pods have beside the common ones."""
 
+_LONGEST = 4096  # characters of a variable that are kept
 _HASH = "pod-template-hash"
 _LABEL_TAGS = {
     "tags.datadoghq.com/env": "env",
@@ -156,7 +157,8 @@ def _container(one: _Container) -> Container:
 
 def _literal(variable: _Variable) -> bool:
     """Whether the value is what it says: `$(NAME)` stands for another variable, which may be a secret."""
-    return variable.value_from is None and "$(" not in (variable.value or "")
+    value = variable.value or ""
+    return variable.value_from is None and "$(" not in value and len(value) <= _LONGEST
 
 
 def _tags(meta: _Meta) -> Iterator[str]:

@@ -1,0 +1,99 @@
+"""A discovery that finds what a test tells it to, and the plugins that an agent of these tests sees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from vedette import Check, CheckConfig, Container, Discovery, DiscoveryConfig, Emit, Found, Target, hookimpl
+
+ANNOTATION = "vedette.dev/checks"
+
+
+class ScoutingConfig(DiscoveryConfig):
+    """The options."""
+
+    speed: int = Field(1, description="Makes a difference.")
+
+
+class Scouting(Discovery[ScoutingConfig]):
+    """Finds what it is told."""
+
+    name = "scouting"
+    variables = ("zone",)
+    live: ClassVar[list[Scouting]] = []
+    """Those that run now."""
+    first: ClassVar[tuple[Target, ...]] = ()
+    """What a new one finds at once."""
+
+    async def run(self, found: Found) -> None:
+        self.found = found
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.live.append(self)
+        try:
+            found(self.first)
+            await self.broken
+        finally:
+            self.live.remove(self)
+
+    def crash(self, error: Exception) -> None:
+        self.broken.set_exception(error)
+
+
+def pod(
+    name: str = "api-7f9c",
+    asks: str = "",
+    *,
+    host: str = "10.1.2.3",
+    uid: str = "",
+    namespace: str = "payments",
+    containers: Iterable[Container] = (Container("redis", "redis:7.2", {"redis": 6379}, {"ROLE": "cache"}),),
+    **more: Any,
+) -> Target:
+    return Target(
+        uid or f"uid-{namespace}-{name}",
+        f"{namespace}/{name}",
+        host,
+        "pod",
+        namespace,
+        tuple(containers),
+        asks=asks,
+        source=ANNOTATION,
+        **more,
+    )
+
+
+class AloneConfig(CheckConfig):
+    """The options."""
+
+    host: str = "localhost"
+
+
+class Alone(Check[AloneConfig]):
+    """Says nothing of what it reaches."""
+
+    name = "alone"
+
+    def run(self, emit: Emit) -> None:
+        """Nothing."""
+
+
+@hookimpl
+def register_discoveries(register: Callable[[type[Discovery[Any]]], None]) -> None:
+    register(Scouting)
+
+
+@hookimpl
+def register_checks(register: Callable[[type[Check[Any]]], None]) -> None:
+    register(Alone)
+
+
+def find(group: str) -> list[EntryPoint]:
+    """What is installed, the discovery `scouting` and the check `alone`."""
+    more = {"vedette.discoveries": "scouting", "vedette.checks": "alone"}
+    own = [EntryPoint(more[group], "core.scouting", group)] if group in more else []
+    return [*entry_points(group=group), *own]
