@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vedette.errors import CheckError
@@ -55,7 +55,8 @@ class _Scout:
     masker: Masker
     targets: tuple[Target, ...] = ()
     task: asyncio.Task[None] | None = None
-    heard: bool = field(default=False)
+    heard: bool = False
+    crashed: bool = False
 
     @property
     def name(self) -> str:
@@ -65,6 +66,9 @@ class _Scout:
         """See `Found`."""
         now = tuple({target.id: target for target in targets}.values())
         self.heard = True
+        if self.crashed:
+            self.crashed = False
+            self.discovery.recovered()
         if now != self.targets:
             self.targets = now
             self.told()
@@ -80,6 +84,7 @@ class _Scout:
             except (Exception, SystemExit) as error:
                 why = self.masker(_worded(error))
                 self.discovery.log.debug("discovery failed", exc_info=error)
+            self.crashed = True
             self.discovery.failed(why)
             if self.heard:
                 pause = _FIRST_PAUSE

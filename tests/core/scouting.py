@@ -9,7 +9,19 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from vedette import Check, CheckConfig, Container, Discovery, DiscoveryConfig, Emit, Found, Target, hookimpl
+from vedette import (
+    Check,
+    CheckConfig,
+    Container,
+    Discovery,
+    DiscoveryConfig,
+    Emit,
+    Found,
+    Kind,
+    Metric,
+    Target,
+    hookimpl,
+)
 
 ANNOTATION = "vedette.dev/checks"
 
@@ -51,6 +63,7 @@ def pod(
     host: str = "10.1.2.3",
     uid: str = "",
     namespace: str = "payments",
+    kind: str = "pod",
     containers: Iterable[Container] = (Container("redis", "redis:7.2", {"redis": 6379}, {"ROLE": "cache"}),),
     **more: Any,
 ) -> Target:
@@ -58,7 +71,7 @@ def pod(
         uid or f"uid-{namespace}-{name}",
         f"{namespace}/{name}",
         host,
-        "pod",
+        kind,
         namespace,
         tuple(containers),
         asks=asks,
@@ -82,6 +95,20 @@ class Alone(Check[AloneConfig]):
         """Nothing."""
 
 
+class Echo(Check[AloneConfig]):
+    """Succeeds."""
+
+    name = "echo"
+    metrics = (Metric("echo.ok", Kind.GAUGE),)
+
+    @classmethod
+    def reaches(cls, config: AloneConfig) -> tuple[str]:
+        return (config.host,)
+
+    async def run(self, emit: Emit) -> None:
+        emit.gauge("echo.ok", 1)
+
+
 @hookimpl
 def register_discoveries(register: Callable[[type[Discovery[Any]]], None]) -> None:
     register(Scouting)
@@ -92,8 +119,23 @@ def register_checks(register: Callable[[type[Check[Any]]], None]) -> None:
     register(Alone)
 
 
+class Echoes:
+    """Stands for a module of its own: an entry point is one check."""
+
+    @staticmethod
+    @hookimpl
+    def register_checks(register: Callable[[type[Check[Any]]], None]) -> None:
+        register(Echo)
+
+
+ECHOES = Echoes()
+
+
 def find(group: str) -> list[EntryPoint]:
-    """What is installed, the discovery `scouting` and the check `alone`."""
-    more = {"vedette.discoveries": "scouting", "vedette.checks": "alone"}
-    own = [EntryPoint(more[group], "core.scouting", group)] if group in more else []
+    """What is installed, the discovery `scouting`, the checks `alone` and `echo`."""
+    more = {
+        "vedette.discoveries": {"scouting": "core.scouting"},
+        "vedette.checks": {"alone": "core.scouting", "echo": "core.scouting:ECHOES"},
+    }
+    own = [EntryPoint(name, value, group) for name, value in more.get(group, {}).items()]
     return [*entry_points(group=group), *own]
