@@ -69,6 +69,7 @@ class ReplayServer:
         anonymous: whether a request without a token is a user, as by default.
         streaming: what comes of a streaming list.
         node_metrics: what metrics.k8s.io answers; None as it was recorded, where it is not served.
+        forbidden: (verb, resource) that the agent may not.
         requests: those that came.
     """
 
@@ -78,6 +79,7 @@ class ReplayServer:
     anonymous: bool = True
     streaming: Streaming = "yes"
     node_metrics: dict[str, Any] | None = None
+    forbidden: set[tuple[str, str]] = field(default_factory=set)
     requests: list[Seen] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
     port: int = 0
@@ -170,6 +172,12 @@ class ReplayServer:
     async def _answer(self, request: web.Request, seen: Seen) -> web.StreamResponse:
         if seen.path == "/version":
             return await recorded("health/version.json")(request)
+        if seen.path.endswith("/selfsubjectreviews"):
+            return await recorded("auth/selfsubjectreview.json")(request)
+        if seen.path.endswith("/selfsubjectaccessreviews"):
+            wanted = json.loads(seen.body)["spec"]["resourceAttributes"]
+            yes = (wanted["verb"], wanted["resource"]) not in self.forbidden
+            return await recorded("auth/ssar-yes.admin.json" if yes else "auth/ssar-no.pods-list.json")(request)
         if seen.path.startswith("/apis/metrics.k8s.io/"):
             return await self._metrics(request, seen)
         *before, resource = seen.path.split("/")
@@ -177,6 +185,8 @@ class ReplayServer:
         if there is None or seen.method != "GET":
             return await recorded("errors/404-resource.json")(request)
         namespace = before[-1] if before[-2:-1] == ["namespaces"] else ""
+        if ("watch" if seen.watches else "list", resource) in self.forbidden:
+            return web.json_response(_forbidden(seen, there, namespace), status=403)
         if seen.watches:
             return await self._watch(request, seen, there, namespace)
         body = there.listed(namespace, seen.query.get("fieldSelector", ""), self.cluster.version)
@@ -246,6 +256,20 @@ class ReplayServer:
                     await stream.write(line)
             async with there.news:
                 await there.news.wait_for(lambda: any(one.version > version for one in there.changes[-1:]))
+
+
+def _forbidden(seen: Seen, there: Collection, namespace: str) -> dict[str, Any]:
+    """The recorded refusal of deployments, of another resource."""
+    made: dict[str, Any] = json.loads(recording("auth/403-no-rbac.deployments.json").body)
+    group = there.api_version.rpartition("/")[0]
+    name = f"{there.resource}.{group}" if group else there.resource
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+    made["message"] = (
+        f'{name} is forbidden: User "agent" cannot {"watch" if seen.watches else "list"} resource "{there.resource}" '
+        f'in API group "{group}" {where}'
+    )
+    made["details"] = {"group": group, "kind": there.resource}
+    return made
 
 
 def recorded(file: str) -> Handler:

@@ -302,7 +302,7 @@ def build(candidate: Candidate, masker: Masker, *, thorough: bool = False) -> In
 def _supported(candidate: Candidate, config: CheckConfig) -> bool:
     """Whether this version can run the instance as it asks to be run."""
     wishes = []
-    if config.run_on != "every_node":
+    if config.run_on != "every_node" and "run_on" in config.model_fields_set:  # else the check implies it
         wishes.append(("run_on", "needs `fleet:` in agent.yaml, which this version does not have"))
     for option, message in wishes:
         entry = candidate.own.entries.get(option)

@@ -112,17 +112,18 @@ class K8s(Check[K8sConfig]):
 
     async def _settle(self, patience: float) -> None:
         """Wait until each watch has its list, or is known not to get it; a bug in one comes to light here."""
-        waiting = [watch.settled.wait() for watch in self._watches if not watch.settled.is_set()]
-        if waiting:
-            settled = asyncio.gather(*waiting)
-            try:
-                both: list[asyncio.Future[Any]] = [settled, *self._tasks]
-                await asyncio.wait(both, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                settled.cancel()
+        settled = asyncio.create_task(self._all_settled())
+        try:
+            await asyncio.wait([settled, *self._tasks], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            settled.cancel()
         for task in self._tasks:
             if task.done():
                 task.result()
+
+    async def _all_settled(self) -> None:
+        for watch in self._watches:
+            await watch.settled.wait()
 
     # What there is to say
 

@@ -106,7 +106,7 @@ class Watch:
         self.synced = False
         """Whether the store was filled once."""
         self.settled = asyncio.Event()
-        """Set once it is synced or has failed for the first time."""
+        """Set once it is synced, or has failed in a way that will not pass at once."""
         self.heard = 0.0
         """When the server said something last, by the monotonic clock."""
         self.lists = 0
@@ -226,6 +226,8 @@ class Watch:
                 version = version or items.head.version
                 if not items.head.token:
                     break
+                if items.head.token == query.get("continue"):
+                    raise ApiError(Fault.INVALID, "the pages of its list do not end")
                 query = {**self.source.query, "limit": _PAGE, "continue": items.head.token}
         self._filled(version)
 
@@ -311,7 +313,8 @@ class Watch:
 
     def _failed(self, error: ApiError | CheckError, least: float = 0.0) -> float:
         self.fault = error
-        self.settled.set()
+        if isinstance(error, CheckError) or error.fault is not Fault.BUSY:  # that passes, perhaps within the run
+            self.settled.set()
         return max(self._back_off(), least * _DICE.uniform(1.0, 1.2))
 
     def _back_off(self) -> float:
