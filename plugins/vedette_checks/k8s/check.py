@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Status
+from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Metric, Status
 from vedette_checks.k8s import claims, jobs, nodes, pods, scaling, usage, workloads
 from vedette_checks.k8s.access import Access
 from vedette_checks.k8s.client import Client

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
+from typing import Any
 
 import msgspec
 
@@ -48,10 +49,14 @@ class _Port(msgspec.Struct, frozen=True, rename="camel"):
     protocol: str = "TCP"
 
 
+class _Elsewhere(msgspec.Struct, frozen=True):
+    """Where a value comes from, which is nobody's business here."""
+
+
 class _Variable(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     value: str | None = None
-    value_from: msgspec.Raw | None = None
+    value_from: _Elsewhere | None = None
 
 
 class _Container(msgspec.Struct, frozen=True, rename="camel"):
@@ -101,13 +106,13 @@ class Targets(Table[Pod, Target | None]):
         super().finish()
         self._tell_all()
 
-    def put(self, raw: msgspec.Raw) -> str:
+    def put(self, raw: Any) -> str:
         """See `Store`."""
         version = super().put(raw)
         self._tell_all()
         return version
 
-    def remove(self, raw: msgspec.Raw) -> str:
+    def remove(self, raw: Any) -> str:
         """See `Store`."""
         version = super().remove(raw)
         self._tell_all()
