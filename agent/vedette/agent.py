@@ -25,7 +25,7 @@ from vedette.isolation.isolated import make_runner
 from vedette.outbox import Receipt
 from vedette.outlets import Outlets
 from vedette.plugins import Registry
-from vedette.report import SelfReport, log_findings, log_problems
+from vedette.report import FindingsLog, SelfReport, log_problems
 from vedette.scouts import Scouts
 from vedette.services import Services
 from vedette.vitals import Surroundings
@@ -95,6 +95,7 @@ class Agent:
         self._scouts = Scouts(configuration.discoveries, self._found.set, configuration.masker)
         self._resolver = Resolver(Registry())
         self._findings = Findings()
+        self._findings_log = FindingsLog()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
         self._reloads = 0
@@ -250,7 +251,7 @@ class Agent:
                 findings = await asyncio.to_thread(self._resolver.resolve, self._files, self._scouts.found)
                 after = joined(self._files, findings)
                 changes = compare(self._configuration, after)
-                log_findings(self._findings.problems, findings.problems)
+                self._findings_log.say(self._findings.problems, findings.problems)
                 self._configuration, self._findings = after, findings
                 await self._change_instances(after, changes)
                 if changes:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vedette.config")
 _MOST_LOGGED = 20
+_MINUTE = 60.0
 
 _CHECK, _SINK, _DISCOVERY = ("check",), ("sink",), ("discovery",)
 METRICS = (
@@ -134,14 +135,32 @@ def log_problems(before: Iterable[Problem], now: Iterable[Problem]) -> None:
         log.info("%s: mended", file)
 
 
-def log_findings(before: Iterable[Problem], now: Iterable[Problem]) -> None:
-    """Say in the log which problems of what was found are new; those that are gone mostly went with their target."""
-    old = frozenset(before)
-    new = [problem for problem in now if problem not in old]
-    for problem in new[:_MOST_LOGGED]:
-        log.warning("%s", problem)
-    if len(new) > _MOST_LOGGED:
-        log.warning("and %d more problems in what was found: `vedette status` shows them", len(new) - _MOST_LOGGED)
+class FindingsLog:
+    """Says in the log which problems of what was found are new; those that are gone mostly went with their target.
+
+    Who changes what a target asks for again and again fills no log: there is a limit for each minute.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._room = 0
+
+    def say(self, before: Iterable[Problem], now: Iterable[Problem]) -> None:
+        """Log what is new.
+
+        Args:
+            before: the problems until now.
+            now: those that there are.
+        """
+        old = frozenset(before)
+        new = [problem for problem in now if problem not in old]
+        if new and time.monotonic() >= self._until:
+            self._until, self._room = time.monotonic() + _MINUTE, _MOST_LOGGED
+        for problem in new[: self._room]:
+            log.warning("%s", problem)
+        if len(new) > self._room > 0:
+            log.warning("%s", "there are more problems in what was found: `vedette status` shows them")
+        self._room = max(0, self._room - len(new))
 
 
 def _add_instance(emit: Emit, vitals: Vitals) -> None:

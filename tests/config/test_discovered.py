@@ -214,6 +214,10 @@ BAD: dict[str, tuple[str, str]] = {
         f"redis:\n  - {HOST}\n    interval: 1ms",
         ":3: redis[0].interval: must be at least 10s, says `min_interval:` of agent.yaml",
     ),
+    "a clock of its own": (
+        f'redis: [{{{HOST}, schedule: "* * * * * *"}}]',
+        ":1: redis[0].schedule: only the operator may set this option",
+    ),
     "a long timeout": (f"redis: [{{{HOST}, timeout: 1d}}]", ":1: redis[0].timeout: must be at most 1m"),
     "a budget": (f"redis: [{{{HOST}, tag_limit: 100000}}]", ":1: redis[0]: only the operator may set tag_limit"),
     "a process of its own": (f"redis: [{{{HOST}, isolate: true}}]", ":1: redis[0].isolate: only the operator may "
@@ -230,6 +234,17 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "tags of another instance, by a variable": (
         f'redis: [{{{HOST}, tags: ["%%env:TAG%%"]}}]', ":1: redis[0].tags[0]: the agent itself sets this tag",
+    ),
+    "many tags": (
+        f"redis: [{{{HOST}, tags: [{', '.join('abcdefghijklmnopqrstu')}]}}]",
+        ":1: redis[0].tags: must have at most 20 entries",
+    ),
+    "a long tag": (
+        f"redis: [{{{HOST}, tags: [{'x' * 201}]}}]", ":1: redis[0].tags[0]: must have at most 200 characters",
+    ),
+    "a metric of the agent's": (
+        f"redis: [{{{HOST}, counters: [{{metric: health_check.overall, key: k}}]}}]",
+        ":1: redis[0]: names a metric of the agent's own",
     ),
     "a name that could be another's": (
         f"redis: [{{{HOST}, name: ../x}}]",
@@ -372,7 +387,7 @@ def test_agent_yaml_says_what_is_wrong_with_a_discovery(tmp_path: Path) -> None:
 
 # Templates
 
-TEMPLATE = """defaults: {interval: 30s, match: {image: "redis:*"}}
+TEMPLATE = """defaults: {interval: 30s, match: {image: "redis:*", namespace: "*"}}
 instances:
   - host: "%%host%%"
     port: "%%port%%"
@@ -528,6 +543,34 @@ def test_two_templates_of_a_check_need_names_of_their_own(tmp_path: Path) -> Non
     assert [i.id for i in resolve(agent, pod()).instances] == [
         "redis/payments.api-7f9c", "redis/payments.api-7f9c:sessions"
     ]  # fmt: skip
+
+
+def test_a_secret_for_whatever_calls_itself_so_is_warned_of(tmp_path: Path) -> None:
+    agent = files(tmp_path, redis=TEMPLATE.replace(', namespace: "*"', ""))
+    (problem,) = agent.problems
+    assert str(problem).partition("redis.yaml")[2] == (
+        ":5: instances[0].password: warning: this secret is sent to whatever has such an image or label; "
+        'add `namespace:` to `match:`; "*" is all of them'
+    )
+    assert len(agent.templates) == 1
+
+
+def test_what_a_pod_says_of_itself_leads_no_url_to_another_host(tmp_path: Path) -> None:
+    url = "redis://%%env:USER%%:${env:AGENTS_OWN}@%%host%%:%%port%%/%%env:DB%%"
+    agent = files(tmp_path, redis=f'instances: [{{url: "{url}", match: {{image: redis, namespace: "*"}}}}]')
+    assert agent.problems == ()
+    environ = {"USER": "x@10.9.9.9/", "DB": "2"}
+    config: Any = only(resolve(agent, pod(containers=[Container("r", "redis", {"r": 6379}, environ)]))).config
+    assert config.url.reveal() == f"redis://x%4010.9.9.9%2F:{SECRET}@10.1.2.3:6379/2"
+    address = config.address
+    assert (address.host, address.username, address.db) == ("10.1.2.3", "x@10.9.9.9/", 2)
+
+
+def test_a_name_that_is_too_long_ends_in_a_digest(agent: Configuration) -> None:
+    found = resolve(agent, *(pod("x" * 250 + end, REDIS) for end in "ab"))
+    names = [one.config.name for one in found.instances]
+    assert [len(name) for name in names] == [200, 200]
+    assert len(set(names)) == 2
 
 
 # Many

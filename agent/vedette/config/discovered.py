@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.config.checkfile import Candidate, Document, build
 from vedette.config.files import Found
-from vedette.config.problems import Path, Report, suggest
+from vedette.config.problems import Path, Report, printable, suggest
 from vedette.config.source import Entry, Mapping, Node, Scalar, Sequence, parse
 from vedette.config.template import NAME, NAME_SHAPE
 from vedette.config.untrusted import (
@@ -39,6 +40,7 @@ MOST_PROBLEMS: Final = 20
 """Problems of one target that are kept: whoever writes a thousand mistakes gets no more room than others."""
 MOST_SHOWN: Final = 200
 """Problems of all targets together."""
+_LONGEST_NAME: Final = 200
 _NOWHERE: Final = FilePath("/nonexistent")
 
 
@@ -131,7 +133,7 @@ class _Maker:
 
     def made(self) -> Made:
         """Those that it asks for, then those of templates of checks that it does not ask for itself."""
-        report = Report(f"{self.target.name}: {self.target.source}")
+        report = Report(printable(f"{self.target.name}: {self.target.source}"))
         instances = list(self._asked(report)) if self.target.asks else []
         problems = report.problems
         own = {instance.check for instance in instances}
@@ -147,13 +149,16 @@ class _Maker:
             problems = [*problems[:MOST_PROBLEMS], last]
         return tuple(instances), tuple(problems)
 
-    @property
-    def _base(self) -> str:
-        return self.target.name.replace("/", ".")
+    def _name(self, suffix: str) -> str:
+        """The instance's name; one that is too long ends in a digest of itself."""
+        name = f"{printable(self.target.name).replace('/', '.')}{suffix}"
+        if len(name) <= _LONGEST_NAME:
+            return name
+        return f"{name[: _LONGEST_NAME - 13]}-{sha256(name.encode()).hexdigest()[:12]}"
 
     @property
     def _origin(self) -> str:
-        return f"{self.target.kind} {self.target.name}"
+        return printable(f"{self.target.kind} {self.target.name}")
 
     # What the target asks for
 
@@ -220,7 +225,7 @@ class _Maker:
         own = self._completed(with_interval(own, self.options.min_interval), suffix, self.target.containers)
         found = Found(_NOWHERE / "annotation", report.file, check)
         document = Document(found, own, report)
-        name = f"{self._base}{suffix}"
+        name = self._name(suffix)
         candidate = Candidate(document, check, plugin, index, name, True, own, item.line, within=(check,))
         instance = self._built(candidate)
         if instance is not None and not report.failed:
@@ -253,7 +258,7 @@ class _Maker:
         if not report.failed and isinstance(own, Mapping):
             suffix = f":{template.name}{more}" if template.name else more
             completed = self._completed(own, suffix, containers)
-            instance = self._built(template.candidate(f"{self._base}{suffix}", completed, report))
+            instance = self._built(template.candidate(self._name(suffix), completed, report))
         problems = [replace(one, message=f"{self._origin}: {one.message}") for one in report.problems]
         return None if report.failed else instance, problems
 
@@ -263,7 +268,7 @@ class _Maker:
         """The options with the instance's name and the target's tags."""
         tags = [*self.target.tags, *(containers[0].tags if len(containers) == 1 else ())]
         line = own.line
-        own = with_entry(own, "name", Scalar(f"{self._base}{suffix}", line, quoted=True), line)
+        own = with_entry(own, "name", Scalar(self._name(suffix), line, quoted=True), line)
         entry = own.entries.get("tags")
         if entry is None or isinstance(entry.node, Sequence):
             written = entry.node.items if entry is not None and isinstance(entry.node, Sequence) else ()

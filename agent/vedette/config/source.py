@@ -101,6 +101,18 @@ def plain(node: Node, *, pending: bool = True) -> Any:
     return PLACEHOLDER
 
 
+def values(node: Node, path: Path, line: int) -> Iterator[tuple[Path, Node, int]]:
+    """Everything below a node: where it stands, what it is, and the line of its key or list item."""
+    if isinstance(node, Mapping):
+        for key, entry in node.entries.items():
+            yield (*path, key), entry.node, entry.line
+            yield from values(entry.node, (*path, key), entry.line)
+    elif isinstance(node, Sequence):
+        for place, item in enumerate(node.items):
+            yield (*path, place), item, item.line
+            yield from values(item, (*path, place), item.line)
+
+
 def has_hole(node: Node) -> bool:
     """Whether a value in the tree is missing for good."""
     if isinstance(node, Mapping):

@@ -11,11 +11,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from vedette.config.checkfile import Candidate, Document, build
-from vedette.config.explain import Section, validate
+from vedette.config.explain import Section, types_at, validate
 from vedette.config.problems import Report
-from vedette.config.source import Mapping, Scalar, has_hole
+from vedette.config.source import Mapping, Scalar, has_hole, values
 from vedette.config.variables import Samples, substitute, with_entry
-from vedette.secrets import Masker
+from vedette.secrets import Masker, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,60}", re.ASCII)
 NAME_SHAPE: Final = "must be letters, digits, '_', '.' and '-', since it follows the name of what was found"
+_SENT: Final = "this secret is sent to whatever has such an image or label"
+_NAMESPACE: Final = 'add `namespace:` to `match:`; "*" is all of them'
 _SAMPLE_NAME: Final = "sample"
 
 
@@ -149,8 +151,17 @@ def make_template(
             candidate.check, candidate.plugin, match, own, candidate.name, found, candidate.index, candidate.line
         )
         build(made.candidate(_SAMPLE_NAME, sample, report), Masker(masker), thorough=thorough)
+    if match is not None and not match.namespace:
+        _warn_of_secrets(own, candidate, report)
     candidate.document.report.take(report)
     return None if report.failed or has_hole(own) else made
+
+
+def _warn_of_secrets(own: Mapping, candidate: Candidate, report: Report) -> None:
+    """Images and labels are what whoever starts a program says of it: a secret goes to all who say so."""
+    for path, node, line in values(own, (), candidate.line):
+        if isinstance(node, Scalar) and node.fixed and Secret in types_at(candidate.plugin.config_class, path):
+            report.warning(line, (*candidate.path, *path), _SENT, _NAMESPACE)
 
 
 def _match(candidate: Candidate, report: Report, masker: Masker) -> Match | None:

@@ -16,11 +16,11 @@ from pydantic import BaseModel
 from vedette.check import Check
 from vedette.config.explain import types_at
 from vedette.config.problems import Path, Report, one_line
-from vedette.config.source import Entry, Mapping, Node, Scalar, Sequence
+from vedette.config.source import Entry, Mapping, Scalar, Sequence, values
 from vedette.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
     from vedette.config.model import Instance
     from vedette.discovery import DiscoveryConfig, Target
@@ -29,8 +29,12 @@ MAX_BYTES: Final = 16 * 1024
 MAX_VALUES: Final = 2_000
 MAX_FILLED: Final = 64 * 1024
 MAX_TIMEOUT: Final = 60.0
-RESERVED: Final = ("isolate", "memory_limit", "run_on")
+MAX_TAGS: Final = 20
+MAX_TAG: Final = 200
+RESERVED: Final = ("isolate", "memory_limit", "run_on", "schedule")
 """Options of every instance that only the operator may give."""
+OWN_METRICS: Final = ("vedette.", "health_check.")
+"""What the names of the agent's own metrics begin with."""
 OWN_TAGS: Final = ("instance", "host", "check")
 """Keys of tags that say where a sample comes from."""
 _HOST: Final = 'write "%%host%%", or have it added to `hosts:` of agent.yaml'
@@ -44,7 +48,7 @@ def is_open(plugin: Any) -> bool:
 
 def refuse_written(plugin: Any, own: Mapping, path: Path, report: Report) -> None:
     """Report what may not be written at all; nothing of it is looked at before."""
-    for inner, node, line in _walk(own, path, own.line):
+    for inner, node, line in values(own, path, own.line):
         if isinstance(node, Scalar) and isinstance(node.value, str) and "${" in node.value:
             report.error(node.line, inner, "a '${' is not resolved here", "%%env:NAME%% is a variable of the target")
         if any(_names_files(each) for each in types_at(plugin.config_class, inner[len(path) :])):
@@ -56,18 +60,6 @@ def refuse_written(plugin: Any, own: Mapping, path: Path, report: Report) -> Non
     if metrics is not None and isinstance(metrics.node, Mapping) and "rename" in metrics.node.entries:
         line = metrics.node.entries["rename"].line
         report.error(line, (*path, "metrics", "rename"), "only the operator may rename metrics")
-
-
-def _walk(node: Node, path: Path, line: int) -> Iterator[tuple[Path, Node, int]]:
-    """Every value below a node, with the line of its key."""
-    if isinstance(node, Mapping):
-        for key, entry in node.entries.items():
-            yield (*path, key), entry.node, entry.line
-            yield from _walk(entry.node, (*path, key), entry.line)
-    elif isinstance(node, Sequence):
-        for place, item in enumerate(node.items):
-            yield (*path, place), item, item.line
-            yield from _walk(item, (*path, place), item.line)
 
 
 def _names_files(annotation: Any) -> bool:
@@ -88,23 +80,27 @@ def _holds_path(value: Any) -> bool:
 
 def refuse_size(own: Mapping, path: Path, report: Report) -> None:
     """Report options that variables made too long."""
-    texts = (node.value for _, node, _ in _walk(own, path, own.line) if isinstance(node, Scalar))
+    texts = (node.value for _, node, _ in values(own, path, own.line) if isinstance(node, Scalar))
     if sum(len(text) for text in texts if isinstance(text, str)) > MAX_FILLED:
         report.error(own.line, path, f"is larger than {MAX_FILLED // 1024} KiB once its variables are filled in")
 
 
 def refuse_tags(own: Mapping, taken: Collection[str], path: Path, report: Report) -> None:
-    """Report tags that would say that samples come from elsewhere."""
+    """Report tags that would say that samples come from elsewhere, and what would make every sample large."""
     entry = own.entries.get("tags")
     items = entry.node.items if entry is not None and isinstance(entry.node, Sequence) else ()
+    if entry is not None and len(items) > MAX_TAGS:
+        report.error(entry.line, (*path, "tags"), f"must have at most {MAX_TAGS} entries")
     for place, item in enumerate(items):
+        if isinstance(item, Scalar) and len(str(item.value)) > MAX_TAG:
+            report.error(item.line, (*path, "tags", place), f"must have at most {MAX_TAG} characters")
         if isinstance(item, Scalar) and str(item.value).partition(":")[0].strip().lower() in taken:
             report.error(item.line, (*path, "tags", place), "the agent itself sets this tag")
 
 
 def with_interval(own: Mapping, least: float) -> Mapping:
     """The options with an interval, where the default would be shorter than what is allowed."""
-    if "interval" in own.entries or "schedule" in own.entries:
+    if "interval" in own.entries:
         return own
     default = Check.config_class.model_fields["interval"].default
     if default >= least:
@@ -127,12 +123,14 @@ def refuse_built(instance: Instance, target: Target, options: DiscoveryConfig, c
         entry = candidate.own.entries.get(option)
         report.error(entry.line if entry else candidate.line, (*path, option) if entry else path, message, hint)
 
-    if config.schedule is None and config.interval < options.min_interval:
+    if config.interval < options.min_interval:
         say("interval", f"must be at least {format_duration(options.min_interval)}, says `min_interval:` of agent.yaml")
     if _holds_path(config):
         say("", "only the operator may name files of the agent's machine")
     if (config.timeout or 0.0) > MAX_TIMEOUT:
         say("timeout", f"must be at most {format_duration(MAX_TIMEOUT)}")
+    if any(metric.name.startswith(OWN_METRICS) for metric in instance.plugin.declare(config)):
+        say("", "names a metric of the agent's own")
     try:
         hosts = instance.plugin.reaches(config)
         reached = None if hosts is None else [str(host) for host in hosts]

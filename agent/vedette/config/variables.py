@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from urllib.parse import quote
 
 from vedette.config.problems import Path, Report, one_line
 from vedette.config.source import Entry, Hole, Mapping, Node, Scalar, Sequence
@@ -204,8 +205,17 @@ def _fill(node: Scalar, text: str, variables: Variables, path: Path, report: Rep
 
 
 def _fitting(found: re.Match[str], value: str, text: str) -> str:
-    """An IPv6 address inside a longer text, such as a URL, stands in brackets (RFC 3986, 3.2.2)."""
-    return f"[{value}]" if found[1] == "host" and ":" in value and found[0] != text else value
+    """The value as it may stand there (RFC 3986, 2.1 and 3.2).
+
+    An IPv6 address inside a longer text stands in brackets. What a target says of itself cannot name another host where
+    a URL has user, password and host: it is percent-encoded there.
+    """
+    if found[1] == "host":
+        return f"[{value}]" if ":" in value and found[0] != text else value
+    scheme, slashes, authority = text[: found.start()].rpartition("://")
+    if scheme and slashes and not set("/?#") & set(authority) and not found[1].startswith("port"):
+        return quote(value, safe="")
+    return value
 
 
 def _stretches(text: str, fixed: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int, bool]]:

@@ -283,7 +283,8 @@ async def test_what_rbac_forbids_names_the_rule(drive: Drive, tmp_path: Path) ->
     async with site.running():
         await until(lambda: site.trouble != "", "the trouble")
         assert site.trouble == (
-            'may not list and watch pods; the ClusterRole lacks {apiGroups: [""], resources: [pods], verbs: [list, watch]}'
+            "may not list and watch pods; the ClusterRole lacks "
+            '{apiGroups: [""], resources: [pods], verbs: [list, watch]}'
         )
 
 
@@ -294,7 +295,8 @@ async def test_a_kubeconfig_that_is_not_there_is_said_and_tried_again(drive: Dri
     async with site.running():
         await until(lambda: site.trouble != "", "the trouble")
         assert site.trouble == (
-            f"there is no kubeconfig {tmp_path}/kubeconfig; give the path in `kubeconfig`, or run the agent in the cluster"
+            f"there is no kubeconfig {tmp_path}/kubeconfig; "
+            "give the path in `kubeconfig`, or run the agent in the cluster"
         )
 
 
