@@ -92,12 +92,12 @@ def test_check_reads_state_and_never_writes_it(tmp_path: Path) -> None:
         (
             ("example", "prometeus"),
             3,
-            "vedette: no check, sink or notifier is called 'prometeus'; did you mean 'prometheus'?",
+            "vedette: no check, sink, notifier or discovery is called 'prometeus'; did you mean 'prometheus'?",
         ),
         (
             ("schema", "zzz"),
             3,
-            "vedette: no check, sink or notifier is called 'zzz'; `vedette plugins` lists what is installed",
+            "vedette: no check, sink, notifier or discovery is called 'zzz'; `vedette plugins` lists what is installed",
         ),
         (("run", "--for", "soon"), 64, "vedette run: --for must be a duration such as 500ms, 15s, 5m, 1h or 1d"),
         (

@@ -78,9 +78,9 @@ def schema(options: Namespace) -> int:
 def _plugin(name: str) -> Any:
     registry = Registry()
     known: dict[str, Group] = {}
-    groups: tuple[Group, ...] = ("notifiers", "sinks", "checks")
+    groups: tuple[Group, ...] = ("discoveries", "notifiers", "sinks", "checks")
     for group in groups:
         known.update(dict.fromkeys(registry.names(group), group))
     if name not in known:
-        raise unknown_plugin(name, known, "check, sink or notifier")
+        raise unknown_plugin(name, known, "check, sink, notifier or discovery")
     return registry.load(known[name], name)
