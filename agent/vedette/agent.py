@@ -172,7 +172,8 @@ class Agent:
         self._tasks.add(watched(self._report_regularly(), "vedette/agent"))
         if self._configuration.agent.reload.watch:
             self._tasks.add(watched(Watch(self._sources, self.reload).run(), "vedette/reload"))
-        log.info("%d instances, %d sinks", len(self._crew), len(self._outlets.vitals))
+        more = f", {number} discoveries" if (number := len(self._configuration.discoveries)) else ""
+        log.info("%d instances, %d sinks%s", len(self._crew), len(self._outlets.vitals), more)
 
     # Batches
 
@@ -235,7 +236,7 @@ class Agent:
             files = in_force(self._files, await asyncio.to_thread(self._load))
             findings = await asyncio.to_thread(self._resolver.resolve, files, self._scouts.found)
             after = joined(files, findings)
-            changes = compare(before, after)
+            changes = replace(compare(before, after), problems=files.problems)  # pods' are not the folder's
             if not check:
                 self._files, self._findings = files, findings
                 await self._apply(before, after, changes)
