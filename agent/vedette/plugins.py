@@ -15,9 +15,11 @@ from vedette.errors import MissingDriver, PluginError
 Group = Literal["checks", "sinks", "discoveries", "notifiers", "secrets"]
 _EXTRAS = {
     "aiosqlite": "sql",
+    "aiohttp": "k8s",
     "asyncpg": "postgres",
     "httpx": "synthetic",
     "jmespath": "synthetic",
+    "kubernetes_asyncio": "k8s",
     "re2": "synthetic",
     "redis": "redis",
     "sqlalchemy": "sql",

@@ -1,7 +1,7 @@
 """The main job, end to end: `make demo`, or `python examples/demo --for 30s`.
 
-Starts a real Redis-protocol server, a PostgreSQL primary with its replica, a payments API, traffic on them and a StatsD
-port, runs the agent on demo/conf.d, and shows live what the agent does and what arrives. Ctrl-C ends it; nothing is
+Starts a real Redis-protocol server, a PostgreSQL primary with its replica, a payments API, a Kubernetes API server that
+replays a recorded cluster, traffic on them and a StatsD port, runs the agent on demo/conf.d, and shows live what the agent does and what arrives. Ctrl-C ends it; nothing is
 left behind.
 """
 
@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).parent))
+from living import living_cluster
 from payments import PASSWORD as LOGIN
 from payments import go_shopping, payments_api
 from postgres import Pair, UnavailableError, postgres_pair
@@ -76,6 +77,15 @@ _SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("business.hourly.transaction_volume", ("currency:USD",), "their sum, USD"),
     ("business.hourly.avg_transaction_value", ("currency:USD",), "their average, USD"),
     ("business.hourly.success_rate", ("currency:USD",), "how many of them went well, %"),
+    ("k8s.pods.running", (), "pods that run"),
+    ("k8s.pods.pending", (), "pods that wait for a place, or for their image"),
+    ("k8s.pods.failed", (), "pods that failed"),
+    ("k8s.nodes.ready", (), "nodes that are ready"),
+    ("k8s.nodes.not_ready", (), "nodes that are not"),
+    ("k8s.cpu.utilization", (), "CPU of the ready nodes in use, %"),
+    ("k8s.memory.utilization", (), "their memory in use, %"),
+    ("k8s.hpa.current_replicas", ("hpa:bff",), "replicas of the web backend"),
+    ("k8s.hpa.desired_replicas", ("hpa:bff",), "replicas that its autoscaler wants"),
     ("system.cpu.user", (), "CPU in user mode, %"),
     ("system.mem.pct_usable", (), "memory usable, fraction"),
     ("health_check.status", (_PRIMARY,), "health of postgres/shop-primary"),
@@ -124,7 +134,9 @@ def _postgres(stack: ExitStack) -> Pair | None:
 async def _demo(folder: Path, redis_port: int, pair: Pair | None, duration: float | None) -> None:
     async with AsyncExitStack() as stack:
         api = await _open_shop(stack, pair)
-        await _run_agent(folder, redis_port, pair, api, duration)
+        kubeconfig = await stack.enter_async_context(living_cluster(folder))
+        more = {"DEMO_API_URL": api, "DEMO_API_PASSWORD": LOGIN, "DEMO_KUBECONFIG": str(kubeconfig)}
+        await _run_agent(folder, redis_port, pair, more, duration)
 
 
 async def _open_shop(stack: AsyncExitStack, pair: Pair | None) -> str:
@@ -135,11 +147,13 @@ async def _open_shop(stack: AsyncExitStack, pair: Pair | None) -> str:
     return await stack.enter_async_context(payments_api(pair.primary, _PASSWORD))
 
 
-async def _run_agent(folder: Path, redis_port: int, pair: Pair | None, api: str, duration: float | None) -> None:
+async def _run_agent(
+    folder: Path, redis_port: int, pair: Pair | None, more: dict[str, str], duration: float | None
+) -> None:
     transport, statsd = await listen()
     prometheus_port = free_port(9464)
     environ = _environ(redis_port, pair, transport.get_extra_info("sockname")[1], prometheus_port)
-    environ |= {"DEMO_API_URL": api, "DEMO_API_PASSWORD": LOGIN}
+    environ |= more
     configuration = await asyncio.to_thread(load, _conf(folder, pair), Registry(), environ=environ)
     for problem in configuration.problems:
         print(problem, file=sys.stderr)
@@ -147,7 +161,7 @@ async def _run_agent(folder: Path, redis_port: int, pair: Pair | None, api: str,
     agent = Agent(configuration, StateStore(folder / "state"), environ)
     jobs = [pay_and_browse(redis_port, _PASSWORD), _show(agent, statsd, prometheus_port)]
     if pair is not None:
-        jobs += [sell(pair.primary, _PASSWORD), go_shopping(api)]
+        jobs += [sell(pair.primary, _PASSWORD), go_shopping(more["DEMO_API_URL"])]
     tasks = [asyncio.create_task(job) for job in jobs]
     asyncio.get_running_loop().call_soon(_stop_gently, agent)
     try:

@@ -171,6 +171,25 @@ def _item(raw: bytes) -> Item:
     return Item(raw, found.metadata.name, found.metadata.namespace, found.spec.node)
 
 
+def node_metrics(nodes: list[dict[str, Any]], *, without: str = "", load: float = 1.0) -> dict[str, Any]:
+    """A stand-in for metrics.k8s.io, written from the API's documentation (k8s.io/metrics v1beta1 NodeMetricsList):
+    none was recorded, since the recorded server does not serve it."""
+    items = [
+        {
+            "metadata": {"name": node["metadata"]["name"], "creationTimestamp": "2026-11-23T20:36:00Z"},
+            "timestamp": "2026-11-23T20:35:48Z",
+            "window": "20.043s",
+            "usage": {
+                "cpu": f"{int((417_123_456 + 97_000_001 * place) * load)}n",
+                "memory": f"{int((1_234_567 + 300_001 * place) * load)}Ki",
+            },
+        }
+        for place, node in enumerate(nodes)
+        if node["metadata"]["name"] != without
+    ]
+    return {"kind": "NodeMetricsList", "apiVersion": "metrics.k8s.io/v1beta1", "metadata": {}, "items": items}
+
+
 EXPIRED = "watch/410-error-event.after-restart.ndjson"
 OLD_ETCD = "watch/500-error-event.old-etcd.streaming-list.ndjson"
 

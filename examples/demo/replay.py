@@ -153,6 +153,12 @@ class ReplayServer:
             await request.read(),
         )
         self.requests.append(seen)
+        try:
+            return await self._respond(request, seen)
+        except ConnectionResetError:  # whoever asked has gone
+            return web.Response()
+
+    async def _respond(self, request: web.Request, seen: Seen) -> web.StreamResponse:
         for rule in self.rules:
             if rule.times > 0 and rule.fits(seen):
                 rule.times -= 1

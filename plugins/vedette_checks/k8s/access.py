@@ -144,6 +144,7 @@ class Access:
     async def _load(self) -> None:
         self._renewed, self._written = time.monotonic(), self._stamp()
         configuration = Configuration()
+        configuration.host = ""  # else it would be localhost
         configuration.disable_strict_ssl_verification = True  # as Go and Python 3.12 do: clusters' own CAs lack fields
         file = self._file()
         try:
@@ -222,6 +223,9 @@ def _unusable(error: Exception, file: Path | None) -> CheckError:
             "the pod's service account cannot be used: token or ca.crt is missing or empty",
             hint="is automountServiceAccountToken off?",
         )
+    if isinstance(error, OSError) and error.filename not in (None, str(file)):
+        why = error.strerror or type(error).__name__
+        return CheckError(f"{file} names {error.filename}, which cannot be used: {why}")
     if isinstance(error, OSError):
         return CheckError(f"{file} cannot be read: {error.strerror or type(error).__name__}")
     if isinstance(error, yaml.YAMLError):
@@ -236,4 +240,4 @@ def _unusable(error: Exception, file: Path | None) -> CheckError:
             return CheckError(f"a file that {file} names does not exist", hint="see its certificate and token files")
         if found := _MISSING.search(text):
             return CheckError(f"{file} has no {found[1]}", hint="check `context` and the file")
-    return CheckError(f"{file} is no usable kubeconfig ({type(error).__name__})")
+    return CheckError(f"{file} is no usable kubeconfig", hint="does kubectl take it?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +21,34 @@ _CONNECT = 5.0  # seconds
 _MOST = 64 << 20  # bytes of a body that is read as a whole
 _MOST_OF_A_REFUSAL = 1 << 16
 FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+class Stream:
+    """The parts of a body, not aligned to anything.
+
+    Args:
+        parts: they.
+        answer: what they are the body of.
+    """
+
+    def __init__(self, parts: AsyncIterator[bytes], answer: aiohttp.ClientResponse) -> None:
+        self._parts = parts
+        self._answer = answer
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._parts
+
+    async def rest(self, seconds: float) -> None:
+        """Let what comes gather in the kernel, so that twenty events a second do not wake the process twenty times."""
+        connection = self._answer.connection
+        transport = connection.transport if connection is not None else None
+        if not seconds or not isinstance(transport, asyncio.ReadTransport) or transport.is_closing():
+            return
+        transport.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            transport.resume_reading()
 
 
 class Client:
@@ -62,8 +91,8 @@ class Client:
             return await self._whole(answer)
 
     @asynccontextmanager
-    async def stream(self, path: str, query: Query, *, silence: float) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The parts of a body as they come, not aligned to anything.
+    async def stream(self, path: str, query: Query, *, silence: float) -> AsyncIterator[Stream]:
+        """A body that is read as it comes.
 
         Args:
             path: path of the request.
@@ -75,7 +104,7 @@ class Client:
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=silence)
         async with self._answer("GET", target(path, query), timeout) as answer:
-            yield self._parts(answer)
+            yield Stream(self._parts(answer), answer)
 
     async def _parts(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         async for part in answer.content.iter_any():

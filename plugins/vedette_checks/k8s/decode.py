@@ -53,6 +53,24 @@ class Event(msgspec.Struct):
     object: msgspec.Raw
 
 
+_TYPE, _OBJECT = b'{"type":"', b'","object":'
+
+
+def event_of(line: bytes) -> tuple[str, bytes | memoryview]:
+    """Type and object of a line of a watch; how the server writes it makes decoding the line unnecessary.
+
+    Raises:
+        msgspec.MsgspecError: it is no event.
+    """
+    if line.startswith(_TYPE) and line.endswith(b"}"):
+        end = line.find(b'"', len(_TYPE))
+        begin = end + len(_OBJECT)
+        if line[end:begin] == _OBJECT:
+            return line[len(_TYPE) : end].decode("ascii", "replace"), memoryview(line)[begin:-1]
+    event = _EVENT.decode(line)
+    return event.type, memoryview(event.object)
+
+
 class _MarkMeta(msgspec.Struct, rename="camel"):
     resource_version: str = ""
     annotations: dict[str, str] | None = None
@@ -74,7 +92,7 @@ class Mark(msgspec.Struct):
         return (self.metadata.annotations or {}).get(END_OF_LIST) == "true"
 
 
-EVENT = msgspec.json.Decoder(Event)
+_EVENT = msgspec.json.Decoder(Event)
 MARK = msgspec.json.Decoder(Mark)
 
 O = TypeVar("O")  # noqa: E741

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 import ssl
 from collections.abc import Mapping
 
@@ -92,7 +93,7 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ApiError:
     return of_status(told, status, _seconds(headers.get("Retry-After")))
 
 
-def of_event(raw: msgspec.Raw) -> ApiError:
+def of_event(raw: bytes | memoryview) -> ApiError:
     """The error that an ERROR event of a watch carries: HTTP said 200 before."""
     try:
         told = _STATUS.decode(raw)
@@ -147,10 +148,17 @@ def broken(error: Exception) -> ApiError:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return ApiError(Fault.UNREACHABLE, "its host name does not resolve")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return ApiError(Fault.UNREACHABLE, f"no connection: {error.os_error.strerror or 'refused'}")
+        return ApiError(Fault.UNREACHABLE, _unconnected(error))
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return ApiError(Fault.UNREACHABLE, "it closed the connection without an answer")
-    return ApiError(Fault.UNREACHABLE, f"the connection broke ({type(error).__name__})")
+    return ApiError(Fault.UNREACHABLE, "the connection broke")
+
+
+def _unconnected(error: aiohttp.ClientConnectorError) -> str:
+    place, why = f"{error.host}:{error.port}", error.os_error.strerror or ""
+    if error.os_error.errno == errno.ECONNREFUSED or why.startswith(("Connect call failed", "Multiple exceptions")):
+        return f"nothing listens on {place}"  # asyncio's words for it, which name each address
+    return f"no way to {place}: {why or type(error.os_error).__name__}"
 
 
 def _seconds(header: str | None) -> float | None:

@@ -38,6 +38,11 @@ class _Spec(msgspec.Struct, frozen=True, rename="camel"):
     overhead: _Amounts | None = None
     resources: _Resources | None = None
 
+    @property
+    def looks(self) -> tuple[object, ...]:
+        """What pods of one workload have in common."""
+        return self.containers, self.init_containers, self.overhead, self.resources
+
 
 class _Why(msgspec.Struct, frozen=True):
     reason: str | None = None
@@ -158,6 +163,7 @@ METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 
 _MOST_SHARED = 50_000
+_MOST_ALIKE = 5_000
 _MOST_REASONS = 100
 
 
@@ -173,6 +179,7 @@ class PodTable(Table[Pod, Row]):
         self.init_restarted: Counter[Group] = Counter()
         self._first = True
         self._shared: dict[object, object] = {}
+        self._alike: dict[object, tuple[str, Parts, Parts, int, int]] = {}
         self._reasons: dict[tuple[str, str], Key] = {}
 
     def finish(self) -> None:
@@ -208,8 +215,27 @@ class PodTable(Table[Pod, Row]):
 
     def digest(self, found: Pod) -> Row:
         """The row of a pod."""
+        status, spec, meta = found.status, found.spec, found.metadata
+        looks = (status, spec.looks, meta.deletion_timestamp is None)
+        made = self._alike.get(looks)
+        if made is None:
+            if len(self._alike) >= _MOST_ALIKE:
+                self._alike.clear()
+            made = self._alike[looks] = self._sums(found)
+        phase, parts, on_node, restarts, init_restarts = made
+        return Row(
+            self._share(workload_of(meta)),
+            phase,
+            parts,
+            self._share(("", "", spec.node_name)),
+            on_node if spec.node_name else (),
+            restarts,
+            init_restarts,
+        )
+
+    def _sums(self, found: Pod) -> tuple[str, Parts, Parts, int, int]:
+        """Phase, parts, parts of the node, and restarts, of all pods that look like this one."""
         status, spec = found.status, found.spec
-        done = status.phase in _DONE
         restarts = sum(one.restart_count for one in status.container_statuses or ())
         init_restarts = sum(one.restart_count for one in status.init_container_statuses or ())
         sums: dict[Key, int] = dict(BASE)
@@ -217,21 +243,12 @@ class PodTable(Table[Pod, Row]):
             sums[key] = sums.get(key, 0) + 1
         sums[_RESTARTS], sums[_INIT_RESTARTS] = restarts, init_restarts
         on_node: Parts = ()
-        if not done:
+        if status.phase not in _DONE:
             sums.update(_asked(spec))
-            if spec.node_name:
-                cpu, memory = _effective(spec, "cpu"), _effective(spec, "memory")
-                on_node = ((_NODE_PODS, 1), (_NODE_CPU, cpu), (_NODE_MEMORY, memory))
-        share = self._share
-        return Row(
-            share(workload_of(found.metadata)),
-            status.phase if status.phase in _PHASE else "Unknown",
-            share(tuple(share(item) for item in sums.items())),
-            share(("", "", spec.node_name)),
-            share(on_node),
-            restarts,
-            init_restarts,
-        )
+            cpu, memory = _effective(spec, "cpu"), _effective(spec, "memory")
+            on_node = ((_NODE_PODS, 1), (_NODE_CPU, cpu), (_NODE_MEMORY, memory))
+        phase = status.phase if status.phase in _PHASE else "Unknown"
+        return phase, self._share(tuple(sums.items())), self._share(on_node), restarts, init_restarts
 
     def _marks(self, found: Pod) -> Iterator[Key]:
         """The series in which the pod, or one of its containers, counts as one."""

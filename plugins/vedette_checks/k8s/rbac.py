@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -80,7 +81,7 @@ def _subject(user: str) -> str:
     parts = user.split(":")
     if parts[:2] == ["system", "serviceaccount"] and len(parts) == 4:
         return f"{{kind: ServiceAccount, namespace: {parts[2]}, name: {parts[3]}}}"
-    return f'{{apiGroup: rbac.authorization.k8s.io, kind: User, name: "{user}"}}'
+    return f"{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {json.dumps(user)}}}"
 
 
 def path_of(rule: Rule) -> str:

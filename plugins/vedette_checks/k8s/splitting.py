@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -49,7 +50,6 @@ class _Whole(msgspec.Struct):
 
 
 _WHOLE = msgspec.json.Decoder(_Whole)
-_RAW = msgspec.json.Decoder(msgspec.Raw)
 _ITEMS = b'"items":['
 _NEXT = b'},{"metadata":{'
 """How the server, which writes fields in a fixed order and without blanks, goes from one item of a list to the next.
@@ -73,8 +73,12 @@ class Items:
         self._lead = b""
         self._searched = 0
 
-    def feed(self, part: bytes) -> Iterator[msgspec.Raw]:
-        """The items that this part completes; the last one comes with `end`.
+    def feed(self, part: bytes, take: Callable[[bytes], object]) -> None:
+        """Hand over the items that this part completes; the last one comes with `end`.
+
+        Args:
+            part: what has come.
+            take: decodes an item, which finds out by the way whether it is whole: raises msgspec.DecodeError if not.
 
         Raises:
             ApiError: an item does not end.
@@ -88,9 +92,8 @@ class Items:
         begin = 0
         while (found := rest.find(_NEXT, max(begin, self._searched))) >= 0:
             self._searched = found + 1
-            piece = bytes(rest[begin : found + 1])
-            if (item := _object(piece)) is not None:
-                yield item
+            with suppress(msgspec.DecodeError):
+                take(bytes(memoryview(rest)[begin : found + 1]))
                 begin = found + 2
         del rest[:begin]
         self._searched = max(len(rest) - len(_NEXT) + 1, 0)
@@ -104,8 +107,8 @@ class Items:
             self._lead = bytes(rest[: found + len(_ITEMS)])
             del rest[: found + len(_ITEMS)]
 
-    def end(self) -> Iterator[msgspec.Raw]:
-        """The items that are left.
+    def end(self, take: Callable[[bytes], object]) -> None:
+        """Hand over the items that are left.
 
         Raises:
             ApiError: the body is no list, or was cut.
@@ -116,11 +119,5 @@ class Items:
             raise ApiError(Fault.UNREACHABLE, "the list was cut off, or is none") from error
         self._rest = bytearray()
         self.head = whole.metadata
-        yield from whole.items or ()
-
-
-def _object(piece: bytes) -> msgspec.Raw | None:
-    try:
-        return _RAW.decode(piece)
-    except msgspec.MsgspecError:
-        return None
+        for item in whole.items or ():
+            take(bytes(item))

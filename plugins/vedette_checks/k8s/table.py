@@ -16,6 +16,9 @@ class _Meta(Protocol):
     def resource_version(self) -> str: ...
 
 
+_WHOLE = msgspec.json.Decoder(msgspec.Raw)
+
+
 class _HasMeta(Protocol):
     @property
     def metadata(self) -> _Meta: ...
@@ -31,16 +34,16 @@ class Store(Protocol):
     def begin(self) -> None:
         """A full list begins; until `finish` what was known stays."""
 
-    def collect(self, raw: msgspec.Raw) -> None:
-        """An object of the full list."""
+    def collect(self, raw: bytes | memoryview) -> None:
+        """An object of the full list; msgspec.DecodeError if it is no JSON, or not all of it."""
 
     def finish(self) -> None:
         """The list is complete: what is not in it is gone."""
 
-    def put(self, raw: msgspec.Raw) -> str:
+    def put(self, raw: bytes | memoryview) -> str:
         """An object is new or has changed; its resourceVersion."""
 
-    def remove(self, raw: msgspec.Raw) -> str:
+    def remove(self, raw: bytes | memoryview) -> str:
         """An object is gone, or no longer matches the selector; the resourceVersion of that."""
 
 
@@ -73,7 +76,7 @@ class Table(Generic[O, R]):
         """See `Store`."""
         self._collected = {}
 
-    def collect(self, raw: msgspec.Raw) -> None:
+    def collect(self, raw: bytes | memoryview) -> None:
         """See `Store`."""
         found = self._decode(raw)
         if found is not None:
@@ -88,7 +91,7 @@ class Table(Generic[O, R]):
         for uid, row in self.rows.items():
             self.changed(old.get(uid), row)
 
-    def put(self, raw: msgspec.Raw) -> str:
+    def put(self, raw: bytes | memoryview) -> str:
         """See `Store`."""
         self.changes += 1
         found = self._decode(raw)
@@ -99,7 +102,7 @@ class Table(Generic[O, R]):
         self.rows[uid] = row
         return found.metadata.resource_version
 
-    def remove(self, raw: msgspec.Raw) -> str:
+    def remove(self, raw: bytes | memoryview) -> str:
         """See `Store`."""
         self.changes += 1
         named = self._named.decode(raw).metadata
@@ -114,14 +117,15 @@ class Table(Generic[O, R]):
             self.changed(old, None)
         return named.resource_version
 
-    def _decode(self, raw: msgspec.Raw) -> O | None:
+    def _decode(self, raw: bytes | memoryview) -> O | None:
         try:
             return self._decoder.decode(raw)
         except msgspec.ValidationError:  # not as the API's documentation has it: the others must not suffer
+            _WHOLE.decode(raw)
             self.unreadable += 1
             return None
 
-    def _version(self, raw: msgspec.Raw) -> str:
+    def _version(self, raw: bytes | memoryview) -> str:
         return self._named.decode(raw).metadata.resource_version
 
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from time import monotonic
 
 import msgspec
 
 from vedette import CheckError
-from vedette_checks.k8s.client import Client, Query
-from vedette_checks.k8s.decode import EVENT, MARK
+from vedette_checks.k8s.client import Client, Query, Stream
+from vedette_checks.k8s.decode import MARK, event_of
 from vedette_checks.k8s.errors import ApiError, Fault, of_event
 from vedette_checks.k8s.splitting import Items, Lines
 from vedette_checks.k8s.table import Store
@@ -41,6 +40,7 @@ class Pace:
         absent: pause where the server does not have the resource.
         quiet: a streaming list that says nothing for so long will not end: some servers take it for a watch.
         silence: a watch without a byte for so long is dead: a bookmark comes once a minute.
+        breath: events are taken this often at most: so late may what is reported be.
         lifetime: shortest and longest time that a watch is asked to last.
     """
 
@@ -51,6 +51,7 @@ class Pace:
     absent: float = 300.0
     quiet: float = 3.0
     silence: float = 100.0
+    breath: float = 0.5
     lifetime: tuple[int, int] = (300, 600)
 
 
@@ -169,16 +170,17 @@ class Watch:
         waiting = True
         try:
             async with asyncio.timeout(self._pace.quiet) as limit:
-                async with self._client.stream(self.source.path, query, silence=self._pace.silence) as parts:
-                    async for part in parts:
+                async with self._client.stream(self.source.path, query, silence=self._pace.silence) as stream:
+                    async for part in stream:
                         for line in lines.feed(part):
                             if not waiting:
                                 self._take(line)
-                                self.heard = monotonic()
                             elif self._collect(line):
                                 waiting = False
                                 self._manners.gate.release()
                         limit.reschedule(loop.time() + self._pace.quiet if waiting else None)
+                        if not waiting:
+                            await self._rest(stream)
             self._ended(lines)
         except TimeoutError:  # no end of the list: an older server takes the request for a plain watch
             self._streaming = False
@@ -198,15 +200,15 @@ class Watch:
 
     def _collect(self, line: bytes) -> bool:
         """Take an event of a streaming list; whether it was the last."""
-        event = EVENT.decode(line)
-        if event.type == "BOOKMARK":
-            mark = MARK.decode(event.object)
+        type_, raw = event_of(line)
+        if type_ == "BOOKMARK":
+            mark = MARK.decode(raw)
             if mark.complete:
                 self._filled(mark.version)
             return mark.complete
-        if event.type == "ERROR":
-            raise of_event(event.object)
-        self.store.collect(event.object)
+        if type_ == "ERROR":
+            raise of_event(raw)
+        self.store.collect(raw)
         return False
 
     async def _list(self) -> None:
@@ -219,10 +221,8 @@ class Watch:
                 items = Items()
                 async with self._client.stream(self.source.path, query, silence=self._pace.silence) as parts:
                     async for part in parts:
-                        for item in items.feed(part):
-                            self.store.collect(item)
-                for item in items.end():
-                    self.store.collect(item)
+                        items.feed(part, self.store.collect)
+                items.end(self.store.collect)
                 version = version or items.head.version
                 if not items.head.token:
                     break
@@ -240,29 +240,30 @@ class Watch:
             "timeoutSeconds": self._lifetime(),
         }
         lines = Lines()
-        async with self._client.stream(self.source.path, query, silence=self._pace.silence) as parts:
+        async with self._client.stream(self.source.path, query, silence=self._pace.silence) as stream:
             self._connected()
-            await self._take_all(parts, lines)
+            async for part in stream:
+                for line in lines.feed(part):
+                    self._take(line)
+                await self._rest(stream)
         self._ended(lines)
 
-    async def _take_all(self, parts: AsyncIterator[bytes], lines: Lines) -> None:
-        async for part in parts:
-            for line in lines.feed(part):
-                self._take(line)
-            self.heard = monotonic()
+    async def _rest(self, stream: Stream) -> None:
+        self.heard = monotonic()
+        await stream.rest(self._pace.breath)
 
     def _take(self, line: bytes) -> None:
-        event = EVENT.decode(line)
+        type_, raw = event_of(line)
         self._told += 1
         self._failures = 0
-        if event.type == "BOOKMARK":
-            self._version = MARK.decode(event.object).version or self._version
-        elif event.type == "DELETED":
-            self._version = self.store.remove(event.object) or self._version
-        elif event.type == "ERROR":
-            raise of_event(event.object)
+        if type_ == "BOOKMARK":
+            self._version = MARK.decode(raw).version or self._version
+        elif type_ == "DELETED":
+            self._version = self.store.remove(raw) or self._version
+        elif type_ == "ERROR":
+            raise of_event(raw)
         else:
-            self._version = self.store.put(event.object) or self._version
+            self._version = self.store.put(raw) or self._version
 
     # What came of it
 
@@ -293,6 +294,8 @@ class Watch:
             return _DICE.uniform(0, self._pace.spread)
         if error.fault in (Fault.AHEAD, Fault.INVALID):
             self._version = ""
+        if error.fault is Fault.UNREACHABLE and self.synced and self.fault is None and not self._failures:
+            return self._back_off()  # a connection that broke is no finding; one that cannot be made again is
         if error.fault in (Fault.UNAUTHORIZED, Fault.UNTRUSTED) and await self._renewed():
             self.fault = error
             self._failures += 1

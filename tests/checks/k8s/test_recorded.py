@@ -12,7 +12,7 @@ from aiohttp import web
 
 from checks.k8s.driver import NOW, Drive, Outcome, node_metrics, parsed, recording, recordings, replay, until
 from vedette import Status
-from vedette_checks.k8s.decode import EVENT, MARK
+from vedette_checks.k8s.decode import MARK, event_of
 from vedette_checks.k8s.errors import ApiError, Fault, of_event, refusal
 from vedette_checks.k8s.nodes import Node
 from vedette_checks.k8s.pods import PodTable
@@ -29,10 +29,16 @@ FEW: dict[str, Any] = {"usage": False}
 def items_of(body: bytes, size: int) -> tuple[list[bytes], Items]:
     """The items of a list that comes in parts of this size."""
     items = Items()
-    found = []
+    found: list[bytes] = []
+
+    def take(item: bytes) -> None:
+        msgspec.json.decode(item)
+        found.append(item)
+
     for at in range(0, len(body), size):
-        found += [bytes(item) for item in items.feed(body[at : at + size])]
-    return [*found, *(bytes(item) for item in items.end())], items
+        items.feed(body[at : at + size], take)
+    items.end(take)
+    return found, items
 
 
 def told(file: str) -> ApiError:
@@ -282,10 +288,10 @@ def test_annotations_may_be_unicode_and_are_not_kept() -> None:
 
 def test_a_bookmark_has_no_containers_and_would_be_no_pod() -> None:
     line = recording("watch/pods.bookmarks.ndjson").lines[-1]
-    event = EVENT.decode(line)
-    assert event.type == "BOOKMARK"
-    assert b'"containers":null' in bytes(event.object)
-    mark = MARK.decode(event.object)
+    type_, raw = event_of(line.rstrip())
+    assert type_ == "BOOKMARK"
+    assert b'"containers":null' in bytes(raw)
+    mark = MARK.decode(raw)
     assert (mark.version, mark.complete) == ("1762", False)
 
 
@@ -303,7 +309,7 @@ async def followed(drive: Drive, lines: list[bytes], **more: Any) -> tuple[Any, 
 @pytest.mark.parametrize("file", ["watch/pods.bookmarks.ndjson", "watch/pods.no-bookmarks.ndjson"])
 async def test_one_pods_whole_life_in_a_watch_leaves_nothing(drive: Drive, file: str) -> None:
     lines = recording(file).lines
-    types = [EVENT.decode(line).type for line in lines]
+    types = [event_of(line)[0] for line in lines]
     assert types[:2] == ["ADDED", "MODIFIED"]
     server, watching, before = await followed(drive, lines)
     watch = watching.watch("pods", "web")
@@ -338,7 +344,7 @@ async def test_a_resource_version_that_is_too_old_is_200_with_one_error_event_an
     drive: Drive, file: str
 ) -> None:
     (line,) = recording(file).lines
-    error = of_event(EVENT.decode(line).object)
+    error = of_event(event_of(line)[1])
     assert (recording(file).status, error.fault, error.status) == (200, Fault.EXPIRED, 410)
     server = await drive.server(streaming="refused")
     server.on(lambda seen: seen.watches and "sendInitialEvents" not in seen.query, file, times=1)
@@ -384,7 +390,7 @@ async def test_compaction_alone_does_not_break_a_watch_that_the_cache_still_serv
 
 async def test_a_streaming_list_ends_with_an_annotated_bookmark_and_goes_on_as_a_watch(drive: Drive) -> None:
     lines = recording("watch/pods.streaming-list.ndjson").lines
-    marks = [MARK.decode(EVENT.decode(line).object) for line in lines if b'"BOOKMARK"' in line[:20]]
+    marks = [MARK.decode(event_of(line)[1]) for line in lines if b'"BOOKMARK"' in line[:20]]
     assert [mark.complete for mark in marks][0] is True
     server = await drive.server()
     hold = asyncio.Event()
@@ -430,7 +436,7 @@ async def test_a_streaming_list_of_nodes_and_the_heartbeat_after_it(drive: Drive
 
 @pytest.mark.parametrize("file", ["watch/500-error-event.old-etcd.streaming-list.ndjson", "watch/500-error-event.old-etcd.no-rv.ndjson"])
 async def test_with_an_old_etcd_a_streaming_list_is_an_error_500_and_it_is_list_and_watch(drive: Drive, file: str) -> None:
-    error = of_event(EVENT.decode(recording(file).lines[0]).object)
+    error = of_event(event_of(recording(file).lines[0])[1])
     assert (error.fault, error.status) == (Fault.BUSY, 500)
     server = await drive.server()
     server.on(lambda seen: "sendInitialEvents" in seen.query, file)
@@ -466,7 +472,7 @@ async def test_a_streaming_list_without_an_end_marker_is_given_up_for_a_list(dri
 
 
 def test_the_end_marker_may_come_unasked_as_for_leases() -> None:
-    marks = [MARK.decode(EVENT.decode(line).object) for line in recording("watch/leases.ndjson").lines if b'"BOOKMARK"' in line[:20]]
+    marks = [MARK.decode(event_of(line)[1]) for line in recording("watch/leases.ndjson").lines if b'"BOOKMARK"' in line[:20]]
     assert marks[0].complete
 
 
@@ -484,7 +490,7 @@ async def test_timeout_seconds_ends_a_watch_cleanly_and_it_goes_on_from_the_book
 
 async def test_with_a_selector_deleted_can_mean_that_it_no_longer_matches(drive: Drive) -> None:
     lines = recording("watch/pods.phase-running-selector.ndjson").lines
-    types = [EVENT.decode(line).type for line in lines]
+    types = [event_of(line)[0] for line in lines]
     assert "DELETED" in types
     _, watching, before = await followed(drive, lines)
     watch = watching.watch("pods", "web")
