@@ -43,20 +43,22 @@ class K8sDiscoveryConfig(DiscoveryConfig):
     @classmethod
     def _node_name(cls, value: str) -> str:
         if value:
-            K8sConfig(scope="node", node=value)
+            K8sConfig.model_validate({"scope": "node", "node": value})
         return value
 
     @property
     def asked(self) -> K8sConfig:
         """The instance of the k8s check that asks the cluster for the same, and nothing else."""
-        return K8sConfig(
-            scope="node",
-            node=self.node,
-            resources=("pods",),
-            usage=False,
-            kubelet=None,
-            kubeconfig=self.kubeconfig,
-            context=self.context,
+        return K8sConfig.model_validate(
+            {
+                "scope": "node",
+                "node": self.node,
+                "resources": ("pods",),
+                "usage": False,
+                "kubelet": None,
+                "kubeconfig": self.kubeconfig,
+                "context": self.context,
+            }
         )
 
 

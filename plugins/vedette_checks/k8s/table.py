@@ -9,14 +9,14 @@ import msgspec
 from vedette_checks.k8s.decode import Named
 
 
+_WHOLE = msgspec.json.Decoder(msgspec.Raw)
+
+
 class _Meta(Protocol):
     @property
     def uid(self) -> str: ...
     @property
     def resource_version(self) -> str: ...
-
-
-_WHOLE = msgspec.json.Decoder(msgspec.Raw)
 
 
 class _HasMeta(Protocol):

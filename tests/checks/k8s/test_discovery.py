@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from checks.k8s.driver import FAST, Drive, recording, until
+from checks.k8s.test_rbac import granted, needed
 from servers import RedisServer, redis62
 from vedette import Diagnosis, Target
 from vedette.agent import Agent
@@ -232,6 +233,19 @@ async def test_a_pods_life(drive: Drive, redis: RedisServer, tmp_path: Path) -> 
         assert [b.instance for b in site.batches if b.closed] == ["redis/payments.api-1"]
     asked = {(seen.path, seen.query.get("fieldSelector")) for seen in server.requests}
     assert asked == {("/api/v1/pods", f"spec.nodeName={NODE}")}  # nothing else of the cluster
+
+
+async def test_the_manifest_grants_exactly_what_the_requests_need(drive: Drive) -> None:
+    asked = set()
+    for streaming in ("yes", "refused"):
+        server = await drive.server(streaming=streaming)
+        config = K8sDiscoveryConfig(type="k8s", node=NODE, kubeconfig=server.kubeconfig(drive.folder))
+        looking = asyncio.create_task(K8sDiscovery(config).run(lambda targets: None))
+        await until(lambda server=server: server.watching, "the watch")
+        looking.cancel()
+        await asyncio.wait({looking})
+        asked |= {needed(seen) for seen in server.requests}
+    assert asked == granted("rbac-autodiscovery.yaml")
 
 
 async def test_templates_find_pods_and_an_agent_finds_them_again(
