@@ -249,14 +249,21 @@ class Agent:
             await asyncio.sleep(_SETTLE)
             async with self._reloading:
                 self._found.clear()
-                findings = await asyncio.to_thread(self._resolver.resolve, self._files, self._scouts.found)
-                after = joined(self._files, findings)
-                changes = compare(self._configuration, after)
-                self._findings_log.say(self._findings.problems, findings.problems)
-                self._configuration, self._findings = after, findings
-                await self._change_instances(after, changes)
-                if changes:
-                    log.info("found: %s", changes)
+                try:
+                    await self._take_over()
+                except Exception as error:  # else nothing that comes or goes would be noticed any more
+                    log.critical("what was found could not be taken over: a fault in vedette itself", exc_info=error)
+
+    async def _take_over(self) -> None:
+        """Have the instances of what is there now."""
+        findings = await asyncio.to_thread(self._resolver.resolve, self._files, self._scouts.found)
+        after = joined(self._files, findings)
+        changes = compare(self._configuration, after)
+        self._findings_log.say(self._findings.problems, findings.problems)
+        self._configuration, self._findings = after, findings
+        await self._change_instances(after, changes)
+        if changes:
+            log.info("found: %s", changes)
 
     def _load(self) -> Configuration:
         current = self._files

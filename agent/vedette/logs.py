@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
+from vedette.secrets import OF_THIS_TASK
+
 if TYPE_CHECKING:
     from vedette.config.model import LogConfig
     from vedette.secrets import Masker
@@ -34,7 +36,7 @@ class _Formatter(logging.Formatter):
                 text = f"{text}\n{self.formatException(record.exc_info)}"
             else:
                 text = f"{text}: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-        return self._masker(text)
+        return (OF_THIS_TASK.get() or self._masker)(text)
 
 
 class TextFormatter(_Formatter):

@@ -18,6 +18,7 @@ from vedette.errors import CheckError
 from vedette.metrics import Kind, Sample, Status
 from vedette.outbox import describe
 from vedette.schedule import CronTicks, IntervalTicks, OwnTicks
+from vedette.secrets import OF_THIS_TASK
 from vedette.units import format_duration
 from vedette.vitals import HEALTH_METRICS, INSTANCE, State, Surroundings, Vitals
 
@@ -73,6 +74,7 @@ class Runner:
     async def serve(self) -> None:
         """Run at every tick, or for a listener all the time, until cancelled."""
         INSTANCE.set(self.instance.id)
+        OF_THIS_TASK.set(self.instance.masker)
         if self.listens:
             await self._serve_listener()
         else:
@@ -185,6 +187,7 @@ class Runner:
     async def run(self, lateness: float = 0.0) -> Batch:
         """Perform one run and hand its batch over; whatever the check does, this returns in time + grace."""
         INSTANCE.set(self.instance.id)
+        OF_THIS_TASK.set(self.instance.masker)
         loop, vitals, config = asyncio.get_running_loop(), self.vitals, self.instance.config
         vitals.last_run, started = time.time(), self._around.clock()
         emit = Emit(self._channel, vitals.last_run, save=partial(self._around.save, self.instance.id))

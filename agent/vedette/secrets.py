@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 from html import unescape
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,10 @@ class Masker:
     def __call__(self, text: str) -> str:
         """The text with every known secret and every URL password replaced by `****`."""
         return mask(self.known(text))
+
+
+OF_THIS_TASK: ContextVar[Masker | None] = ContextVar("vedette_masker", default=None)
+"""Knows the secrets of the instance that a task works for, where they are not in everybody's masker."""
 
 
 class _Forms:

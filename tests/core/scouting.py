@@ -12,6 +12,7 @@ from pydantic import Field
 from vedette import (
     Check,
     CheckConfig,
+    CheckError,
     Container,
     Discovery,
     DiscoveryConfig,
@@ -19,6 +20,7 @@ from vedette import (
     Found,
     Kind,
     Metric,
+    Secret,
     Target,
     hookimpl,
 )
@@ -84,6 +86,7 @@ class AloneConfig(CheckConfig):
     """The options."""
 
     host: str = "localhost"
+    password: Secret | None = None
 
 
 class Alone(Check[AloneConfig]):
@@ -105,8 +108,16 @@ class Echo(Check[AloneConfig]):
     def reaches(cls, config: AloneConfig) -> tuple[str]:
         return (config.host,)
 
+    def __init__(self, config: AloneConfig, state: Any = None) -> None:
+        if "explode" in config.tags:
+            raise RuntimeError("its own fault")
+        super().__init__(config, state)
+
     async def run(self, emit: Emit) -> None:
         emit.gauge("echo.ok", 1)
+        if self.config.password is not None:
+            self.log.warning("sent AUTH %s", self.config.password.reveal())
+            raise CheckError(f"{self.config.password.reveal()} was refused")
 
 
 @hookimpl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,6 +21,7 @@ from vedette.agent import Agent
 from vedette.config import load
 from vedette.control import overall
 from vedette.control.wire import encode, picture, snapshot_of
+from vedette.logs import TextFormatter
 from vedette.plugins import Registry
 from vedette.state import StateStore
 
@@ -217,6 +219,40 @@ async def test_a_discovery_that_crashes_is_shown_and_what_it_found_goes_on(
         await site.has("echo/payments.a", "echo/payments.b")  # its next start
         assert site.closed() == []
         assert site.agent.snapshot().discoveries[0].trouble == ""
+
+
+async def test_a_pods_secret_is_masked_in_log_and_status_of_its_instance(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    site = Site(tmp_path)
+    container = Container("c", "c", {}, {"PW": "hunter2"})
+    asks = ECHO.replace("100ms", '100ms, password: "%%env:PW%%"')
+    handler = logging.StreamHandler(stream)
+    logging.getLogger("vedette").addHandler(handler)
+    try:
+        async with site.running(pod("a", asks, containers=[container])):
+            handler.setFormatter(TextFormatter(site.agent._configuration.masker, debug=False, colour=False))
+            await eventually(lambda: "AUTH" in stream.getvalue(), "the log")
+            await eventually(lambda: site.agent.snapshot().instances[0].message != "", "the failure")
+            assert site.agent.snapshot().instances[0].message == "**** was refused"
+    finally:
+        logging.getLogger("vedette").removeHandler(handler)
+    assert "sent AUTH ****\n" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue() + (tmp_path / "out.jsonl").read_text()
+
+
+async def test_a_check_that_fails_before_its_first_run_keeps_no_other_from_starting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site(tmp_path)
+    async with site.running(pod("a", ECHO)):
+        await site.ran("echo/payments.a")
+        site.scout.found([pod("bad", ECHO.replace("100ms", "100ms, tags: [explode]")), pod("a", ECHO), pod("b", ECHO)])
+        await site.has("echo/payments.a", "echo/payments.b")
+        await site.ran("echo/payments.b")
+        assert site.closed() == []
+        assert any("echo/payments.bad cannot be started" in message for message in caplog.messages)
+        site.scout.found([pod("b", ECHO)])
+        await site.has("echo/payments.b")
 
 
 TEMPLATE = 'instances: [{host: "%%host%%", interval: 100ms, match: {image: "redis:*"}}]\n'

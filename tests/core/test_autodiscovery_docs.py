@@ -64,3 +64,17 @@ def test_the_examples_work(tmp_path: Path) -> None:
     ]
     (line,) = re.findall(r"^```text\n(.*)\n```$", PAGE, re.MULTILINE)
     assert [str(one).replace("wrong", "api-7f9c") for one in found.problems] == [line]
+
+
+def test_the_example_file_is_a_template(tmp_path: Path) -> None:
+    conf = tmp_path / "conf.d"
+    conf.mkdir()
+    (conf / "agent.yaml").write_text("autodiscovery: [{type: k8s}]\n")
+    text = (Path(__file__).parents[2] / "conf.d" / "redis-pods.yaml.example").read_text()
+    (conf / "redis-pods.yaml").write_text(text)
+    configuration = load(conf, Registry())
+    assert configuration.problems == ()
+    cache = Container("cache", "docker.io/valkey/valkey:9", {"redis": 7000})
+    (instance,) = Resolver(Registry()).resolve(configuration, {"k8s": [pod(containers=[cache])]}).instances
+    config: Any = instance.config
+    assert (instance.id, config.port) == ("redis/payments.api-7f9c", 7000)

@@ -8,7 +8,6 @@ import msgspec
 
 from vedette_checks.k8s.decode import Named
 
-
 _WHOLE = msgspec.json.Decoder(msgspec.Raw)
 
 
