@@ -160,7 +160,8 @@ def make_template(
 def _warn_of_secrets(own: Mapping, candidate: Candidate, report: Report) -> None:
     """Images and labels are what whoever starts a program says of it: a secret goes to all who say so."""
     for path, node, line in values(own, (), candidate.line):
-        if isinstance(node, Scalar) and node.fixed and Secret in types_at(candidate.plugin.config_class, path):
+        kinds = types_at(candidate.plugin.config_class, path) if isinstance(node, Scalar) and node.fixed else ()
+        if any(kind is Secret or hasattr(kind, "localized") for kind in kinds):
             report.warning(line, (*candidate.path, *path), _SENT, _NAMESPACE)
 
 

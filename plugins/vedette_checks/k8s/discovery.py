@@ -89,7 +89,7 @@ class K8sDiscovery(Discovery[K8sDiscoveryConfig]):
             watching = asyncio.create_task(watch.run(), name=source.path)
             while not watching.done():
                 await asyncio.wait({watching}, timeout=self.look)
-                self._tell(watch)
+                self._tell(watch, store)
             watching.result()
         finally:
             if watching is not None:
@@ -97,17 +97,27 @@ class K8sDiscovery(Discovery[K8sDiscoveryConfig]):
                 await asyncio.wait({watching})
             await access.close()
 
-    def _tell(self, watch: Watch) -> None:
-        finding = of_watch(watch, fresh=False)
-        if watch.fault is None:
-            if watch.synced:
-                self.recovered()
-        elif finding is not None:
-            self.failed(str(finding).replace("nothing is shown", "what was found last goes on"))
+    def _tell(self, watch: Watch, store: Targets) -> None:
+        """Say what is wrong, once."""
+        wrong = _wrong(watch, store, self.config.asked.own_node)
+        if wrong is None:
+            self.recovered()
+        elif wrong and wrong != self.trouble:
+            self.failed(wrong)
 
     async def diagnose(self, diagnosis: Diagnosis) -> None:
         """See `Discovery`."""
         await diagnose(self.config.asked, diagnosis)
+
+
+def _wrong(watch: Watch, store: Targets, node: str) -> str | None:
+    """What is wrong in a sentence; None if nothing is, empty while that is not known yet."""
+    if watch.fault is not None:
+        finding = of_watch(watch, fresh=False)
+        return str(finding).replace("nothing is shown", "what was found last goes on")
+    if not watch.synced:
+        return ""
+    return None if store.rows else f"no pod is on a node called {node}; is `node:` the node's name?"
 
 
 @hookimpl

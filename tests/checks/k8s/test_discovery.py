@@ -201,6 +201,7 @@ class Site:
 async def test_a_pods_life(drive: Drive, redis: RedisServer, tmp_path: Path) -> None:
     server = await drive.server()
     site = Site(tmp_path, server)
+    await server.cluster.put("pods", pod("quiet"))
     starting = pod("api-1", REDIS, port=redis.port, ip="", phase="Pending")
     await server.cluster.put("pods", starting)
     async with site.running():
@@ -271,12 +272,14 @@ async def test_an_api_server_that_is_down_at_the_start_holds_nothing_up(
     server = await drive.server()
     site = Site(tmp_path, server)
     (site.conf / "redis.yaml").write_text(f"instances: [{{host: 127.0.0.1, port: {redis.port}, interval: 200ms}}]\n")
+    await server.cluster.put("pods", pod("quiet"))
     await server.cluster.put("pods", pod("api-1", REDIS, port=redis.port))
     await server.stop()
     async with site.running():
         await site.well("redis/redis")
         await until(lambda: site.trouble != "", "the trouble")
         assert site.trouble.startswith("pods are not being watched, what was found last goes on: the API server: ")
+        assert site.agent.snapshot().discoveries[0].errors == 1  # once, however often it is tried
         await server.start()
         await site.well("redis/payments.api-1")
         await until(lambda: site.trouble == "", "the end of the trouble")
@@ -300,6 +303,16 @@ async def test_what_rbac_forbids_names_the_rule(drive: Drive, tmp_path: Path) ->
             "may not list and watch pods; the ClusterRole lacks "
             '{apiGroups: [""], resources: [pods], verbs: [list, watch]}'
         )
+
+
+async def test_a_node_without_pods_may_have_another_name(drive: Drive, tmp_path: Path) -> None:
+    server = await drive.server()
+    site = Site(tmp_path, server)
+    async with site.running():
+        await until(lambda: site.trouble != "", "the trouble")
+        assert site.trouble == f"no pod is on a node called {NODE}; is `node:` the node's name?"
+        await server.cluster.put("pods", pod("api-1"))
+        await until(lambda: site.trouble == "", "the end of the trouble")
 
 
 async def test_a_kubeconfig_that_is_not_there_is_said_and_tried_again(drive: Drive, tmp_path: Path) -> None:
