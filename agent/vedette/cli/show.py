@@ -81,6 +81,8 @@ def _plugin(name: str) -> Any:
     groups: tuple[Group, ...] = ("discoveries", "notifiers", "sinks", "checks")
     for group in groups:
         known.update(dict.fromkeys(registry.names(group), group))
+    more: dict[str, Group] = {f"discovery/{one}": "discoveries" for one in registry.names("discoveries")}
+    known.update(more)  # a check may have the same name
     if name not in known:
         raise unknown_plugin(name, known, "check, sink, notifier or discovery")
-    return registry.load(known[name], name)
+    return registry.load(known[name], name.removeprefix("discovery/"))

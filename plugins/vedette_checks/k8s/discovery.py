@@ -26,7 +26,7 @@ class K8sDiscoveryConfig(DiscoveryConfig):
     node: str = Field(
         "",
         description="The node whose pods count. Default: the environment variable NODE_NAME, else the host's name.",
-        examples=["${env:NODE_NAME}"],
+        examples=["worker-03"],
     )
     namespaces: tuple[str, ...] = Field(
         (), description="Only pods of these namespaces (glob patterns).", examples=[["payments", "web-*"]]
