@@ -136,7 +136,14 @@ def main() -> None:
         rows.append((f"10,000 pods, {what} to metrics, CPU", sorted(one["cpu"] for one in found)[1], "s", "<= 1.0"))
         rows.append((f"10,000 pods, {what}: peak RSS over base", max(one["peak"] for one in found), "MB", "<= 120"))
         if "share" in found[0]:
-            rows.append((f"steady, {found[0]['rate']:.0f} pod changes/s, {INTERVAL:g} s", found[0]["share"], "% of a core", "<= 1"))
+            rows.append(
+                (
+                    f"steady, {found[0]['rate']:.0f} pod changes/s, {INTERVAL:g} s",
+                    found[0]["share"],
+                    "% of a core",
+                    "<= 1",
+                )
+            )
             rows.append(("series a run", found[0]["series"], "series", ""))
     report(*rows)
 

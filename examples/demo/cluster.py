@@ -90,7 +90,9 @@ class Collection:
     def listed(self, namespace: str, selector: str, version: int) -> bytes:
         """The body of a list."""
         those = b",".join(item.raw for item in self.items.values() if item.matches(namespace, selector))
-        head = f'{{"kind":"{self.kind}List","apiVersion":"{self.api_version}","metadata":{{"resourceVersion":"{version}"}}'
+        head = (
+            f'{{"kind":"{self.kind}List","apiVersion":"{self.api_version}","metadata":{{"resourceVersion":"{version}"}}'
+        )
         return b"%b,%b[%b]}\n" % (head.encode(), b'"items":', those)
 
     def event(self, type_: str, raw: bytes) -> bytes:

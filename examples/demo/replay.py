@@ -1,4 +1,4 @@
-"""An HTTP server that answers as the recorded API server did: whole recordings, chunk by chunk, or a changing cluster."""
+"""An HTTP server that answers as the recorded API server did: recordings, chunk by chunk, or a changing cluster."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ class ReplayServer:
     async def start(self) -> None:
         application = web.Application(client_max_size=1 << 20)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1, handle_signals=False)
+        self._runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=0.02, handle_signals=False, handler_cancellation=True
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls, reuse_address=True)
         await site.start()
@@ -133,9 +135,7 @@ class ReplayServer:
         path.chmod(0o600)
         return path
 
-    def on(
-        self, fits: str | Callable[[Seen], bool], answer: str | Handler, *, times: float = float("inf")
-    ) -> None:
+    def on(self, fits: str | Callable[[Seen], bool], answer: str | Handler, *, times: float = float("inf")) -> None:
         """Answer some requests in another way: by path, or by what `fits` says; with a recording, or by a handler."""
         chosen = (lambda seen: seen.path == fits) if isinstance(fits, str) else fits
         self.rules.append(Rule(chosen, recorded(answer) if isinstance(answer, str) else answer, times))
@@ -212,9 +212,7 @@ class ReplayServer:
                 return web.json_response(one)
         return await recorded("errors/404-pod.json")(request)
 
-    async def _watch(
-        self, request: web.Request, seen: Seen, there: Collection, namespace: str
-    ) -> web.StreamResponse:
+    async def _watch(self, request: web.Request, seen: Seen, there: Collection, namespace: str) -> web.StreamResponse:
         initial = "sendInitialEvents" in seen.query
         if initial and self.streaming == "refused":
             return await recorded("errors/422-sendInitialEvents-nomatch.json")(request)
@@ -261,7 +259,8 @@ class ReplayServer:
                 if line is not None:
                     await stream.write(line)
             async with there.news:
-                await there.news.wait_for(lambda: any(one.version > version for one in there.changes[-1:]))
+                while not there.changes or there.changes[-1].version <= version:
+                    await there.news.wait()
 
 
 def _forbidden(seen: Seen, there: Collection, namespace: str) -> dict[str, Any]:
@@ -288,9 +287,7 @@ def recorded(file: str) -> Handler:
     return answer
 
 
-def streamed(
-    lines: list[bytes], *, hold: asyncio.Event | None = None, cut: bool = False, status: int = 200
-) -> Handler:
+def streamed(lines: list[bytes], *, hold: asyncio.Event | None = None, cut: bool = False, status: int = 200) -> Handler:
     """Answers with a stream: each part is a chunk; then it is held until an event, and ended or cut."""
 
     async def answer(request: web.Request) -> web.StreamResponse:

@@ -106,7 +106,8 @@ class Access:
         if url.startswith("/"):
             url = self.server + url
         head = {"User-Agent": _USER_AGENT, **headers, **self._authorization()}
-        answer: aiohttp.ClientResponse = await self._rest.request(
+        rest: Any = self._rest
+        answer: aiohttp.ClientResponse = await rest.request(
             method, url, headers=head, body=body, _preload_content=False, _request_timeout=timeout
         )
         return answer
@@ -170,7 +171,7 @@ class Access:
 
     async def _load_file(self, configuration: Any, file: Path) -> float:
         """Load a kubeconfig; the time of the monotonic clock at which to do so again."""
-        if not file.exists():
+        if not _is_there(file):
             where = "" if self.kubeconfig is not None else "this is no pod, and "
             raise CheckError(
                 f"{where}there is no kubeconfig {file}",
@@ -193,8 +194,12 @@ class Access:
 
     async def _reconnect(self, configuration: Any) -> None:
         """New connections where anything but the token has changed."""
-        new = (configuration.host, configuration.verify_ssl, configuration.tls_server_name, configuration.proxy,
-               *(_content(getattr(configuration, name)) for name in ("ssl_ca_cert", "cert_file", "key_file")))  # fmt: skip
+        options = ("host", "verify_ssl", "tls_server_name", "proxy")
+        files = ("ssl_ca_cert", "cert_file", "key_file")
+        new = (
+            *(getattr(configuration, name) for name in options),
+            *(_content(getattr(configuration, name)) for name in files),
+        )
         if self._rest is not None and new == self._print:
             return
         try:
@@ -207,6 +212,10 @@ class Access:
         old, self._rest, self._print = self._rest, made, new
         if old is not None:
             await old.close()
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists()
 
 
 def _content(path: str | None) -> int:

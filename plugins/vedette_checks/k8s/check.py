@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Metric, Status
+from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Status
 from vedette_checks.k8s import claims, jobs, nodes, pods, scaling, usage, workloads
 from vedette_checks.k8s.access import Access
 from vedette_checks.k8s.client import Client
@@ -15,11 +15,12 @@ from vedette_checks.k8s.config import K8sConfig
 from vedette_checks.k8s.errors import ApiError
 from vedette_checks.k8s.findings import Finding, cut_off, of_kubelet, of_server, of_usage, of_watch
 from vedette_checks.k8s.names import gauge
+from vedette_checks.k8s.pace import Manners, Pace
 from vedette_checks.k8s.pods import INIT_RESTARTED, RESTARTED, STRATEGY, PodTable
 from vedette_checks.k8s.report import CUT, Budgets, Report
 from vedette_checks.k8s.resources import RESOURCES, sources
 from vedette_checks.k8s.usage import Kubelet, Usage, from_metrics_api
-from vedette_checks.k8s.watch import Manners, Pace, Watch
+from vedette_checks.k8s.watch import Watch
 
 CERTIFICATE = gauge("k8s.apiserver.certificate_days_left", "Days until the API server's certificate ends.", unit="day")
 _DAY = 86_400.0
@@ -135,7 +136,7 @@ class K8s(Check[K8sConfig]):
                 self._report_pods(report, tables, whole=whole)
             elif tables and (how := RESOURCES[name].report) is not None:
                 how(report, (row for table in tables for row in table.rows.values()))
-        known = [node for node in self._rows(fresh, "nodes")]
+        known = list(self._rows(fresh, "nodes"))
         if known:
             await self._report_usage(report, fresh, known, findings)
         if (until := self._client.certificate_expires) is not None:
@@ -229,7 +230,7 @@ class K8s(Check[K8sConfig]):
         """Objects, watches and requests."""
         from vedette_checks.k8s.costs import estimate
 
-        objects = sum(len(table.rows) for table in (watch.store for watch in self._watches) if hasattr(table, "rows"))
+        objects = sum(1 for name in self.config.watched for _ in self._rows(self._watches, name))
         return estimate(
             self.config, self.pace, watches=len(self._watches), objects=objects, requests=self._client.requests
         )

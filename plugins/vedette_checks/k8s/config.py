@@ -56,6 +56,10 @@ class KubeletConfig(BaseModel):
     )
 
 
+def _kubelet() -> KubeletConfig:
+    return KubeletConfig.model_validate({})
+
+
 class K8sConfig(CheckConfig):
     """The options of one k8s instance; every one has a default, so `instances: [{}]` is a whole configuration."""
 
@@ -68,13 +72,13 @@ class K8sConfig(CheckConfig):
     )
     kubeconfig: Path | None = Field(
         None,
-        description="How to reach the cluster. Default: the pod's service account, outside a cluster what kubectl uses.",
+        description="How to reach the cluster. Default: the pod's service account, else what kubectl uses.",
         examples=["/etc/vedette/kubeconfig"],
     )
     context: str = Field("", description="Context of the kubeconfig. Default: its current one.", examples=["prod"])
     node: str = Field(
         "",
-        description="With `scope: node`, the node's name. Default: the environment variable NODE_NAME, else the host's.",
+        description="With `scope: node`, the node's name. Default: the variable NODE_NAME, else the host's name.",
         examples=["${env:NODE_NAME}"],
     )
     namespaces: tuple[str, ...] = Field(
@@ -89,7 +93,7 @@ class K8sConfig(CheckConfig):
         True, description="Ask metrics.k8s.io (metrics-server) how much CPU and memory the nodes use, once a run."
     )
     kubelet: KubeletConfig | None = Field(
-        KubeletConfig(),
+        default_factory=_kubelet,
         description="With `scope: node`, how to ask the kubelet for `/stats/summary`; `null` does not ask it.",
     )
     limit: int = Field(
@@ -141,7 +145,7 @@ class K8sConfig(CheckConfig):
         if self.scope == "cluster" and self.node:
             raise ValueError("`node` goes with `scope: node`")
         if self.scope == "cluster" and "run_on" not in self.model_fields_set:
-            self.__dict__["run_on"] = "leader"  # implied: not among the fields that the user has set
+            vars(self).update(run_on="leader")  # implied: not among the fields that the user has set
         return self
 
     @property

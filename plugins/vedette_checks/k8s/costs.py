@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vedette import Estimate
 from vedette_checks.k8s.config import K8sConfig
-from vedette_checks.k8s.watch import Pace
+from vedette_checks.k8s.pace import Pace
 
 _DAY = 86_400.0
 

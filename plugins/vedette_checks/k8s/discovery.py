@@ -15,9 +15,10 @@ from vedette_checks.k8s.client import Client
 from vedette_checks.k8s.config import K8sConfig
 from vedette_checks.k8s.doctor import diagnose
 from vedette_checks.k8s.findings import of_watch
+from vedette_checks.k8s.pace import Manners, Pace
 from vedette_checks.k8s.resources import sources
 from vedette_checks.k8s.targets import VARIABLES, Targets
-from vedette_checks.k8s.watch import Manners, Pace, Watch
+from vedette_checks.k8s.watch import Watch
 
 
 class K8sDiscoveryConfig(DiscoveryConfig):

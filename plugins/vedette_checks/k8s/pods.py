@@ -1,4 +1,4 @@
-"""Pods: what of them is decoded, what each adds to the sums of its workload and its node, and how often they restart."""
+"""Pods: what each adds to the sums of its workload and of its node, and how often its containers restart."""
 
 from __future__ import annotations
 
@@ -9,72 +9,10 @@ from typing import Any
 import msgspec
 
 from vedette import Kind, Metric
-from vedette_checks.k8s.decode import Condition, Meta
 from vedette_checks.k8s.ledger import Group, Key, Ledger, Parts
 from vedette_checks.k8s.names import OTHER, STATE, gauge, reason, truth, workload_of
-from vedette_checks.k8s.quantities import billionths
+from vedette_checks.k8s.podmodel import ContainerStatus, Pod, State, reserved, total
 from vedette_checks.k8s.table import Table
-
-
-class _Amounts(msgspec.Struct, frozen=True):
-    cpu: str = "0"
-    memory: str = "0"
-
-
-class _Resources(msgspec.Struct, frozen=True):
-    requests: _Amounts | None = None
-    limits: _Amounts | None = None
-
-
-class _Container(msgspec.Struct, frozen=True, rename="camel"):
-    resources: _Resources | None = None
-    restart_policy: str = ""
-
-
-class _Spec(msgspec.Struct, frozen=True, rename="camel"):
-    node_name: str = ""
-    containers: tuple[_Container, ...] | None = None
-    init_containers: tuple[_Container, ...] | None = None
-    overhead: _Amounts | None = None
-    resources: _Resources | None = None
-
-    @property
-    def looks(self) -> tuple[object, ...]:
-        """What pods of one workload have in common."""
-        return self.containers, self.init_containers, self.overhead, self.resources
-
-
-class _Why(msgspec.Struct, frozen=True):
-    reason: str | None = None
-
-
-class _State(msgspec.Struct, frozen=True):
-    waiting: _Why | None = None
-    running: _Why | None = None
-    terminated: _Why | None = None
-
-
-class _ContainerStatus(msgspec.Struct, frozen=True, rename="camel"):
-    ready: bool = False
-    restart_count: int = 0
-    state: _State | None = None
-    last_state: _State | None = None
-
-
-class _Status(msgspec.Struct, frozen=True, rename="camel"):
-    phase: str = ""
-    reason: str | None = None
-    conditions: tuple[Condition, ...] | None = None
-    container_statuses: tuple[_ContainerStatus, ...] | None = None
-    init_container_statuses: tuple[_ContainerStatus, ...] | None = None
-
-
-class Pod(msgspec.Struct, frozen=True):
-    """What of a Pod is used."""
-
-    metadata: Meta
-    spec: _Spec = _Spec()
-    status: _Status = _Status()
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -244,8 +182,8 @@ class PodTable(Table[Pod, Row]):
         sums[_RESTARTS], sums[_INIT_RESTARTS] = restarts, init_restarts
         on_node: Parts = ()
         if status.phase not in _DONE:
-            sums.update(_asked(spec))
-            cpu, memory = _effective(spec, "cpu"), _effective(spec, "memory")
+            sums.update((key, amount) for side, part, key in _ASKED if (amount := total(spec, side, part)))
+            cpu, memory = reserved(spec, "cpu"), reserved(spec, "memory")
             on_node = ((_NODE_PODS, 1), (_NODE_CPU, cpu), (_NODE_MEMORY, memory))
         phase = status.phase if status.phase in _PHASE else "Unknown"
         return phase, self._share(tuple(sums.items())), self._share(on_node), restarts, init_restarts
@@ -271,10 +209,10 @@ class PodTable(Table[Pod, Row]):
             if one.state is not None and one.state.waiting is not None:
                 yield _INIT_WAITING
 
-    def _container(self, one: _ContainerStatus) -> Iterator[Key]:
+    def _container(self, one: ContainerStatus) -> Iterator[Key]:
         if one.ready:
             yield _OF_STATE["ready"]
-        state, last = one.state or _State(), one.last_state or _State()
+        state, last = one.state or State(), one.last_state or State()
         if state.running is not None:
             yield _OF_STATE["running"]
         if state.waiting is not None:
@@ -306,38 +244,3 @@ class PodTable(Table[Pod, Row]):
 def _alike(old: Row, new: Row) -> bool:
     """Whether they add the same to the same sums."""
     return (old.parts, old.on_node, old.group, old.node) == (new.parts, new.on_node, new.group, new.node)
-
-
-def _amount(amounts: _Amounts | None, part: str) -> int:
-    return billionths(getattr(amounts, part)) or 0 if amounts is not None else 0
-
-
-def _asked(spec: _Spec) -> Iterator[tuple[Key, int]]:
-    """Sums of the containers' requests and limits; what is not set is not reported."""
-    for side, part, key in _ASKED:
-        amounts = [getattr(one.resources, side) for one in spec.containers or () if one.resources is not None]
-        total = sum(_amount(each, part) for each in amounts)
-        if total:
-            yield key, total
-
-
-def _effective(spec: _Spec, part: str) -> int:
-    """What the scheduler reserves for a pod (KEP-753 and KEP-2837): init containers run before the others, sidecars
-    beside them, and what is said of the whole pod counts instead."""
-    overhead = _amount(spec.overhead, part)
-    whole = _amount(spec.resources.requests, part) if spec.resources is not None else 0
-    if whole:
-        return whole + overhead
-    beside, most = 0, 0
-    for one in spec.init_containers or ():
-        amount = _request(one, part)
-        if one.restart_policy == "Always":
-            beside += amount
-            most = max(most, beside)
-        else:
-            most = max(most, beside + amount)
-    return max(most, beside + sum(_request(one, part) for one in spec.containers or ())) + overhead
-
-
-def _request(one: _Container, part: str) -> int:
-    return _amount(one.resources.requests, part) if one.resources is not None else 0

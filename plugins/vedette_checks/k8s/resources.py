@@ -11,11 +11,11 @@ from vedette_checks.k8s.claims import Claim, Quota, report_claims, report_quotas
 from vedette_checks.k8s.config import K8sConfig
 from vedette_checks.k8s.jobs import CronJob, Job, report_cronjobs, report_jobs
 from vedette_checks.k8s.nodes import Node, report_nodes
+from vedette_checks.k8s.pace import Source
 from vedette_checks.k8s.pods import PodTable
 from vedette_checks.k8s.report import Report
 from vedette_checks.k8s.scaling import Autoscaler, DisruptionBudget, report_autoscalers, report_budgets
 from vedette_checks.k8s.table import Plain, Table
-from vedette_checks.k8s.watch import Source
 from vedette_checks.k8s.workloads import Workload, report_workloads
 
 

@@ -41,9 +41,11 @@ class Store(Protocol):
 
     def put(self, raw: bytes | memoryview) -> str:
         """An object is new or has changed; its resourceVersion."""
+        ...
 
     def remove(self, raw: bytes | memoryview) -> str:
         """An object is gone, or no longer matches the selector; the resourceVersion of that."""
+        ...
 
 
 class Table(Generic[O, R]):

@@ -16,7 +16,7 @@ from vedette import CheckError
 from vedette.emit import Channel, Emit
 from vedette.metrics import Batch, ServiceCheck, Value
 from vedette_checks.k8s import K8s, K8sConfig
-from vedette_checks.k8s.watch import Pace
+from vedette_checks.k8s.pace import Pace
 
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "examples" / "demo"))

@@ -116,7 +116,9 @@ def _requests(made: Sums, pod: Object, tags: tuple[str, ...]) -> None:
     asked: Counter[str] = Counter()
     for part in ("cpu", "memory"):
         for side, word in (("requests", "requested"), ("limits", "limit")):
-            found = [c["resources"][side][part] for c in pod["spec"]["containers"] if part in c["resources"].get(side, {})]
+            found = [
+                c["resources"][side][part] for c in pod["spec"]["containers"] if part in c["resources"].get(side, {})
+            ]
             if found:
                 made.add(f"{K}container.{part}_{word}.total", sum(map(amount, found)), *tags)
                 if side == "requests":
@@ -232,7 +234,11 @@ def of_jobs(jobs: list[Object], now: float) -> dict[Series, Any]:
         cron = [ref["name"] for ref in meta.get("ownerReferences", [])]
         tags = (space, f"kube_cronjob:{cron[0]}" if cron else f"kube_job:{meta['name']}")
         made.add(f"{K}job.count", 1, space)
-        for name, field in ((f"{K}job.succeeded", "succeeded"), (f"{K}job.failed", "failed"), ("k8s.job.active", "active")):
+        for name, field in (
+            (f"{K}job.succeeded", "succeeded"),
+            (f"{K}job.failed", "failed"),
+            ("k8s.job.active", "active"),
+        ):
             made.add(name, status.get(field, 0), *tags)
         holds = {one["type"] for one in status.get("conditions", []) if one["status"] == "True"}
         made.add(f"{K}job.completion.succeeded", "Complete" in holds, *tags)
@@ -277,7 +283,10 @@ def of_autoscalers(found: list[Object]) -> dict[Series, Any]:
         for condition in status.get("conditions", []):
             more = (f"condition:{condition['type']}", f"status:{condition['status'].lower()}")
             made.add(f"{K}hpa.condition", 1, *tags, *more)
-        for name, side, metrics in (("spec", "target", spec["metrics"]), ("status", "current", status["currentMetrics"])):
+        for name, side, metrics in (
+            ("spec", "target", spec["metrics"]),
+            ("status", "current", status["currentMetrics"]),
+        ):
             made.series.update(_levels(f"{K}hpa.{name}_target_metric", side, metrics or [], tags))
     return made.series
 

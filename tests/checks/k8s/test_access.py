@@ -95,7 +95,9 @@ async def test_a_token_that_is_rotated_is_read_anew_and_nothing_is_listed_again(
         assert outcome.value("k8s.nodes.ready") == 10
         assert outcome.status("k8s.can_connect").status is Status.OK
     assert watch.lists == 1
-    refused = [seen for seen in server.requests if seen.headers["authorization"] not in ("Bearer first", "Bearer third")]
+    refused = [
+        seen for seen in server.requests if seen.headers["authorization"] not in ("Bearer first", "Bearer third")
+    ]
     assert refused  # the old token was tried, was 401, and the file read again
 
 
@@ -215,7 +217,9 @@ async def test_a_token_file_is_read_anew_once_its_token_is_refused(drive: Drive)
     (drive.folder / "token").write_text("two\n")
     server.token = "two"
     server.cut()
-    await until(lambda: server.requests[-1].headers["authorization"] == "Bearer two" and server.watching, "the new token")
+    await until(
+        lambda: server.requests[-1].headers["authorization"] == "Bearer two" and server.watching, "the new token"
+    )
     assert (await watching.run()).value("k8s.nodes.ready") == 10
 
 
@@ -299,7 +303,8 @@ def test_without_the_driver_the_extra_is_named(module: str, tmp_path: Path) -> N
         "import sys\n"
         "class Missing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.partition('.')[0] == {module!r}: raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)\n"
+        f"        if name.partition('.')[0] == {module!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Missing())\n"
         "from vedette.cli import main\n"
         "sys.exit(main(['validate']))\n"

@@ -58,7 +58,9 @@ async def test_doctor_says_which_rules_are_missing_all_at_once(drive: Drive) -> 
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["watch"]},
     ]
     assert binding["subjects"] == [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "agent"}]
-    asked = [json.loads(seen.body)["spec"]["resourceAttributes"] for seen in server.requests if "accessreviews" in seen.path]
+    asked = [
+        json.loads(seen.body)["spec"]["resourceAttributes"] for seen in server.requests if "accessreviews" in seen.path
+    ]
     assert {"namespace": "web", "verb": "watch", "group": "apps", "resource": "deployments"} in asked
     assert {"verb": "list", "group": "", "resource": "nodes"} in asked
 
@@ -106,7 +108,9 @@ async def test_the_commands_take_the_configuration(drive: Drive, tmp_path: Path)
     (tmp_path / "conf.d" / "agent.yaml").write_text("sinks: [{type: file, path: ../out.jsonl}]\n")
     done = await asyncio.to_thread(lambda: vedette("plan", cwd=tmp_path))
     assert done.returncode == 0, done.stderr
-    lines = {tuple(line.split("  ")[1].split()): line.split() for line in done.stdout.splitlines() if line.startswith("  ")}
+    lines = {
+        tuple(line.split("  ")[1].split()): line.split() for line in done.stdout.splitlines() if line.startswith("  ")
+    }
     objects = len(server.cluster.objects("pods")) + 12
     assert str(objects) in lines["objects", "listed", "at", "the", "start"]
     assert "2" in lines["watches", "held", "open"]

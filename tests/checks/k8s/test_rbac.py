@@ -64,7 +64,7 @@ async def test_the_manifests_grant_exactly_what_the_requests_need(
     asked: set[Right] = set()
     for streaming in ("yes", "refused"):
         for kubelet in (True, False):
-            server = await drive.server(streaming=streaming)
+            server = await drive.server(small=True, streaming=streaming)
             server.node_metrics = node_metrics(server.cluster.objects("nodes"))
             if kubelet:
                 server.on("/stats/summary", summary(server, "worker-03"))

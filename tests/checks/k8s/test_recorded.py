@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from checks.k8s.driver import NOW, Drive, Outcome, node_metrics, parsed, recording, recordings, replay, until
+from checks.k8s.driver import NOW, Drive, Outcome, few, node_metrics, parsed, recording, recordings, replay, until
 from vedette import Status
 from vedette_checks.k8s.decode import MARK, event_of
 from vedette_checks.k8s.errors import ApiError, Fault, of_event, refusal
@@ -51,9 +51,14 @@ def running(file: str) -> int:
     return sum(pod["status"]["phase"] == "Running" for pod in parsed(file)["items"])
 
 
+def some_run() -> int:
+    """How many of the small cluster's pods run."""
+    return sum(pod["status"]["phase"] == "Running" for pod in json.loads(few())["items"])
+
+
 async def listing(drive: Drive, answer: Any, **options: Any) -> tuple[Any, Outcome]:
     """A run over a server without streaming lists, whose list of pods is this answer."""
-    server = await drive.server(streaming="refused")
+    server = await drive.server(small=True, streaming="refused")
     server.on(lambda seen: seen.path == PODS and seen.lists and not seen.watches, answer)
     return server, await drive.watching(server, resources=["pods"], **FEW, **options).run()
 
@@ -72,7 +77,7 @@ async def test_a_list_from_the_cache_ignores_the_limit_and_comes_whole(drive: Dr
 
 async def test_a_list_in_pages_is_followed_by_its_continue_tokens(drive: Drive) -> None:
     pages = [f"list/pods.limit100.page{number}.json" for number in range(1, 6)]
-    server = await drive.server(streaming="refused")
+    server = await drive.server(small=True, streaming="refused")
     for page in pages:
         server.on(lambda seen: seen.path == PODS and not seen.watches, page, times=1)
     outcome = await drive.watching(server, resources=["pods"], **FEW).run()
@@ -94,7 +99,7 @@ def test_what_one_item_and_the_remaining_count_tell_is_not_asked_for() -> None:
 
 @pytest.mark.parametrize("file", ["list/pods-empty.json", "list/namespace-absent.json"])
 async def test_a_namespace_that_does_not_exist_is_an_empty_one(drive: Drive, file: str) -> None:
-    server = await drive.server(streaming="refused")
+    server = await drive.server(small=True, streaming="refused")
     server.on(lambda seen: seen.path.endswith("/no-such-ns/pods") and not seen.watches, file)
     outcome = await drive.watching(server, resources=["pods"], namespaces=["no-such-ns"], **FEW).run()
     assert outcome.value("k8s.pods.running") == 0
@@ -102,7 +107,7 @@ async def test_a_namespace_that_does_not_exist_is_an_empty_one(drive: Drive, fil
 
 
 async def test_objects_and_not_tables_are_asked_for_under_a_name_that_is_not_pretty_printed_for(drive: Drive) -> None:
-    server = await drive.server()
+    server = await drive.server(small=True)
     await drive.watching(server, resources=["pods"], **FEW).run()
     (asked,) = server.asked(PODS)
     assert asked.headers["accept"] == "application/json"  # a Table without objects has no namespace, labels or owner
@@ -111,7 +116,7 @@ async def test_objects_and_not_tables_are_asked_for_under_a_name_that_is_not_pre
 
 
 async def test_a_pretty_printed_list_is_read_all_the_same(drive: Drive) -> None:
-    server = await drive.server(streaming="refused")
+    server = await drive.server(small=True, streaming="refused")
     server.on(lambda seen: seen.path == PODS and "continue" in seen.query, "list/pods-empty.json")
     server.on(lambda seen: seen.path == PODS and not seen.watches, "list/pods.pretty.limit2.json")
     outcome = await drive.watching(server, resources=["pods"], **FEW).run()
@@ -127,10 +132,10 @@ async def test_pages_without_end_are_a_finding(drive: Drive) -> None:
 
 
 async def test_a_list_is_compressed_where_that_is_asked_for(drive: Drive) -> None:
-    server = await drive.server(streaming="refused")
+    server = await drive.server(small=True, streaming="refused")
     watching = drive.watching(server, resources=["pods"], compression=True, **FEW)
     outcome = await watching.run()
-    assert outcome.value("k8s.pods.running") == 374
+    assert outcome.value("k8s.pods.running") == some_run()
     assert server.asked(PODS)[0].headers["accept-encoding"] == "gzip"
 
 
@@ -147,7 +152,8 @@ def test_a_list_is_cut_into_its_items_wherever_its_parts_end(file: str, size: in
 
 
 def test_what_looks_like_the_next_item_within_one_does_not_cut_it() -> None:
-    inner = '{"metadata":{"name":"a","annotations":{"x":"},{\\"metadata\\":{"}},"spec":{"y":[{"z":1},{"metadata":{"q":2}}]}}'
+    spec = '{"y":[{"z":1},{"metadata":{"q":2}}]}'
+    inner = f'{{"metadata":{{"name":"a","annotations":{{"x":"}},{{\\"metadata\\":{{"}}}},"spec":{spec}}}'
     body = f'{{"kind":"L","metadata":{{"resourceVersion":"7"}},"items":[{inner},{inner}]}}'.encode()
     for size in (1, 7, 1000):
         found, read = items_of(body, size)
@@ -166,9 +172,11 @@ def test_a_list_that_was_cut_is_no_list() -> None:
 
 
 async def test_zeros_that_are_left_out_and_an_empty_status_are_zero(drive: Drive) -> None:
-    deployment = next(one for one in parsed("list/deployments.json")["items"] if one["metadata"]["name"] == "just-created")
+    deployment = next(
+        one for one in parsed("list/deployments.json")["items"] if one["metadata"]["name"] == "just-created"
+    )
     assert deployment["status"] == {}
-    outcome = await drive.watching(await drive.server(), resources=["deployments"], **FEW).run()
+    outcome = await drive.watching(await drive.server(small=True), resources=["deployments"], **FEW).run()
     tags = ("kube_namespace:web", "kube_deployment:just-created")
     for name in ("replicas", "replicas_ready", "replicas_available", "replicas_unavailable", "replicas_updated"):
         assert outcome.value(f"kubernetes_state.deployment.{name}", *tags) == 0
@@ -182,7 +190,9 @@ async def test_nulls_are_as_if_left_out(drive: Drive) -> None:
     pods = recording("list/pods.json").body
     assert b'"lastProbeTime":null' in pods
     assert b'"startedAt":null' in pods
-    outcome = await drive.watching(await drive.server(), resources=["horizontalpodautoscalers", "pods"], **FEW).run()
+    outcome = await drive.watching(
+        await drive.server(small=True), resources=["horizontalpodautoscalers", "pods"], **FEW
+    ).run()
     assert outcome.value("k8s.hpa.current_replicas", "hpa:ghost") == 0
     assert "kubernetes_state.hpa.status_target_metric" not in {
         name for name, tags in outcome.series if "horizontalpodautoscaler:ghost" in tags
@@ -190,7 +200,9 @@ async def test_nulls_are_as_if_left_out(drive: Drive) -> None:
 
 
 def test_events_which_have_only_an_event_time_are_not_asked_for() -> None:
-    scheduler = [one for one in parsed("list/events.json")["items"] if one.get("eventTime") and not one["lastTimestamp"]]
+    scheduler = [
+        one for one in parsed("list/events.json")["items"] if one.get("eventTime") and not one["lastTimestamp"]
+    ]
     assert scheduler  # the recordings have some
     from vedette_checks.k8s.resources import RESOURCES
 
@@ -240,7 +252,7 @@ async def test_on_a_node_that_is_not_ready_only_the_pods_condition_falls(drive: 
     assert sums["kubernetes_state.pod.ready", ("condition:true",)] == conditions.count("True")
     assert sums["kubernetes_state.pod.ready", ("condition:false",)] == conditions.count("False")
     assert table.phases["Running"] == len(running)
-    outcome = await drive.watching(await drive.server(), resources=["nodes"], **FEW).run()
+    outcome = await drive.watching(await drive.server(small=True), resources=["nodes"], **FEW).run()
     tags = (f"node:{name}", "condition:Ready", "status:unknown")
     assert outcome.value("kubernetes_state.node.by_condition", *tags) == 1
 
@@ -276,7 +288,9 @@ def test_quantities_come_in_many_forms(text: str, amount: int | None) -> None:
 
 def test_annotations_may_be_unicode_and_are_not_kept() -> None:
     nodes = recording("list/nodes.json").body
-    assert any(ord(one) > 0x400 for one in json.loads(nodes)["items"][0]["metadata"]["annotations"]["ops.example.com/location"])
+    assert any(
+        ord(one) > 0x400 for one in json.loads(nodes)["items"][0]["metadata"]["annotations"]["ops.example.com/location"]
+    )
     node = msgspec.json.decode(json.dumps(json.loads(nodes)["items"][0], ensure_ascii=False).encode(), type=Node)
     kept = msgspec.json.encode(node)
     assert b"managedFields" not in kept
@@ -297,7 +311,7 @@ def test_a_bookmark_has_no_containers_and_would_be_no_pod() -> None:
 
 async def followed(drive: Drive, lines: list[bytes], **more: Any) -> tuple[Any, Any, Outcome]:
     """A check of the namespace web, whose watch is this stream; the server holds it open."""
-    server = await drive.server(streaming="refused")
+    server = await drive.server(small=True, streaming="refused")
     hold = asyncio.Event()
     server.on(lambda seen: seen.path == WEB and seen.watches and "sendInitialEvents" not in seen.query,
               replay.streamed(lines, hold=hold, **more), times=1)  # fmt: skip
@@ -311,12 +325,14 @@ async def test_one_pods_whole_life_in_a_watch_leaves_nothing(drive: Drive, file:
     lines = recording(file).lines
     types = [event_of(line)[0] for line in lines]
     assert types[:2] == ["ADDED", "MODIFIED"]
-    server, watching, before = await followed(drive, lines)
+    _, watching, before = await followed(drive, lines)
     watch = watching.watch("pods", "web")
     await until(lambda: watch.store.changes == sum(type_ != "BOOKMARK" for type_ in types), "the events")
     after = (await watching.run()).series
     restarts = ("k8s.containers.restarted", frozenset({"kube_namespace:web"}))
-    last = [json.loads(line)["object"]["status"].get("containerStatuses") for line in lines if b'"DELETED"' in line[:20]]
+    last = [
+        json.loads(line)["object"]["status"].get("containerStatuses") for line in lines if b'"DELETED"' in line[:20]
+    ]
     assert after.pop(restarts) == last[0][0]["restartCount"] == 2
     assert {series: value for series, value in after.items() if value} == {
         series: value for series, value in before.series.items() if value
@@ -346,7 +362,7 @@ async def test_a_resource_version_that_is_too_old_is_200_with_one_error_event_an
     (line,) = recording(file).lines
     error = of_event(event_of(line)[1])
     assert (recording(file).status, error.fault, error.status) == (200, Fault.EXPIRED, 410)
-    server = await drive.server(streaming="refused")
+    server = await drive.server(small=True, streaming="refused")
     server.on(lambda seen: seen.watches and "sendInitialEvents" not in seen.query, file, times=1)
     watching = drive.watching(server, resources=["pods"], **FEW)
     before = await watching.run()
@@ -363,11 +379,11 @@ def test_of_a_list_too_old_is_a_real_410(file: str) -> None:
 
 
 async def test_a_continue_token_that_ran_out_makes_for_a_list_in_one_piece(drive: Drive) -> None:
-    server = await drive.server(streaming="refused")
+    server = await drive.server(small=True, streaming="refused")
     server.on(lambda seen: "continue" in seen.query, "errors/410-flow.2-expired-continue.json", times=1)
     server.on(lambda seen: seen.path == PODS and not seen.watches, "errors/410-flow.1-first-page.json", times=1)
     outcome = await drive.watching(server, resources=["pods"], **FEW).run()
-    assert outcome.value("k8s.pods.running") == 374  # none of the first page counts twice
+    assert outcome.value("k8s.pods.running") == some_run()  # none of the first page counts twice
     lists = [seen.query for seen in server.asked(PODS) if not seen.watches]
     assert [("limit" in query, "continue" in query) for query in lists] == [(True, False), (True, True), (False, False)]
     # resuming with the offered token would give a list that never was: see errors/410-flow.3-inconsistent-resume
@@ -375,8 +391,11 @@ async def test_a_continue_token_that_ran_out_makes_for_a_list_in_one_piece(drive
 
 
 async def test_compaction_alone_does_not_break_a_watch_that_the_cache_still_serves(drive: Drive) -> None:
-    assert (recording("watch/pods.compacted-rv-still-served.ndjson").status, recording("watch/pods.compacted-rv-still-served.ndjson").body) == (200, b"")
-    server = await drive.server(streaming="refused")
+    assert (
+        recording("watch/pods.compacted-rv-still-served.ndjson").status,
+        recording("watch/pods.compacted-rv-still-served.ndjson").body,
+    ) == (200, b"")
+    server = await drive.server(small=True, streaming="refused")
     server.on(lambda seen: seen.watches and "sendInitialEvents" not in seen.query,
               "watch/pods.compacted-rv-still-served.ndjson", times=3)  # fmt: skip
     watching = drive.watching(server, resources=["pods"], **FEW)
@@ -384,15 +403,17 @@ async def test_compaction_alone_does_not_break_a_watch_that_the_cache_still_serv
     watch = watching.watch("pods")
     await until(lambda: server.watching, "the fourth watch")
     assert watch.lists == 1  # an empty answer is the end of a quiet watch, and no reason for a new list
-    versions = {seen.query["resourceVersion"] for seen in server.asked(PODS) if seen.watches and seen.query["resourceVersion"]}
+    versions = {
+        seen.query["resourceVersion"] for seen in server.asked(PODS) if seen.watches and seen.query["resourceVersion"]
+    }
     assert len(versions) == 1
 
 
 async def test_a_streaming_list_ends_with_an_annotated_bookmark_and_goes_on_as_a_watch(drive: Drive) -> None:
     lines = recording("watch/pods.streaming-list.ndjson").lines
     marks = [MARK.decode(event_of(line)[1]) for line in lines if b'"BOOKMARK"' in line[:20]]
-    assert [mark.complete for mark in marks][0] is True
-    server = await drive.server()
+    assert marks[0].complete
+    server = await drive.server(small=True)
     hold = asyncio.Event()
     server.on(lambda seen: seen.path == WEB, replay.streamed(lines, hold=hold), times=1)
     watching = drive.watching(server, resources=["pods"], namespaces=["web"], **FEW)
@@ -424,7 +445,7 @@ async def test_a_streaming_list_ends_with_an_annotated_bookmark_and_goes_on_as_a
 
 async def test_a_streaming_list_of_nodes_and_the_heartbeat_after_it(drive: Drive) -> None:
     lines = recording("watch/nodes.streaming-list.ndjson").lines
-    server = await drive.server()
+    server = await drive.server(small=True)
     hold = asyncio.Event()
     server.on("/api/v1/nodes", replay.streamed(lines, hold=hold))
     watching = drive.watching(server, resources=["nodes"], **FEW)
@@ -434,25 +455,34 @@ async def test_a_streaming_list_of_nodes_and_the_heartbeat_after_it(drive: Drive
     hold.set()
 
 
-@pytest.mark.parametrize("file", ["watch/500-error-event.old-etcd.streaming-list.ndjson", "watch/500-error-event.old-etcd.no-rv.ndjson"])
-async def test_with_an_old_etcd_a_streaming_list_is_an_error_500_and_it_is_list_and_watch(drive: Drive, file: str) -> None:
+@pytest.mark.parametrize(
+    "file", ["watch/500-error-event.old-etcd.streaming-list.ndjson", "watch/500-error-event.old-etcd.no-rv.ndjson"]
+)
+async def test_with_an_old_etcd_a_streaming_list_is_an_error_500_and_it_is_list_and_watch(
+    drive: Drive, file: str
+) -> None:
     error = of_event(event_of(recording(file).lines[0])[1])
     assert (error.fault, error.status) == (Fault.BUSY, 500)
-    server = await drive.server()
+    server = await drive.server(small=True)
     server.on(lambda seen: "sendInitialEvents" in seen.query, file)
     outcome = await drive.watching(server, resources=["pods", "nodes"], **FEW).run()
-    assert (outcome.value("k8s.pods.running"), outcome.value("k8s.nodes.ready")) == (374, 10)
-    ways = [("stream" if "sendInitialEvents" in seen.query else "watch" if seen.watches else "list") for seen in server.asked(PODS)]
+    assert (outcome.value("k8s.pods.running"), outcome.value("k8s.nodes.ready")) == (some_run(), 10)
+    ways = [
+        ("stream" if "sendInitialEvents" in seen.query else "watch" if seen.watches else "list")
+        for seen in server.asked(PODS)
+    ]
     assert ways[:2] == ["stream", "list"]
 
 
-@pytest.mark.parametrize("file", ["errors/422-sendInitialEvents-nomatch.json", "errors/422-sendInitialEvents-list.json"])
+@pytest.mark.parametrize(
+    "file", ["errors/422-sendInitialEvents-nomatch.json", "errors/422-sendInitialEvents-list.json"]
+)
 async def test_a_server_that_refuses_streaming_lists_is_listed_and_watched(drive: Drive, file: str) -> None:
     assert told(file).fault is Fault.INVALID
-    server = await drive.server()
+    server = await drive.server(small=True)
     server.on(lambda seen: "sendInitialEvents" in seen.query, file)
     outcome = await drive.watching(server, resources=["pods"], **FEW).run()
-    assert outcome.value("k8s.pods.running") == 374
+    assert outcome.value("k8s.pods.running") == some_run()
     assert outcome.status("k8s.watch").status is Status.OK
 
 
@@ -460,7 +490,7 @@ async def test_a_server_that_refuses_streaming_lists_is_listed_and_watched(drive
 async def test_a_streaming_list_without_an_end_marker_is_given_up_for_a_list(drive: Drive, file: str) -> None:
     lines = recording(file).lines
     assert not any(b"initial-events-end" in line for line in lines)
-    server = await drive.server()
+    server = await drive.server(small=True)
     hold = asyncio.Event()
     server.on(lambda seen: "sendInitialEvents" in seen.query, replay.streamed(lines, hold=hold))
     watching = drive.watching(server, resources=["pods"], namespaces=["web"], **FEW)
@@ -472,18 +502,22 @@ async def test_a_streaming_list_without_an_end_marker_is_given_up_for_a_list(dri
 
 
 def test_the_end_marker_may_come_unasked_as_for_leases() -> None:
-    marks = [MARK.decode(event_of(line)[1]) for line in recording("watch/leases.ndjson").lines if b'"BOOKMARK"' in line[:20]]
+    marks = [
+        MARK.decode(event_of(line)[1]) for line in recording("watch/leases.ndjson").lines if b'"BOOKMARK"' in line[:20]
+    ]
     assert marks[0].complete
 
 
 async def test_timeout_seconds_ends_a_watch_cleanly_and_it_goes_on_from_the_bookmark(drive: Drive) -> None:
-    server = await drive.server(streaming="refused")
+    server = await drive.server(small=True, streaming="refused")
     server.on(lambda seen: seen.path == WEB and seen.watches and "sendInitialEvents" not in seen.query,
               "watch/pods.nothing.ndjson", times=1)  # fmt: skip
     watching = drive.watching(server, resources=["pods"], namespaces=["web"], **FEW)
     await watching.run()
     await until(lambda: server.watching, "the second watch")
-    watches = [seen.query["resourceVersion"] for seen in server.asked(WEB) if seen.watches and seen.query["resourceVersion"]]
+    watches = [
+        seen.query["resourceVersion"] for seen in server.asked(WEB) if seen.watches and seen.query["resourceVersion"]
+    ]
     assert watches == ["1751", "1755"]  # the list's, then the bookmark's
     assert watching.watch("pods", "web").lists == 1
 
@@ -506,31 +540,33 @@ async def test_with_a_selector_deleted_can_mean_that_it_no_longer_matches(drive:
 async def test_a_resource_version_of_the_future_is_504_with_retry_after_and_makes_for_a_new_list(drive: Drive) -> None:
     error = told("errors/504-resource-version-too-large.json")
     assert (error.fault, error.retry_after) == (Fault.AHEAD, 1.0)
-    server = await drive.server(streaming="refused")
+    server = await drive.server(small=True, streaming="refused")
     server.on(lambda seen: seen.watches and "sendInitialEvents" not in seen.query,
               "errors/504-resource-version-too-large.json", times=1)  # fmt: skip
     watching = drive.watching(server, resources=["pods"], **FEW)
     await watching.run()
     await until(lambda: watching.watch("pods").lists == 2, "a new list")
-    assert (await watching.run()).value("k8s.pods.running") == 374
+    assert (await watching.run()).value("k8s.pods.running") == some_run()
 
 
 # Errors
 
 
 async def refused_run(drive: Drive, file: str, **options: Any) -> tuple[Any, Outcome]:
-    server = await drive.server()
+    server = await drive.server(small=True)
     server.on(lambda seen: True, file)
     return server, await drive.watching(server, resources=["pods", "nodes"], **FEW, **options).run()
 
 
 async def test_no_token_is_403_for_nobody(drive: Drive) -> None:
-    server, outcome = await refused_run(drive, "auth/403-anonymous.json")
+    _, outcome = await refused_run(drive, "auth/403-anonymous.json")
     assert outcome.error is not None
     assert str(outcome.error) == "the cluster takes the agent for nobody: no token was sent"
 
 
-@pytest.mark.parametrize("file", ["auth/401-invalid-token.json", "auth/401-no-token.json", "auth/401-no-token.watch.json"])
+@pytest.mark.parametrize(
+    "file", ["auth/401-invalid-token.json", "auth/401-no-token.json", "auth/401-no-token.watch.json"]
+)
 async def test_a_token_that_is_not_known_is_401(drive: Drive, file: str) -> None:
     _, outcome = await refused_run(drive, file)
     assert outcome.error is not None
@@ -545,7 +581,7 @@ async def test_a_token_that_is_not_known_is_401(drive: Drive, file: str) -> None
 async def test_a_resource_that_rbac_refuses_is_reported_with_the_missing_rule_and_the_rest_goes_on(
     drive: Drive, file: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server = await drive.server()
+    server = await drive.server(small=True)
     server.on(PODS, file)
     watching = drive.watching(server, resources=["pods", "nodes"], **FEW)
     for _ in range(3):
@@ -557,27 +593,29 @@ async def test_a_resource_that_rbac_refuses_is_reported_with_the_missing_rule_an
     said = outcome.status("k8s.watch", "resource:pods")
     assert said.status is Status.WARNING
     assert said.message == (
-        "may not list and watch pods; the ClusterRole lacks {apiGroups: [\"\"], resources: [pods], verbs: [list, watch]}"
+        'may not list and watch pods; the ClusterRole lacks {apiGroups: [""], resources: [pods], verbs: [list, watch]}'
     )
     assert outcome.status("k8s.can_connect").status is Status.OK
     assert caplog.text.count("may not list and watch pods") <= 1
 
 
 async def test_without_rbac_metrics_k8s_io_is_403_though_it_does_not_exist(drive: Drive) -> None:
-    server = await drive.server()
+    server = await drive.server(small=True)
     server.on("/apis/metrics.k8s.io/v1beta1/nodes", "auth/403-no-rbac.metrics-k8s-io.json")
     outcome = await drive.watching(server, resources=["nodes"]).run()
     said = outcome.status("k8s.usage")
     assert said.status is Status.WARNING
     assert said.message == (
-        "may not list nodes of metrics.k8s.io: k8s.cpu.utilization and k8s.memory.utilization are absent; the ClusterRole "
-        "lacks {apiGroups: [metrics.k8s.io], resources: [nodes], verbs: [list]}"
+        "may not list nodes of metrics.k8s.io: k8s.cpu.utilization and k8s.memory.utilization are absent; the "
+        "ClusterRole lacks {apiGroups: [metrics.k8s.io], resources: [nodes], verbs: [list]}"
     )
 
 
 @pytest.mark.parametrize("file", ["errors/404-metrics-nodes.txt", "errors/404-metrics-group.txt"])
-async def test_once_allowed_metrics_k8s_io_is_a_404_in_plain_text_and_both_metrics_are_absent(drive: Drive, file: str) -> None:
-    server = await drive.server()
+async def test_once_allowed_metrics_k8s_io_is_a_404_in_plain_text_and_both_metrics_are_absent(
+    drive: Drive, file: str
+) -> None:
+    server = await drive.server(small=True)
     server.on("/apis/metrics.k8s.io/v1beta1/nodes", file)
     outcome = await drive.watching(server, resources=["nodes"]).run()
     assert {"k8s.cpu.utilization", "k8s.memory.utilization"} & outcome.names == set()
@@ -589,7 +627,7 @@ async def test_once_allowed_metrics_k8s_io_is_a_404_in_plain_text_and_both_metri
 
 
 async def test_a_resource_that_the_cluster_does_not_have_is_a_finding(drive: Drive) -> None:
-    server = await drive.server()
+    server = await drive.server(small=True)
     server.on("/apis/policy/v1/poddisruptionbudgets", "errors/404-resource.json")
     outcome = await drive.watching(server, resources=["poddisruptionbudgets", "nodes"], **FEW).run()
     said = outcome.status("k8s.watch", "resource:poddisruptionbudgets")
@@ -602,14 +640,14 @@ async def test_overload_is_429_in_plain_text_and_waits_as_long_as_it_says(drive:
     error = told("errors/429-too-many-requests.txt")
     assert (error.fault, error.retry_after, error.message) == (
         Fault.BUSY, 1.0, "Too many requests, please try again later.")  # fmt: skip
-    server = await drive.server()
+    server = await drive.server(small=True)
     server.on(PODS, "errors/429-too-many-requests.txt", times=1)
     watching = drive.watching(server, resources=["pods"], **FEW)
     loop = asyncio.get_running_loop()
     begun = loop.time()
     outcome = await watching.run()  # the run waits for the list, which waits for the server
     assert loop.time() - begun >= 1.0
-    assert outcome.value("k8s.pods.running") == 374
+    assert outcome.value("k8s.pods.running") == some_run()
     assert len(server.asked(PODS)) == 2
 
 
@@ -630,23 +668,23 @@ async def test_a_request_timeout_is_504_with_json_under_text_plain(drive: Drive,
     error = told(file)
     assert (error.fault, error.message) == (
         Fault.BUSY, "Timeout: request did not complete within the allotted timeout")  # fmt: skip
-    server = await drive.server()
+    server = await drive.server(small=True)
     server.on(PODS, file, times=2)
-    assert (await drive.watching(server, resources=["pods"], **FEW).run()).value("k8s.pods.running") == 374
+    assert (await drive.watching(server, resources=["pods"], **FEW).run()).value("k8s.pods.running") == some_run()
 
 
 async def test_a_connection_that_is_closed_without_an_answer_is_tried_again(drive: Drive) -> None:
-    server = await drive.server()
+    server = await drive.server(small=True)
     server.on(PODS, replay.hang_up, times=2)
     watching = drive.watching(server, resources=["pods"], **FEW)
     await watching.run()
     await until(lambda: watching.watch("pods").synced, "the list")
-    assert (await watching.run()).value("k8s.pods.running") == 374
+    assert (await watching.run()).value("k8s.pods.running") == some_run()
     assert len(server.asked(PODS)) == 3
 
 
 async def test_with_etcd_frozen_a_list_from_the_cache_still_answers(drive: Drive) -> None:
-    server = await drive.server()
+    server = await drive.server(small=True)
     hold = asyncio.Event()
     server.on(lambda seen: "sendInitialEvents" in seen.query, replay.streamed([], hold=hold))  # it waits for etcd
     server.on(lambda seen: seen.path == "/api/v1/nodes" and not seen.watches, "etcd-down/list-nodes.rv0.json")
@@ -703,7 +741,7 @@ async def test_a_body_that_is_no_json_is_a_finding(drive: Drive) -> None:
 
 
 async def test_one_object_that_is_not_as_documented_is_left_out(drive: Drive) -> None:
-    server = await drive.server()
+    server = await drive.server(small=True)
     pod = server.cluster.objects("pods")[0]
     pod["spec"]["containers"] = "none"
     await server.cluster.put("pods", pod)
@@ -715,7 +753,7 @@ async def test_one_object_that_is_not_as_documented_is_left_out(drive: Drive) ->
 
 
 async def test_utilisation_counts_only_ready_nodes_of_which_something_is_known(drive: Drive) -> None:
-    server = await drive.server()
+    server = await drive.server(small=True)
     nodes = server.cluster.objects("nodes")
     server.node_metrics = node_metrics(nodes, without="worker-01")
     outcome = await drive.watching(server, resources=["nodes"]).run()

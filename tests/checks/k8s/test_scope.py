@@ -28,7 +28,7 @@ def stats_of(server: Any, node: str) -> dict[str, Any]:
         "node": {
             "nodeName": node,
             "startTime": "2026-11-14T20:31:46Z",
-            "cpu": {"time": "2026-11-23T20:36:00Z", "usageNanoCores": 1_250_000_000, "usageCoreNanoSeconds": 9 * 10**15},
+            "cpu": {"time": "2026-11-23T20:36:00Z", "usageNanoCores": 1_250_000_000, "usageCoreNanoSeconds": 9},
             "memory": {"time": "2026-11-23T20:36:00Z", "workingSetBytes": 7_516_192_768, "usageBytes": 8 * 10**9},
             "fs": {"usedBytes": 40_000_000_000, "capacityBytes": 107_361_579_008, "availableBytes": 67_361_579_008},
         },
@@ -182,7 +182,9 @@ async def test_workloads_beyond_the_limit_are_added_up_and_counted(drive: Drive)
         assert len(kept) == 2
     assert few.value("k8s.pods.running") == everything.value("k8s.pods.running")
     assert few.value("k8s.nodes.ready") == 10
-    assert few.value("kubernetes_state.node.cpu_capacity.total") == everything.value("kubernetes_state.node.cpu_capacity.total")
+    assert few.value("kubernetes_state.node.cpu_capacity.total") == everything.value(
+        "kubernetes_state.node.cpu_capacity.total"
+    )
     assert len([tags for name, tags in few.series if name == "kubernetes_state.node.age"]) == 2
     hpas = len(server.cluster.objects("horizontalpodautoscalers"))
     assert len([tags for name, tags in few.series if name == "k8s.hpa.at_max"]) == 2 < hpas
@@ -221,5 +223,7 @@ def test_a_cluster_is_the_leaders_and_a_node_is_every_nodes() -> None:
 
 def test_a_kubelet_that_nobody_checks_is_a_warning() -> None:
     loose = K8sConfig.model_validate({"scope": "node", "kubelet": {"verify": False}})
-    assert list(K8s.lint(loose)) == ["kubelet.verify is off: whoever answers at the node's address gets the agent's token"]
+    assert list(K8s.lint(loose)) == [
+        "kubelet.verify is off: whoever answers at the node's address gets the agent's token"
+    ]
     assert list(K8s.lint(K8sConfig.model_validate({"scope": "node"}))) == []

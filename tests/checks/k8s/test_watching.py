@@ -14,8 +14,8 @@ from checks.k8s import oracle
 from checks.k8s.driver import FAST, Drive, Outcome, Watching, until
 from vedette import Status
 from vedette_checks.k8s.errors import ApiError, Fault
+from vedette_checks.k8s.pace import Pace
 from vedette_checks.k8s.pods import PodTable
-from vedette_checks.k8s.watch import Pace
 
 pytestmark = pytest.mark.anyio
 
@@ -128,9 +128,11 @@ async def test_an_api_server_that_restarts_makes_for_no_gap_and_no_double_counti
     watching = drive.watching(server, **FEW)
     first = await watching.run()
     await server.stop()
-    await until(lambda: watching.watch("pods").fault is not None and watching.watch("nodes").fault is not None, "the loss")
+    await until(
+        lambda: watching.watch("pods").fault is not None and watching.watch("nodes").fault is not None, "the loss"
+    )
     outcome = await watching.run()
-    assert {series: value for series, value in outcome.series.items()} == first.series  # what was known last
+    assert outcome.series == first.series  # what was known last
     said = outcome.status("k8s.can_connect")
     assert said.status is Status.CRITICAL
     assert said.message == (
@@ -168,7 +170,11 @@ async def test_what_is_stale_is_absent(drive: Drive) -> None:
     assert outcome.status("k8s.watch", "resource:pods").status is Status.WARNING
     watch.heard -= 31
     outcome = await watching.run()
-    assert not {name for name in outcome.names if name.startswith(("k8s.pods", "kubernetes_state.pod", "kubernetes_state.container"))}
+    assert not {
+        name
+        for name in outcome.names
+        if name.startswith(("k8s.pods", "kubernetes_state.pod", "kubernetes_state.container"))
+    }
     assert outcome.value("k8s.nodes.ready") == 10  # the rest goes on
     said = outcome.status("k8s.watch", "resource:pods")
     assert said.status is Status.CRITICAL
