@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -595,6 +596,54 @@ def test_only_what_changed_is_made_again(agent: Configuration) -> None:
     assert len(before) == 500
     assert [n for n, (one, other) in enumerate(zip(before, after, strict=True)) if one is not other] == [7]
     assert before[7].content != after[7].content
+
+
+def test_no_annotation_makes_vedettes_own_code_fail(agent: Configuration) -> None:
+    dice = random.Random(7)
+    texts = [text for text, _ in BAD.values() if len(text) < 400]
+    pieces = [
+        "%%",
+        "%%port%%",
+        "%%env:",
+        "${",
+        "&a ",
+        "*a",
+        "<<: ",
+        "- ",
+        "[",
+        "{",
+        "}",
+        ": ",
+        "\n",
+        "\ud800",
+        "\x00",
+        "#",
+        "1e999",
+    ]
+    wild = []
+    for number in range(300):
+        text = list(dice.choice(texts))
+        for _ in range(dice.randint(1, 4)):
+            at = dice.randrange(len(text))
+            text[at : at + dice.randint(0, 3)] = dice.choice(pieces)
+        wild.append(pod(f"p{number}", "".join(text)))
+    told = [line for one in wild for line in lines(resolve(agent, one))]
+    assert len(told) > 200
+    assert not [line for line in told if "own code fail" in line]
+
+
+class Sly(dict[str, str]):
+    """Labels that no API gives."""
+
+    def __contains__(self, key: object) -> bool:
+        raise RuntimeError
+
+
+def test_a_fault_of_ours_at_one_target_leaves_the_others(tmp_path: Path) -> None:
+    agent = files(tmp_path, redis='instances: [{host: "%%host%%", match: {labels: {app: x}}}]')
+    found = resolve(agent, pod("odd", labels=Sly(a="b")), pod("fine", labels={"app": "x"}))
+    assert [one.id for one in found.instances] == ["redis/payments.fine"]
+    assert lines(found) == ["payments/odd: makes vedette's own code fail (RuntimeError)"]
 
 
 def test_problems_of_many_do_not_flood(agent: Configuration) -> None:

@@ -97,7 +97,7 @@ class Resolver:
             for target in found.get(options.name, ()):
                 entry = self._known.get((options.name, target.id))
                 if entry is None or entry[0] != target:
-                    entry = target, _Maker(files, options, target, self._registry).made()
+                    entry = target, self._made(files, options, target)
                 known[options.name, target.id] = entry
                 problems += entry[1][1]
                 for instance in entry[1][0]:
@@ -110,6 +110,14 @@ class Resolver:
             wrong[options.name] = len(problems) - before[1]
         self._known = known
         return Findings(tuple(instances), tuple(_some(list(dict.fromkeys(problems)))), made, wrong)
+
+    def _made(self, files: Configuration, options: DiscoveryConfig, target: Target) -> Made:
+        """What comes of one target; nothing that it says may keep the others from being made."""
+        try:
+            return _Maker(files, options, target, self._registry).made()
+        except Exception as error:
+            message = f"makes vedette's own code fail ({type(error).__name__})"
+            return (), (Problem(printable(target.name), 0, "", message),)
 
 
 def _some(problems: list[Problem]) -> list[Problem]:
