@@ -627,7 +627,8 @@ def test_no_annotation_makes_vedettes_own_code_fail(agent: Configuration) -> Non
             at = dice.randrange(len(text))
             text[at : at + dice.randint(0, 3)] = dice.choice(pieces)
         wild.append(pod(f"p{number}", "".join(text)))
-    told = [line for one in wild for line in lines(resolve(agent, one))]
+    resolver = Resolver(Registry(find))
+    told = [line for one in wild for line in lines(resolver.resolve(agent, {"scouting": (one,)}))]
     assert len(told) > 200
     assert not [line for line in told if "own code fail" in line]
 
