@@ -52,8 +52,9 @@ def body(file: str) -> bytes:
     return gzip.decompress((FOLDER / f"{file}.gz").read_bytes())
 
 
+@cache
 def parsed(file: str) -> Any:
-    """A recorded body by plain json."""
+    """A recorded body by plain json; one and the same object every time, not to be changed."""
     return json.loads(body(file))
 
 

@@ -5,10 +5,11 @@ What it does not do: notice that a token, certificate or kubeconfig was changed 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Access:
     _renewed: float = 0.0
     _due: float = 0.0
     _written: int = 0
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def server(self) -> str:
@@ -81,10 +83,11 @@ class Access:
         Raises:
             CheckError: as `open`.
         """
-        if time.monotonic() - self._renewed < _LEAST:
-            return False
-        await self._load()
-        return True
+        async with self._lock:
+            if time.monotonic() - self._renewed < _LEAST:
+                return False
+            await self._load()
+            return True
 
     async def request(
         self, method: str, url: str, headers: dict[str, str], timeout: aiohttp.ClientTimeout, body: Any = None
@@ -101,8 +104,10 @@ class Access:
         Raises:
             CheckError: as `open`. aiohttp.ClientError, TimeoutError: no answer.
         """
-        if self._rest is None or time.monotonic() >= self._due or self._stamp() != self._written:
-            await self._load()
+        if self._outdated():
+            async with self._lock:  # a login program is not run once for each watch
+                if self._outdated():
+                    await self._load()
         if url.startswith("/"):
             url = self.server + url
         head = {"User-Agent": _USER_AGENT, **headers, **self._authorization()}
@@ -125,6 +130,9 @@ class Access:
     def _authorization(self) -> dict[str, str]:
         value = self._configuration.api_key.get("BearerToken")
         return {"Authorization": str(value).strip()} if value else {}
+
+    def _outdated(self) -> bool:
+        return self._rest is None or time.monotonic() >= self._due or self._stamp() != self._written
 
     def _stamp(self) -> int:
         """When the kubeconfig was written, in ns; 0 for a service account."""

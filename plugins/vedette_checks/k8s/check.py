@@ -51,8 +51,11 @@ class K8s(Check[K8sConfig]):
     @classmethod
     def lint(cls, config: K8sConfig) -> Iterable[str]:
         """Warns of what nobody checks."""
-        if config.scope == "node" and config.kubelet is not None and not config.kubelet.verify:
+        kubelet = config.kubelet if config.scope == "node" else None
+        if kubelet is not None and not kubelet.verify:
             yield "kubelet.verify is off: whoever answers at the node's address gets the agent's token"
+        if kubelet is not None and kubelet.url.startswith("http://"):
+            yield "kubelet.url is http: whoever listens on the way gets the agent's token"
 
     def __init__(self, config: K8sConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)
@@ -107,7 +110,7 @@ class K8s(Check[K8sConfig]):
         found = self._say_server(emit, findings)
         if fresh:
             await self._report(report, fresh, findings)
-        self._log(findings)
+        self._log(findings, emit)
         if not fresh:
             raise (found or next(iter(findings.values()))).error()
 
@@ -215,10 +218,11 @@ class K8s(Check[K8sConfig]):
         findings[status] = found
         emit.status(status, found.status, str(found))
 
-    def _log(self, findings: dict[str, Finding]) -> None:
-        """Log what is new, each once."""
+    def _log(self, findings: dict[str, Finding], emit: Emit) -> None:
+        """Log what is new, each once, but for the worst, which the agent itself logs."""
+        worst = emit.worst()
         for place, found in findings.items():
-            if self._told.get(place) != found.message:
+            if self._told.get(place) != found.message and (worst is None or worst.message != str(found)):
                 self.log.warning("%s", found)
         for place in self._told.keys() - findings.keys():
             self.log.info("%s: well again", place)

@@ -37,15 +37,15 @@ class Ledger:
         self.groups: dict[Group, dict[Key, int]] = {}
         self.members: dict[Group, int] = {}
 
-    def add(self, group: Group, parts: Parts) -> None:
-        """An object joins a group."""
+    def add(self, group: Group, parts: Parts, times: int = 1) -> None:
+        """An object joins a group, or several that are alike."""
         sums = self.groups.get(group)
         if sums is None:
             sums = self.groups[group] = {}
             self.members[group] = 0
-        self.members[group] += 1
+        self.members[group] += times
         for key, amount in parts:
-            sums[key] = sums.get(key, 0) + amount
+            sums[key] = sums.get(key, 0) + amount * times
 
     def take(self, group: Group, parts: Parts) -> None:
         """An object leaves a group, with what it had added."""

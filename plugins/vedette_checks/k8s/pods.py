@@ -120,10 +120,25 @@ class PodTable(Table[Pod, Row]):
         self._alike: dict[object, tuple[str, Parts, Parts, int, int]] = {}
         self._reasons: dict[tuple[str, str], Key] = {}
 
-    def finish(self) -> None:
-        """Take over a full list; the first one says what there was before, which is no restart of today."""
-        super().finish()
+    def replaced(self, old: dict[str, Row]) -> None:
+        """Follow a full list; the first one says what there was before, which is no restart of today."""
+        if not self._first or old:
+            super().replaced(old)
+        else:
+            self._add_all()
         self._first = False
+
+    def _add_all(self) -> None:
+        """Add up all rows, those that are alike at once."""
+        alike: Counter[tuple[Group, int]] = Counter((row.group, id(row.parts)) for row in self.rows.values())
+        beside: Counter[tuple[Group, int]] = Counter((row.node, id(row.on_node)) for row in self.rows.values())
+        parts = {id(each): each for row in self.rows.values() for each in (row.parts, row.on_node)}
+        for (group, which), number in alike.items():
+            self.workloads.add(group, parts[which], number)
+        for (node, which), number in beside.items():
+            if parts[which]:
+                self.nodes.add(node, parts[which], number)
+        self.phases.update(row.phase for row in self.rows.values())
 
     def changed(self, old: Row | None, new: Row | None) -> None:
         """Keep the sums up to date."""

@@ -86,6 +86,10 @@ class Table(Generic[O, R]):
     def finish(self) -> None:
         """See `Store`."""
         old, self.rows, self._collected = self.rows, self._collected, {}
+        self.replaced(old)
+
+    def replaced(self, old: dict[str, R]) -> None:
+        """All rows may have changed."""
         for uid, row in old.items():
             if uid not in self.rows:
                 self.changed(row, None)

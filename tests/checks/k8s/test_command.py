@@ -13,6 +13,8 @@ import yaml
 from checks.k8s.driver import Drive, node_metrics
 from cli.process import vedette
 from vedette.advice import Diagnosis, Grade
+from vedette.config import load
+from vedette.plugins import Registry
 from vedette_checks.k8s import K8s, K8sConfig
 
 pytestmark = pytest.mark.anyio
@@ -118,12 +120,12 @@ async def test_the_commands_take_the_configuration(drive: Drive, tmp_path: Path)
     assert f"{per_day:,.0f}" in lines["API", "requests", "per", "day"]
 
 
-async def test_only_a_leader_that_is_asked_for_needs_a_fleet(tmp_path: Path) -> None:
-    (tmp_path / "conf.d").mkdir()
-    (tmp_path / "conf.d" / "k8s.yaml").write_text(
+def test_only_a_leader_that_is_asked_for_needs_a_fleet(tmp_path: Path) -> None:
+    (tmp_path / "k8s.yaml").write_text(
         "instances:\n  - {name: a}\n  - {name: b, scope: node}\n  - {name: c, run_on: leader}\n"
     )
-    done = await asyncio.to_thread(lambda: vedette("validate", cwd=tmp_path))
-    assert done.stderr == (
-        "conf.d/k8s.yaml:4: instances[2].run_on: needs `fleet:` in agent.yaml, which this version does not have\n"
-    )
+    found = load(tmp_path, Registry())
+    assert [str(problem).partition("k8s.yaml")[2] for problem in found.problems] == [
+        ":4: instances[2].run_on: needs `fleet:` in agent.yaml, which this version does not have"
+    ]
+    assert [(one.id, one.config.run_on) for one in found.instances] == [("k8s/a", "leader"), ("k8s/b", "every_node")]

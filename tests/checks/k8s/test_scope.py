@@ -226,4 +226,6 @@ def test_a_kubelet_that_nobody_checks_is_a_warning() -> None:
     assert list(K8s.lint(loose)) == [
         "kubelet.verify is off: whoever answers at the node's address gets the agent's token"
     ]
+    clear = K8sConfig.model_validate({"scope": "node", "kubelet": {"url": "http://127.0.0.1:10255"}})
+    assert list(K8s.lint(clear)) == ["kubelet.url is http: whoever listens on the way gets the agent's token"]
     assert list(K8s.lint(K8sConfig.model_validate({"scope": "node"}))) == []
