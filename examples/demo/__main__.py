@@ -1,8 +1,8 @@
 """The main job, end to end: `make demo`, or `python examples/demo --for 30s`.
 
-Starts a real Redis-protocol server, a PostgreSQL primary with its replica, an AWS emulator, a payments API, an API server
-that replays a recorded Kubernetes cluster, traffic on them and a StatsD port, runs the agent on demo/conf.d, and shows
-live what the agent does and what arrives. Ctrl-C ends it; nothing is left behind.
+Starts a real Redis-protocol server, a PostgreSQL primary with its replica, an AWS emulator, a payments API, an API
+server that replays a recorded Kubernetes cluster, traffic on them and a StatsD port, runs the agent on demo/conf.d, and
+shows live what the agent does and what arrives. Ctrl-C ends it; nothing is left behind.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def doctor(options: Namespace) -> int:
     if configuration.fatal:
         return BAD_CONFIGURATION
     instances = _chosen(configuration, options.instance)
-    if not instances:
+    if not instances and not (options.instance is None and configuration.discoveries):
         if options.instance is None:
             raise nothing_to_run(directory)
         return BAD_CONFIGURATION

@@ -6,14 +6,21 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from vedette_checks.k8s.decode import Meta, Named
+from vedette_checks.k8s.decode import Named
 
 _WHOLE = msgspec.json.Decoder(msgspec.Raw)
 
 
+class _Meta(Protocol):
+    @property
+    def uid(self) -> str: ...
+    @property
+    def resource_version(self) -> str: ...
+
+
 class _HasMeta(Protocol):
     @property
-    def metadata(self) -> Meta: ...
+    def metadata(self) -> _Meta: ...
 
 
 O = TypeVar("O", bound=_HasMeta)  # noqa: E741
