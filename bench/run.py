@@ -17,6 +17,7 @@ PARTS = (
     "synthetic",
     "business_sql",
     "cloudwatch",
+    "kubernetes",
     "thousand",
     "isolation",
     "memory",

@@ -21,12 +21,13 @@ SOURCES = (ROOT / "agent", ROOT / "plugins")
 
 FLOORS: dict[str, int] = {
     **dict.fromkeys(["metrics", "errors", "units", "secrets", "passwords", "cron"], 0),
-    **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "hookspecs", "kit"], 1),
+    **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "discovery", "hookspecs", "kit"], 1),
     **dict.fromkeys(["advice", "probes", "listen", "resolver"], 1),
     **dict.fromkeys(["plugins", "config", "render", "state", "logs"], 2),
     **dict.fromkeys(["runner", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
     **dict.fromkeys(
-        ["report", "outlets", "crew", "watch", "renewal", "services", "status", "control", "fleet", "alerts"], 4
+        ["report", "outlets", "crew", "scouts", "watch", "renewal", "services", "status", "control", "fleet", "alerts"],
+        4,
     ),
     **dict.fromkeys(["agent", "testing", "doctor", "plan", "dry"], 5),
     **dict.fromkeys(["cli", "__main__"], 6),

@@ -22,9 +22,10 @@ SOURCES = [path for folder in ("agent", "plugins") for path in sorted((ROOT / fo
 
 PUBLIC = {
     vedette: [
-        "Batch", "Check", "CheckConfig", "CheckError", "Diagnosis", "Duration", "Emit", "Estimate", "Kind", "Listener",
-        "Login", "Metric", "Notifier", "NotifierConfig", "Password", "Remark", "Resolver", "ResolverConfig", "Sample",
-        "Secret", "SecretError", "Sink", "SinkConfig", "Status", "hookimpl",
+        "Batch", "Check", "CheckConfig", "CheckError", "Container", "Diagnosis", "Discovery", "DiscoveryConfig",
+        "Duration", "Emit", "Estimate", "Found", "Kind", "Listener", "Login", "Metric", "Notifier", "NotifierConfig",
+        "Password", "Remark", "Resolver", "ResolverConfig", "Sample", "Secret", "SecretError", "Sink", "SinkConfig",
+        "Status", "Target", "hookimpl",
     ],
     vedette.kit: [
         "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask",
@@ -96,7 +97,20 @@ def undocumented(path: Path) -> list[str]:
     return sorted(found)
 
 
-CONTRACT = {"open", "close", "run", "serve", "send", "resolve", "declare", "lint", "acts", "estimate", "diagnose"}
+CONTRACT = {
+    "open",
+    "close",
+    "run",
+    "serve",
+    "send",
+    "resolve",
+    "declare",
+    "lint",
+    "acts",
+    "reaches",
+    "estimate",
+    "diagnose",
+}
 """Methods of the contracts, documented there once."""
 
 

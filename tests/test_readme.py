@@ -99,8 +99,8 @@ def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
     last = done.stdout.split("vedette demo")[-1]
     instances = ("business_sql/hourly-summary", "host/host", "postgres/shop-primary", "postgres/shop-replica")
-    aws = ("cloudwatch/shop", "sqs/queues")
-    for name in (*instances, "redis/cache", "redis/dashboard", "synthetic/payment-flow", *aws):
+    clouds = ("cloudwatch/shop", "k8s/payments-cluster", "sqs/queues")
+    for name in (*instances, "redis/cache", "redis/dashboard", "synthetic/payment-flow", *clouds):
         assert re.search(rf"^{name} +ok +\d\d:\d\d:\d\d ", last, re.MULTILINE), last
     shown = dict(re.findall(r"^(\S+) +([\d,.]+) +\S", last.split("metric ")[1], re.MULTILINE))
     assert float(shown["dashboard.transactions.hourly"].replace(",", "")) > 10
@@ -111,6 +111,14 @@ def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) ->
     assert float(shown["synthetic.verify.response_time"].replace(",", "")) > 50
     assert float(shown["business.hourly.transaction_count"]) > 10
     assert sum(name.startswith("aws.") and name != "aws.cloudwatch.estimated_month_usd" for name in shown) == 10
+    assert 350 < float(shown["k8s.pods.running"]) < 420
+    assert float(shown["k8s.pods.failed"]) == 17
+    assert float(shown["k8s.pods.pending"]) >= 16
+    assert (shown["k8s.nodes.ready"], shown["k8s.nodes.not_ready"]) == ("10", "2")
+    assert 1 < float(shown["k8s.cpu.utilization"]) < 20
+    assert 1 < float(shown["k8s.memory.utilization"]) < 20
+    assert 50 < float(shown["k8s.hpa.current_replicas"]) < 100
+    assert 30 < float(shown["k8s.hpa.desired_replicas"]) < 91
     assert shown["health_check.overall"] == "1"
     assert re.search(r"Prometheus page: http://127\.0\.0\.1:\d+/metrics", last)
     assert list(tmp_path.iterdir()) == []

@@ -29,10 +29,10 @@ from vedette import (
     Sink,
     SinkConfig,
 )
-from vedette.plugins import Registry
+from vedette.plugins import Group, Registry
 from vedette.render import example_config, example_yaml, fill, json_schema, metrics_table, options_table
 from vedette.render.__main__ import texts
-from vedette.render.options import duration_text
+from vedette.render.options import duration_text, family
 from vedette.render.yamltext import block, flow
 
 
@@ -504,22 +504,25 @@ def test_the_generator_keeps_what_a_person_wrote(tmp_path: Path) -> None:
 # The built-in plugins
 
 
+GROUPS: tuple[Group, ...] = ("checks", "sinks", "discoveries")
+
+
 def plugins() -> list[Any]:
     registry = Registry()
-    return [registry.load(group, name) for group in ("checks", "sinks") for name in registry.names(group)]
+    return [registry.load(group, name) for group in GROUPS for name in registry.names(group)]
 
 
 def test_examples_of_all_installed_plugins_are_valid() -> None:
     loaded = plugins()
     assert {"host", "redis", "prometheus"} <= {plugin.name for plugin in loaded}
     for plugin in loaded:
-        key = "sinks" if issubclass(plugin, Sink) else "instances"
+        key = {"check": "instances", "sink": "sinks", "discovery": "autodiscovery"}[family(plugin)]
         for text in (example_yaml(plugin), uncommented(example_yaml(plugin))):
             (options,) = yaml.safe_load(text)[key]
             plugin.config_class.model_validate(options)
         schema = json_schema(plugin)
         document = yaml.safe_load(uncommented(example_yaml(plugin)))
-        assert accepts(schema, document["sinks"][0] if key == "sinks" else document, schema), plugin.name
+        assert accepts(schema, document if key == "instances" else document[key][0], schema), plugin.name
 
 
 def test_every_built_in_option_and_metric_is_described() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vedette.advice import Diagnosis, Estimate
     from vedette.check import Check, CheckConfig, Listener
+    from vedette.discovery import Container, Discovery, DiscoveryConfig, Found, Target
     from vedette.emit import Emit
     from vedette.errors import CheckError, Remark, SecretError
     from vedette.hookspecs import hookimpl
@@ -29,10 +30,14 @@ _HOME = {
     "Check": "check",
     "CheckConfig": "check",
     "CheckError": "errors",
+    "Container": "discovery",
     "Diagnosis": "advice",
+    "Discovery": "discovery",
+    "DiscoveryConfig": "discovery",
     "Duration": "units",
     "Emit": "emit",
     "Estimate": "advice",
+    "Found": "discovery",
     "Kind": "metrics",
     "Listener": "check",
     "Login": "passwords",
@@ -49,6 +54,7 @@ _HOME = {
     "Sink": "sink",
     "SinkConfig": "sink",
     "Status": "metrics",
+    "Target": "discovery",
     "hookimpl": "hookspecs",
 }
 
@@ -57,10 +63,14 @@ __all__ = [
     "Check",
     "CheckConfig",
     "CheckError",
+    "Container",
     "Diagnosis",
+    "Discovery",
+    "DiscoveryConfig",
     "Duration",
     "Emit",
     "Estimate",
+    "Found",
     "Kind",
     "Listener",
     "Login",
@@ -77,6 +87,7 @@ __all__ = [
     "Sink",
     "SinkConfig",
     "Status",
+    "Target",
     "hookimpl",
 ]
 

@@ -14,8 +14,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vedette import logs
 from vedette.config import load
 from vedette.config.changes import compare, in_force
+from vedette.config.discovered import Findings, Resolver, joined
 from vedette.control import ControlError, Snapshot
 from vedette.control.path import socket_path
 from vedette.crew import Crew, watched
@@ -24,7 +26,8 @@ from vedette.outbox import Receipt
 from vedette.outlets import Outlets
 from vedette.plugins import Registry
 from vedette.renewal import Renewal
-from vedette.report import SelfReport, log_problems
+from vedette.report import FindingsLog, SelfReport, log_problems
+from vedette.scouts import Scouts
 from vedette.services import Services
 from vedette.vitals import Surroundings
 from vedette.watch import Watch
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("vedette.agent")
 
 _FIRST_REPORT = 2.0
+_SETTLE = 0.2
+"""Seconds in which several changes of what discoveries found become one."""
 _NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate")
 _KILLED_BY_SECOND_SIGNAL = 130
 
@@ -69,6 +74,8 @@ class Agent:
         reconfigure: Callable[[Configuration], None] | None = None,
         limits: Limits | None = None,
     ) -> None:
+        self._files = configuration
+        """What the folder says; `_configuration` adds what was found."""
         self._configuration = configuration
         self._state = state
         self._environ = environ
@@ -85,6 +92,11 @@ class Agent:
         if limits is not None:
             self._watchdog = Watchdog(lambda: self._crew, self._verdicts, configuration.masker, state.directory, limits)
         self._outlets.catalogue(configuration.instances)
+        self._found = asyncio.Event()
+        self._scouts = Scouts(configuration.discoveries, self._found.set, configuration.masker)
+        self._resolver = Resolver(Registry())
+        self._findings = Findings()
+        self._findings_log = FindingsLog()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
         self._renewal = Renewal(lambda: self._configuration.vault, self._renew, self.reload)
@@ -104,6 +116,7 @@ class Agent:
             instances=tuple(replace(runner.vitals) for runner in self._crew),
             sinks=tuple(self._outlets.vitals),
             problems=self._configuration.problems,
+            discoveries=tuple(self._scouts.vitals(self._findings.made, self._findings.wrong)),
             directory=str(self._configuration.directory),
             host=self._surroundings.host,
             state_errors=self._state.errors,
@@ -157,11 +170,14 @@ class Agent:
 
     def _start(self) -> None:
         self._crew.start()
+        self._scouts.start()
+        self._tasks.add(watched(self._follow(), "vedette/discovery"))
         self._tasks.add(watched(self._report_regularly(), "vedette/agent"))
         if self._configuration.agent.reload.watch:
             self._tasks.add(watched(Watch(self._sources, self.reload).run(), "vedette/reload"))
             self._tasks.add(watched(self._renewal.run(), "vedette/secrets"))
-        log.info("%d instances, %d sinks", len(self._crew), len(self._outlets.vitals))
+        more = f", {number} discoveries" if (number := len(self._configuration.discoveries)) else ""
+        log.info("%d instances, %d sinks%s", len(self._crew), len(self._outlets.vitals), more)
 
     # Batches
 
@@ -177,8 +193,9 @@ class Agent:
                 (runner.vitals for runner in self._crew),
                 self._outlets.vitals,
                 self._state.errors,
-                self._configuration.problems,
+                self._files.problems,
                 self._reloads,
+                self._scouts.vitals(self._findings.made, self._findings.wrong),
             )
         )
 
@@ -220,14 +237,40 @@ class Agent:
         """
         async with self._reloading:
             before = self._configuration
-            after = in_force(before, await asyncio.to_thread(self._load))
-            changes = compare(before, after)
+            files = in_force(self._files, await asyncio.to_thread(self._load))
+            findings = await asyncio.to_thread(self._resolver.resolve, files, self._scouts.found)
+            after = joined(files, findings)
+            changes = replace(compare(before, after), problems=files.problems)  # pods' are not the folder's
             if not check:
+                self._files, self._findings = files, findings
                 await self._apply(before, after, changes)
             return changes
 
+    async def _follow(self) -> None:
+        """Start and end instances as discoveries find things and miss them."""
+        while True:
+            await self._found.wait()
+            await asyncio.sleep(_SETTLE)
+            async with self._reloading:
+                self._found.clear()
+                try:
+                    await self._take_over()
+                except Exception as error:  # else nothing that comes or goes would be noticed any more
+                    log.critical("what was found could not be taken over: a fault in vedette itself", exc_info=error)
+
+    async def _take_over(self) -> None:
+        """Have the instances of what is there now."""
+        findings = await asyncio.to_thread(self._resolver.resolve, self._files, self._scouts.found)
+        after = joined(self._files, findings)
+        changes = compare(self._configuration, after)
+        self._findings_log.say(self._findings.problems, findings.problems)
+        self._configuration, self._findings = after, findings
+        await self._change_instances(after, changes)
+        if changes:
+            log.info("found: %s", changes)
+
     def _load(self) -> Configuration:
-        current = self._configuration
+        current = self._files
         return load(current.directory, Registry(), environ=self._environ, masker=current.masker, vault=current.vault)
 
     async def _renew(self) -> bool:
@@ -246,20 +289,33 @@ class Agent:
             self._reconfigure(after)
         if before.sinks != after.sinks:
             await self._outlets.swap(after.sinks, after.agent.stop_timeout / 2)
+        if before.discoveries != after.discoveries:
+            await self._scouts.swap(after.discoveries)
+            self._found.set()
         for batch in self._relabelled():
             self._deliver(batch)
+        await self._change_instances(after, changes)
+        await self._services.have_page(after.agent.http, len(after.instances))
+        self._renewal.look()
+        if not self._stopping.is_set():
+            self._scouts.start()
+        if changes:
+            log.info("configuration reloaded: %s", changes)
+
+    async def _change_instances(self, after: Configuration, changes: Changes) -> None:
+        """Have the instances of this configuration; what did not change goes on."""
         afresh = {change.name: change for change in changes.changed}
         for batch in await self._crew.swap(after.instances, afresh):
             if batch.instance not in afresh or not afresh[batch.instance].same_series:
                 self._deliver(batch)
+        for name in changes.removed:
+            self._state.forget(name)
+            logs.forget(f"vedette.{name}", f"vedette.check.{name.replace('/', '.', 1)}")
         self._outlets.catalogue(after.instances)
-        await self._services.have_page(after.agent.http, len(after.instances))
-        self._renewal.look()
         if not self._stopping.is_set():
             self._crew.start()
         if changes:
             self._freeze_what_came(len(changes.changed) + len(changes.removed))
-            log.info("configuration reloaded: %s", changes)
 
     def _freeze_what_came(self, left: int) -> None:
         """Walk everything only once as many instances have left as there are: a walk holds the loop for a while."""
@@ -302,6 +358,7 @@ class Agent:
         await self._services.stop()
         for task in self._tasks:
             task.cancel()
+        await self._scouts.close()
         await self._crew.halt_all(deadline - loop.time())
         self._report_now()
         await self._crew.close_all()

@@ -169,6 +169,20 @@ class _Instance(Generic[C]):
         return ()
 
     @classmethod
+    def reaches(cls, config: C) -> Iterable[str] | None:
+        """Every host that an instance connects to, for a valid configuration that others than the operator wrote.
+
+        Called for what a target of a discovery asks for, such as a pod by its annotation: its author may send the agent
+        only to the target itself, and must learn nothing of the agent's machine. Options that are a `pathlib.Path` are
+        refused before this is asked. None, the default: nobody but the operator may configure this check.
+
+        Raises:
+            ValueError: the options ask for something of the agent's machine, or could be led elsewhere by an answer;
+                the text says what, and repeats no value.
+        """
+        return None
+
+    @classmethod
     def acts(cls, config: C) -> bool:
         """Whether a run changes something at its target: `plan` and `doctor` then do not run it unasked."""
         return False

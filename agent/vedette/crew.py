@@ -35,8 +35,21 @@ class Crew:
     ) -> None:
         self._make = make
         self._surroundings = surroundings
-        self._runners = {instance.id: make(instance, surroundings) for instance in instances}
+        self._runners: dict[str, Runner] = {}
+        for instance in instances:
+            self._add(instance)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def _add(self, instance: Instance) -> Runner | None:
+        """Make its runner; a check whose code fails even before its first run keeps no other from starting."""
+        try:
+            runner = self._runners[instance.id] = self._make(instance, self._surroundings)
+        except Exception as error:
+            text = "%s cannot be started: the check failed (%s); log: {level: debug} shows where"
+            log.error(text, instance.id, type(error).__name__)
+            log.debug("the check failed", exc_info=error)
+            return None
+        return runner
 
     def __iter__(self) -> Iterator[Runner]:
         return iter(self._runners.values())
@@ -102,13 +115,11 @@ class Crew:
         kept, self._runners = self._runners, {}
         for name, instance in wanted.items():
             runner = kept.get(name)
-            if runner is None:
-                runner = self._make(instance, self._surroundings)
-                if name in gone:
-                    runner.vitals.muted_until = gone[name].vitals.muted_until
-            else:
+            if runner is not None:
                 runner.moved(instance)
-            self._runners[name] = runner
+                self._runners[name] = runner
+            elif (made := self._add(instance)) is not None and name in gone:
+                made.vitals.muted_until = gone[name].vitals.muted_until
         return [runner.farewell() for runner in gone.values()]
 
     def relabel(self, surroundings: Surroundings) -> list[Batch]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vedette.check import Check, Listener
+    from vedette.discovery import Discovery
     from vedette.notifier import Notifier
     from vedette.resolver import Resolver
     from vedette.sink import Sink
@@ -28,6 +29,11 @@ def register_checks(register: Callable[[type[Check] | type[Listener]], None]) ->
 @hookspec
 def register_sinks(register: Callable[[type[Sink]], None]) -> None:  # type: ignore[type-arg]
     """Call `register` with the sink class of this entry point (group `vedette.sinks`)."""
+
+
+@hookspec
+def register_discoveries(register: Callable[[type[Discovery]], None]) -> None:  # type: ignore[type-arg]
+    """Call `register` with the discovery class of this entry point (group `vedette.discoveries`)."""
 
 
 @hookspec

@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
+from vedette.secrets import OF_THIS_TASK
+
 if TYPE_CHECKING:
     from vedette.config.model import LogConfig
     from vedette.secrets import Masker
@@ -34,7 +36,7 @@ class _Formatter(logging.Formatter):
                 text = f"{text}\n{self.formatException(record.exc_info)}"
             else:
                 text = f"{text}: {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-        return self._masker(text)
+        return (OF_THIS_TASK.get() or self._masker)(text)
 
 
 class TextFormatter(_Formatter):
@@ -68,6 +70,28 @@ class JsonFormatter(_Formatter):
             if (value := getattr(record, key, None)) is not None:
                 made[key] = value
         return json.dumps(made, ensure_ascii=False)
+
+
+def forget(*names: str) -> None:
+    """Let go of loggers whose instances are gone: the logging module keeps every name that it ever heard."""
+    known = logging.Logger.manager.loggerDict
+    for name in names:
+        logger = known.get(name)
+        if isinstance(logger, logging.Logger) and logger.handlers == []:
+            del known[name]
+            _forget_in_parents(name, logger)
+
+
+def _forget_in_parents(name: str, logger: logging.Logger) -> None:
+    known = logging.Logger.manager.loggerDict
+    while "." in name:
+        name = name.rpartition(".")[0]
+        parent = known.get(name)
+        if not isinstance(parent, logging.PlaceHolder):
+            continue
+        parent.loggerMap.pop(logger, None)
+        if not parent.loggerMap:
+            del known[name]
 
 
 def set_up(options: LogConfig, masker: Masker, stream: TextIO | None = None) -> None:

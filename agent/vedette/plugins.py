@@ -1,4 +1,4 @@
-"""Floor 2: finds checks, sinks, notifiers and secret resolvers by entry point, and imports only what is asked for."""
+"""Floor 2: finds checks, sinks, discoveries and so on by entry point, and imports only what is asked for."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import pluggy
 from vedette import hookspecs
 from vedette.errors import MissingDriver, PluginError
 
-Group = Literal["checks", "sinks", "notifiers", "secrets"]
+Group = Literal["checks", "sinks", "discoveries", "notifiers", "secrets"]
 _EXTRAS = {
     "aioboto3": "aws",
     "aiobotocore": "aws",
     "aiosqlite": "sql",
+    "aiohttp": "k8s",
     "asyncpg": "postgres",
     "boto3": "aws",
     "botocore": "aws",
     "httpx": "synthetic",
     "jmespath": "synthetic",
+    "kubernetes_asyncio": "k8s",
     "re2": "synthetic",
     "redis": "redis",
     "sqlalchemy": "sql",

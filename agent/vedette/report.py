@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from vedette.errors import Problem
     from vedette.metrics import Batch
     from vedette.runner import Vitals
+    from vedette.scouts import ScoutVitals
     from vedette.secrets import Masker
 
 log = logging.getLogger("vedette.config")
+_MOST_LOGGED = 20
+_MINUTE = 60.0
 
-_CHECK, _SINK = ("check",), ("sink",)
+_CHECK, _SINK, _DISCOVERY = ("check",), ("sink",), ("discovery",)
 METRICS = (
     Metric("health_check.overall", Kind.GAUGE, help="1 if every instance that is not muted is healthy, else 0."),
     Metric("vedette.check.duration", Kind.GAUGE, "second", "Length of the instance's last run.", _CHECK),
@@ -39,6 +42,10 @@ METRICS = (
     Metric("vedette.config.problems", Kind.GAUGE, help="Problems in the configuration, warnings included."),
     Metric("vedette.config.broken_files", Kind.GAUGE, "file", "Configuration files that cannot be used as they are."),
     Metric("vedette.config.reloads", Kind.COUNTER, help="How often the configuration was read again."),
+    Metric("vedette.discovery.targets", Kind.GAUGE, help="What the discovery found.", tags=_DISCOVERY),
+    Metric("vedette.discovery.instances", Kind.GAUGE, help="Instances made of what it found.", tags=_DISCOVERY),
+    Metric("vedette.discovery.problems", Kind.GAUGE, help="Problems in what targets ask for.", tags=_DISCOVERY),
+    Metric("vedette.discovery.errors", Kind.COUNTER, "error", "Failures of the discovery.", _DISCOVERY),
 )
 """Everything the agent emits beside its instances."""
 
@@ -89,6 +96,7 @@ class SelfReport:
         state_errors: int,
         problems: Sequence[Problem],
         reloads: int = 0,
+        discoveries: Iterable[ScoutVitals] = (),
     ) -> Batch:
         """The figures as of now; resets each instance's worst lateness."""
         now = time.time()
@@ -108,6 +116,12 @@ class SelfReport:
         emit.gauge("vedette.config.problems", len(problems))
         emit.gauge("vedette.config.broken_files", len({one.file for one in problems if one.severity == "error"}))
         emit.counter("vedette.config.reloads", reloads)
+        for scout in discoveries:
+            tags = (f"discovery:{scout.name}",)
+            emit.gauge("vedette.discovery.targets", scout.targets, tags)
+            emit.gauge("vedette.discovery.instances", scout.instances, tags)
+            emit.gauge("vedette.discovery.problems", scout.problems, tags)
+            emit.counter("vedette.discovery.errors", scout.errors, tags)
         return emit.batch()
 
 
@@ -119,6 +133,34 @@ def log_problems(before: Iterable[Problem], now: Iterable[Problem]) -> None:
             log.log(logging.ERROR if problem.severity == "error" else logging.WARNING, "%s", problem)
     for file in {one.file for one in old} - {one.file for one in new}:
         log.info("%s: mended", file)
+
+
+class FindingsLog:
+    """Says in the log which problems of what was found are new; those that are gone mostly went with their target.
+
+    Who changes what a target asks for again and again fills no log: there is a limit for each minute.
+    """
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._room = 0
+
+    def say(self, before: Iterable[Problem], now: Iterable[Problem]) -> None:
+        """Log what is new.
+
+        Args:
+            before: the problems until now.
+            now: those that there are.
+        """
+        old = frozenset(before)
+        new = [problem for problem in now if problem not in old]
+        if new and time.monotonic() >= self._until:
+            self._until, self._room = time.monotonic() + _MINUTE, _MOST_LOGGED
+        for problem in new[: self._room]:
+            log.warning("%s", problem)
+        if len(new) > self._room > 0:
+            log.warning("%s", "there are more problems in what was found: `vedette status` shows them")
+        self._room = max(0, self._room - len(new))
 
 
 def _add_instance(emit: Emit, vitals: Vitals) -> None:

@@ -18,6 +18,7 @@ from vedette.errors import CheckError
 from vedette.metrics import Kind, Sample, Status
 from vedette.outbox import describe
 from vedette.schedule import CronTicks, IntervalTicks, OwnTicks
+from vedette.secrets import OF_THIS_TASK
 from vedette.units import format_duration
 from vedette.vitals import HEALTH_METRICS, INSTANCE, State, Surroundings, Vitals
 
@@ -43,8 +44,10 @@ class Runner:
     def __init__(self, instance: Instance, surroundings: Surroundings) -> None:
         plugin = instance.plugin
         self.instance = instance
-        self.vitals = Vitals(instance.id, instance.check, file=instance.file, line=instance.line)
-        self._around = surroundings
+        self.vitals = Vitals(
+            instance.id, instance.check, file=instance.file, line=instance.line, origin=instance.origin
+        )
+        self._around = surroundings = _own(instance, surroundings)
         self._log = logging.LoggerAdapter(logging.getLogger(f"vedette.{instance.id}"), {"instance": instance.id})
         self._channel = _channel(instance, surroundings)
         self.vitals.dropped = self._channel.dropped
@@ -71,6 +74,7 @@ class Runner:
     async def serve(self) -> None:
         """Run at every tick, or for a listener all the time, until cancelled."""
         INSTANCE.set(self.instance.id)
+        OF_THIS_TASK.set(self.instance.masker)
         if self.listens:
             await self._serve_listener()
         else:
@@ -183,6 +187,7 @@ class Runner:
     async def run(self, lateness: float = 0.0) -> Batch:
         """Perform one run and hand its batch over; whatever the check does, this returns in time + grace."""
         INSTANCE.set(self.instance.id)
+        OF_THIS_TASK.set(self.instance.masker)
         loop, vitals, config = asyncio.get_running_loop(), self.vitals, self.instance.config
         vitals.last_run, started = time.time(), self._around.clock()
         emit = Emit(self._channel, vitals.last_run, save=partial(self._around.save, self.instance.id))
@@ -376,7 +381,7 @@ class Runner:
         """Go on under new tags or another host name; returns the batch that ends the old series."""
         farewell = self.farewell()
         dropped = self._channel.dropped
-        self._around = surroundings
+        self._around = surroundings = _own(self.instance, surroundings)
         self._channel = _channel(self.instance, surroundings)
         self._channel.dropped = self.vitals.dropped = dropped
         self._health_tags = self._channel.tag_set((f"check:{self.instance.check}",))
@@ -393,6 +398,11 @@ class Runner:
     def abandoned(self) -> bool:
         """Whether a run is still going on that nobody waits for."""
         return self._current is not None and not self._current.done()
+
+
+def _own(instance: Instance, surroundings: Surroundings) -> Surroundings:
+    """What the agent gives an instance; one that came with secrets of its own masks them too."""
+    return surroundings if instance.masker is None else replace(surroundings, masker=instance.masker)
 
 
 def _channel(instance: Instance, surroundings: Surroundings) -> Channel:

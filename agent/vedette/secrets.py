@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 from html import unescape
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +96,14 @@ class Masker:
     A value added in one place is masked everywhere: log lines, statuses, errors, events. It is also known as others
     write it: percent-encoded (all of it, or only the characters that an encoder minds), as a form, escaped for JSON or
     HTML, as `repr`. Drivers print DSNs, and servers repeat what they were sent.
+
+    Args:
+        parent: knows more, which is masked too; what this one learns the parent does not. So a secret that others wrote
+            blots nothing out but in the texts of its own instance, and goes with it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Masker | None = None) -> None:
+        self._parent = parent
         self._values: frozenset[str] = frozenset()
         self._lent: dict[Hashable, tuple[str, ...]] = {}
         self._forms: _Forms | None = None
@@ -121,10 +127,14 @@ class Masker:
 
     def within(self, texts: Iterable[str]) -> frozenset[str]:
         """Those of the known values that occur in these texts."""
-        return frozenset(value for text in texts for value in self._values if value in text)
+        written = list(texts)
+        inherited = self._parent.within(written) if self._parent is not None else frozenset()
+        return inherited | {value for text in written for value in self._values if value in text}
 
     def known(self, text: str) -> str:
         """The text with every known secret replaced by `****`; what only looks like one stays."""
+        if self._parent is not None:
+            text = self._parent.known(text)
         values = self._values
         if not values:
             return text
@@ -136,6 +146,10 @@ class Masker:
     def __call__(self, text: str) -> str:
         """The text with every known secret and every URL password replaced by `****`."""
         return mask(self.known(text))
+
+
+OF_THIS_TASK: ContextVar[Masker | None] = ContextVar("vedette_masker", default=None)
+"""Knows the secrets of the instance that a task works for, where they are not in everybody's masker."""
 
 
 class _Forms:

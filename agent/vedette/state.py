@@ -81,6 +81,11 @@ class StateStore:
         """What this instance committed, as of now and from now on; read-only."""
         return MappingProxyType(self._values.setdefault(instance, {}))
 
+    def forget(self, instance: str) -> None:
+        """An instance is gone: keep no room for it, unless it committed something and may come again."""
+        if not self._values.get(instance, True):
+            del self._values[instance]
+
     def apply(self, instance: str, commits: Iterable[tuple[str, Any]]) -> None:
         """Take over commits: visible at once, on disk soon. Must be called on the event loop."""
         self.adopt(instance, commits)()

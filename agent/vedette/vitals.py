@@ -68,6 +68,7 @@ class Vitals:
         isolated: whether it runs in a child process.
         isolated_because: why, where the watchdog decided it and not the configuration.
         blocked: how often it held the event loop so long that all others had to wait.
+        origin: what was found that it was made for; empty for one that a file alone makes.
         muted_until: until when it does not count for `health_check.overall` and alerts nobody; 0 if it does.
     """
 
@@ -89,6 +90,7 @@ class Vitals:
     worst_lateness: float = 0.0
     file: str = ""
     line: int = 0
+    origin: str = ""
     backoff: int = 1
     isolated: bool = False
     isolated_because: str = ""

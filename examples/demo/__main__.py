@@ -1,8 +1,8 @@
 """The main job, end to end: `make demo`, or `python examples/demo --for 30s`.
 
-Starts a real Redis-protocol server, a PostgreSQL primary with its replica, an AWS emulator, a payments API, traffic on
-them and a StatsD port, runs the agent on demo/conf.d, and shows live what the agent does and what arrives. Ctrl-C ends
-it; nothing is left behind.
+Starts a real Redis-protocol server, a PostgreSQL primary with its replica, an AWS emulator, a payments API, an API
+server that replays a recorded Kubernetes cluster, traffic on them and a StatsD port, runs the agent on demo/conf.d, and
+shows live what the agent does and what arrives. Ctrl-C ends it; nothing is left behind.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from rich.text import Text
 
 sys.path.insert(0, str(Path(__file__).parent))
 from cloud import aws_emulator, settled, sign_in
+from living import living_cluster
 from payments import PASSWORD as LOGIN
 from payments import go_shopping, payments_api
 from postgres import Pair, UnavailableError, postgres_pair
@@ -92,6 +93,15 @@ _SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("aws.sqs.messages_in_flight", ("queue:payouts",), "payouts being made, by CloudWatch"),
     ("sqs.messages_visible", ("queue:payouts",), "payouts waiting, live"),
     ("aws.cloudwatch.estimated_month_usd", (), "what CloudWatch charges a month for this, dollars"),
+    ("k8s.pods.running", (), "pods that run"),
+    ("k8s.pods.pending", (), "pods that wait for a place, or for their image"),
+    ("k8s.pods.failed", (), "pods that failed"),
+    ("k8s.nodes.ready", (), "nodes that are ready"),
+    ("k8s.nodes.not_ready", (), "nodes that are not"),
+    ("k8s.cpu.utilization", (), "CPU of the ready nodes in use, %"),
+    ("k8s.memory.utilization", (), "their memory in use, %"),
+    ("k8s.hpa.current_replicas", ("hpa:bff",), "replicas of the web backend"),
+    ("k8s.hpa.desired_replicas", ("hpa:bff",), "replicas that its autoscaler wants"),
     ("system.cpu.user", (), "CPU in user mode, %"),
     ("system.mem.pct_usable", (), "memory usable, fraction"),
     ("health_check.status", (_PRIMARY,), "health of postgres/shop-primary"),
@@ -165,9 +175,11 @@ def _postgres(stack: ExitStack) -> Pair | None:
 async def _demo(servers: Servers, duration: float | None) -> None:
     async with AsyncExitStack() as stack:
         api = await _open_shop(stack, servers.pair)
+        kubeconfig = await stack.enter_async_context(living_cluster(servers.folder))
         if servers.aws:
             await settled(servers.aws, _PATIENCE)
-        await _run_agent(servers, api, duration)
+        more = {"DEMO_API_URL": api, "DEMO_API_PASSWORD": LOGIN, "DEMO_KUBECONFIG": str(kubeconfig)}
+        await _run_agent(servers, more, duration)
 
 
 async def _open_shop(stack: AsyncExitStack, pair: Pair | None) -> str:
@@ -178,12 +190,11 @@ async def _open_shop(stack: AsyncExitStack, pair: Pair | None) -> str:
     return await stack.enter_async_context(payments_api(pair.primary, _PASSWORD))
 
 
-async def _run_agent(servers: Servers, api: str, duration: float | None) -> None:
+async def _run_agent(servers: Servers, more: dict[str, str], duration: float | None) -> None:
     folder, redis_port, pair = servers.folder, servers.redis_port, servers.pair
     transport, statsd = await listen()
     prometheus_port = free_port(9464)
-    environ = _environ(servers, transport.get_extra_info("sockname")[1], prometheus_port)
-    environ |= {"DEMO_API_URL": api, "DEMO_API_PASSWORD": LOGIN}
+    environ = _environ(servers, transport.get_extra_info("sockname")[1], prometheus_port) | more
     configuration = await asyncio.to_thread(load, _conf(servers), Registry(), environ=environ)
     for problem in configuration.problems:
         print(problem, file=sys.stderr)
@@ -191,7 +202,7 @@ async def _run_agent(servers: Servers, api: str, duration: float | None) -> None
     agent = Agent(configuration, StateStore(folder / "state"), environ)
     jobs = [pay_and_browse(redis_port, _PASSWORD), _show(agent, statsd, prometheus_port)]
     if pair is not None:
-        jobs += [sell(pair.primary, _PASSWORD), go_shopping(api)]
+        jobs += [sell(pair.primary, _PASSWORD), go_shopping(more["DEMO_API_URL"])]
     tasks = [asyncio.create_task(job) for job in jobs]
     asyncio.get_running_loop().call_soon(_stop_gently, agent)
     try:

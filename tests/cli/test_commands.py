@@ -92,12 +92,12 @@ def test_check_reads_state_and_never_writes_it(tmp_path: Path) -> None:
         (
             ("example", "prometeus"),
             3,
-            "vedette: no check, sink or notifier is called 'prometeus'; did you mean 'prometheus'?",
+            "vedette: no check, sink, notifier or discovery is called 'prometeus'; did you mean 'prometheus'?",
         ),
         (
             ("schema", "zzz"),
             3,
-            "vedette: no check, sink or notifier is called 'zzz'; `vedette plugins` lists what is installed",
+            "vedette: no check, sink, notifier or discovery is called 'zzz'; `vedette plugins` lists what is installed",
         ),
         (("run", "--for", "soon"), 64, "vedette run: --for must be a duration such as 500ms, 15s, 5m, 1h or 1d"),
         (
@@ -159,14 +159,15 @@ def test_validate_needs_no_network_and_warns_of_unset_secrets(tmp_path: Path) ->
 def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     done = vedette("plugins", cwd=tmp_path)
     rows = [line.split()[:4] for line in done.stdout.splitlines()[1:] if not line.startswith(" ")]
-    checks = ("business_sql", "cloudwatch", "host", "postgres", "redis", "sqs", "synthetic")
+    checks = ("business_sql", "cloudwatch", "host", "k8s", "postgres", "redis", "sqs", "synthetic")
     expected = [("check", name) for name in checks]
     expected += [("sink", name) for name in ("console", "dogstatsd", "file", "prometheus")]
     expected += [("secret", name) for name in ("aws-iam", "aws-sm", "aws-ssm")]
+    expected += [("discovery", "k8s")]
     assert [(row[0], row[1]) for row in rows if row[2] == "vedette"] == expected
 
 
-@pytest.mark.parametrize("name", ["business_sql", "cloudwatch", "host", "postgres", "redis", "sqs", "synthetic"])
+@pytest.mark.parametrize("name", ["business_sql", "cloudwatch", "host", "k8s", "postgres", "redis", "sqs", "synthetic"])
 def test_the_example_file_is_valid_as_printed(tmp_path: Path, name: str) -> None:
     conf(tmp_path, **{name: vedette("example", name, cwd=tmp_path).stdout})
     done = vedette("validate", cwd=tmp_path)

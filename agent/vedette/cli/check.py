@@ -53,7 +53,9 @@ def _find(options: Namespace, registry: Registry) -> tuple[Configuration, list[I
     if any(problem.severity == "error" for problem in configuration.problems):
         return configuration, _chosen(options, instances)
     if not instances:
-        print(f"{options.name} is not configured in {directory}: running it with its defaults", file=sys.stderr)
+        only = any(one.check == options.name for one in configuration.templates)
+        why = "has only templates" if only else "is not configured"
+        print(f"{options.name} {why} in {directory}: running it with its defaults", file=sys.stderr)
         instances = [_default_instance(options.name, registry)]
     return configuration, _chosen(options, instances)
 

@@ -35,7 +35,8 @@ def doctor(options: Namespace) -> int:
     if configuration.fatal and not configuration.resolvers:
         return BAD_CONFIGURATION
     instances = _chosen(configuration, options.instance)
-    if not instances and (options.instance is not None or not configuration.resolvers):
+    more = options.instance is None and (configuration.discoveries or configuration.resolvers)
+    if not instances and not more:
         if options.instance is None:
             raise nothing_to_run(directory)
         return BAD_CONFIGURATION

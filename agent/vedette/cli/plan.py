@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ def plan(options: Namespace) -> int:
     print_problems(configuration.problems)
     if configuration.fatal:
         return BAD_CONFIGURATION
+    if number := len(configuration.templates):
+        plural = "" if number == 1 else "s"
+        print(f"not in this plan: {number} template{plural}, which cost what is found for them", file=sys.stderr)
     if not configuration.instances:
         raise nothing_to_run(directory)
     set_up(configuration.agent.log.model_copy(update={"level": "error"}), configuration.masker)

@@ -36,7 +36,7 @@ def run(options: Namespace) -> int:
     if configuration.fatal:
         return BAD_CONFIGURATION
     waits = configuration.vault.waiting and configuration.agent.reload.watch and not options.once
-    if not configuration.instances and not waits:
+    if not configuration.instances and not configuration.discoveries and not waits:
         raise nothing_to_run(directory)
     return _run(configuration, options, duration)
 

@@ -25,12 +25,13 @@ def validate(options: Namespace) -> int:
     print_problems(configuration.problems)
     if configuration.fatal or any(problem.severity == "error" for problem in configuration.problems):
         return BAD_CONFIGURATION
-    number = len(configuration.instances)
-    if not number:
+    number, templates = len(configuration.instances), len(configuration.templates)
+    if not number and not templates and not configuration.discoveries:
         if not configuration.problems:
             raise nothing_to_run(directory)
         return BAD_CONFIGURATION
-    print(f"{directory}: {number} instance{'' if number == 1 else 's'}, no errors")
+    more = f", {templates} template{'' if templates == 1 else 's'}" if templates else ""
+    print(f"{directory}: {number} instance{'' if number == 1 else 's'}{more}, no errors")
     return OK
 
 
@@ -39,7 +40,7 @@ def plugins(options: Namespace) -> int:
     from vedette.cli.tables import print_plugins
 
     registry = Registry()
-    groups: tuple[Group, ...] = ("checks", "sinks", "notifiers", "secrets")
+    groups: tuple[Group, ...] = ("checks", "sinks", "discoveries", "notifiers", "secrets")
     rows = [(group, name, *_origin(registry, group, name)) for group in groups for name in registry.names(group)]
     print_plugins(rows)
     return OK
@@ -77,9 +78,11 @@ def schema(options: Namespace) -> int:
 def _plugin(name: str) -> Any:
     registry = Registry()
     known: dict[str, Group] = {}
-    groups: tuple[Group, ...] = ("notifiers", "sinks", "checks")
+    groups: tuple[Group, ...] = ("discoveries", "notifiers", "sinks", "checks")
     for group in groups:
         known.update(dict.fromkeys(registry.names(group), group))
+    more: dict[str, Group] = {f"discovery/{one}": "discoveries" for one in registry.names("discoveries")}
+    known.update(more)  # a check may have the same name
     if name not in known:
-        raise unknown_plugin(name, known, "check, sink or notifier")
-    return registry.load(known[name], name)
+        raise unknown_plugin(name, known, "check, sink, notifier or discovery")
+    return registry.load(known[name], name.removeprefix("discovery/"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console, Group
 from rich.table import Table
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vedette.metrics import Batch, Metric, Sample, Value
     from vedette.report import SinkVitals
     from vedette.runner import Runner, Vitals
+    from vedette.scouts import ScoutVitals
 
 _WIDE = 1_000
 STYLES = {
@@ -130,13 +131,16 @@ def _number(value: Value) -> str:
     return f"{value.count} values" if isinstance(value, Sketch) else value
 
 
+_KINDS: Final = {"discoveries": "discovery"}
+
+
 def print_plugins(rows: Iterable[tuple[str, str, str, str]]) -> None:
     """What is installed: kind, name, package, first line of its description or why it does not load."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("kind", "name", "package", "description"):
         table.add_column(heading, overflow="fold")
     for group, name, package, text in rows:
-        table.add_row(group.removesuffix("s") if group != "secrets" else "secret", name, package, Text(text))
+        table.add_row(_KINDS.get(group, group.removesuffix("s")), name, package, Text(text))
     terminal().print(table)
 
 
@@ -178,6 +182,7 @@ def print_status(snapshot: Snapshot, *, single: bool = False) -> None:
     ]
     parts += [Text(""), instances_table(snapshot)] if snapshot.instances else []
     parts += [Text(""), _sinks_table(snapshot.sinks)] if snapshot.sinks else []
+    parts += [Text(""), _discoveries_table(snapshot.discoveries)] if snapshot.discoveries else []
     parts += [Text(""), Text("configuration", "bold"), *map(_problem, snapshot.problems)] if snapshot.problems else []
     console.print(Group(*parts))
 
@@ -226,6 +231,7 @@ def _details(vitals: Vitals, now: float) -> Group:
         "held the loop": f"{vitals.blocked:,} times" if vitals.blocked else "",
         "muted": f"for {format_duration(vitals.muted_until - now)} more" if is_muted(vitals, now) else "",
         "configured": f"{vitals.file}:{vitals.line}" if vitals.file else "",
+        "made for": vitals.origin,
     }
     for name, value in rows.items():
         if value:
@@ -240,6 +246,16 @@ def _sinks_table(sinks: Iterable[SinkVitals]) -> Table:
     for sink in sinks:
         numbers = (sink.sent, sink.queued, sink.dropped, sink.errors)
         table.add_row(Text(sink.name), *(f"{number:,}" for number in numbers), Text(sink.trouble, "bold red"))
+    return table
+
+
+def _discoveries_table(discoveries: Iterable[ScoutVitals]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("discovery", "found", "instances", "problems", "errors", "trouble"):
+        table.add_column(heading, justify="left" if heading in ("discovery", "trouble") else "right")
+    for one in discoveries:
+        numbers = (one.targets, one.instances, one.problems, one.errors)
+        table.add_row(Text(one.name), *(f"{number:,}" for number in numbers), Text(one.trouble, "bold red"))
     return table
 
 

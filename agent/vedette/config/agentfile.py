@@ -1,8 +1,8 @@
-"""Floor 2: agent.yaml: the agent's own options and its sinks."""
+"""Floor 2: agent.yaml: the agent's own options, its sinks and its discoveries."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,30 +10,65 @@ from vedette.config.checkfile import load_plugin
 from vedette.config.explain import Section, validate
 from vedette.config.model import AgentConfig
 from vedette.config.source import Entry, Hole, Mapping, Node, Scalar, Sequence
+from vedette.config.untrusted import is_open
 from vedette.config.values import absolute, harvest, localize
 
 if TYPE_CHECKING:
     from vedette.config.checkfile import Document
     from vedette.config.problems import Report
-    from vedette.plugins import Registry
+    from vedette.discovery import Discovery, DiscoveryConfig
+    from vedette.plugins import Group, Registry
     from vedette.secrets import Masker
     from vedette.sink import Sink, SinkConfig
 
 Sinks = tuple[tuple["type[Sink[Any]]", "SinkConfig"], ...]
+Discoveries = tuple[tuple["type[Discovery[Any]]", "DiscoveryConfig"], ...]
 DEFAULT_SINK: Final = "console"
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """A list of plugins with their options.
+
+    Attributes:
+        key: its key in agent.yaml.
+        group: where the plugins are registered.
+        word: what one of them is called.
+        example: a type.
+    """
+
+    key: str
+    group: Group
+    word: str
+    example: str
+
+
+_SINKS: Final = _List("sinks", "sinks", "sink", "console")
+_DISCOVERIES: Final = _List("autodiscovery", "discoveries", "discovery", "k8s")
+_LISTS: Final = (_SINKS.key, _DISCOVERIES.key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What reading a list takes: where relative paths start; who knows the plugins, gets the problems, the secrets."""
+
+    base: Path | None
+    registry: Registry
+    report: Report
+    masker: Masker
 
 
 def read_agent(
     document: Document | None, report: Report, registry: Registry, masker: Masker, *, sinks: bool
-) -> tuple[AgentConfig, Sinks]:
-    """The agent's options and sinks; a missing or empty agent.yaml means the defaults and one console.
+) -> tuple[AgentConfig, Sinks, Discoveries]:
+    """The agent's options, sinks and discoveries; a missing or empty agent.yaml means the defaults and one console.
 
     Args:
         document: agent.yaml, if there is one.
         report: gets the problems.
-        registry: knows the sinks.
+        registry: knows the plugins.
         masker: learns the secrets.
-        sinks: False leaves the sinks alone: a one-shot run of a check imports none.
+        sinks: False leaves sinks and discoveries alone: a one-shot run of a check imports none.
     """
     root = Mapping({}, 1)
     if document is not None:
@@ -41,8 +76,8 @@ def read_agent(
             root = document.root
         elif not (isinstance(document.root, Scalar) and document.root.value is None):
             report.error(document.root.line, (), "must be a mapping of options")
-    own = Mapping({key: entry for key, entry in root.entries.items() if key != "sinks"}, root.line)
-    config = validate(Section(AgentConfig, own, (), root.line, extra_names=("secrets", "sinks")), report, masker)
+    own = Mapping({key: entry for key, entry in root.entries.items() if key not in _LISTS}, root.line)
+    config = validate(Section(AgentConfig, own, (), root.line, extra_names=("secrets", *_LISTS)), report, masker)
     config = config or AgentConfig()
     harvest(config, masker.add)
     base = document.found.path.parent if document is not None else None
@@ -51,8 +86,16 @@ def read_agent(
     if config.state_directory and base is not None:
         config = config.model_copy(update={"state_directory": str(absolute(config.state_directory, base))})
     if not sinks:
-        return config, ()
-    return config, _sinks(root.entries.get("sinks"), base, report, registry, masker)
+        return config, (), ()
+    reading = _Reading(base, registry, report, masker)
+    entry = root.entries.get(_SINKS.key)
+    if entry is None or _is_nothing(entry):
+        console = Mapping({"type": Entry(Scalar(DEFAULT_SINK, 0, quoted=True), 0)}, 0)
+        entry = Entry(Sequence((console,), 0), 0)
+    found = root.entries.get(_DISCOVERIES.key)
+    discoveries = () if found is None or _is_nothing(found) else tuple(_plugins(_DISCOVERIES, found, reading))
+    _check_allowed(discoveries, found, reading)
+    return config, tuple(_plugins(_SINKS, entry, reading)), discoveries
 
 
 def without_secrets(document: Document) -> tuple[Document, Entry | None]:
@@ -64,52 +107,54 @@ def without_secrets(document: Document) -> tuple[Document, Entry | None]:
     return replace(document, root=Mapping(own, root.line)), root.entries["secrets"]
 
 
-def _sinks(entry: Entry | None, base: Path | None, report: Report, registry: Registry, masker: Masker) -> Sinks:
+def _is_nothing(entry: Entry) -> bool:
+    return isinstance(entry.node, Scalar) and entry.node.value is None
+
+
+def _plugins(listed: _List, entry: Entry, reading: _Reading) -> list[tuple[Any, Any]]:
     items: tuple[Node, ...] = ()
-    if entry is None or (isinstance(entry.node, Scalar) and entry.node.value is None):
-        items = (Mapping({"type": Entry(Scalar(DEFAULT_SINK, 0, quoted=True), 0)}, 0),)
-    elif isinstance(entry.node, Sequence):
+    if isinstance(entry.node, Sequence):
         items = entry.node.items
     elif not isinstance(entry.node, Hole):
-        report.error(entry.line, ("sinks",), "must be a list", "begin each sink with '- type: '")
-    made: list[tuple[type[Sink[Any]], SinkConfig]] = []
+        reading.report.error(entry.line, (listed.key,), "must be a list", f"begin each {listed.word} with '- type: '")
+    made: list[tuple[Any, Any]] = []
     names: dict[str, int] = {}
     types: dict[str, int] = {}
     for index, item in enumerate(items):
-        kind = _type(item, index, report)
+        path = (listed.key, index)
+        kind = _type(item, path, listed, reading.report)
         if kind is None or not isinstance(item, Mapping):
             continue
         types[kind] = types.get(kind, 0) + 1
         named = _named(item, kind, types[kind])
-        if _taken(named, index, names, report):
+        if _taken(named, path, names, reading.report):
             continue
-        sink = _sink(kind, named, index, registry, report, masker)
-        if sink is not None:
-            made.append((sink[0], sink[1] if base is None else localize(sink[1], base)))
-    return tuple(made)
+        plugin = _plugin(kind, named, path, listed, reading)
+        if plugin is not None:
+            made.append(plugin)
+    return made
 
 
-def _type(item: Node, index: int, report: Report) -> str | None:
+def _type(item: Node, path: tuple[str, int], listed: _List, report: Report) -> str | None:
     """The word after `type:`, or None after reporting that there is none."""
-    path = ("sinks", index)
     if isinstance(item, Hole):
         return None
     if not isinstance(item, Mapping):
-        report.error(item.line, path, "must be a mapping of options", "such as {type: console}")
+        report.error(item.line, path, "must be a mapping of options", f"such as {{type: {listed.example}}}")
         return None
     entry = item.entries.get("type")
     if entry is None:
-        report.error(item.line, (*path, "type"), "is required", "such as `type: console`")
+        report.error(item.line, (*path, "type"), "is required", f"such as `type: {listed.example}`")
         return None
     if isinstance(entry.node, Scalar) and isinstance(entry.node.value, str):
         return entry.node.value
     if not isinstance(entry.node, Hole):
-        report.error(entry.line, (*path, "type"), "must be the name of a sink")
+        report.error(entry.line, (*path, "type"), f"must be the name of a {listed.word}")
     return None
 
 
 def _named(item: Mapping, kind: str, number: int) -> Mapping:
-    """The sink's options with its name: the type, `-n` from the second of a type on, unless given."""
+    """The plugin's options with its name: the type, `-n` from the second of a type on, unless given."""
     entry = item.entries.get("name")
     if entry is not None and not (isinstance(entry.node, Scalar) and entry.node.value in (None, "")):
         return item
@@ -117,26 +162,45 @@ def _named(item: Mapping, kind: str, number: int) -> Mapping:
     return replace(item, entries={**item.entries, "name": Entry(Scalar(name, item.line, quoted=True), item.line)})
 
 
-def _taken(item: Mapping, index: int, names: dict[str, int], report: Report) -> bool:
+def _taken(item: Mapping, path: tuple[str, int], names: dict[str, int], report: Report) -> bool:
     entry = item.entries["name"]
     if not isinstance(entry.node, Scalar) or not isinstance(entry.node.value, str):
         return False  # for the model to judge
-    first = names.setdefault(entry.node.value, index)
-    if first != index:
-        report.error(entry.line, ("sinks", index, "name"), f"the same name as sinks[{first}]")
-    return first != index
+    first = names.setdefault(entry.node.value, path[1])
+    if first != path[1]:
+        report.error(entry.line, (*path, "name"), f"the same name as {path[0]}[{first}]")
+    return first != path[1]
 
 
-def _sink(
-    kind: str, item: Mapping, index: int, registry: Registry, report: Report, masker: Masker
-) -> tuple[type[Sink[Any]], SinkConfig] | None:
-    path = ("sinks", index)
+def _plugin(
+    kind: str, item: Mapping, path: tuple[str, int], listed: _List, reading: _Reading
+) -> tuple[Any, Any] | None:
     line = item.entries["type"].line
-    plugin = load_plugin("sinks", kind, registry, report, line, (*path, "type"))
+    plugin = load_plugin(listed.group, kind, reading.registry, reading.report, line, (*path, "type"))
     if plugin is None:
         return None
-    config = validate(Section(plugin.config_class, item, path, item.line), report, masker)
+    config = validate(Section(plugin.config_class, item, path, item.line), reading.report, reading.masker)
     if config is None:
         return None
-    harvest(config, masker.add)
-    return plugin, config
+    harvest(config, reading.masker.add)
+    return plugin, config if reading.base is None else localize(config, reading.base)
+
+
+def _check_allowed(discoveries: Discoveries, entry: Entry | None, reading: _Reading) -> None:
+    """Report what stands in `allow:` and is no check that others than the operator may configure."""
+    if entry is None or not isinstance(entry.node, Sequence):
+        return
+    names = {config.name for _, config in discoveries}
+    for index, item in enumerate(entry.node.items):
+        allow = item.entries.get("allow") if isinstance(item, Mapping) else None
+        if allow is None or not isinstance(allow.node, Sequence) or not names:
+            continue
+        for place, node in enumerate(allow.node.items):
+            if isinstance(node, Scalar) and isinstance(node.value, str):
+                path = (_DISCOVERIES.key, index, "allow", place)
+                plugin = load_plugin("checks", node.value, reading.registry, reading.report, node.line, path)
+                if plugin is not None and not is_open(plugin):
+                    reading.report.error(node.line, path, "only the operator may configure this check", _TEMPLATE)
+
+
+_TEMPLATE: Final = "a file of conf.d with `match:` runs it for the targets that you choose"

@@ -11,11 +11,12 @@ from vedette.secrets import Secret
 from vedette.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pydantic import BaseModel
 
     from vedette.config.model import Configuration, Instance
+    from vedette.config.template import Template
     from vedette.secrets import Masker
 
 _OWN_CLOCK: Final = ("interval", "schedule", "timezone", "timeout")
@@ -28,7 +29,7 @@ class Change:
     """One instance or sink that is configured differently.
 
     Attributes:
-        name: instance id, `sink <name>` or `agent.yaml`.
+        name: instance id, `sink <name>`, `discovery <name>` or `agent.yaml`.
         what: the options that differ, such as `interval 30s → 15s`; names only where a value may be secret.
         same_series: whether its series go on as before.
     """
@@ -47,7 +48,7 @@ class Changes:
         changed: instances that start anew because something of theirs differs.
         removed: ids of instances that end.
         same: how many instances are left alone.
-        agent: what differs in agent.yaml, sinks included.
+        agent: what differs in agent.yaml, sinks and discoveries included.
         problems: everything that is wrong in the configuration now, warnings included.
     """
 
@@ -98,29 +99,37 @@ def in_force(old: Configuration, new: Configuration) -> Configuration:
     broken = {problem.file for problem in new.problems if problem.severity == "error"}
     if new.fatal and not new.instances and str(new.directory) in broken:
         return replace(old, problems=new.problems)
-    staying: dict[str, list[Instance]] = {}
-    for instance in old.instances:
-        if instance.file in broken or instance.file.rpartition("/")[0] in broken:  # or its folder cannot be listed
-            staying.setdefault(instance.file, []).append(instance)
+    files = {*(one.file for one in old.instances), *(one.file for one in old.templates)}
+    staying = {file for file in files if _is_broken(file, broken)}
     taken = {instance.id for instance in new.instances if instance.file not in staying}
-    kept = [one for file in staying.values() for one in file if one.id not in taken]
+    kept = [one for one in old.instances if one.file in staying and one.id not in taken]
+    waiting = [one for one in old.templates if one.file in staying]
     instances = [one for one in new.instances if one.file not in staying] + kept
-    problems = [*new.problems, *_notes(kept)]
+    templates = [one for one in new.templates if one.file not in staying] + waiting
+    problems = [*new.problems, *_notes(kept, waiting)]
     return replace(
         new,
         agent=old.agent if new.fatal else new.agent,
         sinks=old.sinks if new.fatal else new.sinks,
+        discoveries=old.discoveries if new.fatal else new.discoveries,
         instances=tuple(sorted(instances, key=lambda one: (one.file, one.line))),
+        templates=tuple(sorted(templates, key=lambda one: (one.file, one.line))),
         problems=tuple(sorted(problems, key=lambda problem: (problem.file, problem.line))),
         fatal=False,
     )
 
 
-def _notes(kept: Iterable[Instance]) -> list[Problem]:
-    """What to say of files whose last good instances go on."""
+def _is_broken(file: str, broken: set[str]) -> bool:
+    return file in broken or file.rpartition("/")[0] in broken  # or its folder cannot be listed
+
+
+def _notes(kept: Iterable[Instance], waiting: Iterable[Template]) -> list[Problem]:
+    """What to say of files whose last good instances and templates go on."""
     names: dict[str, list[str]] = {}
     for instance in kept:
         names.setdefault(instance.file, []).append(instance.id)
+    for template in waiting:
+        names.setdefault(template.file, []).append(f"the template on line {template.line}")
     return [
         Problem(file, 0, "", f"goes on as it was before the error: {_some(ids)}", "", "warning")
         for file, ids in names.items()
@@ -169,13 +178,18 @@ def _agent_changes(old: Configuration, new: Configuration) -> tuple[Change, ...]
     differing = [name for name in fields if getattr(old.agent, name) != getattr(new.agent, name)]
     if differing:
         made.append(Change("agent.yaml", tuple(differing)))
-    before = {config.name: (plugin, config) for plugin, config in old.sinks}
-    after = {config.name: (plugin, config) for plugin, config in new.sinks}
+    made += _plugin_changes("sink", old.sinks, new.sinks)
+    made += _plugin_changes("discovery", old.discoveries, new.discoveries)
+    return tuple(made)
+
+
+def _plugin_changes(word: str, old: Iterable[tuple[Any, Any]], new: Iterable[tuple[Any, Any]]) -> Iterator[Change]:
+    before = {config.name: (plugin, config) for plugin, config in old}
+    after = {config.name: (plugin, config) for plugin, config in new}
     for name in {**before, **after}:
         if name not in after:
-            made.append(Change(f"sink {name}", ("removed",)))
+            yield Change(f"{word} {name}", ("removed",))
         elif name not in before:
-            made.append(Change(f"sink {name}", ("added",)))
+            yield Change(f"{word} {name}", ("added",))
         elif before[name] != after[name]:
-            made.append(Change(f"sink {name}", ("changed",)))
-    return tuple(made)
+            yield Change(f"{word} {name}", ("changed",))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vedette.secrets import Masker
 
 KEYS: Final = ("check", "defaults", "instances", "alerts")
+_KINDS: Final = {"checks": ("check", "checks"), "discoveries": ("discovery", "discoveries")}
 _NO_INSTANCES: Final = "a check that needs no options runs with `instances: [{}]`"
 
 
@@ -45,6 +46,8 @@ class Candidate:
         given: whether the file names it.
         own: its options as written, with `defaults` merged in and `name` filled.
         line: where it stands.
+        match: its `match:`, which makes it a template.
+        within: where the list stands that it is in.
     """
 
     document: Document
@@ -55,6 +58,13 @@ class Candidate:
     given: bool
     own: Mapping
     line: int
+    match: Entry | None = None
+    within: Path = ("instances",)
+
+    @property
+    def path(self) -> Path:
+        """Where it stands in its document."""
+        return (*self.within, self.index)
 
     @property
     def place(self) -> str:
@@ -103,12 +113,12 @@ def _plugin(document: Document, root: Mapping, registry: Registry) -> tuple[Any,
 
 def load_plugin(group: Group, name: str, registry: Registry, report: Report, line: int, path: Path) -> Any:
     """The class behind a name, or None after reporting why there is none; never repeats an unknown name."""
-    kind = "check" if group == "checks" else "sink"
+    kind, kinds = _KINDS.get(group, ("sink", "sinks"))
     try:
         plugin = registry.load(group, name)
     except KeyError:
         what = f"unknown {kind}" if path else f"the file's name is no known {kind}"
-        install = f"`vedette plugins` lists the installed {kind}s, pip install brings more"
+        install = f"`vedette plugins` lists the installed {kinds}, pip install brings more"
         report.error(line, path, what, suggest(name, registry.names(group)) or install)
     except VedetteError as error:
         report.error(line, path, one_line(str(error)))
@@ -185,7 +195,9 @@ def _candidate(
     if not given and several and plugin.keeps_state:
         report.error(item.line, path, "needs a `name:`, since this check keeps state for each instance")
         return None
-    name = document.found.stem if index == 0 else f"{document.found.stem}-{index + 1}"
+    own = merge(defaults, item)
+    match = _match(own, plugin)
+    name = _default_name("" if match is not None else document.found.stem, index)
     if given and entry is not None:
         value = plain(entry.node)
         if isinstance(value, str):
@@ -193,13 +205,24 @@ def _candidate(
         if isinstance(value, str) and not value.isprintable():
             report.error(entry.line, (*path, "name"), "must be one line of printable characters")
             return None
-    own = merge(defaults, item)
     if not given and not name.isprintable():
         report.error(item.line, path, "needs a `name:`, since the file's own has characters that cannot be shown")
         return None
     if not given:
         own.entries["name"] = Entry(Scalar(name, item.line, quoted=True), item.line)
-    return Candidate(document, check, plugin, index, name, given, own, item.line)
+    return Candidate(document, check, plugin, index, name, given, own, item.line, match)
+
+
+def _match(own: Mapping, plugin: Any) -> Entry | None:
+    """What makes the instance a template; taken out of its options."""
+    if "match" in plugin.config_class.model_fields:
+        return None
+    entry = own.entries.pop("match", None)
+    return None if entry is None or (isinstance(entry.node, Scalar) and entry.node.value is None) else entry
+
+
+def _default_name(stem: str, index: int) -> str:
+    return stem if index == 0 else f"{stem}-{index + 1}".removeprefix("-")
 
 
 def merge(defaults: Mapping, own: Mapping, *, top: bool = True) -> Mapping:
@@ -223,11 +246,11 @@ def merge(defaults: Mapping, own: Mapping, *, top: bool = True) -> Mapping:
 
 def report_twins(found: list[Candidate]) -> None:
     """Report every candidate whose name an earlier one of the same check has."""
-    first: dict[tuple[str, str], Candidate] = {}
+    first: dict[tuple[str, str, bool], Candidate] = {}
     for candidate in found:
         if isinstance(candidate.own.entries["name"].node, Hole):
             continue
-        earlier = first.setdefault((candidate.check, candidate.name), candidate)
+        earlier = first.setdefault((candidate.check, candidate.name, candidate.match is None), candidate)
         if earlier is not candidate:
             _report_twin(candidate, earlier)
 
@@ -250,7 +273,7 @@ def _where(earlier: Candidate, candidate: Candidate) -> str:
 
 def build(candidate: Candidate, masker: Masker, *, thorough: bool = False) -> Instance | None:
     """The validated instance, or None after reporting why there is none; `thorough` asks its `examine` too."""
-    report, path = candidate.document.report, ("instances", candidate.index)
+    report, path = candidate.document.report, candidate.path
     section = Section(
         candidate.plugin.config_class,
         candidate.own,
@@ -280,19 +303,19 @@ def build(candidate: Candidate, masker: Masker, *, thorough: bool = False) -> In
 def _supported(candidate: Candidate, config: CheckConfig) -> bool:
     """Whether this version can run the instance as it asks to be run."""
     wishes = []
-    if config.run_on != "every_node":
+    if config.run_on != "every_node" and "run_on" in config.model_fields_set:  # else the check implies it
         wishes.append(("run_on", "needs `fleet:` in agent.yaml, which this version does not have"))
     for option, message in wishes:
         entry = candidate.own.entries.get(option)
         line, inherited = (entry.line, entry.inherited) if entry else (candidate.line, False)
-        path: Path = ("defaults", option) if inherited else ("instances", candidate.index, option)
+        path: Path = ("defaults", option) if inherited else (*candidate.path, option)
         candidate.document.report.error(line, path, message)
     return not wishes
 
 
 def _ask_plugin(candidate: Candidate, config: Any, masker: Masker) -> bool:
     """Run the plugin's `lint` and `declare`, which must not fail for a valid configuration."""
-    report, path, line = candidate.document.report, ("instances", candidate.index), candidate.line
+    report, path, line = candidate.document.report, candidate.path, candidate.line
     try:
         for text in candidate.plugin.lint(config):
             report.warning(line, path, one_line(masker(str(text))))
@@ -317,7 +340,7 @@ def _examine(candidate: Candidate, config: Any, masker: Masker) -> bool:
             sound = sound and remark.severity != "error"
     except Exception as error:
         message = f"the check's own `examine` failed ({type(error).__name__})"
-        report.warning(candidate.line, ("instances", candidate.index), message)
+        report.warning(candidate.line, candidate.path, message)
     return sound
 
 
@@ -334,5 +357,5 @@ def _place(candidate: Candidate, path: Path) -> tuple[int, Path]:
             line = node.line
         else:
             break
-    start: Path = ("defaults",) if inherited else ("instances", candidate.index)
+    start: Path = ("defaults",) if inherited else candidate.path
     return line, (*start, *path)

@@ -209,12 +209,17 @@ _VAGUE: Final = frozenset({"is_instance_of", "is_subclass_of", "none_required"})
 # --- did you mean ---
 
 
-def _names_at(model: type[BaseModel], keys: Path) -> Iterator[str]:
-    """The option names that the models at this place know."""
+def types_at(model: type[BaseModel], keys: Path) -> list[Any]:
+    """What values a model takes at a place: the alternatives of unions, `Annotated` opened."""
     types: list[Any] = [model]
     for key in keys:
         types = [inner for each in types for inner in _inside(each, key)]
-    for each in types:
+    return types
+
+
+def _names_at(model: type[BaseModel], keys: Path) -> Iterator[str]:
+    """The option names that the models at this place know."""
+    for each in types_at(model, keys):
         for name, field in each.model_fields.items() if _is_model(each) else ():
             yield from _spellings(name, field)
 

@@ -227,7 +227,7 @@ class Secrets:
         except BadReference as error:
             report.error(line, path, error.message, _SHAPE)
             return Hole(line)
-        filled: list[str] = []
+        filled, fixed = "", []
         hole: Hole | None = None
         for piece in pieces:
             value = piece if isinstance(piece, str) else self._value(piece, base)
@@ -236,14 +236,16 @@ class Secrets:
             if isinstance(value, Minted):
                 value = Failure(f"{value} cannot be part of a text", _ALONE, malformed=True)
             if isinstance(value, str):
-                filled.append(value)
+                if not isinstance(piece, str):
+                    fixed.append((len(filled), len(filled) + len(value)))
+                filled += value
                 self._warn_of_age(piece, line, path, report)
                 continue
             lenient = self._mode == "lazy" and not (isinstance(value, Failure) and value.malformed)
             hole = Hole(line, pending=lenient and (hole is None or hole.pending))
             if isinstance(value, Failure):
                 (report.warning if lenient else report.error)(line, path, value.message, value.hint)
-        return hole or Scalar("".join(filled), line, quoted=True)
+        return hole or Scalar(filled, line, quoted=True, fixed=tuple(fixed))
 
     def _warn_of_age(self, piece: str | Reference, line: int, path: NodePath, report: Report) -> None:
         """Say so where a secret could not be read anew and an earlier answer is in use."""

@@ -20,11 +20,14 @@ from vedette.errors import Problem
 from vedette.secrets import Masker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from collections.abc import Mapping as Dict
     from pathlib import Path
 
+    from vedette.config.agentfile import Discoveries
+    from vedette.config.checkfile import Candidate
     from vedette.config.files import Found
+    from vedette.config.template import Template
     from vedette.plugins import Registry
 
 AGENT: Final = "agent"
@@ -58,7 +61,7 @@ def load(
         secrets: `resolve` resolves every reference and reports failures as errors; `lazy` asks no resolver
             plugin, and a variable or file that is missing is a warning.
         only: read only the files of this check, beside agent.yaml.
-        sinks: False leaves `sinks:` of agent.yaml alone and imports no sink.
+        sinks: False leaves `sinks:` and `autodiscovery:` of agent.yaml alone and imports no such plugin.
         thorough: ask each check's `examine` too, which may cost time and memory.
         masker: learns the secrets; a running agent gives its own.
         vault: keeps what resolver plugins answered; likewise.
@@ -77,17 +80,31 @@ def load(
 
     agent_document = next((d for d in documents if _role(d.found) == AGENT), None)
     agent_report = agent_document.report if agent_document else Report(_shown(directory / f"{AGENT}.yaml"))
-    agent, made_sinks = read_agent(agent_document, agent_report, registry, masker, sinks=sinks)
+    agent, made_sinks, discoveries = read_agent(agent_document, agent_report, registry, masker, sinks=sinks)
     checks = [document for document in documents if _role(document.found) == "check"]
-    instances = _instances(checks, registry, masker, thorough=thorough)
+    instances, templates = _instances(checks, registry, masker, thorough, _variables(discoveries) if sinks else None)
+    if sinks and not discoveries and not agent_report.failed:
+        _warn_of_templates(templates, documents)
     _warn_of_alerts(documents)
     problems += [p for report in (*reports, agent_report) for p in report.problems]
-    if only is None and not problems and not any(_role(f) == "check" for f in found):
+    if only is None and not problems and not discoveries and not any(_role(f) == "check" for f in found):
         problems.append(_nothing_to_do(directory))
     problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))
     fatal = any(problem.severity == "error" and _is_agent(problem, directory) for problem in problems)
-    asked = found_secrets.files, vault, found_secrets.sources
-    return Configuration(directory, agent, made_sinks, instances, tuple(problems), masker, fatal, *asked)
+    return Configuration(
+        directory,
+        agent,
+        made_sinks,
+        instances,
+        tuple(problems),
+        masker,
+        fatal,
+        found_secrets.files,
+        vault,
+        discoveries,
+        templates,
+        found_secrets.sources,
+    )
 
 
 def _role(found: Found) -> str:
@@ -177,18 +194,44 @@ def _filled(document: Document, secrets: Secrets) -> Document:
 
 
 def _instances(
-    documents: list[Document], registry: Registry, masker: Masker, *, thorough: bool
-) -> tuple[Instance, ...]:
+    documents: list[Document], registry: Registry, masker: Masker, thorough: bool, more: Collection[str] | None
+) -> tuple[tuple[Instance, ...], tuple[Template, ...]]:
     found = [candidate for document in documents for candidate in candidates(document, registry)]
     report_twins(found)
-    built = [(candidate, build(candidate, masker, thorough=thorough)) for candidate in found]
+    built = [(one, _built(one, masker, thorough, more)) for one in found]
     broken = {document.found.shown: document.report.broken_instances() for document in documents}
     good: list[Instance] = []
-    for candidate, instance in built:
+    templates: list[Template] = []
+    for candidate, made in built:
         bad = broken[candidate.document.found.shown]
-        if instance is not None and bad is not None and candidate.index not in bad:
-            good.append(instance)
-    return tuple(good)
+        if bad is None or candidate.index in bad:
+            continue
+        if isinstance(made, Instance):
+            good.append(made)
+        elif made is not None:
+            templates.append(made)
+    return tuple(good), tuple(templates)
+
+
+def _built(
+    candidate: Candidate, masker: Masker, thorough: bool, more: Collection[str] | None
+) -> Instance | Template | None:
+    if candidate.match is None:
+        return build(candidate, masker, thorough=thorough)
+    from vedette.config.template import make_template  # only where there is one
+
+    return make_template(candidate, more, masker, thorough=thorough)
+
+
+def _variables(discoveries: Discoveries) -> frozenset[str]:
+    return frozenset(name for plugin, _ in discoveries for name in plugin.variables)
+
+
+def _warn_of_templates(templates: tuple[Template, ...], documents: list[Document]) -> None:
+    reports = {document.found.shown: document.report for document in documents}
+    for template in templates:
+        message = "nothing is ever found for it: agent.yaml has no `autodiscovery:`"
+        reports[template.file].warning(template.line, ("instances", template.index, "match"), message)
 
 
 def _warn_of_alerts(documents: list[Document]) -> None:

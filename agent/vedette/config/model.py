@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vedette.check import Check, CheckConfig, Listener
+    from vedette.config.template import Template
+    from vedette.discovery import Discovery, DiscoveryConfig
     from vedette.errors import Problem
     from vedette.secrets import Masker
     from vedette.sink import Sink, SinkConfig
@@ -141,6 +143,8 @@ class Instance:
         file: the YAML file as the user named it.
         line: where the instance stands in it.
         content: the resolved options as plain data; two instances are equal if this is.
+        origin: what was found that it was made for, such as `pod payments/api-7f9c`; empty for one of a file.
+        masker: knows the secrets that came with what was found, beside all others; None for one of a file.
     """
 
     id: str
@@ -150,6 +154,8 @@ class Instance:
     file: str
     line: int
     content: dict[str, Any] = field(hash=False, repr=False)
+    origin: str = ""
+    masker: Masker | None = field(default=None, hash=False, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +172,8 @@ class Configuration:
         fatal: nothing may start: agent.yaml is broken.
         secret_files: the files that `${file:…}` named, whether or not they could be read.
         vault: what resolver plugins answered.
+        discoveries: discovery classes with their validated options, in order.
+        templates: what instances are made of for each target that fits.
         resolvers: who resolves each reference, by its scheme and name; `env` and `file` are not among them.
     """
 
@@ -178,4 +186,6 @@ class Configuration:
     fatal: bool = False
     secret_files: frozenset[Path] = frozenset()
     vault: Vault = field(default_factory=Vault, repr=False, compare=False)
+    discoveries: tuple[tuple[type[Discovery[Any]], DiscoveryConfig], ...] = ()
+    templates: tuple[Template, ...] = ()
     resolvers: Mapping[Key, Source] = field(default_factory=dict, repr=False, compare=False)

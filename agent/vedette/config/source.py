@@ -38,11 +38,15 @@ MAX_DEPTH: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value; `quoted` tells text in quotes or blocks from a plain word or number."""
+    """A single value; `quoted` tells text in quotes or blocks from a plain word or number.
+
+    `fixed` are the spans of text that came from a secret: no template variable is looked for in them.
+    """
 
     value: str | int | float | bool | Minted | None
     line: int
     quoted: bool = False
+    fixed: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,18 @@ def plain(node: Node, *, pending: bool = True) -> Any:
     return PLACEHOLDER
 
 
+def values(node: Node, path: Path, line: int) -> Iterator[tuple[Path, Node, int]]:
+    """Everything below a node: where it stands, what it is, and the line of its key or list item."""
+    if isinstance(node, Mapping):
+        for key, entry in node.entries.items():
+            yield (*path, key), entry.node, entry.line
+            yield from values(entry.node, (*path, key), entry.line)
+    elif isinstance(node, Sequence):
+        for place, item in enumerate(node.items):
+            yield (*path, place), item, item.line
+            yield from values(item, (*path, place), item.line)
+
+
 def has_hole(node: Node) -> bool:
     """Whether a value in the tree is missing for good."""
     if isinstance(node, Mapping):
@@ -108,10 +124,15 @@ def has_hole(node: Node) -> bool:
     return isinstance(node, Hole) and not node.pending
 
 
-def parse(data: bytes, report: Report) -> Node | None:
+def parse(data: bytes, report: Report, most: int = MAX_VALUES) -> Node | None:
     """The tree of one file, or None if it cannot be read at all; problems go to `report`.
 
     A file without any content gives `Scalar(None)`.
+
+    Args:
+        data: the file's bytes.
+        report: gets the problems.
+        most: how many values it may hold once its aliases are expanded.
     """
     text = _decode(data, report)
     if text is None:
@@ -119,14 +140,14 @@ def parse(data: bytes, report: Report) -> Node | None:
     if yaml.__with_libyaml__:  # fast; but what it refuses is for the Python parser to judge, whose errors we know
         attempt = Report(report.file)
         try:
-            root = _compose(text, yaml.CSafeLoader, attempt)
+            root = _compose(text, yaml.CSafeLoader, attempt, most)
         except (yaml.YAMLError, ValueError, OverflowError, _TooMuch):
             pass
         else:
             report.take(attempt)
             return root
     try:
-        return _compose(text, yaml.SafeLoader, report)
+        return _compose(text, yaml.SafeLoader, report, most)
     except _TooMuch as error:
         report.error(error.line, (), error.message)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -178,10 +199,10 @@ class _TooMuch(Exception):
         self.message = message
 
 
-def _compose(text: str, parser: Any, report: Report) -> Node:
+def _compose(text: str, parser: Any, report: Report, most: int) -> Node:
     events: Any = yaml.parse(text, Loader=parser)
     with closing(events):
-        return _Composer(text, events, report).document()
+        return _Composer(text, events, report, most).document()
 
 
 def _line(event: Any) -> int:
@@ -196,8 +217,9 @@ class _Composer:
     first mistake.
     """
 
-    def __init__(self, text: str, events: Iterator[Any], report: Report) -> None:
+    def __init__(self, text: str, events: Iterator[Any], report: Report, most: int) -> None:
         self._text = text
+        self._most = most
         self._events = events
         self._report = report
         self._anchors: dict[str, tuple[Node, int, int] | None] = {}  # node, size, height; None while it is open
@@ -250,8 +272,8 @@ class _Composer:
 
     def _count(self, size: int, event: Any) -> None:
         self._values += size
-        if self._values > MAX_VALUES:
-            raise _TooMuch(_line(event), f"holds more than {MAX_VALUES:,} values once its aliases (*) are expanded")
+        if self._values > self._most:
+            raise _TooMuch(_line(event), f"holds more than {self._most:,} values once its aliases (*) are expanded")
 
     def _alias(self, event: Any, depth: int) -> Node:
         line = _line(event)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vedette.errors import Problem
     from vedette.report import SinkVitals
     from vedette.runner import Vitals
+    from vedette.scouts import ScoutVitals
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Snapshot:
         directory: the configuration folder.
         host: the host name on the samples.
         state_errors: failed writes of the state store.
+        discoveries: each discovery's vitals.
     """
 
     time: float
@@ -42,6 +44,7 @@ class Snapshot:
     directory: str = ""
     host: str = ""
     state_errors: int = 0
+    discoveries: tuple[ScoutVitals, ...] = ()
 
 
 class ControlError(VedetteError):
@@ -119,7 +122,7 @@ def overall(snapshot: Snapshot) -> Overall:
         return Overall.FAILING
     warned = any(v.state is State.WARNING and not is_muted(v, snapshot.time) for v in snapshot.instances)
     broken = any(problem.severity == "error" for problem in snapshot.problems)
-    troubled = any(sink.trouble for sink in snapshot.sinks)
+    troubled = any(sink.trouble for sink in snapshot.sinks) or any(one.trouble for one in snapshot.discoveries)
     return Overall.WARNING if warned or broken or troubled else Overall.OK
 
 

@@ -13,6 +13,7 @@ from vedette.control import ControlError, Snapshot, find, overall
 from vedette.errors import Problem
 from vedette.report import SinkVitals
 from vedette.runner import State, Vitals
+from vedette.scouts import ScoutVitals
 from vedette.units import parse_duration
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def picture(snapshot: Snapshot, instance: str = "") -> dict[str, Any]:
         "state_errors": snapshot.state_errors,
         "instances": chosen,
         "sinks": snapshot.sinks,
+        "discoveries": snapshot.discoveries,
         "problems": snapshot.problems,
     }
 
@@ -59,7 +61,9 @@ def snapshot_of(data: Mapping[str, Any]) -> Snapshot:
     instances = tuple(_make(Vitals, {**row, "state": State(row["state"])}) for row in data["instances"])
     sinks = tuple(_make(SinkVitals, row) for row in data["sinks"])
     problems = tuple(_make(Problem, row) for row in data["problems"])
-    return _make(Snapshot, {**data, "instances": instances, "sinks": sinks, "problems": problems})
+    discoveries = tuple(_make(ScoutVitals, row) for row in data.get("discoveries", ()))
+    parts = {"instances": instances, "sinks": sinks, "problems": problems, "discoveries": discoveries}
+    return _make(Snapshot, {**data, **parts})
 
 
 def _make(kind: type[T], row: Mapping[str, Any]) -> T:

@@ -34,10 +34,10 @@ _BADNESS = {grade: place for place, grade in enumerate(Grade)}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What was found of one instance, one sink, one resolver of secrets, or the house itself.
+    """What was found of one instance, sink, discovery or resolver of secrets, or of the house itself.
 
     Attributes:
-        name: instance id, `sink <name>`, `secrets <resolver>` or `agent`.
+        name: instance id, `sink <name>`, `discovery <name>`, `secrets <resolver>` or `agent`.
         symptoms: line by line.
     """
 
@@ -72,14 +72,15 @@ async def examine(configuration: Configuration, instances: Sequence[Instance], *
     ]
     if not all_of_it:
         return cases
-    sinks = [
-        Case(f"sink {config.name or plugin.name}", tuple(await _diagnose_sink(plugin(config), configuration.masker)))
-        for plugin, config in configuration.sinks
+    others = [
+        Case(f"{kind} {config.name or plugin.name}", tuple(await _diagnose_other(plugin(config), configuration.masker)))
+        for kind, plugins in (("sink", configuration.sinks), ("discovery", configuration.discoveries))
+        for plugin, config in plugins
     ]
     secrets = await _diagnose_secrets(configuration, instances)
     house = Diagnosis(configuration.masker)
     await asyncio.to_thread(look_at_house, configuration, house)
-    return [*cases, *sinks, *secrets, Case("agent", tuple(house.symptoms))]
+    return [*cases, *others, *secrets, Case("agent", tuple(house.symptoms))]
 
 
 async def _diagnose_secrets(configuration: Configuration, instances: Sequence[Instance]) -> list[Case]:
@@ -141,9 +142,10 @@ def _closing(check: Any) -> Callable[[Diagnosis], Awaitable[None]]:
     return close
 
 
-async def _diagnose_sink(sink: Any, masker: Masker) -> list[Symptom]:
+async def _diagnose_other(plugin: Any, masker: Masker) -> list[Symptom]:
+    """What a sink or a discovery says of itself."""
     diagnosis = Diagnosis(masker)
-    await _within(_LEAST, sink.diagnose, diagnosis)
+    await _within(_LEAST, plugin.diagnose, diagnosis)
     return diagnosis.symptoms
 
 

@@ -62,6 +62,10 @@ def _effective(configuration: Configuration, files: list[Written], veil: Veil) -
     parts += [
         shown_options(f"sink {config.name or plugin.name}", config, veil) for plugin, config in configuration.sinks
     ]
+    parts += [
+        shown_options(f"discovery {config.name or plugin.name}", config, veil)
+        for plugin, config in configuration.discoveries
+    ]
     parts += [shown_instance(instance, files, veil) for instance in configuration.instances]
     return "".join(parts)
 

@@ -54,7 +54,8 @@ class Figures:
 
 @lru_cache(maxsize=1)
 def integration_names() -> frozenset[str]:
-    """The metrics that Datadog lists for its integrations disk, network, postgres, redisdb and system_core.
+    """The metrics that Datadog lists for its integrations disk, network, postgres, redisdb, system_core and
+    kubernetes_state_core.
 
     Source: metadata.csv of each of them in Datadog's repository integrations-core.
     """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _COLUMN = 34
-_FILES = {"sink": "agent.yaml", "notifier": "alerts.yaml"}
+_FILES = {"sink": "agent.yaml", "discovery": "agent.yaml", "notifier": "alerts.yaml"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,17 @@ def _title(plugin: Plugin) -> list[str]:
     if family(plugin) == "check":
         where = f"Copy this file to conf.d/{plugin.name}.yaml. `defaults:` beside `instances:` sets options for all."
     else:
-        where = f"One entry of `{family(plugin)}s:` in {_FILES[family(plugin)]}."
+        where = f"One entry of `{_key(plugin)}:` in {_FILES[family(plugin)]}."
     lines = [f"## {line}" for line in [*text, *textwrap.wrap(f"{where} {how}", _WIDTH)]]
     if family(plugin) != "check":
-        return [*lines, "", f"{family(plugin)}s:"]
+        return [*lines, "", f"{_key(plugin)}:"]
     check = [f"## Needed where the file is not called {plugin.name}.yaml.", f"# check: {plugin.name}"]
     return [*lines, "", *check, "", "instances:"]
+
+
+def _key(plugin: Plugin) -> str:
+    """The key of the list in which the plugin is configured."""
+    return "autodiscovery" if family(plugin) == "discovery" else f"{family(plugin)}s"
 
 
 def _head(plugin: Plugin) -> dict[str, str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from pydantic import BaseModel
 
 from vedette.check import CheckConfig
+from vedette.discovery import DiscoveryConfig
 from vedette.notifier import NotifierConfig
 from vedette.render.yamltext import flow
 from vedette.secrets import MASK, Secret
@@ -24,14 +25,15 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from vedette.check import Check, Listener
+    from vedette.discovery import Discovery
     from vedette.notifier import Notifier
     from vedette.sink import Sink
 
-    Plugin = type[Check[Any]] | type[Listener[Any]] | type[Sink[Any]] | type[Notifier[Any]]
+    Plugin = type[Check[Any]] | type[Listener[Any]] | type[Sink[Any]] | type[Notifier[Any]] | type[Discovery[Any]]
     """What has options to write about."""
 
-_BASES: dict[Literal["check", "sink", "notifier"], type[BaseModel]] = {
-    "check": CheckConfig, "sink": SinkConfig, "notifier": NotifierConfig,
+_BASES: dict[Literal["check", "sink", "notifier", "discovery"], type[BaseModel]] = {
+    "check": CheckConfig, "sink": SinkConfig, "notifier": NotifierConfig, "discovery": DiscoveryConfig,
 }  # fmt: skip
 _DEFAULT = re.compile(r"\s*Default: (?P<text>.*?)\.?\s*$")
 _PLAIN: dict[Any, str] = {
@@ -68,7 +70,7 @@ class Option:
     common: bool = False
 
 
-def family(plugin: Plugin) -> Literal["check", "sink", "notifier"]:
+def family(plugin: Plugin) -> Literal["check", "sink", "notifier", "discovery"]:
     """What the plugin is, for people."""
     return next(word for word, base in _BASES.items() if issubclass(plugin.config_class, base))
 

@@ -82,7 +82,8 @@ class Board:
             self.version = self.layout = version
             return
         changed = self._update(version)
-        if changed or before.sinks != self.snapshot.sinks or before.problems != self.snapshot.problems:
+        parts = ((one.sinks, one.discoveries, one.problems) for one in (before, self.snapshot))
+        if changed or next(parts) != next(parts):
             self.version = version
 
     def _update(self, version: int) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vedette.errors import Problem
     from vedette.report import SinkVitals
     from vedette.runner import Vitals
+    from vedette.scouts import ScoutVitals
     from vedette.status.board import Board, Row
     from vedette.status.history import History, Line
 
@@ -78,7 +79,10 @@ def index(board: Board, assets: str) -> str:
             Markup('<div id="headline" aria-live="polite">%s</div>') % fragments["headline"],
             Markup('<div id="wrong">%s</div>') % fragments["wrong"],
             _instances(board),
-            *(Markup('<div id="%s">%s</div>') % (name, fragments[name]) for name in ("sinks", "problems")),
+            *(
+                Markup('<div id="%s">%s</div>') % (name, fragments[name])
+                for name in ("sinks", "discoveries", "problems")
+            ),
         ]
     )
     word, sentence = board.headline
@@ -91,6 +95,7 @@ def parts(board: Board) -> dict[str, Markup]:
         "headline": Markup('<h1 class="overall %s">%s</h1>') % board.headline,
         "wrong": _wrong(board.wrong, board.snapshot.time),
         "sinks": _sinks(board.snapshot.sinks),
+        "discoveries": _discoveries(board.snapshot.discoveries),
         "problems": _problems(board.snapshot.problems),
     }
 
@@ -175,6 +180,30 @@ def _sinks(sinks: Sequence[SinkVitals]) -> Markup:
     ) % (head, _joined(rows))
 
 
+def _discoveries(discoveries: Sequence[ScoutVitals]) -> Markup:
+    if not discoveries:
+        return Markup("")
+    rows = [
+        Markup(
+            '<tr class="%s"><th scope=row>%s</th><td class=n>%s</td><td class=n>%s</td><td class=n>%s</td>'
+            "<td class=n>%s</td><td class=message>%s</td></tr>"
+        )
+        % (
+            "failing" if one.trouble else "ok",
+            one.name,
+            *(f"{number:,}" for number in (one.targets, one.instances, one.problems, one.errors)),
+            one.trouble,
+        )
+        for one in discoveries
+    ]
+    names = ("discovery", "found", "instances", "problems", "errors", "last error")
+    head = Markup("").join(Markup("<th scope=col>%s</th>") % text for text in names)
+    return Markup(
+        '<h2 id="found-title">Discoveries</h2><div class="wide" role="region" aria-labelledby="found-title" '
+        'tabindex="0"><table><thead><tr>%s</tr></thead><tbody>%s</tbody></table></div>'
+    ) % (head, _joined(rows))
+
+
 def _problems(problems: Sequence[Problem]) -> Markup:
     if not problems:
         return Markup("")
@@ -228,6 +257,7 @@ def _facts(vitals: Vitals, now: float) -> Markup:
         "held the loop": f"{vitals.blocked:,} times" if vitals.blocked else "",
         "muted until": clock_time(vitals.muted_until, now) if is_muted(vitals, now) else "",
         "configured in": f"{vitals.file}:{vitals.line}" if vitals.file else "",
+        "made for": vitals.origin,
     }
     items = [Markup("<div><dt>%s</dt><dd>%s</dd></div>") % (name, text) for name, text in facts.items() if text]
     return Markup("<dl>%s</dl>") % Markup("").join(items)

@@ -47,6 +47,23 @@ class Postgres(Check[PostgresConfig]):
             if target.sslmode == "disable" and target.has_password:
                 yield f"{which}sslmode is disable: whoever listens on the way can read what is sent"
 
+    @classmethod
+    def reaches(cls, config: PostgresConfig) -> Iterable[str]:
+        """The primary and its replica; nothing that libpq takes from the agent's environment or home goes along."""
+        targets = [config.target]
+        if config.replica is not None:
+            targets.append(config.replica.target(config.target))
+        for target in targets:
+            if target.ca_file or target.cert_file or target.key_file:
+                raise ValueError("only the operator may name files of the agent's machine")
+            if not target.username or not target.password:
+                raise ValueError("needs username and password: the agent's own are not for everybody")
+            if target.sslmode not in ("disable", "verify-ca", "verify-full"):
+                raise ValueError(
+                    "sslmode must be disable, verify-ca or verify-full: others use the agent's certificate"
+                )
+        return [target.host for target in targets]
+
     def __init__(self, config: PostgresConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)
         target, limits, parts = config.target, config.limits, _parts(config)

@@ -46,6 +46,15 @@ class Redis(Check[RedisConfig]):
         if config.address.tls and not config.verify:
             yield "verify is off: whoever answers at this address gets the password"
 
+    @classmethod
+    def reaches(cls, config: RedisConfig) -> Iterable[str]:
+        """The server alone: what sentinels and cluster nodes name could be anywhere."""
+        if config.sentinel is not None or config.cluster is not None:
+            raise ValueError("only the operator may use `sentinel` and `cluster`, whose servers name other servers")
+        if "tag_limit" in config.model_fields_set:
+            raise ValueError("only the operator may set tag_limit")
+        return (config.address.path or config.address.host,)
+
     def __init__(self, config: RedisConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)
         zone = ZoneInfo(config.timezone)

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
+import httpx
 from anyio.lowlevel import checkpoint
 
 from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Metric, Remark
@@ -68,6 +69,17 @@ class Synthetic(Check[SyntheticConfig]):
                         "compare with `json`, or write \\{\\{",
                         of_url((group, number, *place)) if config.url else (group, number, *place),
                     )
+
+    @classmethod
+    def reaches(cls, config: SyntheticConfig) -> Iterable[str]:
+        """The one address. A flow, a redirect or a proxy could lead anywhere."""
+        if not config.url:
+            raise ValueError("only the operator may run flows of `steps`; give a `url`")
+        if config.follow_redirects:
+            raise ValueError("needs `follow_redirects: false`: an answer must not lead the agent elsewhere")
+        if config.proxy is not None or "max_body" in config.model_fields_set:
+            raise ValueError("only the operator may set proxy and max_body")
+        return (httpx.URL(config.url).host,)
 
     def __init__(self, config: SyntheticConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)

@@ -1,0 +1,260 @@
+"""The way to an API server: kubernetes-asyncio reads the configuration, logs in and brings the transport.
+
+What it does not do: notice that a token, certificate or kubeconfig was changed while connections are kept for days.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.client.rest import RESTClientObject
+from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
+
+from vedette import CheckError
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where Kubernetes mounts a pod's token and the cluster's certificate authority."""
+_REREAD = 60.0  # seconds; a projected token is replaced long before it ends
+_SPARE = 30.0  # seconds before a token ends
+_LEAST = 5.0  # seconds between two renewals
+_USER_AGENT = "vedette"
+
+
+@dataclass(slots=True)
+class Access:
+    """Who the agent is to a cluster, and the connections to it.
+
+    Attributes:
+        kubeconfig: the file; None for the pod's service account, or outside a cluster for what kubectl uses.
+        context: context of the file; empty for its current one.
+        account: folder of the pod's service account.
+    """
+
+    kubeconfig: Path | None = None
+    context: str = ""
+    account: Path = SERVICE_ACCOUNT
+    _configuration: Any = None
+    _rest: Any = None
+    _print: tuple[Any, ...] = ()
+    _renewed: float = 0.0
+    _due: float = 0.0
+    _written: int = 0
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def server(self) -> str:
+        """Address of the API server, without login; empty before `open`."""
+        return str(self._configuration.host) if self._configuration is not None else ""
+
+    @property
+    def authority(self) -> Path | None:
+        """The file with the cluster's certificate authority."""
+        path = self._configuration.ssl_ca_cert if self._configuration is not None else None
+        return Path(path) if path else None
+
+    @property
+    def verify(self) -> bool:
+        """Whether the API server's certificate is checked."""
+        return self._configuration is None or bool(self._configuration.verify_ssl)
+
+    async def open(self) -> None:
+        """Read the configuration and log in; nothing is sent to the API server.
+
+        Raises:
+            CheckError: there is no configuration, it cannot be read, or its login program failed.
+        """
+        await self._load()
+
+    async def renew(self) -> bool:
+        """Read the configuration anew because the server did not like it, at most every few seconds.
+
+        Returns:
+            Whether it was read.
+
+        Raises:
+            CheckError: as `open`.
+        """
+        async with self._lock:
+            if time.monotonic() - self._renewed < _LEAST:
+                return False
+            await self._load()
+            return True
+
+    async def request(
+        self, method: str, url: str, headers: dict[str, str], timeout: aiohttp.ClientTimeout, body: Any = None
+    ) -> aiohttp.ClientResponse:
+        """Send a request, with a token that is current.
+
+        Args:
+            method: GET or POST.
+            url: path and query, or a whole address of a kubelet.
+            headers: besides the login.
+            timeout: for its parts.
+            body: JSON to send.
+
+        Raises:
+            CheckError: as `open`. aiohttp.ClientError, TimeoutError: no answer.
+        """
+        if self._outdated():
+            async with self._lock:  # a login program is not run once for each watch
+                if self._outdated():
+                    await self._load()
+        if url.startswith("/"):
+            url = self.server + url
+        head = {"User-Agent": _USER_AGENT, **headers, **self._authorization()}
+        rest: Any = self._rest
+        answer: aiohttp.ClientResponse = await rest.request(
+            method, url, headers=head, body=body, _preload_content=False, _request_timeout=timeout
+        )
+        return answer
+
+    def authorization(self) -> dict[str, str]:
+        """The header that logs in, for a client of one's own."""
+        return self._authorization()
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            await rest.close()
+
+    def _authorization(self) -> dict[str, str]:
+        value = self._configuration.api_key.get("BearerToken")
+        return {"Authorization": str(value).strip()} if value else {}
+
+    def _outdated(self) -> bool:
+        return self._rest is None or time.monotonic() >= self._due or self._stamp() != self._written
+
+    def _stamp(self) -> int:
+        """When the kubeconfig was written, in ns; 0 for a service account."""
+        path = self._file()
+        try:
+            return path.stat().st_mtime_ns if path is not None else 0
+        except OSError:
+            return self._written  # it is being replaced: what was read goes on
+
+    def _file(self) -> Path | None:
+        if self.kubeconfig is not None:
+            return self.kubeconfig
+        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            return None
+        named = os.environ.get("KUBECONFIG", "").partition(os.pathsep)[0]
+        return Path(named) if named else Path.home() / ".kube" / "config"
+
+    async def _load(self) -> None:
+        self._renewed, self._written = time.monotonic(), self._stamp()
+        configuration = Configuration()
+        configuration.host = ""  # else it would be localhost
+        configuration.disable_strict_ssl_verification = True  # as Go and Python 3.12 do: clusters' own CAs lack fields
+        file = self._file()
+        try:
+            if file is None:
+                self._due = self._renewed + _REREAD
+                self._load_account(configuration)
+            else:
+                self._due = await self._load_file(configuration, file)
+        except CheckError:
+            raise
+        except Exception as error:  # whatever a broken file makes the library trip over
+            raise _unusable(error, file) from None
+        self._configuration = configuration
+        await self._reconnect(configuration)
+
+    def _load_account(self, configuration: Any) -> None:
+        load_incluster_config(  # type: ignore[no-untyped-call]
+            client_configuration=configuration,
+            token_filename=str(self.account / "token"),
+            cert_filename=str(self.account / "ca.crt"),
+            try_refresh_token=False,
+        )
+
+    async def _load_file(self, configuration: Any, file: Path) -> float:
+        """Load a kubeconfig; the time of the monotonic clock at which to do so again."""
+        if not _is_there(file):
+            where = "" if self.kubeconfig is not None else "this is no pod, and "
+            raise CheckError(
+                f"{where}there is no kubeconfig {file}",
+                hint="give the path in `kubeconfig`, or run the agent in the cluster",
+            )
+        loader = await load_kube_config(
+            config_file=str(file),
+            context=self.context or None,
+            client_configuration=configuration,
+            persist_config=False,
+        )
+        if not str(configuration.host).startswith(("http://", "https://")):
+            raise CheckError(f"the cluster in {file} has no `server`", hint="see `clusters:` of the kubeconfig")
+        if loader.provider is not None:
+            return self._renewed + _REREAD
+        expires = getattr(loader, "exec_plugin_expiry", None)
+        if expires is None:
+            return float("inf")
+        return self._renewed + float(max(expires.timestamp() - time.time() - _SPARE, _LEAST))
+
+    async def _reconnect(self, configuration: Any) -> None:
+        """New connections where anything but the token has changed."""
+        options = ("host", "verify_ssl", "tls_server_name", "proxy")
+        files = ("ssl_ca_cert", "cert_file", "key_file")
+        new = (
+            *(getattr(configuration, name) for name in options),
+            *(_content(getattr(configuration, name)) for name in files),
+        )
+        if self._rest is not None and new == self._print:
+            return
+        try:
+            made = RESTClientObject(configuration)
+        except (OSError, ValueError) as error:
+            raise CheckError(
+                f"the certificate files of the cluster cannot be used: {getattr(error, 'strerror', '') or 'not PEM'}",
+                hint="see certificate-authority, client-certificate and client-key",
+            ) from None
+        old, self._rest, self._print = self._rest, made, new
+        if old is not None:
+            await old.close()
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists()
+
+
+def _content(path: str | None) -> int:
+    return hash(Path(path).read_bytes()) if path else 0
+
+
+_MISSING = re.compile(r"Expected (?:key|object with name) ([\w.:/@-]+)")
+
+
+def _unusable(error: Exception, file: Path | None) -> CheckError:
+    """Our own sentence: the library's texts hold whole users with their tokens."""
+    if file is None:
+        return CheckError(
+            "the pod's service account cannot be used: token or ca.crt is missing or empty",
+            hint="is automountServiceAccountToken off?",
+        )
+    if isinstance(error, OSError) and error.filename not in (None, str(file)):
+        why = error.strerror or type(error).__name__
+        return CheckError(f"{file} names {error.filename}, which cannot be used: {why}")
+    if isinstance(error, OSError):
+        return CheckError(f"{file} cannot be read: {error.strerror or type(error).__name__}")
+    if isinstance(error, yaml.YAMLError):
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark is not None else ""
+        return CheckError(f"{file} is not YAML{place}")
+    if isinstance(error, ConfigException):
+        text = str(error)
+        if text.startswith("exec:"):
+            return CheckError(f"the login program of {file} failed", hint="run kubectl with this kubeconfig to see why")
+        if "File does not exist" in text:
+            return CheckError(f"a file that {file} names does not exist", hint="see its certificate and token files")
+        if found := _MISSING.search(text):
+            return CheckError(f"{file} has no {found[1]}", hint="check `context` and the file")
+    return CheckError(f"{file} is no usable kubeconfig", hint="does kubectl take it?")

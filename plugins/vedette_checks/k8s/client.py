@@ -1,0 +1,164 @@
+"""Requests to an API server: bodies that are read to their end, and bodies that are read as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from vedette import CheckError
+from vedette_checks.k8s.access import Access
+from vedette_checks.k8s.errors import ApiError, Fault, broken, refusal
+
+Query = dict[str, str]
+
+_CONNECT = 5.0  # seconds
+_MOST = 64 << 20  # bytes of a body that is read as a whole
+_MOST_OF_A_REFUSAL = 1 << 16
+FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+class Stream:
+    """The parts of a body, not aligned to anything.
+
+    Args:
+        parts: they.
+        answer: what they are the body of.
+    """
+
+    def __init__(self, parts: AsyncIterator[bytes], answer: aiohttp.ClientResponse) -> None:
+        self._parts = parts
+        self._answer = answer
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._parts
+
+    async def rest(self, seconds: float) -> None:
+        """Let what comes gather in the kernel, so that twenty events a second do not wake the process twenty times."""
+        connection = self._answer.connection
+        transport = connection.transport if connection is not None else None
+        if not seconds or not isinstance(transport, asyncio.ReadTransport) or transport.is_closing():
+            return
+        transport.pause_reading()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            transport.resume_reading()
+
+
+class Client:
+    """Requests to one API server; all reactions to failures are the caller's.
+
+    Args:
+        access: the way to it.
+        compression: ask for compressed bodies.
+    """
+
+    def __init__(self, access: Access, *, compression: bool = False) -> None:
+        self.access = access
+        self.requests = 0
+        """Requests sent so far."""
+        self.received = 0
+        """Bytes of bodies received so far."""
+        self.certificate_expires: float | None = None
+        """Unix seconds at which the server's certificate ends; None without TLS, or if it is not verified."""
+        self._headers = {"Accept": "application/json", "Accept-Encoding": "gzip" if compression else "identity"}
+
+    async def get(self, path: str, query: Query | None = None, *, patience: float = 10.0) -> bytes:
+        """The body of an answer, read to its end.
+
+        Args:
+            path: path of the request, or a whole address.
+            query: its query.
+            patience: seconds for all of it.
+
+        Raises:
+            ApiError: no answer, or a refusal. CheckError: the configuration cannot be used any more.
+        """
+        timeout = aiohttp.ClientTimeout(total=patience, sock_connect=_CONNECT)
+        async with self._answer("GET", target(path, query), timeout) as answer:
+            return await self._whole(answer)
+
+    async def post(self, path: str, body: Any, *, patience: float = 10.0) -> bytes:
+        """Send JSON and return the answer's body; for access reviews, which change nothing. Raises as `get`."""
+        timeout = aiohttp.ClientTimeout(total=patience, sock_connect=_CONNECT)
+        async with self._answer("POST", path, timeout, body) as answer:
+            return await self._whole(answer)
+
+    @asynccontextmanager
+    async def stream(self, path: str, query: Query, *, silence: float) -> AsyncIterator[Stream]:
+        """A body that is read as it comes.
+
+        Args:
+            path: path of the request.
+            query: its query.
+            silence: seconds without a byte after which the connection counts as dead.
+
+        Raises:
+            ApiError, CheckError: as `get`; also while parts are taken.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=silence)
+        async with self._answer("GET", target(path, query), timeout) as answer:
+            yield Stream(self._parts(answer), answer)
+
+    async def _parts(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        async for part in answer.content.iter_any():
+            self.received += len(part)
+            yield part
+
+    async def _whole(self, answer: aiohttp.ClientResponse) -> bytes:
+        body = bytearray()
+        async for part in self._parts(answer):
+            body += part
+            if len(body) > _MOST:
+                raise ApiError(Fault.INVALID, f"an answer of more than {_MOST >> 20} MB")
+        return bytes(body)
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, url: str, timeout: aiohttp.ClientTimeout, body: Any = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        self.requests += 1
+        try:
+            answer = await self.access.request(method, url, self._headers, timeout, body)
+            try:
+                self._look_at_certificate(answer)
+                if answer.status >= 400:
+                    raise refusal(answer.status, await _beginning(answer), answer.headers)
+                yield answer
+            finally:
+                answer.close() if not answer.content.is_eof() else answer.release()
+        except FAILURES as error:
+            raise broken(error) from None
+        except ValueError as error:  # an address that is none, a token that fits in no header
+            raise CheckError(f"the cluster's address or token cannot be used ({type(error).__name__})") from None
+
+    def _look_at_certificate(self, answer: aiohttp.ClientResponse) -> None:
+        connection = answer.connection
+        transport = connection.transport if connection is not None else None
+        tls = transport.get_extra_info("ssl_object") if transport is not None else None
+        certificate = tls.getpeercert() if tls is not None else None
+        until = certificate.get("notAfter") if certificate else None
+        if isinstance(until, str) and str(answer.url.origin()) == self.access.server.rstrip("/"):
+            self.certificate_expires = float(ssl.cert_time_to_seconds(until))
+
+
+async def _beginning(answer: aiohttp.ClientResponse) -> bytes:
+    text = bytearray()
+    async for part in answer.content.iter_any():
+        text += part
+        if len(text) >= _MOST_OF_A_REFUSAL:
+            break
+    return bytes(text)
+
+
+def target(path: str, query: Query | None) -> str:
+    """Path and query of a request, quoted as the API server's own clients do."""
+    if not query:
+        return path
+    return path + "?" + "&".join(f"{key}={quote(value, safe='')}" for key, value in query.items())

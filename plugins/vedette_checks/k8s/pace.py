@@ -1,0 +1,69 @@
+"""What is watched, and how patiently: what the watches of one server have in common."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from vedette_checks.k8s.client import Query
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How patient and how pushing a watch is, all in seconds.
+
+    Attributes:
+        first: pause after a first failure; it doubles with each.
+        most: longest pause after failures.
+        spread: a new list after an expired resourceVersion begins at random within this: all agents expire at once.
+        refused: pause after a refusal, in which somebody may add the rule.
+        absent: pause where the server does not have the resource.
+        quiet: a streaming list that says nothing for so long will not end: some servers take it for a watch.
+        silence: a watch without a byte for so long is dead: a bookmark comes once a minute.
+        breath: events are taken this often at most: so late may what is reported be.
+        lifetime: shortest and longest time that a watch is asked to last.
+    """
+
+    first: float = 1.0
+    most: float = 30.0
+    spread: float = 5.0
+    refused: float = 60.0
+    absent: float = 300.0
+    quiet: float = 3.0
+    silence: float = 100.0
+    breath: float = 0.5
+    lifetime: tuple[int, int] = (300, 600)
+
+
+@dataclass(slots=True)
+class Manners:
+    """What the watches of one server have in common.
+
+    Attributes:
+        pace: their patience.
+        streaming: whether the server is believed to have streaming lists.
+        gate: lets few lists at a time through.
+    """
+
+    pace: Pace = field(default_factory=Pace)
+    streaming: bool = True
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(3))
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is watched.
+
+    Attributes:
+        resource: plural name of the resource.
+        group: its API group; empty for the core.
+        path: path of the list.
+        query: selectors.
+        namespace: the namespace of the path; empty for all.
+    """
+
+    resource: str
+    group: str
+    path: str
+    query: Query = field(default_factory=dict)
+    namespace: str = ""

@@ -1,0 +1,142 @@
+"""What is known of the objects of one resource: decoded in part, kept by UID, replaced as a whole by a new list."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from vedette_checks.k8s.decode import Named
+
+_WHOLE = msgspec.json.Decoder(msgspec.Raw)
+
+
+class _Meta(Protocol):
+    @property
+    def uid(self) -> str: ...
+    @property
+    def resource_version(self) -> str: ...
+
+
+class _HasMeta(Protocol):
+    @property
+    def metadata(self) -> _Meta: ...
+
+
+O = TypeVar("O", bound=_HasMeta)  # noqa: E741
+R = TypeVar("R")
+
+
+class Store(Protocol):
+    """Whoever wants the objects that a watch keeps up to date."""
+
+    def begin(self) -> None:
+        """A full list begins; until `finish` what was known stays."""
+
+    def collect(self, raw: bytes | memoryview) -> None:
+        """An object of the full list; msgspec.DecodeError if it is no JSON, or not all of it."""
+
+    def finish(self) -> None:
+        """The list is complete: what is not in it is gone."""
+
+    def put(self, raw: bytes | memoryview) -> str:
+        """An object is new or has changed; its resourceVersion."""
+        ...
+
+    def remove(self, raw: bytes | memoryview) -> str:
+        """An object is gone, or no longer matches the selector; the resourceVersion of that."""
+        ...
+
+
+class Table(Generic[O, R]):
+    """Objects of one resource, each kept as a row; the base keeps what was decoded.
+
+    Args:
+        model: the fields that are used.
+    """
+
+    def __init__(self, model: type[O]) -> None:
+        self._decoder = msgspec.json.Decoder(model)
+        self._named = msgspec.json.Decoder(Named[Any])
+        self._collected: dict[str, R] = {}
+        self.rows: dict[str, R] = {}
+        """By UID."""
+        self.unreadable = 0
+        """Objects that could not be decoded, and are left out."""
+        self.changes = 0
+        """Events so far."""
+
+    def digest(self, found: O) -> R:
+        """The row that stands for an object."""
+        raise NotImplementedError
+
+    def changed(self, old: R | None, new: R | None) -> None:
+        """A row came, changed or went: what is kept besides must follow."""
+
+    def begin(self) -> None:
+        """See `Store`."""
+        self._collected = {}
+
+    def collect(self, raw: bytes | memoryview) -> None:
+        """See `Store`."""
+        found = self._decode(raw)
+        if found is not None:
+            self._collected[found.metadata.uid] = self.digest(found)
+
+    def finish(self) -> None:
+        """See `Store`."""
+        old, self.rows, self._collected = self.rows, self._collected, {}
+        self.replaced(old)
+
+    def replaced(self, old: dict[str, R]) -> None:
+        """All rows may have changed."""
+        for uid, row in old.items():
+            if uid not in self.rows:
+                self.changed(row, None)
+        for uid, row in self.rows.items():
+            self.changed(old.get(uid), row)
+
+    def put(self, raw: bytes | memoryview) -> str:
+        """See `Store`."""
+        self.changes += 1
+        found = self._decode(raw)
+        if found is None:
+            return self._version(raw)
+        uid, row = found.metadata.uid, self.digest(found)
+        self.changed(self.rows.get(uid), row)
+        self.rows[uid] = row
+        return found.metadata.resource_version
+
+    def remove(self, raw: bytes | memoryview) -> str:
+        """See `Store`."""
+        self.changes += 1
+        named = self._named.decode(raw).metadata
+        old = self.rows.get(named.uid)
+        if old is not None:
+            found = self._decode(raw)
+            if found is not None:  # what happened last to it, for what is counted
+                row = self.digest(found)
+                self.changed(old, row)
+                old = row
+            del self.rows[named.uid]
+            self.changed(old, None)
+        return named.resource_version
+
+    def _decode(self, raw: bytes | memoryview) -> O | None:
+        try:
+            return self._decoder.decode(raw)
+        except msgspec.ValidationError:  # not as the API's documentation has it: the others must not suffer
+            _WHOLE.decode(raw)
+            self.unreadable += 1
+            return None
+
+    def _version(self, raw: bytes | memoryview) -> str:
+        return self._named.decode(raw).metadata.resource_version
+
+
+class Plain(Table[O, O]):
+    """A table whose rows are the decoded objects themselves: for resources of which there are few."""
+
+    def digest(self, found: O) -> O:
+        """The object."""
+        return found

@@ -1,0 +1,336 @@
+"""The way to the API server: a pod's service account, kubeconfigs good and bad, and tokens that change meanwhile."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import ssl
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+import yaml
+
+from checks.k8s.driver import Drive, until
+from checks.k8s.test_command import diagnosed
+from vedette import Status
+from vedette.advice import Grade
+from vedette_checks.k8s import access as access_module
+from vedette_checks.k8s.access import Access
+
+pytestmark = pytest.mark.anyio
+
+FEW: dict[str, Any] = {"usage": False, "resources": ["nodes"]}
+SECRET = "s3cr3t-t0ken"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def server_context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names, not_after=None).configure_cert(context)
+    return context
+
+
+@pytest.fixture(autouse=True)
+def _outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KUBECONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(access_module, "_LEAST", 0.0)
+
+
+def account(folder: Path, monkeypatch: pytest.MonkeyPatch, server: Any, authority: trustme.CA, token: str) -> Path:
+    """A pod's service account, as Kubernetes mounts it."""
+    made = folder / "account"
+    made.mkdir()
+    (made / "token").write_text(f"{token}\n")
+    authority.cert_pem.write_to_path(str(made / "ca.crt"))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+    return made
+
+
+async def in_cluster(drive: Drive, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA) -> tuple[Any, Any, Path]:
+    server = await drive.server(small=True, tls=server_context(authority, "127.0.0.1"), token="first")
+    folder = account(drive.folder, monkeypatch, server, authority, "first")
+    watching = drive.watching(**FEW)
+    watching.check._access.account = folder
+    return server, watching, folder
+
+
+async def test_a_pod_uses_its_service_account(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA
+) -> None:
+    server, watching, _ = await in_cluster(drive, monkeypatch, authority)
+    outcome = await watching.run()
+    assert outcome.value("k8s.nodes.ready") == 10
+    assert {seen.headers["authorization"] for seen in server.requests} == {"Bearer first"}
+    assert watching.check._access.server == server.url
+    left = outcome.value("k8s.apiserver.certificate_days_left")
+    assert isinstance(left, float)  # of trustme's certificate, which has its own idea of how long to last
+    assert left == pytest.approx((watching.check._client.certificate_expires - 1_795_466_000.0) / 86_400)
+
+
+async def test_doctor_looks_at_tls_and_the_certificate(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA
+) -> None:
+    server = await drive.server(small=True, tls=server_context(authority, "127.0.0.1"))
+    authority.cert_pem.write_to_path(str(drive.folder / "ca.crt"))
+    path = server.kubeconfig(drive.folder, ca=drive.folder / "ca.crt")
+    found = await diagnosed(server, path)
+    assert {found[what].grade for what in ("kubeconfig", "TCP", "TLS", "certificate", "login", "rights")} <= {
+        Grade.OK,
+        Grade.INFO,
+    }
+    trustme.CA().cert_pem.write_to_path(str(drive.folder / "ca.crt"))
+    found = await diagnosed(server, path)
+    assert found["TLS"].grade is Grade.FAILED
+    assert found["login"].grade is Grade.NOT_REACHED
+
+
+async def test_a_token_that_is_rotated_is_read_anew_and_nothing_is_listed_again(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA
+) -> None:
+    server, watching, folder = await in_cluster(drive, monkeypatch, authority)
+    await watching.run()
+    watch = watching.watch("nodes")
+    for token in ("second", "third"):
+        (folder / "token").write_text(token)
+        server.token = token
+        server.cut()
+        node = server.cluster.objects("nodes")[0]
+        await server.cluster.put("nodes", node)
+        await until(lambda: watch._version == str(server.cluster.version), "the watch under the new token")
+        outcome = await watching.run()
+        assert outcome.value("k8s.nodes.ready") == 10
+        assert outcome.status("k8s.can_connect").status is Status.OK
+    assert watch.lists == 1
+    refused = [
+        seen for seen in server.requests if seen.headers["authorization"] not in ("Bearer first", "Bearer third")
+    ]
+    assert refused  # the old token was tried, was 401, and the file read again
+
+
+async def test_a_token_is_read_anew_before_it_ends(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA
+) -> None:
+    server, watching, folder = await in_cluster(drive, monkeypatch, authority)
+    await watching.run()
+    (folder / "token").write_text("second")
+    access = watching.check._access
+    assert 0 < access._due - time.monotonic() <= 60
+    access._due = 0.0  # a minute has passed
+    server.token = "second"
+    server.cut()
+    await until(lambda: len(server.requests) == 2, "the next watch")
+    assert server.requests[-1].headers["authorization"] == "Bearer second"
+
+
+async def test_an_authority_that_is_replaced_is_read_anew(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA
+) -> None:
+    server, watching, folder = await in_cluster(drive, monkeypatch, authority)
+    await watching.run()
+    other = trustme.CA()
+    await server.stop()
+    server.tls = server_context(other, "127.0.0.1")
+    await server.start()
+    watch = watching.watch("nodes")
+    await until(lambda: watch.fault is not None, "the mistrust")
+    message = (await watching.run()).status("k8s.can_connect").message
+    assert message.startswith("the API server: its certificate cannot be trusted: ")
+    assert message.endswith("; see certificate-authority of the kubeconfig")
+    other.cert_pem.write_to_path(str(folder / "ca.crt"))
+    await until(lambda: watch.fault is None and server.watching, "the watch under the new authority")
+    assert (await watching.run()).value("k8s.nodes.ready") == 10
+
+
+async def test_a_service_account_without_a_token_is_a_finding(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
+    outcome = await drive.watching(**FEW).run()
+    assert outcome.error is not None
+    assert str(outcome.error) == "the pod's service account cannot be used: token or ca.crt is missing or empty"
+    assert outcome.error.hint == "is automountServiceAccountToken off?"
+
+
+async def test_outside_a_cluster_it_is_what_kubectl_uses(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = await drive.watching(**FEW).run()
+    assert str(outcome.error) == f"this is no pod, and there is no kubeconfig {drive.folder}/.kube/config"
+    server = await drive.server(small=True)
+    written = server.kubeconfig(drive.folder)
+    monkeypatch.setenv("KUBECONFIG", f"{written}:/nowhere")
+    assert (await drive.watching(**FEW).run()).value("k8s.nodes.ready") == 10
+    monkeypatch.delenv("KUBECONFIG")
+    (drive.folder / ".kube").mkdir()
+    written.rename(drive.folder / ".kube" / "config")
+    assert (await drive.watching(**FEW).run()).value("k8s.nodes.ready") == 10
+
+
+async def test_a_kubeconfig_that_is_written_anew_is_noticed(drive: Drive) -> None:
+    server = await drive.server(small=True, token="one")
+    path = server.kubeconfig(drive.folder, "one")
+    watching = drive.watching(kubeconfig=path, **FEW)
+    await watching.run()
+    server.kubeconfig(drive.folder, "two")
+    os.utime(path, ns=(1, 1))
+    server.token = "two"
+    server.cut()
+    await until(lambda: len(server.requests) == 2, "the next watch")
+    assert server.requests[-1].headers["authorization"] == "Bearer two"
+
+
+def edited(drive: Drive, server: Any, **user: Any) -> Path:
+    path: Path = server.kubeconfig(drive.folder)
+    tree = yaml.safe_load(path.read_text())
+    tree["users"][0]["user"] = user
+    path.write_text(json.dumps(tree))
+    return path
+
+
+async def test_a_login_program_is_run_again_when_its_token_ends(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_module, "_LEAST", 0.5)  # else each watch would log in for itself
+    server = await drive.server(small=True, token="ticket-1")
+    script = drive.folder / "login.py"
+    count = drive.folder / "count"
+    script.write_text(
+        "import json, pathlib\n"
+        f"path = pathlib.Path({str(count)!r})\n"
+        "number = int(path.read_text()) + 1 if path.exists() else 1\n"
+        "path.write_text(str(number))\n"
+        "print(json.dumps({'apiVersion': 'client.authentication.k8s.io/v1', 'kind': 'ExecCredential', 'status':\n"
+        "  {'token': f'ticket-{number}', 'expirationTimestamp': '2099-01-01T00:00:00Z'}}))\n"
+    )
+    program = {"apiVersion": "client.authentication.k8s.io/v1", "command": sys.executable, "args": [str(script)],
+               "interactiveMode": "Never"}  # fmt: skip
+    both = {"usage": False, "resources": ["nodes", "deployments"]}
+    watching = drive.watching(kubeconfig=edited(drive, server, exec=program), **both)
+    assert (await watching.run()).value("k8s.nodes.ready") == 10
+    assert count.read_text() == "1"
+    access = watching.check._access
+    assert access._due - time.monotonic() > 86_400
+    assert len(watching.check._watches) == 2
+    access._due = 0.0
+    server.token = "ticket-2"
+    server.cut()
+    await until(lambda: len(server.requests) == 4, "the next watches")
+    assert count.read_text() == "2"  # once for all watches
+    server.token = "ticket-3"  # revoked before its time
+    server.cut()
+    watch = watching.watch("nodes")
+    await until(lambda: count.read_text() == "3" and watch.fault is None and server.watching == 2, "the next login")
+    assert (await watching.run()).status("k8s.can_connect").status is Status.OK
+
+
+async def test_a_token_file_is_read_anew_once_its_token_is_refused(drive: Drive) -> None:
+    server = await drive.server(small=True, token="one")
+    (drive.folder / "token").write_text("one\n")
+    watching = drive.watching(kubeconfig=edited(drive, server, tokenFile=str(drive.folder / "token")), **FEW)
+    await watching.run()
+    (drive.folder / "token").write_text("two\n")
+    server.token = "two"
+    server.cut()
+    await until(
+        lambda: server.requests[-1].headers["authorization"] == "Bearer two" and server.watching, "the new token"
+    )
+    assert (await watching.run()).value("k8s.nodes.ready") == 10
+
+
+BAD: list[tuple[str, Any, str]] = [
+    ("no YAML", "a: [b", "is not YAML, line 1"),
+    ("a list", "[]", "is no usable kubeconfig"),
+    ("empty", "", "is no usable kubeconfig"),
+    ("no context", {"current-context": "no-such"}, "has no no-such"),
+    ("no server", {"clusters": [{"name": "replay", "cluster": {"proxy-url": "http://x"}}]}, "has no `server`"),
+    ("nothing", {"clusters": [{"name": "replay", "cluster": {}}]}, "is no usable kubeconfig"),
+    ("no cluster", {"clusters": []}, "has no replay"),
+    ("a user without a name", {"users": [{"user": {"token": SECRET}}]}, "is no usable kubeconfig"),
+    ("a program that is not there", {"users": [{"name": "agent", "user": {"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1", "command": "/no/such", "args": [SECRET]}}}]},
+     "names /no/such, which cannot be used: No such file or directory"),
+    ("a program that fails", {"users": [{"name": "agent", "user": {"exec": {
+        "apiVersion": "client.authentication.k8s.io/v1", "command": "false", "args": [SECRET]}}}]},
+     "the login program of"),
+    ("a certificate that is not there", {"clusters": [{"name": "replay", "cluster": {
+        "server": "https://127.0.0.1:1", "certificate-authority": "/no/such.crt"}}]}, "a file that"),
+    ("a certificate that is none", {"clusters": [{"name": "replay", "cluster": {
+        "server": "https://127.0.0.1:1", "certificate-authority-data": "bm9uZQ=="}}]}, "certificate files"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "message"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+async def test_a_kubeconfig_that_cannot_be_used_is_one_sentence_without_secrets(
+    drive: Drive, change: Any, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await drive.server(small=True)
+    path = server.kubeconfig(drive.folder, SECRET)
+    if isinstance(change, str):
+        path.write_text(change)
+    else:
+        path.write_text(json.dumps({**yaml.safe_load(path.read_text()), **change}))
+    with caplog.at_level(logging.DEBUG):
+        outcome = await drive.watching(kubeconfig=path, **FEW).run()
+    assert outcome.error is not None
+    assert message in str(outcome.error)
+    said = f"{outcome.error} {outcome.error.hint} {caplog.text}"
+    assert SECRET not in said
+    assert "\n" not in str(outcome.error)
+
+
+async def test_a_context_is_chosen(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    path = server.kubeconfig(drive.folder)
+    tree = yaml.safe_load(path.read_text())
+    tree["current-context"] = "other"
+    path.write_text(json.dumps(tree))
+    assert "has no other" in str((await drive.watching(kubeconfig=path, **FEW).run()).error)
+    assert (await drive.watching(kubeconfig=path, context="replay", **FEW).run()).value("k8s.nodes.ready") == 10
+
+
+async def test_nothing_of_the_token_is_printed(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    access = Access(server.kubeconfig(drive.folder, SECRET))
+    await access.open()
+    assert access.authorization() == {"Authorization": f"Bearer {SECRET}"}
+    assert SECRET not in repr(access)
+    await access.close()
+
+
+def test_the_base_install_never_imports_kubernetes() -> None:
+    code = (
+        "import sys, vedette, vedette.kit, vedette.cli, vedette.agent, vedette.config\n"
+        "from vedette.plugins import Registry\n"
+        "Registry().names('checks')\n"
+        "Registry().load('checks', 'host')\n"
+        "print([name for name in sys.modules if name.startswith(('kubernetes', 'aiohttp', 'vedette_checks.k8s'))])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_without_the_driver_the_extra_is_named(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "k8s.yaml").write_text("instances: [{}]\n")
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'kubernetes_asyncio':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from vedette.cli import main\n"
+        "sys.exit(main(['validate']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
+    assert "needs kubernetes_asyncio, which is not installed: pip install 'vedette[k8s]'" in done.stderr
