@@ -52,8 +52,8 @@ class AwsServer:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.refused: list[str] = []
-        """IAM actions of which the next call is refused, for the services of the query protocol."""
+        self.refused: list[tuple[str, bytes]] = []
+        """IAM actions, and a part of the request: the next such call of each is refused."""
         self._makers: dict[tuple[str, str], Any] = {}
         self._session = boto3.Session()
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -171,12 +171,10 @@ class AwsServer:
             action = f"{service}:{target or parameters.get('Action', '')}"
             region, key = (scope["region"], scope["key"]) if scope is not None else ("", "")
             self.calls.append(Call(action, region, key, parameters, body))
-            if action in self.refused:
-                self.refused.remove(action)
-                start_response("403 Forbidden", [("Content-Type", "text/xml")])
-                said = f"User is not authorized to perform: {action}"
-                return [f"<ErrorResponse><Error><Code>AccessDenied</Code><Message>{said}</Message></Error>"
-                        "</ErrorResponse>".encode()]  # fmt: skip
+            refused = next((one for one in self.refused if one[0] == action and one[1] in body), None)
+            if refused is not None:
+                self.refused.remove(refused)
+                return _refusal(action, target, start_response)
         if environ.get("HTTP_X_AMZ_TARGET"):
             return self._in_json(environ, start_response)
         return self._moto(environ, start_response)
@@ -193,6 +191,15 @@ class AwsServer:
             headers = [("Content-Type", "application/x-amz-json-1.1"), ("Content-Length", str(len(body)))]
         start_response(status, headers)
         return [body]
+
+
+def _refusal(action: str, target: str, start_response: Any) -> Iterable[bytes]:
+    said = f"User is not authorized to perform: {action}"
+    start_response("400 Bad Request", [("Content-Type", "application/x-amz-json-1.0" if target else "text/xml")])
+    if target:
+        return [json.dumps({"__type": "AccessDeniedException", "message": said}).encode()]
+    error = f"<Error><Code>AccessDenied</Code><Message>{said}</Message></Error>"
+    return [f"<ErrorResponse>{error}</ErrorResponse>".encode()]
 
 
 @pytest.fixture(scope="session")

@@ -708,6 +708,20 @@ def test_who_may_read_what(tmp_path: Path) -> None:
         assert value not in shown
 
 
+def test_options_of_resolvers_are_no_secrets(tmp_path: Path) -> None:
+    """The example of docs/secrets.md; a secret among them is still one."""
+    block = (Path(__file__).parents[1] / "docs/secrets.md").read_text().partition("# conf.d/agent.yaml\n")[2]
+    block = block.partition("```")[0]
+    assert "role_arn:" in block
+    conf(tmp_path, agent=f"sinks: []\n{block}", host="instances: [{}]\n")
+    status, cases = doctor(tmp_path)
+    assert "plain text" not in cases["agent"]
+    assert status == 0
+    conf(tmp_path, agent=f"sinks: []\n{block}    endpoint_url: http://me:hunter2@127.0.0.1\n")
+    (found,) = doctor(tmp_path)[1]["agent"]["plain text"]
+    assert "secrets.aws.endpoint_url is a secret written down" in found["seen"]
+
+
 def test_a_check_without_needs_and_an_instance_that_is_not_there(tmp_path: Path) -> None:
     conf(tmp_path, host="instances: [{}]")
     done = vedette("doctor", "hosst", "--conf", "conf.d", cwd=tmp_path)

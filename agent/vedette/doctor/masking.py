@@ -175,7 +175,7 @@ def _overlaid(value: Any, node: Node | None, key: str, veil: Veil) -> Any:
 def _shown(node: Node, path: tuple[str | int, ...], key: str, file: str, veil: Veil) -> Any:
     if isinstance(node, Mapping):
         return {
-            veil.text(name): _shown(entry.node, (*path, name), nearest(key, name), file, veil)
+            veil.text(name): _shown(entry.node, (*path, name), nearest(key, name, path, file), file, veil)
             for name, entry in node.entries.items()
         }
     if isinstance(node, Sequence):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from vedette.config.files import find, read
 from vedette.config.interpolate import BadReference, Reference, parse_references
+from vedette.config.loader import AGENT
 from vedette.config.problems import Report, show_path
 from vedette.config.source import Mapping, Node, Scalar, Sequence, parse
 from vedette.secrets import mask
@@ -81,7 +83,7 @@ def texts(written: Written) -> Iterator[Text]:
 def _texts(node: Node, path: NodePath, key: str, file: str) -> Iterator[Text]:
     if isinstance(node, Mapping):
         for name, entry in node.entries.items():
-            yield from _texts(entry.node, (*path, name), nearest(key, name), file)
+            yield from _texts(entry.node, (*path, name), nearest(key, name, path, file), file)
     elif isinstance(node, Sequence):
         for place, item in enumerate(node.items):
             yield from _texts(item, (*path, place), key, file)
@@ -89,8 +91,17 @@ def _texts(node: Node, path: NodePath, key: str, file: str) -> Iterator[Text]:
         yield Text(file, node.line, show_path(path), key, str(node.value))
 
 
-def nearest(key: str, name: str) -> str:
-    """The key that a value below `key` and `name` belongs to: one that tells of a secret covers all below it."""
+def nearest(key: str, name: str, path: NodePath = ("",), file: str = "") -> str:
+    """The key that a value below `key` and `name` belongs to: one that tells of a secret covers all below it.
+
+    Args:
+        key: the nearest one above.
+        name: the one below it.
+        path: where `name` stands; `secrets:` at the top of agent.yaml holds no secrets, but options of resolvers.
+        file: the file.
+    """
+    if not path and name == "secrets" and PurePath(file).stem == AGENT:
+        return ""
     return key if TELLING.fullmatch(key) else name
 
 

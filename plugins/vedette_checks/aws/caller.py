@@ -16,7 +16,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from vedette import CheckError
 from vedette_checks.aws import sdk
-from vedette_checks.aws.findings import Unreachable, finding, no_credentials, temporary
+from vedette_checks.aws.findings import Unanswered, Unreachable, finding, no_credentials, temporary
 from vedette_checks.aws.options import Access
 from vedette_checks.aws.policy import action
 
@@ -100,7 +100,7 @@ class Caller:
                 async with asyncio.timeout(left):
                     return await getattr(client, xform_name(operation))(**parameters)
             except TimeoutError:
-                raise Unreachable(f"{region}: {name}: no answer in time", hint="the next run tries again") from None
+                raise Unanswered(f"{region}: {name}: no answer in time", hint="the next run tries again") from None
             except Exception as error:
                 pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
                 attempt += 1

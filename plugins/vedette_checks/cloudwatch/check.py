@@ -106,7 +106,8 @@ class CloudWatch(Check[CloudWatchConfig]):
             await self._send(harvest, emit)
         unknown = [one.region for one in self._places if not one.discovery.complete]
         self._ledger.conclude(((one, self._ledger.end(one, now)) for one in self._series), emit, unknown)
-        self._say_cost(emit)
+        if not unknown:  # else it would be the cost of a part
+            self._say_cost(emit)
         for place in self._places:
             place.states.say(emit)
         await self._conclude(harvests)
@@ -140,7 +141,8 @@ class CloudWatch(Check[CloudWatchConfig]):
             for at, value in self._ledger.take(series, answer.points, window, complete=complete):
                 emit.gauge(series.name, value, series.tags, at)
                 sent += 1
-        emit.gauge("aws.cloudwatch.series", len(harvest.series), tags)
+        if harvest.complete:
+            emit.gauge("aws.cloudwatch.series", len(harvest.series), tags)
         emit.count("aws.cloudwatch.points", sent, tags)
         emit.count("aws.cloudwatch.cut", harvest.cut, tags)
         if harvest.down is not None:

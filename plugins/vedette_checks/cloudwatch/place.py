@@ -30,6 +30,7 @@ class Harvest:
         down: why there is no talking to CloudWatch there; None while there is.
         wants: what is not as it should be, in words.
         cut: series beyond the limit.
+        complete: whether it is known what there is.
     """
 
     region: str
@@ -38,6 +39,7 @@ class Harvest:
     down: CheckError | None = None
     wants: list[str] = field(default_factory=list)
     cut: int = 0
+    complete: bool = True
 
 
 class Place:
@@ -67,7 +69,7 @@ class Place:
         await self.discovery.look(half)
         if self._round != self.discovery.round:
             self._round, self._known = self.discovery.round, tuple(self._all())
-        made = Harvest(self.region, self._known, cut=self._budget.cut)
+        made = Harvest(self.region, self._known, cut=self._budget.cut, complete=self.discovery.complete)
         due = [(one, window) for one in made.series if (window := ledger.window(one, now)) is not None]
         await asyncio.sleep(0)  # with thousands of series each of these steps is some milliseconds
         reader = Reader(self._account, self.region, bill, self._refused)
@@ -93,7 +95,8 @@ class Place:
         made.down = lost or (None if self.discovery.complete else self.discovery.problem)
         if isinstance(made.down, Throttled):
             made.down = None
-        made.wants += [f"{one.message}" for one in (problem, self.discovery.problem, self.states.problem) if one]
+        problems = (problem, self.discovery.problem, self.states.problem)
+        made.wants += [one.message for one in problems if one]
         for status in ("PartialData", "InternalError", "Forbidden"):
             count = sum(answer.status == status for _, _, answer in made.answers)
             if count:

@@ -11,7 +11,7 @@ from typing import Any
 
 from vedette import CheckError
 from vedette_checks.aws import Account
-from vedette_checks.aws.findings import Invalid
+from vedette_checks.aws.findings import Invalid, Unanswered
 from vedette_checks.cloudwatch.answer import points_of
 from vedette_checks.cloudwatch.bill import Bill, billed
 from vedette_checks.cloudwatch.series import Series
@@ -23,6 +23,8 @@ _DATAPOINTS = 100_000
 _COMMON = 900
 """Periods go together in a request if their windows begin at the same time at least so often, seconds."""
 _AT_ONCE = 4
+_SPLITS = 40
+"""How often a run cuts a refused request in two: enough for some mistakes among 500, not for a bad day of AWS."""
 _NAME = re.compile(r"\"[^\"]*\"|'[^']*'|[A-Za-z_]\w*")
 """A name in an expression, or a text that is none."""
 
@@ -117,6 +119,7 @@ class Reader:
         self._bill = bill
         self._refused = refused
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._splits = _SPLITS
         self.problem: CheckError | None = None
         """Why a request was not answered; the last one's."""
 
@@ -140,15 +143,19 @@ class Reader:
                 await self._pages(request, queries, answers, until)
         except Invalid as error:
             half = len(request.series) // 2
-            if half:  # find out whose fault it is
+            if half and self._splits > 0:  # find out whose fault it is
+                self._splits -= 1
                 return await self._all([*pack(request.series[:half]), *pack(request.series[half:])], until)
-            series = request.series[0][0]
-            self._refused.add(series.key)
-            self.problem = Invalid(f"{error.message} ({series.name})", hint=error.hint)
+            self.problem = error
+            if not half:
+                self._refused.add(request.series[0][0].key)
+                self.problem = Invalid(f"{error.message} ({request.series[0][0].name})", hint=error.hint)
         except CheckError as error:
             self.problem = error
             for answer in answers.values():
                 answer.status = ""  # the pages that are missing may hold more of any of them
+        else:
+            self._refused.difference_update(series.key for series, _ in request.series)  # it was another's fault
         return [(*request.series[names[name]], answer) for name, answer in answers.items()]
 
     async def _pages(
@@ -156,17 +163,21 @@ class Reader:
     ) -> None:
         metrics, more = billed(series for series, _ in request.series), dict[str, str]()
         while True:
-            page = await self._account.call(
-                "cloudwatch",
-                "GetMetricData",
-                self._region,
-                until=until,
-                MetricDataQueries=queries,
-                StartTime=request.start,
-                EndTime=request.end,
-                ScanBy="TimestampAscending",
-                **more,
-            )
+            try:
+                page = await self._account.call(
+                    "cloudwatch",
+                    "GetMetricData",
+                    self._region,
+                    until=until,
+                    MetricDataQueries=queries,
+                    StartTime=request.start,
+                    EndTime=request.end,
+                    ScanBy="TimestampAscending",
+                    **more,
+                )
+            except Unanswered:  # AWS may well have worked on it
+                self._bill.request(self._region, metrics)
+                raise
             self._bill.request(self._region, metrics)
             _merge(page, answers)
             if not page.get("NextToken"):

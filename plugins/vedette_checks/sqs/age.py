@@ -68,11 +68,22 @@ class Ages:
         wanted = sorted(set(names))
         self.fresh = monotonic() >= self._due and bool(wanted)
         if self.fresh:
+            self.fresh = False
             known: dict[str, Age] = {}
             for first in range(0, len(wanted), _QUERIES):
                 known |= await self._ask(wanted[first : first + _QUERIES], int(now), until)
-            self._known, self._due = known, monotonic() + self._every - 1
+            self._known, self._due, self.fresh = known, monotonic() + self._every - 1, True
         return {name: self._known[name] for name in wanted if name in self._known}
+
+    def young(self, names: Iterable[str], now: float) -> dict[str, Age]:
+        """What is known of these queues from before, as far as a question would still look back.
+
+        Args:
+            names: of queues.
+            now: Unix seconds.
+        """
+        known = {name: self._known[name] for name in names if name in self._known}
+        return {name: age for name, age in known.items() if age.time > now - _WINDOW}
 
     async def _ask(self, names: Sequence[str], now: int, until: float) -> dict[str, Age]:
         end = now // _PERIOD * _PERIOD + _PERIOD

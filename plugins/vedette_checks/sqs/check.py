@@ -123,13 +123,13 @@ class Sqs(Check[SqsConfig]):
             emit.status(CONNECT, Status.CRITICAL, sentence(survey.lost), tags)
             return
         emit.status(CONNECT, Status.OK, tags=tags)
-        ages = await self._find_ages(region, survey, wants, until)
+        ages, sure = await self._find_ages(region, survey, wants, until)
         late = 0
         for queue in survey.queues:
             if queue.url and queue.url not in survey.depths:
                 late += 1
             else:
-                self._say_queue(region, queue, survey, ages.get(queue.name), wants, emit)
+                self._say_queue(region, queue, survey, (ages.get(queue.name), sure), wants, emit)
         emit.gauge("sqs.queues", len(survey.queues), tags)
         emit.gauge("sqs.queues_cut", survey.cut, tags)
         if late:
@@ -138,23 +138,34 @@ class Sqs(Check[SqsConfig]):
             wants.append(f"{survey.cut} queues are left out: raise `limit`, or narrow `prefix` and `match`")
         emit.status(COMPLETE, Status.WARNING if wants else Status.OK, "; ".join(wants), tags)
 
-    async def _find_ages(self, region: Region, survey: Survey, wants: list[str], until: float) -> dict[str, Age]:
+    async def _find_ages(
+        self, region: Region, survey: Survey, wants: list[str], until: float
+    ) -> tuple[dict[str, Age], bool]:
+        """The ages by name, and whether what has none really has none, as far as CloudWatch knows."""
         waiting = [
             queue.name
             for queue in survey.queues
             if self.config.wants_age(queue.thresholds) and has_messages(survey.depths.get(queue.url))
         ]
+        ages = self._ages[region.name]
         try:
-            return await self._ages[region.name].of(waiting, self.now(), until)
+            return await ages.of(waiting, self.now(), until), True
         except CheckError as error:
             wants.append(f"the ages of messages are not known: {sentence(error)}")
-            return {}
+            return ages.young(waiting, self.now()), False
 
     def _say_queue(
-        self, region: Region, queue: Queue, survey: Survey, age: Age | None, wants: list[str], emit: Emit
+        self,
+        region: Region,
+        queue: Queue,
+        survey: Survey,
+        known: tuple[Age | None, bool],
+        wants: list[str],
+        emit: Emit,
     ) -> None:
+        age, sure = known
         tags = (f"region:{region.name}", f"queue:{queue.name}", *queue.tags)
-        depth = survey.depths.get(queue.url, Absent("there is no queue of this name"))
+        depth = queue.error or survey.depths.get(queue.url, Absent("there is no queue of this name"))
         if isinstance(depth, CheckError):
             absent = isinstance(depth, Absent)
             said = f"there is no queue {queue.name} in {region.name}" if absent else f"{queue.name}: {sentence(depth)}"
@@ -171,7 +182,8 @@ class Sqs(Check[SqsConfig]):
             emit.gauge("sqs.dead_letter_messages", letters, (*tags, f"dead_letter_queue:{depth.dead_letter_name}"))
         elif isinstance(dead, CheckError):
             wants.append(f"the dead-letter queue {depth.dead_letter_name}: {sentence(dead)}")
-        status, message = judge(depth, age, letters, queue.thresholds)
+        missing = not sure and has_messages(depth) and self.config.wants_age(queue.thresholds)
+        status, message = judge(depth, age, letters, queue.thresholds, age_missing=missing)
         emit.status(QUEUE, status, f"{queue.name}: {message}" if message else "", tags)
 
     def _say_calls(self, emit: Emit) -> None:

@@ -175,6 +175,12 @@ class SqsConfig(AwsConfig):
         in_order(self.age_warning, self.age_critical, "age")
         return self
 
+    @property
+    def cadence(self) -> float:
+        """Seconds between two values of a series: ages come least often."""
+        asked = any(self.wants_age(self.thresholds(queue)) for queue in self.queues)
+        return max(super().cadence, self.age_every) if asked else super().cadence
+
     def thresholds(self, queue: QueueConfig) -> Thresholds:
         """Those of a queue: its own, else the instance's. One of its own displaces both of the instance's."""
         own = queue.model_fields_set

@@ -35,8 +35,8 @@ async def _look(config: SqsConfig, account: Account, region: Region, diagnosis: 
     if survey.lost is not None:
         diagnosis.failed(what, survey.lost.message, survey.lost.hint)
         return set()
-    missing = [queue.name for queue in survey.queues if not queue.url]
-    refused: dict[str, CheckError] = {}
+    missing = [queue.name for queue in survey.queues if not queue.url and queue.error is None]
+    refused = {queue.name: queue.error for queue in survey.queues if queue.error is not None}
     for url, depth in survey.depths.items():
         if isinstance(depth, CheckError):
             refused[url.rpartition("/")[2]] = depth

@@ -34,12 +34,14 @@ class Queue:
         url: its URL; empty if there is no queue of that name.
         thresholds: its own.
         tags: tags of its metrics.
+        error: why its URL could not be had, though there may be such a queue.
     """
 
     name: str
     url: str
     thresholds: Thresholds
     tags: tuple[str, ...] = ()
+    error: CheckError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,48 +131,59 @@ class Region:
         if self._config.dead_letters:
             depths = [one for one in found.depths.values() if isinstance(one, Depth)]
             await self._ask({one.dead_letter_url for one in depths if one.dead_letter_url} - known, found, until)
-        failed = [one for url, one in found.depths.items() if url in known and isinstance(one, CheckError)]
-        if known and len(failed) == len(known) and not all(isinstance(one, Absent) for one in failed):
-            found.lost = failed[0]
+        answers = [found.depths.get(queue.url) or queue.error for queue in found.queues]
+        errors = [one for one in answers if isinstance(one, CheckError) and not isinstance(one, Absent)]
+        if errors and len(errors) == len(answers):
+            found.lost = errors[0]
         return found
 
     async def _find(self, found: Survey, until: float) -> None:
         """The queues of all entries, those that are named before those that are discovered, each once."""
+        problem = None
         if any(one.prefix is not None for one in self._wanted):
-            await self._list(found, until)
+            problem = await self._list(found, until)
+        entries = sorted(self._wanted, key=lambda one: one.prefix is not None)
+        members = await asyncio.gather(*(self._members(entry, until) for entry in entries))
         queues: dict[str, Queue] = {}
-        for entry in sorted(self._wanted, key=lambda one: one.prefix is not None):
-            for name, url in await self._members(entry, until):
-                queues.setdefault(url or name, Queue(name, url, self._config.thresholds(entry), entry.tags))
+        for entry, some in zip(entries, members, strict=True):
+            for name, url, error in some:
+                queues.setdefault(url or name, Queue(name, url, self._config.thresholds(entry), entry.tags, error))
+        if problem is not None and not queues:
+            raise problem
         every = list(queues.values())
         found.queues, found.cut = tuple(every[: self._config.limit]), max(0, len(every) - self._config.limit)
 
-    async def _members(self, entry: QueueConfig, until: float) -> Iterable[tuple[str, str]]:
+    async def _members(self, entry: QueueConfig, until: float) -> Iterable[tuple[str, str, CheckError | None]]:
+        """Name and URL of each, and why there is no URL, if it could not be had."""
         if entry.prefix is not None:
             listed = ((url.rpartition("/")[2], url) for url in self._listed.get(entry.prefix, ()))
-            return [(name, url) for name, url in listed if entry.takes(name)]
+            return [(name, url, None) for name, url in listed if entry.takes(name)]
         if entry.url:
-            return [(entry.url.rpartition("/")[2], entry.url)]
+            return [(entry.url.rpartition("/")[2], entry.url, None)]
         if entry.name not in self._urls:
             try:
-                answer = await self._call("GetQueueUrl", until, QueueName=entry.name)
+                async with self._room:
+                    answer = await self._call("GetQueueUrl", until, QueueName=entry.name)
             except Absent:
-                return [(entry.name, "")]
+                return [(entry.name, "", None)]
+            except CheckError as error:
+                return [(entry.name, "", error)]
             self._urls[entry.name] = answer["QueueUrl"]
-        return [(entry.name, self._urls[entry.name])]
+        return [(entry.name, self._urls[entry.name], None)]
 
-    async def _list(self, found: Survey, until: float) -> None:
+    async def _list(self, found: Survey, until: float) -> CheckError | None:
+        """Look what queues there are, if it is time to; what AWS has against it."""
         if monotonic() < self._listed_at + self._config.discover_every:
-            return
+            return None
         prefixes = {one.prefix for one in self._wanted if one.prefix is not None}
         try:
             listed = {prefix: tuple([url async for url in self._pages(prefix, until)]) for prefix in prefixes}
         except CheckError as error:
-            if not self._listed:
-                raise
-            found.problems.append(f"what queues there are is not known anew: {error.message}")
-            return
+            anew = " anew" if self._listed else ""
+            found.problems.append(f"what queues there are is not known{anew}: {error.message}")
+            return error
         self._listed, self._listed_at = listed, monotonic()
+        return None
 
     async def _pages(self, prefix: str, until: float) -> AsyncIterator[str]:
         more: dict[str, Any] = {"QueueNamePrefix": prefix} if prefix else {}

@@ -8,7 +8,9 @@ from vedette_checks.sqs.config import Thresholds
 from vedette_checks.sqs.queues import Depth
 
 
-def judge(depth: Depth, age: Age | None, letters: int | None, limits: Thresholds) -> tuple[Status, str]:
+def judge(
+    depth: Depth, age: Age | None, letters: int | None, limits: Thresholds, *, age_missing: bool = False
+) -> tuple[Status, str]:
     """The status of a queue, and why it is not OK.
 
     Args:
@@ -16,6 +18,7 @@ def judge(depth: Depth, age: Age | None, letters: int | None, limits: Thresholds
         age: of the oldest message, if it is known.
         letters: messages in its dead-letter queue, if it has one and it is known.
         limits: from which figures on it is in trouble.
+        age_missing: the age is not known because the question failed: it may be in trouble.
     """
     found: list[tuple[Status, str]] = []
     if over := _over(depth.visible, limits.depth_warning, limits.depth_critical):
@@ -26,6 +29,9 @@ def judge(depth: Depth, age: Age | None, letters: int | None, limits: Thresholds
     if letters is not None and limits.dead_letter_warning is not None and letters >= limits.dead_letter_warning:
         name = depth.dead_letter_name
         found.append((Status.WARNING, f"{letters:,} messages in the dead-letter queue {name}"))
+    judged = limits.age_warning is not None or limits.age_critical is not None
+    if age is None and age_missing and judged and not found:
+        return Status.UNKNOWN, "the age of the oldest message is not known"
     worst = max((status for status, _ in found), default=Status.OK)
     return worst, "; ".join(text for _, text in sorted(found, key=lambda one: -one[0]))
 

@@ -5,6 +5,7 @@ It speaks the query protocol as recorded of AWS. What is seen of a point depends
 
 from __future__ import annotations
 
+import asyncio
 import bisect
 import random
 from collections.abc import AsyncIterator, Callable
@@ -69,6 +70,8 @@ class FakeCloudWatch:
         """Whether an answer is to leave something out."""
         self.refuse: Callable[[], tuple[int, str, str] | None] = lambda: None
         """An error to answer with: HTTP status, code, message."""
+        self.silent = False
+        """Whether GetMetricData is never answered."""
         self.skew = 0.0
         self.lasts = 3600.0
         """Seconds that a role is given for."""
@@ -84,7 +87,7 @@ class FakeCloudWatch:
     async def serving(self) -> AsyncIterator[FakeCloudWatch]:
         app = web.Application(client_max_size=10 << 20)
         app.router.add_post("/", self._answer)
-        runner = web.AppRunner(app, access_log=None)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
             site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -100,6 +103,8 @@ class FakeCloudWatch:
         parameters = dict(parse_qsl((await request.read()).decode(), keep_blank_values=True))
         self.requests.append((parameters["Action"], parameters))
         self.keys.append(request.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
+        if self.silent:
+            await asyncio.sleep(3600)
         date = {"Date": format_datetime(datetime.fromtimestamp(datetime.now(UTC).timestamp() + self.skew, UTC), True)}
         refused = self.refuse() or self._mistake(parameters)
         if refused is not None:

@@ -344,6 +344,52 @@ async def test_a_mistake_in_an_expression_spoils_nothing_else(cloudwatch: FakeCl
     assert instance.said["aws.cloudwatch.metrics_requested"] == 60
 
 
+async def test_a_bad_day_of_aws_has_no_lasting_price(cloudwatch: FakeCloudWatch) -> None:
+    for n in range(64):
+        steady(cloudwatch, key("Sent", f"q{n}"), {NOW + 60 * minute: float(n) for minute in range(-5, 9)})
+    instance = Instance(cloudwatch, discover=[{"namespace": "Shop", "metrics": ["Sent"]}], reread="0s")
+    cloudwatch.refuse = lambda: (
+        (400, "ValidationError", "not today") if cloudwatch.requests[-1][0] == "GetMetricData" else None
+    )
+    asked = []
+    for minute in range(4):
+        cloudwatch.now = NOW + 60 * minute
+        before = len(cloudwatch.requests)
+        await instance.run()
+        asked.append(len(cloudwatch.requests) - before)
+        cloudwatch.refuse = lambda: None
+    await instance.close()
+    assert asked[0] <= 1 + 1 + 2 * 40, "a list, the request, and its parts"
+    assert asked[2:] == [1, 1], "all of them go together again"
+    assert len(instance.points()) == 64 * 4
+
+
+async def test_a_request_that_is_never_answered_is_charged(cloudwatch: FakeCloudWatch) -> None:
+    steady(cloudwatch, key("Sent"), {NOW - 180: 1.0})
+    cloudwatch.silent = True
+    instance = Instance(cloudwatch, static=[{"namespace": "Shop", "metric": "Sent"}], timeout="1s")
+    await instance.run()
+    await instance.close()
+    assert "no answer in time" in str(instance.error)
+    assert len(cloudwatch.requests) == 1 == instance.total("aws.cloudwatch.metrics_requested")
+
+
+async def test_the_cost_of_what_is_not_known_is_not_told(cloudwatch: FakeCloudWatch) -> None:
+    steady(cloudwatch, key("Sent"), {NOW - 180: 1.0})
+    cloudwatch.refuse = lambda: (403, "AccessDenied", "no")
+    jobs = [{"namespace": "Shop", "metrics": ["Sent"]}]
+    instance = Instance(cloudwatch, discover=jobs, max_monthly_usd=1)
+    told = []
+    for _ in range(2):
+        batch = await instance.run()
+        names = {one.name for one in (*batch.samples, *batch.statuses)}
+        told.append(names & {"aws.cloudwatch.series", "aws.cloudwatch.estimated_month_usd", "aws.cloudwatch.cost"})
+        cloudwatch.refuse = lambda: None
+    await instance.close()
+    assert told[0] == set()
+    assert len(told[1]) == 3
+
+
 ARN = "arn:aws:elasticache:eu-central-1:123456789012:cluster:"
 
 

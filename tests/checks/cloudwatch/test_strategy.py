@@ -175,7 +175,7 @@ async def test_states_of_instances(aws: AwsServer) -> None:
 
 async def test_states_that_could_not_be_read_are_asked_for_again_by_the_next_run(aws: AwsServer) -> None:
     seed(aws)
-    aws.refused.append("rds:DescribeDBInstances")
+    aws.refused.append(("rds:DescribeDBInstances", b""))
     run = await run_check(CloudWatch, options(aws, discover=["rds", "elasticache"]), runs=3)
     known = [{one.name for one in batch.statuses} & {"aws.rds.state", "aws.elasticache.state"} for batch in run.batches]
     assert known == [{"aws.elasticache.state"}, *[{"aws.rds.state", "aws.elasticache.state"}] * 2]

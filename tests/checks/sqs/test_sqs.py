@@ -286,6 +286,55 @@ async def test_the_plan(aws: AwsServer) -> None:
     await watch.check.close()
 
 
+async def test_one_queue_that_is_refused_leaves_the_others(aws: AwsServer) -> None:
+    make(aws, {"payouts": 2, "big": 1, "shop-a": 3})
+    watch = Watch(aws, queues=["payouts", "big", {"prefix": "shop-"}])
+    aws.refused += [("sqs:GetQueueUrl", b'"big"'), ("sqs:ListQueues", b"")]
+    batch, found, _ = await watch.run()
+    assert found == ""
+    assert statuses(batch, "sqs.can_connect") == {REGION: ("OK", "")}
+    assert values(batch, "sqs.messages_visible") == {"payouts": 2}
+    assert statuses(batch)["payouts"] == ("OK", "")
+    status, said = statuses(batch)["big"]
+    assert status == "UNKNOWN"
+    assert said.startswith(f"big: {REGION}: sqs:GetQueueUrl is refused")
+    assert statuses(batch, "sqs.complete")[REGION][0] == "WARNING"
+    assert "what queues there are is not known: " in statuses(batch, "sqs.complete")[REGION][1]
+    batch, _, _ = await watch.run()
+    assert values(batch, "sqs.messages_visible") == {"payouts": 2, "big": 1, "shop-a": 3}
+    assert {one[0] for one in statuses(batch).values()} == {"OK"}
+    await watch.check.close()
+
+
+async def test_an_age_that_cannot_be_asked_for_makes_nothing_well(aws: AwsServer, monkeypatch: Any) -> None:
+    make(aws, {"old": 3})
+    (at,) = minutes(1, ago=120)
+    aws.points("AWS/SQS", "ApproximateAgeOfOldestMessage", {"QueueName": "old"}, {at: 7200.0})
+    watch = Watch(aws, queues=["old"], age_critical="30m")
+    waited = "old: the oldest message has waited 2h (critical from 30m on)"
+    batch, _, _ = await watch.run()
+    assert statuses(batch)["old"] == ("CRITICAL", waited)
+    ages = watch.check._ages[REGION]
+    for later, status, said in (
+        (0.0, "CRITICAL", waited),  # it is young
+        (600.0, "UNKNOWN", "old: the age of the oldest message is not known"),
+    ):
+        ages._due = 0.0  # a minute has passed
+        monkeypatch.setattr(watch.check, "now", lambda later=later: at + 120.0 + later)
+        aws.refused.append(("cloudwatch:GetMetricData", b""))
+        batch, _, _ = await watch.run()
+        assert statuses(batch)["old"] == (status, said)
+        assert values(batch, "sqs.oldest_message_age") == {}, "it was said before"
+        assert statuses(batch, "sqs.complete")[REGION][0] == "WARNING"
+    await watch.check.close()
+
+
+def test_sinks_keep_ages_until_the_next_are_asked_for() -> None:
+    more: dict[str, Any] = {"region": REGION, "interval": "10s", "age_every": "5m"}
+    assert SqsConfig(queues=("a",), age_warning=60, **more).cadence == 300
+    assert SqsConfig(queues=("a",), **more).cadence == 10
+
+
 async def test_doctor_prints_the_policy_of_what_is_called(aws: AwsServer) -> None:
     make(aws, {"orders": 1, "shop-a": 0, "dlq": 0}, {"orders": "dlq"})
     options: dict[str, Any] = {"queues": ["orders", {"prefix": "shop-"}], "age_critical": "1h"}
