@@ -14,13 +14,20 @@ from vedette_checks.cloudwatch.series import Series
 MARKS = "marks"
 """Key of the instance's state: by region and period, up to when all series were read, and the few that are behind."""
 
+_LISTED_AFTER = 900
+"""Seconds after which ListMetrics has a new metric.
+
+Source: Amazon CloudWatch API Reference, ListMetrics: "up to 15 minutes".
+"""
+
 
 class Ledger:
     """The watermarks of one instance.
 
     Only what was committed counts: a run begins with the state, and what the one before sent is believed to be sent
     only if its marks are in it. What was sent is kept in memory for as long as it is read again; after a restart that
-    much is sent once more, with the same times.
+    much is sent once more, with the same times. A series that was not read by this process is read from further back:
+    it may have begun before it was found.
 
     Args:
         config: the options.
@@ -31,6 +38,9 @@ class Ledger:
         self._delay = config.delay
         self._reread = config.reread
         self._catch_up = config.catch_up
+        # a new series is listed some time after its first point, and looked for now and then
+        self._unseen = max(config.reread, config.discover_every + _LISTED_AFTER) if config.discover else config.reread
+        self._seen: set[str] = set()
         self._state = state
         self._sent: dict[str, dict[int, float]] = {}
         self._pending: dict[str, dict[int, float]] = {}
@@ -46,6 +56,7 @@ class Ledger:
         if stored is not None and stored == self._offered:
             for key, points in self._pending.items():
                 self._sent.setdefault(key, {}).update(points)
+            self._seen.update(self._done)
         self._pending, self._done = {}, {}
         self._marks = dict(stored.get("groups", {})) if isinstance(stored, dict) else {}
         self.gaps = 0
@@ -70,7 +81,10 @@ class Ledger:
         new = end - period if mark is None else min(mark, end - period)
         earliest = end - max(self._catch_up, period)
         self.gaps += new < earliest
-        start = int((max(new, earliest) - self._reread) // period) * period
+        again = self._reread
+        if mark is not None and series.key not in self._seen:
+            again = max(again, min(self._unseen, max(new, earliest) - earliest))
+        start = int((max(new, earliest) - again) // period) * period
         return min(start, end - period), end
 
     def take(
@@ -122,6 +136,7 @@ class Ledger:
             marks[name] = {"mark": usual, "late": {key: mark for key, mark in each.items() if mark != usual}}
         known = {key for each in groups.values() for key in each}
         self._sent = {key: points for key, points in self._sent.items() if key in known}
+        self._seen &= known
         # the token tells this run's marks from equal ones of another run, whose points may have been lost
         self._offered = {"token": token_hex(4), "groups": marks}
         emit.commit(MARKS, self._offered)

@@ -70,6 +70,8 @@ class FakeCloudWatch:
         """Whether an answer is to leave something out."""
         self.refuse: Callable[[], tuple[int, str, str] | None] = lambda: None
         """An error to answer with: HTTP status, code, message."""
+        self.listed: dict[Key, float] = {}
+        """From when on ListMetrics has a series, where it has not always."""
         self.silent = False
         """Whether GetMetricData is never answered."""
         self.skew = 0.0
@@ -152,7 +154,9 @@ class FakeCloudWatch:
             + "".join(f"<member><Name>{key}</Name><Value>{value}</Value></member>" for key, value in dimensions)
             + "</Dimensions></member>"
             for space, metric, dimensions in self.truth
-            if space == parameters["Namespace"] and metric == parameters["MetricName"]
+            if space == parameters["Namespace"]
+            and metric == parameters["MetricName"]
+            and self.now >= self.listed.get((space, metric, dimensions), 0.0)
         ]
         return (
             f'<ListMetricsResponse xmlns="{NS}"><ListMetricsResult><Metrics>{"".join(members)}</Metrics>'

@@ -296,8 +296,26 @@ async def test_what_is_not_discovered_yet_after_a_restart_is_caught_up_on(
     await instance.run()
     await instance.close()
     for name in ("aws.shop.sent", "aws.shop.received"):
-        points = [one for one in instance.points() if one.name == name]
-        assert values(points) == [(NOW + 60 * n, float(n)) for n in range(-3, 2)]
+        points = {one.time: one.value for one in instance.points() if one.name == name and one.time >= NOW - 180}
+        assert sorted(points.items()) == [(NOW + 60 * n, float(n)) for n in range(-3, 2)]
+
+
+async def test_a_series_that_is_listed_late_is_read_from_its_beginning(cloudwatch: FakeCloudWatch) -> None:
+    steady(cloudwatch, key("Sent", "old"), {NOW + 60 * n: float(n) for n in range(-60, 60)})
+    steady(cloudwatch, key("Sent", "new"), {NOW + 60 * n: float(n) for n in range(1, 60)})
+    cloudwatch.listed[key("Sent", "new")] = NOW + 16 * 60  # 15 minutes after its first point
+    job = {"namespace": "Shop", "metrics": ["Sent"]}
+    instance = Instance(cloudwatch, discover=[job], discover_every="10m", reread="0s")
+    for minute in range(27):
+        cloudwatch.now = NOW + 60 * minute
+        if minute == 25:
+            instance.check._places[0].discovery._next.clear()  # ten minutes have passed since the last look
+        await instance.run(delivered=minute != 25)  # and that batch is lost
+    await instance.close()
+    new = [one for one in instance.points() if "queue:new" in one.tags]
+    assert values(new) == [(NOW + 60 * n, float(n)) for n in range(1, 24)]
+    old = [one for one in instance.points() if "queue:old" in one.tags]
+    assert values(old) == [(NOW + 60 * n, float(n)) for n in range(-3, 24)], "what is known is not read again"
 
 
 async def test_what_is_found_by_the_second_run_is_read_by_it(
@@ -361,7 +379,7 @@ async def test_a_bad_day_of_aws_has_no_lasting_price(cloudwatch: FakeCloudWatch)
     await instance.close()
     assert asked[0] <= 1 + 1 + 2 * 40, "a list, the request, and its parts"
     assert asked[2:] == [1, 1], "all of them go together again"
-    assert len(instance.points()) == 64 * 4
+    assert len(instance.points()) == 64 * 6, "what was never read is read from further back"
 
 
 async def test_a_request_that_is_never_answered_is_charged(cloudwatch: FakeCloudWatch) -> None:
@@ -506,6 +524,9 @@ async def test_done_means_2_a_week(
     end = start + hours * 3600
     for n in range(7):
         cloudwatch.truth[key("Sent", f"q{n}")] = a_life(chance, start - 7200, end)
+    born = start + (hours // 3) * 3600  # one begins in between, and is listed late
+    cloudwatch.truth[key("Sent", "q7")] = a_life(chance, born, end)
+    cloudwatch.listed[key("Sent", "q7")] = born + PERIOD + 900
     instance = Instance(
         cloudwatch,
         discover=[{"namespace": "Shop", "metrics": ["Sent"], "period": "5m"}],
@@ -530,6 +551,8 @@ async def test_done_means_2_a_week(
         )
         delivered = not storm or chance.random() > 0.03
         lost += not delivered
+        for place in instance.check._places if cycle % 2 else ():
+            place.discovery._next.clear()  # ten minutes have passed
         await instance.run(delivered=delivered, committed=not storm or chance.random() > 0.05)
         if storm and chance.random() < 0.03:  # a SIGKILL: only what was committed is left
             await instance.close()
@@ -544,13 +567,13 @@ async def test_done_means_2_a_week(
     first = min(time for _, time in last if time is not None)
     expected = {
         (f"q{n}", float(time)): value
-        for n in range(7)
+        for n in range(8)
         for time, value in cloudwatch.truth[key("Sent", f"q{n}")].final().items()
         if time >= first
     }
     assert len(expected) > hours * 12 * 6
     assert last == expected
-    assert len({(one.name, one.tags) for one in instance.points()}) == 7, "no series twice"
+    assert len({(one.name, one.tags) for one in instance.points()}) == 8, "no series twice"
     assert len(instance.points()) > len(last), "some were corrected"
     for batch in instance.batches:
         identities = [(one.name, one.tags, one.time) for one in batch.samples]
