@@ -58,6 +58,10 @@ class Discovery:
         """Why something could not be looked up; None once it could."""
         return next(iter(self._problems.values()), None)
 
+    def tags(self, job: DiscoverConfig, name: str) -> Tags:
+        """The tags of a resource that a job is about, as far as they were looked up; for `match_tags` alone too."""
+        return self._tags.get(job.types, {}).get(name, {})
+
     async def look(self, until: float) -> None:
         """Look up what it is time for; what fails for a reason that may pass is looked up again with the next run."""
         types = sorted({job.types for job in self._config.discover if job.tagged})

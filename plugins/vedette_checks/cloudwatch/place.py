@@ -61,7 +61,7 @@ class Place:
         self._round = -1
         self._known: tuple[Series, ...] = ()
         self.discovery = Discovery(config, account, region)
-        self.states = States(config, account, region)
+        self.states = States(config, account, region, self.discovery.tags)
 
     async def collect(self, ledger: Ledger, bill: Bill, now: float, until: float) -> Harvest:
         """Look, ask for what is due, and bring it home. Failures are in the harvest."""

@@ -5,7 +5,7 @@ Sources: Amazon RDS User Guide, "Viewing Amazon RDS DB instance status"; Amazon 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from vedette import CheckError, Emit, Status
 from vedette_checks.aws import Account
 from vedette_checks.cloudwatch.config import CloudWatchConfig, DiscoverConfig
-from vedette_checks.cloudwatch.discovery import wanted
+from vedette_checks.cloudwatch.discovery import Tags, wanted
 
 RDS, ELASTICACHE = "aws.rds.state", "aws.elasticache.state"
 _FINE = frozenset(
@@ -100,9 +100,13 @@ class States:
         config: the options.
         account: AWS.
         region: where.
+        tags: the tags of the resource that has this name, for a job.
     """
 
-    def __init__(self, config: CloudWatchConfig, account: Account, region: str) -> None:
+    def __init__(
+        self, config: CloudWatchConfig, account: Account, region: str, tags: Callable[[DiscoverConfig, str], Tags]
+    ) -> None:
+        self._tags = tags
         self._config = config
         self._account = account
         self._region = region
@@ -165,12 +169,11 @@ class States:
         return [job for job in self._config.discover if job.preset == preset]
 
     def _wanted(self, preset: str, dimension: str, name: str) -> bool:
-        """Whether a job is about it, as far as its name tells."""
-        bare = [job.model_copy(update={"match_tags": {}}) for job in self._jobs(preset)]
-        return any(wanted(job, ((dimension, name),), {}) for job in bare)
+        """Whether a job is about it, as its name and its tags tell."""
+        return any(wanted(job, ((dimension, name),), self._tags(job, name)) for job in self._jobs(preset))
 
     def _filtered(self, preset: str) -> bool:
-        return all(job.match or job.exclude for job in self._jobs(preset))
+        return all(job.match or job.exclude or job.match_tags for job in self._jobs(preset))
 
     async def _pages(self, service: str, operation: str, key: str, until: float) -> AsyncIterator[Any]:
         more: dict[str, str] = {}

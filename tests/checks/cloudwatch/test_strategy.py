@@ -168,9 +168,13 @@ async def test_states_of_instances(aws: AwsServer) -> None:
     run = await run_check(CloudWatch, options(aws, discover=["rds"]))
     assert run.status("aws.rds.state", dbinstanceidentifier="payments").name == "WARNING"
     assert run.message("aws.rds.state") == "dbinstanceidentifier:payments is stopped"
-    other = {"preset": "rds", "match": {"DBInstanceIdentifier": "ledger"}}
-    run = await run_check(CloudWatch, options(aws, discover=[other]))
-    assert [status.name for status in run.statuses if status.name == "aws.rds.state"] == []
+    for more, told in (
+        ({"match": {"DBInstanceIdentifier": "ledger"}}, 0),
+        ({"match_tags": {"env": "test"}}, 0),
+        ({"match_tags": {"env": "prod"}, "resource_tags": []}, 1),
+    ):
+        run = await run_check(CloudWatch, options(aws, discover=[{"preset": "rds", **more}]))
+        assert [status.name for status in run.statuses if status.name == "aws.rds.state"] == ["aws.rds.state"] * told
 
 
 async def test_states_that_could_not_be_read_are_asked_for_again_by_the_next_run(aws: AwsServer) -> None:
