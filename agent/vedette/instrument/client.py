@@ -218,7 +218,7 @@ class Client:
                     due = time.monotonic() + _PERIOD
                     self._read_polls()
                     lines += self._own_lines()
-                elif ended:
+                elif ended and not sender.trouble:  # else it would only be one more wait
                     lines += self._own_lines()
                 self._account(sender, lines)
             except Exception:  # whatever it is, the next lines are not to suffer from it
