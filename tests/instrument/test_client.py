@@ -1,4 +1,4 @@
-"""The client on real sockets: every transport, every failure, forks, threads, signals, ends; nothing raises or waits."""
+"""The client on real sockets: all transports, failures, forks, threads, signals, ends; nothing raises or waits."""
 
 from __future__ import annotations
 
