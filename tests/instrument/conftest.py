@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sinks.parts import Port
-from vedette.instrument import BusinessMetrics, TechnicalMetrics
+from vedette.instrument import BusinessMetrics, TechnicalMetrics, client
 from vedette.instrument.client import shared_client
 from vedette.instrument.outlet import shared_outlet
 
@@ -23,6 +23,12 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "DATADOG_TAGS", "DD_ENTITY_ID", "ENVIRONMENT", "APP_VERSION", "DD_DOGSTATSD_DISABLE",
     ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def read_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pools and queues are read without waiting for a second."""
+    monkeypatch.setattr(client, "_FIRST_READ", 0.1)
 
 
 @pytest.fixture

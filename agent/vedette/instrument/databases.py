@@ -27,7 +27,7 @@ class AsyncpgMetrics:
     async def __call__(self, connection: Any) -> None:
         """Prepare a new connection: what `create_pool(init=…)` calls, and what to await for a single connection."""
         try:
-            connection.add_query_logger(self._log)
+            connection.add_query_logger(partial(self._log, connection.get_reset_query()))
         except Exception:
             self._metrics.failed()
         if self._init is not None:
@@ -38,7 +38,9 @@ class AsyncpgMetrics:
         self._metrics.every_ten_seconds(partial(_read_asyncpg, self._metrics, pool, self._name))
         return pool
 
-    def _log(self, record: Any) -> None:
+    def _log(self, reset: str, record: Any) -> None:
+        if record.query == reset:  # of the pool itself, at each release: no query of the application
+            return
         self._metrics.track_database_performance(
             operation=verb(record.query), execution_time_ms=record.elapsed * 1000, success=record.exception is None
         )
