@@ -97,9 +97,17 @@ def _trace() -> dict[str, str]:
 
 def _json(line: dict[str, Any]) -> str:
     try:
-        return json.dumps(line, default=_text)
-    except Exception:  # keys that are no text, a list in itself, a repr that raises
-        return json.dumps({str(key): _text(value) for key, value in line.items()})
+        return json.dumps(line, default=_text, allow_nan=False)
+    except Exception:  # a number that is none, keys that are no text, a list in itself: only that value becomes text
+        return json.dumps({str(key): _value(value) for key, value in line.items()})
+
+
+def _value(value: Any) -> Any:
+    try:
+        json.dumps(value, allow_nan=False)
+    except Exception:
+        return _text(value)
+    return value
 
 
 def _text(value: object) -> str:
