@@ -390,24 +390,20 @@ def run(port: int, body: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    ("body", "users"),
-    [
-        ("import asyncio\nasync def main(): track('a'); raise SystemError\nasyncio.run(main())", ["a"]),
-        ("import atexit; atexit.register(lambda: track('late')); track('a'); sys.exit(3)", ["a", "late"]),
-        (
-            "import warnings; warnings.simplefilter('ignore')\ntrack('a')\n"
-            "p = multiprocessing.get_context('fork').Process(target=track, args=('child',)); p.start(); p.join()",
-            ["a", "child"],
-        ),
-    ],
-    ids=["crash", "exit", "multiprocessing"],
-)
-def test_the_end_of_the_process_sends_what_waits(port: Port, body: str, users: list[str]) -> None:
-    done = run(port.number, body)
-    assert ("Traceback" in done.stderr) == ("raise" in body), done.stderr
-    until(lambda: len(port.lines) == len(users), f"the lines of {users}; there are {port.lines}")
-    assert sorted(port.lines) == sorted(one_line(user) for user in users)
+def test_the_end_of_the_process_sends_what_waits(port: Port) -> None:
+    """Of a process that crashes in its event loop, of its last handlers, and of children of multiprocessing."""
+    done = run(
+        port.number,
+        "import asyncio, atexit, warnings; warnings.simplefilter('ignore')\n"
+        "multiprocessing.get_context('fork').Process(target=track, args=('child',)).start()\n"
+        "atexit.register(lambda: track('late'))\n"
+        "async def main(): track('crash'); raise SystemError\n"
+        "asyncio.run(main())",
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1, done.stderr
+    until(lambda: len(port.lines) == 3, f"the lines; there are {port.lines}")
+    assert sorted(port.lines) == [one_line(user) for user in ("child", "crash", "late")]
 
 
 def test_the_end_is_not_held_up_where_nothing_can_be_sent() -> None:
