@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PARTS = ("overhead", "postgres", "synthetic", "business_sql", "thousand", "isolation", "memory", "start", "status")
+PARTS = (
+    "overhead", "postgres", "synthetic", "business_sql", "thousand", "isolation", "memory", "start", "status",
+    "instrument",
+)  # fmt: skip
 
 
 def main() -> int:

@@ -79,7 +79,7 @@ class Client:
         self.settings = settings
         self._polls: list[Poll] = []
         self._begin()
-        me = weakref.ref(self)
+        me: weakref.ref[Client] = weakref.ref(self)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=lambda: _with(me, Client._forked))
         atexit.register(lambda: _with(me, lambda client: client.close(_AT_EXIT)))
@@ -187,7 +187,7 @@ class Client:
         """Children of multiprocessing end without `atexit`, but with finalizers of their own."""
         util = sys.modules.get("multiprocessing.util")
         if util is not None:
-            me = weakref.ref(self)
+            me: weakref.ref[Client] = weakref.ref(self)
             util.Finalize(None, lambda: _with(me, lambda client: client.close(_AT_EXIT)), exitpriority=0)
 
     def _forked(self) -> None:

@@ -17,6 +17,7 @@ from vedette.instrument.settings import LOG, Settings
 _KEEP_FOR = 10.0  # seconds that lines are kept while there is no connection; later they would be of another time
 _RETRY_AFTER = 0.5
 _STALLED = 0.5  # seconds that a full socket may hold up one packet
+_MOVED_AFTER = 30.0  # seconds after which a name is looked up again where nobody listens: it may be elsewhere by now
 _RESOLVE_AFTER = 300.0  # seconds after which a host's name is looked up again: UDP does not tell that it has moved
 _CALM = 10.0
 _BYTES_UDP, _BYTES_UNIX = 1432, 8192
@@ -138,9 +139,15 @@ class Sender:
             return True
         except Exception as error:
             self._reason = getattr(error, "strerror", None) or type(error).__name__
-            with suppress(Exception):
-                self._client.close_socket()
+            if not self._is_deaf(error):
+                with suppress(Exception):
+                    self._client.close_socket()
             return False
+
+    def _is_deaf(self, error: Exception) -> bool:
+        """Whether nobody listened to an earlier UDP packet, in which case the same socket is as good as a new one."""
+        refused = isinstance(error, ConnectionRefusedError) and not self._settings.socket_path
+        return refused and time.monotonic() - self._connected < _MOVED_AFTER
 
 
 def _writable(connection: socket.socket, seconds: float) -> bool:
