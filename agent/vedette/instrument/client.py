@@ -1,7 +1,7 @@
 """The client: callers put finished lines into a bounded queue, one daemon thread sends them through Datadog's client.
 
-A caller takes no lock, opens no socket and looks up no name, so that it neither waits nor raises, in threads, event
-loops and signal handlers alike. What cannot be sent is dropped and counted.
+A caller opens no socket and looks up no name, and takes no lock but to count a loss, so that it neither waits nor
+raises, in threads, event loops and signal handlers alike. What cannot be sent is dropped and counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from queue import Empty, SimpleQueue
 from vedette.instrument.sender import Sender
 from vedette.instrument.settings import Settings
 
-_MOST_WAITING = 20_000  # calls, of some 350 bytes each: 7 MB at most while nothing can be sent
+_MOST_WAITING = 20_000  # calls, of some 350 bytes each, and as many in the hands of the sender: 15 MB at most
 _HURRY_AT = 2_000
 _FLUSH_AFTER = 0.1  # seconds that a first line waits for company
 _FIRST_READ = 1.0

@@ -38,11 +38,17 @@ class Templates:
         served = _served(scope)
         if served is None:
             return None
+        outermost = self._app if root is None else root
         found = self._known.get(id(served))
         if found is None:
-            found = self._walk(served, self._app if root is None else root)
-        templates = found[1]
-        return templates[0] if len(templates) == 1 else _fitting(templates, scope.get("path", ""))
+            found = self._walk(served, outermost)
+        if len(found[1]) == 1 and "route" in scope:
+            return found[1][0]
+        path = scope.get("path", "")
+        fitting = _fitting(found[1], path)
+        if fitting is None and "route" not in scope:  # an old Starlette names the endpoint only, which may serve anew
+            fitting = _fitting(self._walk(served, outermost)[1], path)
+        return fitting
 
     def _walk(self, served: Any, root: Any) -> tuple[Any, list[str]]:
         """Walk the tree, for a route that is new; what is not in it has its own path."""
