@@ -112,8 +112,9 @@ def _routes(owner: Any) -> list[Any]:
 
 
 def _fitting(templates: list[str], path: str) -> str | None:
-    """Of the places that one route has in the tree, the one that the path fits."""
-    for template in templates:
-        if re.search(f"{_FIELD.sub('.+', re.escape(template))}/?$", path):
-            return template
+    """Of the places that one route has in the tree, the one that the path fits, or that is a mount above it."""
+    for end in ("/?$", "/"):
+        for template in templates:
+            if re.search(_FIELD.sub(".+", re.escape(template)) + end, path):
+                return template
     return None
