@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,10 +21,12 @@ import yaml
 
 from checks.redis.driver import Watches
 from servers import RedisCluster, RedisServer, redis62, valkey9
-from sinks.parts import until
-from vedette.instrument import RealtimeCounters, Recorded
+from sinks.parts import Port, until
+from vedette.instrument import RealtimeCounters, Recorded, TechnicalMetrics, instrument_redis
 from vedette.instrument.realtime import minor_units
 from vedette_checks.redis import RedisConfig
+
+from .parts import Line
 
 pytestmark = pytest.mark.anyio
 
@@ -161,6 +164,11 @@ async def test_each_currency_has_its_own_total_in_its_own_units(client: Any, ser
     assert found == {"USD": "30", "JPY": "101", "BHD": "1233", "BTC": "1"}
 
 
+class Rogue:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
 async def test_what_cannot_be_counted_exactly_is_not_counted(client: Any, server: RedisServer) -> None:
     counters = RealtimeCounters(client)
     wrong: list[dict[str, Any]] = [
@@ -171,9 +179,13 @@ async def test_what_cannot_be_counted_exactly_is_not_counted(client: Any, server
         {"amount": 1, "currency": "USD", "transaction_id": ""},
         {"amount": 1, "currency": "USD", "transaction_id": None},
         {"amount": 1, "currency": []},
+        {"amount": 1, "currency": "USD", "at": float("nan")},
+        {"amount": 1, "currency": "USD", "at": 1e300},
+        {"amount": 1, "currency": "USD", "user_id": Rogue()},
+        {"amount": 1, "currency": "USD", "transaction_id": "\ud800"},
     ]
     found = [await counters.record(**{"transaction_id": "t", **options}) for options in wrong]
-    assert found == [INVALID] * 6 + [FAILED]
+    assert found == [INVALID] * len(wrong)  # never FAILED, which asks for a retry
     assert keys(server) == {}
 
 
@@ -428,25 +440,49 @@ async def test_totals_are_those_of_a_long_ledger(durable: RedisServer, watch: Wa
     await ledger_holds(durable, watch, 100_000, restarts=5)
 
 
+async def test_the_rights_that_the_page_asks_for(server: RedisServer) -> None:
+    (rights,) = re.findall(r"^ACL SETUSER (payments .*)$", (ROOT / "docs" / "instrument.md").read_text(), re.MULTILINE)
+    server.command("ACL", "SETUSER", *rights.split())
+    client = redis.asyncio.Redis(port=server.port, username="payments", password="secret")
+    counters = RealtimeCounters(client)
+    for done in (COUNTED, DUPLICATE):
+        assert await counters.record(transaction_id="t", amount=1, currency="USD", user_id="u") is done
+    assert await counters.seen("u")
+    await client.aclose()
+    server.command("ACL", "DELUSER", "payments")
+
+
 # Cluster
 
 
-async def test_a_cluster(tmp_path: Path, watch: Watches) -> None:
+async def test_a_cluster(tmp_path: Path, watch: Watches, port: Port, technical: TechnicalMetrics) -> None:
     cluster = RedisCluster(valkey9(), tmp_path, primaries=3)
     cluster.start()
     try:
         client = redis.asyncio.cluster.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port)
+        instrument_redis(client, metrics=technical)
         now = time.time()
         for prefix in ("{dashboard}", "{a}", "{b}", "{c}"):  # whose slots are on different nodes
             counters = RealtimeCounters(client, prefix=prefix, timeout=10)
             for name in ("t-1", "t-2", "t-1"):
                 await counters.record(transaction_id=name, amount=Decimal("0.10"), currency="USD", user_id="u", at=now)
             assert (counters.stats().counted, counters.stats().duplicate, counters.stats().failed) == (2, 1, 0)
+        assert await client.get("nothing") is None
+        async with client.pipeline() as pipeline:
+            assert await pipeline.set("{x}", 1).get("{x}").execute() == [True, b"1"]
         await client.aclose()
         watched = watch(cluster={"addresses": [f"127.0.0.1:{cluster.nodes[0].port}"]}, counters=example())
         watched.check._now = lambda: now  # type: ignore[method-assign]
         outcome = await watched.run()
         assert outcome.value("dashboard.revenue.hourly", "currency:USD") == Decimal("0.20")
         assert outcome.value("dashboard.users.active_5min") == 1
+        assert await asyncio.to_thread(technical.flush, 10.0)
+        await port.wait_for(technical.stats().sent)
+        found = Counter(",".join(Line.of(line).tags) for line in port.lines if line.startswith("cache.operations"))
+        assert found.pop("operation:eval,hit:none") >= 1
+        assert found == {
+            "operation:evalsha,hit:none": 12, "operation:get,hit:false": 1, "operation:pipeline,hit:none": 1,
+            "operation:get,hit:true": 1,
+        }  # fmt: skip
     finally:
         cluster.stop()

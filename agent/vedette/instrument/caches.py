@@ -154,5 +154,7 @@ def _hits(operation: str, reply: Any) -> list[bool | None]:
 
 def _queued(pipeline: Any) -> list[tuple[Any, ...]]:
     """The commands that a pipeline is about to send."""
-    entries = getattr(pipeline, "command_stack", None) or ()
+    entries = getattr(pipeline, "command_stack", None)
+    if not entries:  # asynchronous clusters keep them elsewhere
+        entries = getattr(getattr(pipeline, "_execution_strategy", None), "_command_queue", None) or ()
     return [entry[0] if isinstance(entry, tuple) else tuple(getattr(entry, "args", ())) for entry in entries]

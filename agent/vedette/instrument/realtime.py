@@ -170,13 +170,16 @@ class RealtimeCounters:
             at: when it happened, in Unix seconds. Default: now.
         """
         try:
-            units = self._units(amount, currency)
-            if units is None or not isinstance(transaction_id, str) or not transaction_id:
-                return self._became(Recorded.INVALID)
-            when = time.time() if at is None else at
-            return await self._record(transaction_id, units, currency, user_id, when)
+            keys, arguments = self._prepared(
+                transaction_id, amount, currency, user_id, time.time() if at is None else at
+            )
+        except Exception:
+            return self._became(Recorded.INVALID)
+        try:
+            new = await self._run(_RECORD, _RECORD_SHA, keys, arguments)
         except Exception as error:
             return self._became(Recorded.FAILED, error)
+        return self._became(Recorded.COUNTED if new else Recorded.DUPLICATE)
 
     async def seen(self, user_id: str, *, at: float | None = None) -> bool:
         """Count a user as active without a transaction: at a login, say. Returns whether Redis took it.
@@ -204,24 +207,26 @@ class RealtimeCounters:
             trouble=self._trouble,
         )
 
-    async def _record(
-        self, transaction_id: str, units: int, currency: str, user_id: str | None, when: float
-    ) -> Recorded:
-        keys, local = self._keys, datetime.fromtimestamp(when, self._zone)
+    def _prepared(
+        self, transaction_id: str, amount: Decimal | int, currency: str, user_id: str | None, when: float
+    ) -> tuple[list[str], list[Any]]:
+        """Keys and arguments of the script. Raises what it likes where something is not as it must be."""
+        units = minor_units(amount, self._exponents[currency])
+        if units is None or not isinstance(transaction_id, str) or not transaction_id:
+            raise ValueError
+        who = self._who(user_id)
+        (transaction_id + who).encode()  # what Redis could not be sent
+        names, local = self._keys, datetime.fromtimestamp(when, self._zone)
         hour, day = local.strftime(HOUR), local.strftime(DAY)
-        name = transaction_id if len(transaction_id) <= _LONGEST_ID else hashed(transaction_id, "")
-        new = await self._run(
-            _RECORD,
-            _RECORD_SHA,
-            [
-                keys.once(name),
-                keys.transactions("hourly", hour), keys.transactions("daily", day),
-                keys.revenue("hourly", currency, hour), keys.revenue("daily", currency, day),
-                keys.active,
-            ],
-            [ID_KEPT, HOUR_KEPT, DAY_KEPT, units, ACTIVE_KEPT, self._who(user_id), f"{when:.3f}"],
-        )  # fmt: skip
-        return self._became(Recorded.COUNTED if new else Recorded.DUPLICATE)
+        keys = [
+            names.once(transaction_id if len(transaction_id) <= _LONGEST_ID else hashed(transaction_id, "")),
+            names.transactions("hourly", hour),
+            names.transactions("daily", day),
+            names.revenue("hourly", currency, hour),
+            names.revenue("daily", currency, day),
+            names.active,
+        ]
+        return keys, [ID_KEPT, HOUR_KEPT, DAY_KEPT, units, ACTIVE_KEPT, who, f"{when:.3f}"]
 
     async def _run(self, script: str, sha: str, keys: list[str], arguments: list[Any]) -> Any:
         """Run a script by its hash; the server is sent the text where it does not have it, as after a restart."""
@@ -232,10 +237,6 @@ class RealtimeCounters:
                 if type(error).__name__ != "NoScriptError":
                     raise
             return await self._redis.execute_command("EVAL", script, len(keys), *keys, *arguments)
-
-    def _units(self, amount: Decimal | int, currency: str) -> int | None:
-        digits = self._exponents.get(currency)
-        return None if digits is None else minor_units(amount, digits)
 
     def _who(self, user_id: str | None) -> str:
         """The member of the active users; empty for nobody."""
