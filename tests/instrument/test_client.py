@@ -296,6 +296,47 @@ def test_a_metric_after_close_opens_all_anew(port: Port, business: BusinessMetri
     assert port.lines == [one_line(user) for user in "abc"]
 
 
+def test_closing_many_times_at_once(port: Port, business: BusinessMetrics) -> None:
+    for number in range(20):
+        event(business, f"u{number}")
+        closers = [threading.Thread(target=business.close, args=(10,)) for _ in range(4)]
+        for thread in closers:
+            thread.start()
+        for thread in closers:
+            thread.join()
+    event(business, "last")
+    assert business.flush(10)
+    until(lambda: len(port.lines) == 21, "the lines")
+
+
+def test_no_thread_can_be_started(port: Port, business: BusinessMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for _ in range(5):
+            event(business)
+        assert (business.stats().dropped, business.stats().waiting) == (1, 4)  # tried again only after a second
+    monkeypatch.setattr(business._client, "_no_start_before", 0.0)
+    event(business)
+    assert business.flush(10)
+    assert business.stats().sent >= 5
+
+
+def test_a_depth_that_raises_whatever_it_likes(port: Port, made: Made) -> None:
+    technical = made.technical(port)
+
+    def leave() -> int:
+        raise SystemExit
+
+    technical.queue_worker("q", depth=leave)
+    until(lambda: technical.stats().failed == 1, "the reading")
+    technical.track_message_queue(queue="q", depth=1)
+    assert technical.flush(10)
+    until(lambda: "queue.depth:1|g|#queue:q" in port.lines, "a metric after it")
+
+
 # Threads, signals, forks
 
 

@@ -24,6 +24,7 @@ from vedette.instrument.settings import Settings
 _MOST_WAITING = 20_000  # calls, of some 350 bytes each, and as many in the hands of the sender: 15 MB at most
 _HURRY_AT = 2_000
 _FLUSH_AFTER = 0.1  # seconds that a first line waits for company
+_RETRY_START = 1.0  # seconds until it is tried again to start a thread
 _FIRST_READ = 1.0
 _PERIOD = 10.0  # seconds between two readings of pools and queues; what Datadog's agent flushes by
 _AT_EXIT = 1.0
@@ -89,6 +90,9 @@ class Client:
         self._hurry: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._no_start_before = 0.0
+        self._closing = False
+        self._marks: SimpleQueue[threading.Event] = SimpleQueue()
         self._sender: Sender | None = None
         self._tally = _Tally()
         self._told: dict[str, int] = {}
@@ -165,21 +169,22 @@ class Client:
         self._closing = True
         self._hurry.put(None)
         self._queue.put(None)
-        thread.join(timeout)
+        with suppress(RuntimeError):  # it is about to be started
+            thread.join(timeout)
 
     def _start(self) -> None:
         if not self._starting.acquire(blocking=False):
             return  # another thread is about it, or this one, interrupted by a signal
         try:
-            if self._thread is None:
+            if self._thread is None and time.monotonic() >= self._no_start_before:
                 self._closing = False
-                self._marks: SimpleQueue[threading.Event] = SimpleQueue()
-                thread = threading.Thread(target=self._work, name="vedette-instrument", daemon=True)
-                thread.start()
-                self._thread = thread
+                self._thread = threading.Thread(target=self._work, name="vedette-instrument", daemon=True)
+                self._thread.start()
                 self._end_with_multiprocessing()
-        except RuntimeError:  # the interpreter is ending: no new threads
-            self._give_up(self._drain(), "the process was ending")
+        except RuntimeError:  # the system has no thread to spare, or the interpreter is ending
+            self._thread = None
+            self._no_start_before = time.monotonic() + _RETRY_START
+            self._tally.add("dropped", sum(line.count("\n") + 1 for line in self._drain()))
         finally:
             self._starting.release()
 
@@ -201,6 +206,15 @@ class Client:
 
     def _work(self) -> None:
         sender = self._sender = Sender(self.settings, lambda: self._closing, self._pause)
+        try:
+            self._send_until_closed(sender)
+        finally:
+            sender.close()
+            self._thread = None
+            if not self._queue.empty():  # lines that came in between
+                self._start()
+
+    def _send_until_closed(self, sender: Sender) -> None:
         due = time.monotonic() + _FIRST_READ
         ended = False
         while not ended:
@@ -225,10 +239,6 @@ class Client:
                 self._tally.add("failed")
             for mark in marks:
                 mark.set()
-        sender.close()
-        self._thread = None
-        if not self._queue.empty():  # lines that came in between; None would end the next thread at once
-            self._start()
 
     def _pause(self, seconds: float) -> None:
         with suppress(Empty):
@@ -264,18 +274,13 @@ class Client:
         overflowed, self._overflowed = self._overflowed, False
         sender.tell(lost, "metrics are made faster than they can be sent" if overflowed and not lost else "")
 
-    def _give_up(self, lines: list[str], why: str) -> None:
-        self._tally.add("dropped", sum(line.count("\n") + 1 for line in lines))
-        if self._sender is not None:
-            self._sender.trouble = why
-
     def _read_polls(self) -> None:
         for read in list(self._polls):
             try:
                 read()
             except ReferenceError:
                 self._polls.remove(read)
-            except Exception:
+            except BaseException:  # the application's own function may raise anything; SystemExit would end this thread
                 self._tally.add("failed")
 
     def _own_lines(self) -> list[str]:
