@@ -296,6 +296,26 @@ def test_a_metric_after_close_opens_all_anew(port: Port, business: BusinessMetri
     assert port.lines == [one_line(user) for user in "abc"]
 
 
+@pytest.fixture
+def lossless(tmp_path: Path) -> Iterator[Port]:
+    """A unix socket: a receiver that is slow, beside busy threads, holds the sender up instead of losing packets."""
+    with Port(tmp_path / "s") as made:
+        yield made
+
+
+def test_a_loop_that_does_nothing_but_track_loses_nothing(
+    lossless: Port, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "_STALLED", 10.0)
+    business = made.business(lossless)
+    for number in range(30_000):
+        event(business, f"user-{number}")
+    assert business.flush(10)
+    stats = business.stats()
+    assert (stats.sent, stats.dropped) == (30_000, 0)
+    until(lambda: len(set(lossless.lines)) == 30_000, "the lines")
+
+
 def test_closing_many_times_at_once(port: Port, business: BusinessMetrics) -> None:
     for number in range(20):
         event(business, f"u{number}")
@@ -313,11 +333,12 @@ def test_no_thread_can_be_started(port: Port, business: BusinessMetrics, monkeyp
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(client, "_RETRY_START", 60.0)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         for _ in range(5):
             event(business)
-        assert (business.stats().dropped, business.stats().waiting) == (1, 4)  # tried again only after a second
+        assert (business.stats().dropped, business.stats().waiting) == (1, 4)  # tried again only after a while
     monkeypatch.setattr(business._client, "_no_start_before", 0.0)
     event(business)
     assert business.flush(10)
@@ -340,7 +361,10 @@ def test_a_depth_that_raises_whatever_it_likes(port: Port, made: Made) -> None:
 # Threads, signals, forks
 
 
-def test_threads_lose_nothing(port: Port, business: BusinessMetrics) -> None:
+def test_threads_lose_nothing(lossless: Port, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "_STALLED", 10.0)
+    business = made.business(lossless)
+
     def work(name: str) -> None:
         for number in range(500):
             event(business, f"{name}-{number}")
@@ -351,8 +375,8 @@ def test_threads_lose_nothing(port: Port, business: BusinessMetrics) -> None:
     for thread in threads:
         thread.join()
     assert business.flush(10)
-    until(lambda: len(port.lines) == 4_000, "the lines")
-    assert set(port.lines) == {one_line(f"t{thread}-{number}") for thread in range(8) for number in range(500)}
+    until(lambda: len(lossless.lines) == 4_000, "the lines")
+    assert set(lossless.lines) == {one_line(f"t{thread}-{number}") for thread in range(8) for number in range(500)}
 
 
 def test_a_signal_handler_may_track(port: Port, business: BusinessMetrics) -> None:

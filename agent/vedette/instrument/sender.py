@@ -16,6 +16,7 @@ from vedette.instrument.settings import LOG, Settings
 
 _KEEP_FOR = 10.0  # seconds that lines are kept while there is no connection; later they would be of another time
 _RETRY_AFTER = 0.5
+_NO_HELP = 0.1
 _STALLED = 0.5  # seconds that a full socket may hold up one packet
 _MOVED_AFTER = 30.0  # seconds after which a name is looked up again where nobody listens: it may be elsewhere by now
 _RESOLVE_AFTER = 300.0  # seconds after which a host's name is looked up again: UDP does not tell that it has moved
@@ -41,15 +42,16 @@ class Sender:
         self._connected = 0.0
         self._kind = socket.SOCK_DGRAM
         self._last_loss = 0.0
+        self._no_help_before = 0.0
         self._reason = ""
-        self._largest = _BYTES_UNIX if settings.socket_path else _BYTES_UDP
+        self.largest = _BYTES_UNIX if settings.socket_path else _BYTES_UDP
 
     def send(self, lines: list[str]) -> tuple[int, int]:
         """Send lines; returns how many metrics were sent and how many lost."""
         sent = lost = 0
         since = time.monotonic()
         connected = True  # once it is given up, not each packet is to wait for a name server
-        for packet in packets(lines, self._largest):
+        for packet in packets(lines, self.largest):
             number = packet.count(b"\n")
             connected = connected and self._connect(since)
             if connected and self._transmit(packet):
@@ -57,6 +59,24 @@ class Sender:
             else:
                 lost += number
         return sent, lost
+
+    def takes_help(self) -> bool:
+        """Whether `offer` may be called now: by any thread, unlike all else here."""
+        return self._kind == socket.SOCK_DGRAM and time.monotonic() >= self._no_help_before
+
+    def offer(self, packet: bytes) -> bool | None:
+        """Send a packet without waiting; False if it is lost, None if the socket is full or not there yet."""
+        connection = None if self._client is None else self._client.socket
+        try:
+            if connection is not None:
+                connection.send(packet)
+                return True
+        except BlockingIOError:
+            pass
+        except Exception:  # the thread will meet it too, and say what it is
+            return False
+        self._no_help_before = time.monotonic() + _NO_HELP
+        return None
 
     def tell(self, lost: int, why: str = "") -> None:
         """Say in the log, once an outage, that metrics are lost, and when they are sent again.
