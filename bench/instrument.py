@@ -111,6 +111,7 @@ def percentiles(folder: Path) -> list[tuple[str, float, str, str]]:
         full.bind(str(folder / "full"))
         targets: dict[str, dict[str, Any]] = {
             "without metrics": {},
+            "without them, again: the noise": {},
             "and metrics that arrive": {"host": "127.0.0.1", "port": port.getsockname()[1]},
             "and nobody listens": {"host": "127.0.0.1", "port": 1},
             "and the socket is full": {"socket_path": str(folder / "full")},
