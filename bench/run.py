@@ -23,6 +23,7 @@ PARTS = (
     "memory",
     "start",
     "status",
+    "instrument",
 )
 
 

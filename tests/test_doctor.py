@@ -60,7 +60,7 @@ def one(lines: dict[str, list[dict[str, str]]], what: str) -> dict[str, str]:
 # Redis
 
 
-@pytest.fixture(scope="module", params=sorted(SERVERS))
+@pytest.fixture(scope="module", params=[pytest.param("redis6.2", marks=pytest.mark.soak), "valkey9"])
 def redis(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server = RedisServer(SERVERS[request.param](), tmp_path_factory.mktemp("redis"))
     server.start()
@@ -96,6 +96,7 @@ def apply(redis: RedisServer, snippet: str) -> None:
             client.execute_command(*shlex.split(line))
 
 
+@pytest.mark.parametrize("redis", sorted(SERVERS), indirect=True)
 def test_a_redis_user_without_any_rights(tmp_path: Path, redis: RedisServer) -> None:
     with redis.client() as client:
         client.flushall()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import vedette
+import vedette.instrument
 import vedette.kit
 import vedette.testing
 
@@ -27,6 +28,10 @@ PUBLIC = {
         "Password", "Remark", "Resolver", "ResolverConfig", "Sample", "Secret", "SecretError", "Sink", "SinkConfig",
         "Status", "Target", "hookimpl",
     ],
+    vedette.instrument: [
+        "BusinessMetrics", "JsonFormatter", "MetricsMiddleware", "QueueWorker", "RealtimeCounters", "Recorded", "Stats",
+        "TechnicalMetrics", "Vocabulary", "instrument_asyncpg", "instrument_redis", "instrument_sqlalchemy",
+    ],
     vedette.kit: [
         "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask",
         "probe_clock", "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix", "ssl_context",
@@ -35,7 +40,7 @@ PUBLIC = {
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",
     ],
 }  # fmt: skip
-"""A change here is a change for every plugin: it needs a line in CHANGELOG.md."""
+"""A change here is a change for every plugin or application: it needs a line in CHANGELOG.md."""
 
 
 @pytest.mark.parametrize("module", list(PUBLIC), ids=lambda module: module.__name__)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from vedette import logs
 from vedette.config import load
 from vedette.config.changes import compare, in_force
-from vedette.config.discovered import Findings, Resolver, joined
+from vedette.config.discovered import Findings, Maker, joined
 from vedette.control import ControlError, Snapshot
 from vedette.control.path import socket_path
 from vedette.crew import Crew, watched
@@ -94,7 +94,7 @@ class Agent:
         self._outlets.catalogue(configuration.instances)
         self._found = asyncio.Event()
         self._scouts = Scouts(configuration.discoveries, self._found.set, configuration.masker)
-        self._resolver = Resolver(Registry())
+        self._maker = Maker(Registry())
         self._findings = Findings()
         self._findings_log = FindingsLog()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -238,7 +238,7 @@ class Agent:
         async with self._reloading:
             before = self._configuration
             files = in_force(self._files, await asyncio.to_thread(self._load))
-            findings = await asyncio.to_thread(self._resolver.resolve, files, self._scouts.found)
+            findings = await asyncio.to_thread(self._maker.make, files, self._scouts.found)
             after = joined(files, findings)
             changes = replace(compare(before, after), problems=files.problems)  # pods' are not the folder's
             if not check:
@@ -260,7 +260,7 @@ class Agent:
 
     async def _take_over(self) -> None:
         """Have the instances of what is there now."""
-        findings = await asyncio.to_thread(self._resolver.resolve, self._files, self._scouts.found)
+        findings = await asyncio.to_thread(self._maker.make, self._files, self._scouts.found)
         after = joined(self._files, findings)
         changes = compare(self._configuration, after)
         self._findings_log.say(self._findings.problems, findings.problems)

@@ -12,7 +12,7 @@ import pytest
 from core.scouting import find, pod
 from vedette import Container, Target
 from vedette.config import Configuration, Instance, load
-from vedette.config.discovered import MOST_PROBLEMS, MOST_SHOWN, Findings, Resolver
+from vedette.config.discovered import MOST_PROBLEMS, MOST_SHOWN, Findings, Maker
 from vedette.config.template import spellings
 from vedette.plugins import Registry
 
@@ -32,7 +32,7 @@ def files(folder: Path, agent: str = AGENT, **more: str) -> Configuration:
 
 
 def resolve(configuration: Configuration, *targets: Target) -> Findings:
-    return Resolver(Registry(find)).resolve(configuration, {"scouting": targets})
+    return Maker(Registry(find)).make(configuration, {"scouting": targets})
 
 
 def lines(found: Findings) -> list[str]:
@@ -141,7 +141,7 @@ BAD: dict[str, tuple[str, str]] = {
         f'redis:\n  - {HOST}\n    keys: ["${{file:/etc/passwd}}"]',
         ":3: redis[0].keys[0]: a '${' is not resolved here; %%env:NAME%% is a variable of the target",
     ),
-    "a secret of a resolver": (
+    "a secret of a maker": (
         f'redis: [{{{HOST}, password: "${{aws-sm:prod/db}}"}}]',
         ":1: redis[0].password: a '${' is not resolved here; %%env:NAME%% is a variable of the target",
     ),
@@ -546,8 +546,9 @@ def test_two_templates_of_a_check_need_names_of_their_own(tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
-def test_a_secret_for_whatever_calls_itself_so_is_warned_of(tmp_path: Path) -> None:
-    agent = files(tmp_path, redis=TEMPLATE.replace(', namespace: "*"', ""))
+@pytest.mark.parametrize("password", ["${env:AGENTS_OWN}", "${aws-iam:}\n    username: u\n    tls: true"])
+def test_a_secret_for_whatever_calls_itself_so_is_warned_of(tmp_path: Path, password: str) -> None:
+    agent = files(tmp_path, redis=TEMPLATE.replace(', namespace: "*"', "").replace("${env:AGENTS_OWN}", password))
     (problem,) = agent.problems
     assert str(problem).partition("redis.yaml")[2] == (
         ":5: instances[0].password: warning: this secret is sent to whatever has such an image or label; "
@@ -588,11 +589,11 @@ def test_a_name_that_a_file_has_already_stays_with_the_file(tmp_path: Path) -> N
 
 
 def test_only_what_changed_is_made_again(agent: Configuration) -> None:
-    resolver = Resolver(Registry(find))
+    maker = Maker(Registry(find))
     targets = [pod(f"p{n}", REDIS) for n in range(500)]
-    before = resolver.resolve(agent, {"scouting": targets}).instances
+    before = maker.make(agent, {"scouting": targets}).instances
     targets[7] = pod("p7", REDIS, host="10.9.9.9")
-    after = resolver.resolve(agent, {"scouting": targets}).instances
+    after = maker.make(agent, {"scouting": targets}).instances
     assert len(before) == 500
     assert [n for n, (one, other) in enumerate(zip(before, after, strict=True)) if one is not other] == [7]
     assert before[7].content != after[7].content
@@ -627,8 +628,8 @@ def test_no_annotation_makes_vedettes_own_code_fail(agent: Configuration) -> Non
             at = dice.randrange(len(text))
             text[at : at + dice.randint(0, 3)] = dice.choice(pieces)
         wild.append(pod(f"p{number}", "".join(text)))
-    resolver = Resolver(Registry(find))
-    told = [line for one in wild for line in lines(resolver.resolve(agent, {"scouting": (one,)}))]
+    maker = Maker(Registry(find))
+    told = [line for one in wild for line in lines(maker.make(agent, {"scouting": (one,)}))]
     assert len(told) > 200
     assert not [line for line in told if "own code fail" in line]
 

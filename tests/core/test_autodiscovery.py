@@ -300,7 +300,7 @@ async def test_a_discovery_is_changed_and_removed_by_a_reload(tmp_path: Path) ->
 
 async def test_500_pods_come_flap_and_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    site = Site(tmp_path, host="instances: [{interval: 200ms}]")
+    site = Site(tmp_path, host="instances: [{interval: 200ms, timeout: 20s}]")
     asks = ECHO.replace("100ms", "10s")
     pods = [pod(f"p{n}.x", asks) for n in range(500)]
     known = set(logging.Logger.manager.loggerDict)

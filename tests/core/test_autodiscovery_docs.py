@@ -11,7 +11,7 @@ import yaml
 from core.scouting import pod
 from vedette import Container, DiscoveryConfig, Sink, SinkConfig
 from vedette.config import load
-from vedette.config.discovered import Resolver
+from vedette.config.discovered import Maker
 from vedette.plugins import Registry
 from vedette.render.tables import options_table
 from vedette_checks.k8s.targets import VARIABLES
@@ -56,7 +56,7 @@ def test_the_examples_work(tmp_path: Path) -> None:
         pod("plain", containers=[cache], labels={"tier": "cache"}),
         pod("wrong", asks.replace("port_redis", "port_http"), containers=[cache]),
     ]
-    found = Resolver(Registry()).resolve(configuration, {"k8s": pods})
+    found = Maker(Registry()).make(configuration, {"k8s": pods})
     made: list[Any] = [(one.id, one.config) for one in found.instances]
     assert [(name, config.password.reveal(), config.port) for name, config in made] == [
         ("redis/payments.api-7f9c", "theirs-1234", 6379),
@@ -75,6 +75,6 @@ def test_the_example_file_is_a_template(tmp_path: Path) -> None:
     configuration = load(conf, Registry())
     assert configuration.problems == ()
     cache = Container("cache", "docker.io/valkey/valkey:9", {"redis": 7000})
-    (instance,) = Resolver(Registry()).resolve(configuration, {"k8s": [pod(containers=[cache])]}).instances
+    (instance,) = Maker(Registry()).make(configuration, {"k8s": [pod(containers=[cache])]}).instances
     config: Any = instance.config
     assert (instance.id, config.port) == ("redis/payments.api-7f9c", 7000)

@@ -64,7 +64,7 @@ class Findings:
 Made = tuple[tuple["Instance", ...], tuple[Problem, ...]]
 
 
-class Resolver:
+class Maker:
     """Makes instances of targets. What it made of a target it keeps while neither that nor the files change.
 
     Args:
@@ -76,7 +76,7 @@ class Resolver:
         self._known: dict[tuple[str, str], tuple[Target, Made]] = {}
         self._basis: tuple[Any, ...] = ()
 
-    def resolve(self, files: Configuration, found: Dict[str, Many[Target]]) -> Findings:
+    def make(self, files: Configuration, found: Dict[str, Many[Target]]) -> Findings:
         """The instances of all that was found now. Blocking: it validates, and may import checks.
 
         Args:

@@ -15,6 +15,7 @@ from vedette.config.explain import Section, types_at, validate
 from vedette.config.problems import Report
 from vedette.config.source import Mapping, Scalar, has_hole, values
 from vedette.config.variables import Samples, substitute, with_entry
+from vedette.passwords import Minted
 from vedette.secrets import Masker, Secret
 
 if TYPE_CHECKING:
@@ -160,9 +161,14 @@ def make_template(
 def _warn_of_secrets(own: Mapping, candidate: Candidate, report: Report) -> None:
     """Images and labels are what whoever starts a program says of it: a secret goes to all who say so."""
     for path, node, line in values(own, (), candidate.line):
-        kinds = types_at(candidate.plugin.config_class, path) if isinstance(node, Scalar) and node.fixed else ()
-        if any(kind is Secret or hasattr(kind, "localized") for kind in kinds):
+        secret = isinstance(node, Scalar) and (node.fixed or isinstance(node.value, Minted))
+        kinds = types_at(candidate.plugin.config_class, path) if secret else ()
+        if any(_is_secret(kind) or hasattr(kind, "localized") for kind in kinds):
             report.warning(line, (*candidate.path, *path), _SENT, _NAMESPACE)
+
+
+def _is_secret(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Secret)
 
 
 def _match(candidate: Candidate, report: Report, masker: Masker) -> Match | None:

@@ -29,37 +29,39 @@ _IN_URL = (*_PLACE, "db", "username", "password", "tls")
 _EXAMPLE_COUNTERS: list[dict[str, Any]] = [
     {
         "metric": "dashboard.transactions.hourly",
-        "key": "hourly_transactions:{%Y%m%d%H}",
+        "key": "{dashboard}:hourly_transactions:{%Y%m%d%H%z}",
         "read": "get",
         "missing": 0,
         "unit": "transaction",
     },
     {
         "metric": "dashboard.transactions.daily",
-        "key": "daily_transactions:{%Y%m%d}",
+        "key": "{dashboard}:daily_transactions:{%Y%m%d}",
         "read": "get",
         "missing": 0,
         "unit": "transaction",
     },
     {
         "metric": "dashboard.revenue.hourly",
-        "key": "hourly_revenue:{%Y%m%d%H}",
+        "key": "{dashboard}:hourly_revenue:{tag:currency}:{%Y%m%d%H%z}",
         "read": "get",
         "scale": 2,
         "missing": 0,
+        "tags": ["currency:USD"],
         "unit": "currency",
     },
     {
         "metric": "dashboard.revenue.daily",
-        "key": "daily_revenue:{%Y%m%d}",
+        "key": "{dashboard}:daily_revenue:{tag:currency}:{%Y%m%d}",
         "read": "get",
         "scale": 2,
         "missing": 0,
+        "tags": ["currency:USD"],
         "unit": "currency",
     },
     {
         "metric": "dashboard.users.active_5min",
-        "key": "active_users",
+        "key": "{dashboard}:active_users",
         "read": "zcount",
         "window": "5m",
         "missing": 0,
@@ -67,7 +69,7 @@ _EXAMPLE_COUNTERS: list[dict[str, Any]] = [
     },
     {
         "metric": "dashboard.users.active_1hour",
-        "key": "active_users",
+        "key": "{dashboard}:active_users",
         "read": "zcount",
         "window": "1h",
         "missing": 0,
@@ -85,7 +87,7 @@ class CounterConfig(BaseModel):
     key: str = Field(
         description="Key to read. `{%Y%m%d%H}` is the time in `timezone` (strftime), `{tag:NAME}` the value of the "
         "counter's or the instance's tag NAME; any other braces are part of the key.",
-        examples=["hourly_transactions:{%Y%m%d%H}"],
+        examples=["{dashboard}:hourly_transactions:{%Y%m%d%H%z}"],
         min_length=1,
     )
     read: Read = Field("get", description="The Redis command that reads the number.", examples=["zcount"])

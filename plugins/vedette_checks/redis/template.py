@@ -8,7 +8,7 @@ from datetime import datetime
 
 _FIELD = re.compile(r"\{(?:(?P<time>%[^{}]*)|tag:(?P<tag>[^{}]*))\}")
 _OPEN = re.compile(r"\{(?:%|tag:)")
-_DIRECTIVES = frozenset("YymdHMSjUWVGuwIpaAbB%")
+_DIRECTIVES = frozenset("YymdHMSjUWVGuwIpaAbBz%")
 
 
 class KeyTemplate:

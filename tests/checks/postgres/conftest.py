@@ -21,7 +21,7 @@ OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vedette'
 BINARIES: dict[str, Callable[[], Path | None]] = {"15": postgres15, "18": postgres18}
 
 
-LONG = {"test_patience.py", "test_week.py"}
+LONG = {"test_patience.py", "test_replica.py", "test_trouble.py", "test_week.py"}
 """Files whose tests take long and ask nothing that differs by version: the older one is left to `make soak`."""
 
 

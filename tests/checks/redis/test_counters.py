@@ -246,6 +246,7 @@ WHEN = datetime.datetime(2026, 9, 3, 4, 5, 6, tzinfo=datetime.UTC)
     ("text", "key", "glob"),
     [
         ("plain", "plain", "plain"),
+        ("h:{%H%z}", "h:04+0000", "h:*"),
         ("h:{%Y%m%d%H}", "h:2026090304", "h:*"),
         ("{%j}{%M}", "24605", "**"),
         ("{%Y/%m (%d%%)}", "2026/09 (03%)", "*"),
@@ -273,14 +274,16 @@ def test_declared_with_kind_unit_and_tags() -> None:
 
 
 async def test_the_example_carries_the_dashboard(server: RedisServer, watch: Watches) -> None:
-    """The counters of the example file, on keys as the strategy's application writes them."""
+    """The counters of the example file, on keys as `vedette.instrument` writes them."""
     counters = RedisConfig.model_fields["counters"].examples[0]  # type: ignore[index]
     now = datetime.datetime(2026, 9, 3, 4, 59, 59, tzinfo=datetime.UTC).timestamp()
     with server.client() as client:
-        client.incrby("hourly_transactions:2026090304", 17)
-        client.incrby("daily_transactions:20260903", 170)
-        client.incrby("hourly_revenue:2026090304", 123_456)
-        client.zadd("active_users", {"ann": now - 10, "bob": now - 299, "cy": now - 3000, "dee": now - 4000})
+        client.incrby("{dashboard}:hourly_transactions:2026090304+0000", 17)
+        client.incrby("{dashboard}:daily_transactions:20260903", 170)
+        client.incrby("{dashboard}:hourly_revenue:USD:2026090304+0000", 123_456)
+        client.zadd(
+            "{dashboard}:active_users", {"ann": now - 10, "bob": now - 299, "cy": now - 3000, "dee": now - 4000}
+        )
     outcome = await at(watch(server, counters=counters), now).run()
     assert {sample.name: (sample.kind, sample.value) for sample in outcome.batch.samples if "dash" in sample.name} == {
         "dashboard.transactions.hourly": (Kind.GAUGE, 17),
