@@ -372,6 +372,15 @@ class Runner:
         self.instance = instance
         self.vitals.file, self.vitals.line = instance.file, instance.line
 
+    def succeed(self, predecessor: Runner) -> None:
+        """Take the place of a runner of the same instance that serves no more and is about to be stopped."""
+        self.vitals.muted_until = predecessor.vitals.muted_until
+        if isinstance(self._check, Listener) and isinstance(predecessor.check, Listener):
+            try:
+                self._check.succeed(predecessor.check)
+            except Exception as error:
+                self._log.debug("nothing was taken over", exc_info=error)
+
     def relabel(self, surroundings: Surroundings) -> Batch:
         """Go on under new tags or another host name; returns the batch that ends the old series."""
         farewell = self.farewell()
