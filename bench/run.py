@@ -11,7 +11,18 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PARTS = ("overhead", "postgres", "synthetic", "business_sql", "thousand", "isolation", "memory", "start", "status")
+PARTS = (
+    "overhead",
+    "postgres",
+    "synthetic",
+    "business_sql",
+    "statsd",
+    "thousand",
+    "isolation",
+    "memory",
+    "start",
+    "status",
+)
 
 
 def main() -> int:

@@ -54,7 +54,11 @@ class Cell:
         self.idle = 0
 
     def add(self, values: Sequence[float], rate: float) -> None:
-        """Take values over, of which a share of `rate` was sent."""
+        """Take numbers over, at least one, of which a share of `rate` was sent."""
+        raise NotImplementedError
+
+    def join(self, members: Sequence[bytes]) -> int:
+        """Take members of a set over; returns how many there was no room for."""
         raise NotImplementedError
 
     def emit(self, emit: Emit) -> int:
@@ -74,7 +78,7 @@ class Count(Cell):
     def add(self, values: Sequence[float], rate: float) -> None:
         """Add them up."""
         self.touched = True
-        self._total = total((self._total, bounded(total(values) / rate)))
+        self._total = bounded(self._total + bounded(total(values) / rate))
 
     def emit(self, emit: Emit) -> int:
         """The sum."""
@@ -131,13 +135,9 @@ class Members(Cell):
         super().__init__(*identity)
         self._members: set[bytes] = set()
 
-    def add(self, values: Sequence[float], rate: float) -> None:
-        """A set has no numbers."""
-        raise NotImplementedError
-
     def join(self, members: Sequence[bytes]) -> int:
-        """Take members over; returns how many there was no room for."""
-        self.touched = True
+        """Take them over."""
+        self.touched = self.touched or bool(members)
         if len(self._members) + len(members) <= MOST_MEMBERS:
             self._members.update(members)
             return 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vedette import Kind
-from vedette_checks.statsd.cells import CELLS, Cell, Members, Owner
+from vedette_checks.statsd.cells import CELLS, Cell, Owner
 from vedette_checks.statsd.mapping import Mapper
 from vedette_checks.statsd.protocol import MalformedError, MetricLine, Origin, numbers
 
@@ -22,6 +22,8 @@ _MOST_ORIGINS = 1_000
 _MOST_SPILLED = 100  # names that are told apart beyond a budget
 _MOST_TIMED = 50_000  # values with a time of their own in one interval
 _MORE_SLOTS = 10_000
+_PARTS = 48
+_ONE = b"1"
 _IN_NUMBERS = b"0123456789.:eE+-"
 _LOW, _SOME, _ALL = ("low", "orchestrator", "high"), ("orchestrator", "high"), ("high",)
 
@@ -65,6 +67,7 @@ class Contexts:
         self._map = Mapper(config.mappings)
         self._drop_tags = frozenset(config.drop_tags)
         self._slots: list[Slot] = []
+        self._next = 0
         self._most_slots = 2 * config.max_contexts + _MORE_SLOTS
         self._cells: dict[tuple[Kind, str, tuple[str, ...]], Cell] = {}
         self._timed: dict[tuple[Kind, str, tuple[str, ...], int], Cell] = {}
@@ -146,31 +149,41 @@ class Contexts:
 
     # Taking values over
 
-    def fold(self) -> None:
-        """Take over what lies in the slots."""
-        for slot in self._slots:
+    def fold_some(self) -> None:
+        """Take over what lies in the next part of the slots: little at a time, and much of each slot at once."""
+        if self._next >= len(self._slots):
+            self._next = 0
+        end = self._next + len(self._slots) // _PARTS + 1
+        self._fold_all(self._slots[self._next : end])
+        self._next = end
+
+    def _fold_all(self, slots: list[Slot]) -> None:
+        for slot in slots:
             if slot.raw:
                 self._fold(slot)
 
     def _fold(self, slot: Slot) -> None:
         raw, cell, slot.idle = slot.raw, slot.cell, 0
-        self.values += len(raw)
+        number = len(raw)
+        self.values += number
         if slot.refused_by is not None:
-            slot.refused_by.refused += len(raw)
+            slot.refused_by.refused += number
         if cell is None:
-            self.dropped[slot.why] += len(raw)
-        elif isinstance(cell, Members):
-            self.dropped["set_members"] += cell.join(self._members(slot) if b"" in raw else raw)
+            self.dropped[slot.why] += number
+        elif cell.kind is Kind.COUNT and raw.count(_ONE) == number:
+            cell.add((number,), slot.rate)
+        elif cell.kind is Kind.SET:
+            self._join(slot, cell)
         elif values := read(raw):
             cell.add(values, slot.rate)
         else:
             self._one_by_one(slot, cell)
         raw.clear()
 
-    def _members(self, slot: Slot) -> list[bytes]:
+    def _join(self, slot: Slot, cell: Cell) -> None:
         for _ in range(slot.raw.count(b"")):
             self._complain(_line(slot, b""), "it has no name and value")
-        return [member for member in slot.raw if member]
+        self.dropped["set_members"] += cell.join([member for member in slot.raw if member])
 
     def _one_by_one(self, slot: Slot, cell: Cell) -> None:
         for values in slot.raw:
@@ -187,7 +200,7 @@ class Contexts:
         Returns:
             The series to emit, those with a time of their own last.
         """
-        self.fold()
+        self._fold_all(self._slots)
         touched = [cell for cell in self._cells.values() if cell.touched]
         touched += self._timed.values()
         self._timed = {}

@@ -14,7 +14,7 @@ from vedette_checks.statsd.protocol import CheckLine, EventLine, MalformedError,
 MOST_EVENTS = 10_000
 """Events, and as many service checks, that are kept until they are handed on."""
 
-_MOST_PENDING = 1 << 20  # bytes of packets whose values wait in slots
+_MOST_PENDING = 64 << 10  # bytes of packets after which some of the slots are emptied
 _QUIET = 60.0  # seconds between two log lines about malformed packets
 _MOST_SHOWN = 120
 _CR = b"\r"
@@ -51,8 +51,8 @@ class Intake:
         """
         known = self.contexts.known
         for line in packet.split(b"\n"):
-            name, _, rest = line.partition(b":")
-            value, _, tail = rest.partition(b"|")
+            head, _, tail = line.partition(b"|")
+            name, _, value = head.partition(b":")
             try:
                 known[tail][name](value)
             except KeyError:
@@ -60,7 +60,7 @@ class Intake:
         self._pending += len(packet)
         if self._pending > _MOST_PENDING:
             self._pending = 0
-            self.contexts.fold()
+            self.contexts.fold_some()
 
     def _meet(self, line: bytes, sender: str) -> None:
         whole = line.removesuffix(_CR)
@@ -72,8 +72,8 @@ class Intake:
             self._complain(whole, str(error), sender)
             return
         if isinstance(found, MetricLine):
-            name, _, rest = line.partition(b":")
-            self.contexts.meet(found, name, rest.partition(b"|")[2], sender)
+            head, _, tail = line.partition(b"|")
+            self.contexts.meet(found, head.partition(b":")[0], tail, sender)
         elif len(self.events if isinstance(found, EventLine) else self.checks) >= MOST_EVENTS:
             self.too_many += 1
         elif isinstance(found, EventLine):

@@ -67,24 +67,41 @@ class Port:
 
     def drain(self, most: int = _MOST_AT_ONCE) -> bool:
         """Take what is there, up to so many packets; returns whether that was all."""
-        receive, take, place = self.socket.recv, self._take, self._place
-        size = number = 0
-        emptied = False
+        if not self._local:
+            return self._receive_from_all(most)
+        packets: list[bytes] = []
+        size, emptied = self._receive(packets, most)
+        if packets:  # as if they were one: a call for each would cost more than the line of a small one
+            self.packets += len(packets)
+            self.bytes += size
+            self._take(b"\n".join(packets), self._place)
+        return emptied
+
+    def _receive(self, packets: list[bytes], most: int) -> tuple[int, bool]:
+        receive, keep = self.socket.recv, packets.append
+        size = 0
         try:
-            while number < most and size < _MOST_BYTES_AT_ONCE:
-                if self._local:
-                    packet = receive(_LARGEST)
-                    take(packet, place)
-                else:
-                    packet, sender = self.socket.recvfrom(_LARGEST)
-                    take(packet, sender[0])
-                number += 1
+            while len(packets) < most and size < _MOST_BYTES_AT_ONCE:
+                packet = receive(_LARGEST)
+                keep(packet)
                 size += len(packet)
         except OSError:  # nothing is there, or an error that the kernel had noted before
-            emptied = True
-        self.packets += number
-        self.bytes += size
-        return emptied
+            return size, True
+        return size, False
+
+    def _receive_from_all(self, most: int) -> bool:
+        size = number = 0
+        try:
+            while number < most and size < _MOST_BYTES_AT_ONCE:
+                packet, sender = self.socket.recvfrom(_LARGEST)
+                self.packets += 1
+                self.bytes += len(packet)
+                size += len(packet)
+                number += 1
+                self._take(packet, sender[0])
+        except OSError:
+            return True
+        return False
 
     def _woken(self) -> None:
         """The loop says that something is there. If that happens very often, look now and then instead.
