@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -124,35 +125,51 @@ async def _up(site: Site) -> None:
     await eventually(up, "the listener")
 
 
+class Fire(threading.Thread):
+    """Sends over UDP and a unix socket until it is told to stop; `failures` says when nobody listened."""
+
+    def __init__(self, port: int, path: Path) -> None:
+        super().__init__(daemon=True)
+        self._target, self._path = ("127.0.0.1", port), str(path)
+        self.sent = 0
+        self.failures: list[str] = []
+        self.ceasing = threading.Event()
+
+    def run(self) -> None:
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as unix,
+        ):
+            udp.connect(self._target)  # so that a port that nobody has is an error
+            while not self.ceasing.wait(0.0003):
+                for send in (lambda: udp.send(b"n:1|c"), lambda: unix.sendto(b"n:1|c", self._path)):
+                    try:
+                        send()
+                        self.sent += 1
+                    except OSError as error:
+                        self.failures.append(str(error))
+
+
 async def test_a_reload_under_fire_loses_nothing(tmp_path: Path) -> None:
     port, path = free_udp(), tmp_path / "dsd.socket"
     site = Site(tmp_path)
     options = {"name": "apps", "listen": f"127.0.0.1:{port}", "socket": str(path), "interval": "100ms"}
     site.write("statsd", json.dumps({"instances": [options]}))
-    sent = 0
     async with site.running():
         await _up(site)
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as unix,
-        ):
-            udp.connect(("127.0.0.1", port))  # an unreachable port would be an error here
-            unix.setblocking(False)
-            for round_ in range(12):
-                reload = None
-                if round_ % 3 == 1:
-                    changed = {**options, "tags": [f"round:{round_}"], "max_contexts": 100 + round_}
-                    site.write("statsd", json.dumps({"instances": [changed]}))
-                    reload = asyncio.ensure_future(site.agent.reload())
-                for _ in range(100):
-                    udp.send(b"n:1|c")
-                    await asyncio.get_running_loop().sock_connect(unix, str(path))
-                    await asyncio.get_running_loop().sock_sendall(unix, b"n:1|c")
-                    sent += 2
-                if reload is not None:
-                    assert (await reload).changed
-        await eventually(lambda: _sum(site) >= sent, "the rest", 10)
-    assert _sum(site) == sent == 2_400
+        fire = Fire(port, path)
+        fire.start()
+        for number in range(8):
+            before = fire.sent
+            await eventually(lambda before=before: fire.sent > before + 50, "packets")  # type: ignore[misc]
+            site.write("statsd", json.dumps({"instances": [{**options, "tags": [f"t:{number}"], "max_contexts": 9}]}))
+            assert (await site.agent.reload()).changed
+        fire.ceasing.set()
+        await asyncio.to_thread(fire.join)
+        await eventually(lambda: _sum(site) >= fire.sent, "the rest", 10)
+    assert fire.failures == []
+    assert _sum(site) == fire.sent
+    assert len(_came(site).metrics) == 9  # each reload began a new series
     assert not path.exists()
 
 
