@@ -27,7 +27,7 @@ PUBLIC = {
         "hookimpl",
     ],
     vedette.kit: [
-        "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask",
+        "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Size", "Sketch", "Totals", "json_objects", "mask",
         "probe_clock", "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix", "ssl_context",
     ],
     vedette.testing: [

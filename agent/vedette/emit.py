@@ -388,6 +388,13 @@ class Emit:
         self._dead = True
 
 
+class Gathering(Emit):
+    """What a listener speaks into that is run once: what it flushes stays, for the one batch at the end."""
+
+    async def flush(self) -> None:
+        """Keep it."""
+
+
 def _number(value: Any, kind: Kind) -> Value | None:
     """The value made fit for its kind, or None if it cannot be."""
     if kind is Kind.SET:

@@ -43,7 +43,7 @@ class Statsd(Listener[StatsdConfig]):
         """A UDP port knows no password."""
         if config.exposed:
             yield (
-                "listen: StatsD knows no password: whoever reaches this address can send metrics; let a firewall "
+                "listen: StatsD has no authentication: whoever reaches this address can send metrics; let a firewall "
                 "see to it that only your applications do"
             )
 
@@ -75,7 +75,7 @@ class Statsd(Listener[StatsdConfig]):
 
     def _wanted(self) -> list[tuple[Any, ...]]:
         config = self.config
-        unix = (config.socket_mode, config.socket_group, config.receive_buffer)
+        unix = (int(config.socket_mode, 8), config.socket_group, config.receive_buffer)
         places: list[tuple[Any, ...]] = []
         if config.address is not None:
             places.append(("udp", *config.address, config.receive_buffer))

@@ -18,17 +18,20 @@ _MODE = re.compile(r"(?:0o?)?([0-7]{3})", re.ASCII)
 _TAG_KEY = re.compile(r"[^\s:,|#]+")
 
 
-def _mode(value: Any) -> int:
+def _mode(value: Any) -> str:
     """Permissions as `chmod` takes them. YAML reads 0660 without quotes as an octal number, which is what is meant."""
     match = _MODE.fullmatch(value) if isinstance(value, str) else None
     if match is not None:
-        return int(match[1], 8)
+        return f"0{match[1]}"
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 0o777:
-        return value
+        return f"0{value:03o}"
     raise ValueError('must be permissions as chmod takes them, such as "0660"')
 
 
-Mode = Annotated[int, BeforeValidator(_mode), WithJsonSchema({"type": "string", "pattern": "^(0o?)?[0-7]{3}$"})]
+Mode = Annotated[
+    str, BeforeValidator(_mode), WithJsonSchema({"type": ["string", "integer"], "pattern": "^(0o?)?[0-7]{3}$"})
+]
+"""Permissions, as four octal digits."""
 
 
 class MappingConfig(BaseModel):
@@ -98,7 +101,7 @@ class StatsdConfig(CheckConfig):
         examples=["/run/vedette/dsd-stream.socket"],
     )
     socket_mode: Mode = Field(
-        0o660,
+        "0660",
         description="Permissions of the unix sockets: who may write to them may send.",
         examples=["0660"],
     )
