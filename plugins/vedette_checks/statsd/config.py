@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
@@ -28,9 +28,7 @@ def _mode(value: Any) -> str:
     raise ValueError('must be permissions as chmod takes them, such as "0660"')
 
 
-Mode = Annotated[
-    str, BeforeValidator(_mode), WithJsonSchema({"type": ["string", "integer"], "pattern": "^(0o?)?[0-7]{3}$"})
-]
+Mode = Annotated[str, BeforeValidator(_mode), WithJsonSchema({"type": "string", "pattern": "^(0o?)?[0-7]{3}$"})]
 """Permissions, as four octal digits."""
 
 
@@ -81,8 +79,6 @@ class MappingConfig(BaseModel):
 
 class StatsdConfig(CheckConfig):
     """Options of the statsd listener."""
-
-    example: ClassVar[tuple[str, ...]] = ("listen",)
 
     interval: Duration = Field(
         10.0,

@@ -243,7 +243,7 @@ class _Connection(asyncio.Protocol):
             self._server.packet(data[start:at])
         self._rest = data[at:]
 
-    def connection_lost(self, _error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """Forget it; what is left of a packet is malformed."""
         self._server.forget(self)
         if self._rest:
