@@ -159,7 +159,7 @@ def test_validate_needs_no_network_and_warns_of_unset_secrets(tmp_path: Path) ->
 def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     done = vedette("plugins", cwd=tmp_path)
     rows = [line.split()[:4] for line in done.stdout.splitlines()[1:] if not line.startswith(" ")]
-    expected = [("check", name) for name in ("business_sql", "host", "postgres", "redis", "synthetic")]
+    expected = [("check", name) for name in ("business_sql", "host", "postgres", "redis", "statsd", "synthetic")]
     expected += [("sink", name) for name in ("console", "dogstatsd", "file", "prometheus")]
     assert [(row[0], row[1]) for row in rows if row[2] == "vedette"] == expected
 

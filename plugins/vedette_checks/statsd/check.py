@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 from vedette import Diagnosis, Emit, Listener
 from vedette_checks.statsd.binding import bind_udp, bind_unix, granted
 from vedette_checks.statsd.cells import Cell
 from vedette_checks.statsd.config import StatsdConfig
-from vedette_checks.statsd.contexts import origin_tags
+from vedette_checks.statsd.contexts import PARTS, origin_tags
 from vedette_checks.statsd.intake import Intake
 from vedette_checks.statsd.names import METRICS
 from vedette_checks.statsd.ports import Port, StreamServer
 from vedette_checks.statsd.protocol import CheckLine, EventLine
 
 _MOST_SAMPLES = 2_000  # emitted before the loop and the sinks get their turn
-_LAST_WORDS = 1.0  # seconds that the sinks may take for the last interval when the agent stops
+_BREATH = 0.005  # seconds of work after which the loop gets its turn
+_LAST_WORDS = 1.5  # seconds that handing on the last interval may take when the agent stops
 
 
 class Statsd(Listener[StatsdConfig]):
@@ -35,6 +36,7 @@ class Statsd(Listener[StatsdConfig]):
         self._intake = Intake(config, self.log)
         self._outgoing: deque[Cell] = deque()
         self._checks_seen = 0
+        self._since = 0.0
         self._ports: dict[Any, Port] = {}
         self._streams: dict[Any, StreamServer] = {}
 
@@ -121,9 +123,15 @@ class Statsd(Listener[StatsdConfig]):
                 await self._hand_on(emit)
         finally:
             self._pause()
-            with suppress(TimeoutError):  # the batches are queued by then, though a queue may be full
-                async with asyncio.timeout(_LAST_WORDS):
-                    await self._hand_on(emit)
+            await self._hand_on_the_last(emit)
+
+    async def _hand_on_the_last(self, emit: Emit) -> None:
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._hand_on(emit)
+        except TimeoutError:
+            if left := len(self._outgoing):
+                self.log.warning("stopped while the sinks' queues were full: %d series are lost", left)
 
     def _pause(self) -> None:
         for stream in self._streams.values():
@@ -152,20 +160,31 @@ class Statsd(Listener[StatsdConfig]):
 
     async def _hand_on(self, emit: Emit) -> None:
         await emit.flush()  # nothing is there yet: the batches' time is now
-        intake, since = self._intake, 0
+        intake, made = self._intake, 0
+        self._since = time.monotonic()
+        for _ in range(PARTS):
+            intake.contexts.fold_some()
+            await self._breathe()
         self._outgoing.extend(intake.contexts.turn())
         while self._outgoing:
             cell = self._outgoing.popleft()
-            since += cell.emit(emit) if cell.touched else 0
-            if since >= _MOST_SAMPLES:
-                since = 0
+            made += cell.emit(emit) if cell.touched else 0
+            if made >= _MOST_SAMPLES:
+                made = 0
                 await emit.flush()
+            await self._breathe()
         events, intake.events = intake.events, []
         for event in events:
             self._emit_event(emit, event)
         await self._emit_checks(emit)
         self._emit_own(emit, len(events))
         await emit.flush()
+
+    async def _breathe(self) -> None:
+        """Let the loop do something else, if this has taken long enough."""
+        if time.monotonic() - self._since > _BREATH:
+            await asyncio.sleep(0)
+            self._since = time.monotonic()
 
     def _emit_event(self, emit: Emit, event: EventLine) -> None:
         emit.event(

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 OVERFLOW = ("overflow:true",)
 """The tags of what is beyond a budget."""
 
+PARTS = 48
+"""Calls of `fold_some` that take over what lies in all slots."""
+
 _IDLE = 6  # intervals after which a series is forgotten
 _MOST_ORIGINS = 1_000
 _MOST_SPILLED = 100  # names that are told apart beyond a budget
 _MOST_TIMED = 50_000  # values with a time of their own in one interval
 _MORE_SLOTS = 10_000
-_PARTS = 48
 _ONE = b"1"
 _IN_NUMBERS = b"0123456789.:eE+-"
 _LOW, _SOME, _ALL = ("low", "orchestrator", "high"), ("orchestrator", "high"), ("high",)
@@ -153,7 +155,7 @@ class Contexts:
         """Take over what lies in the next part of the slots: little at a time, and much of each slot at once."""
         if self._next >= len(self._slots):
             self._next = 0
-        end = self._next + len(self._slots) // _PARTS + 1
+        end = self._next + len(self._slots) // PARTS + 1
         self._fold_all(self._slots[self._next : end])
         self._next = end
 

@@ -14,7 +14,9 @@ import pytest
 from pydantic import ValidationError
 
 from checks.statsd.parts import came, listening
-from vedette import CheckError, Diagnosis
+from servers import eventually
+from vedette import Batch, CheckError, Diagnosis
+from vedette.emit import Channel, Emit
 from vedette.testing import serve_check
 from vedette_checks.statsd import Statsd, StatsdConfig
 from vedette_checks.statsd.ports import LONGEST_FRAME
@@ -241,6 +243,53 @@ async def test_a_successor_takes_over_what_waits_in_the_sockets(tmp_path: Path) 
     assert new._intake.contexts.turn()[0].name == "n"
     await new.close()
     assert not path.exists()
+
+
+async def test_slow_sinks_make_it_wait_and_lose_nothing() -> None:
+    """While it waits for room it goes on to receive, and puts together what comes."""
+    batches: list[Batch] = []
+    room, waiting = asyncio.Event(), asyncio.Event()
+
+    async def flush(batch: Batch) -> None:
+        batches.append(batch)
+        waiting.set()
+        await room.wait()
+
+    check = Statsd(config(listen="127.0.0.1:0", interval="10ms", receive_buffer="1MB"))
+    await check.open()
+    channel = Channel("statsd/x", "statsd", Statsd.metrics, (), open_names=True)
+    task = asyncio.create_task(check.serve(Emit(channel, 0.0, flush, lambda: 0.0)))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        await waiting.wait()
+        for _ in range(3_000):  # far more than the kernel would keep
+            out.sendto(b"n:1|c|#pad:" + b"x" * 500, ("127.0.0.1", check.port))
+            await asyncio.sleep(0)
+        assert len(batches) == 1
+        room.set()
+        key = ("count", "n", ("pad:" + "x" * 500,), None)
+        await eventually(lambda: came(list(batches)).metrics.get(key) == 3_000, "the rest")
+    task.cancel()
+    await asyncio.wait([task])
+    await check.close()
+
+
+async def test_it_does_not_wait_for_ever_when_it_stops(caplog: pytest.LogCaptureFixture) -> None:
+    check = Statsd(config(listen="127.0.0.1:0", interval="1h"))
+    await check.open()
+    channel = Channel("statsd/x", "statsd", Statsd.metrics, (), open_names=True)
+
+    async def flush(_: Batch) -> None:
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(check.serve(Emit(channel, 0.0, flush, lambda: 0.0)))
+    await asyncio.sleep(0)
+    for number in range(3_000):
+        check._intake.take(b"n.%d:1|c" % number, "here")
+    task.cancel()
+    await asyncio.wait([task], timeout=10)
+    assert task.done()
+    await check.close()
+    assert caplog.messages == ["stopped while the sinks' queues were full: 1000 series are lost"]
 
 
 # Options
