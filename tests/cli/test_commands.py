@@ -164,7 +164,7 @@ def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     assert [(row[0], row[1]) for row in rows if row[2] == "vedette"] == expected
 
 
-@pytest.mark.parametrize("name", ["business_sql", "host", "postgres", "redis", "synthetic"])
+@pytest.mark.parametrize("name", ["business_sql", "host", "postgres", "redis", "statsd", "synthetic"])
 def test_the_example_file_is_valid_as_printed(tmp_path: Path, name: str) -> None:
     conf(tmp_path, **{name: vedette("example", name, cwd=tmp_path).stdout})
     done = vedette("validate", cwd=tmp_path)

@@ -123,7 +123,8 @@ def enlarge(made: socket.socket, buffer: int) -> None:
     try:
         made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
     except OSError:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        with suppress(OSError):  # Linux grants what it may, others refuse
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
 
 
 def granted(made: socket.socket) -> int:

@@ -12,6 +12,9 @@ from vedette_checks.statsd.sketch import Observations, bounded, total
 MOST_MEMBERS = 100_000
 """Members that a set keeps in one interval."""
 
+LONGEST_MEMBER = 1_000
+"""Bytes of a set's member."""
+
 _MOST_WHOLE = 1 << 53  # whole numbers beyond are no longer exact
 
 
@@ -137,12 +140,13 @@ class Members(Cell):
 
     def join(self, members: Sequence[bytes]) -> int:
         """Take them over."""
-        self.touched = self.touched or bool(members)
-        if len(self._members) + len(members) <= MOST_MEMBERS:
-            self._members.update(members)
-            return 0
-        refused = 0
-        for member in members:
+        fit = [member for member in members if len(member) <= LONGEST_MEMBER]
+        refused = len(members) - len(fit)
+        self.touched = self.touched or bool(fit)
+        if len(self._members) + len(fit) <= MOST_MEMBERS:
+            self._members.update(fit)
+            return refused
+        for member in fit:
             if member in self._members or len(self._members) < MOST_MEMBERS:
                 self._members.add(member)
             else:

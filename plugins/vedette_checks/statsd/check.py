@@ -21,6 +21,7 @@ from vedette_checks.statsd.protocol import CheckLine, EventLine
 
 _MOST_SAMPLES = 2_000  # emitted before the loop and the sinks get their turn
 _BREATH = 0.005  # seconds of work after which the loop gets its turn
+_LAST_ROUNDS = 100  # of reading at the end: a full buffer, but not all that a sender who never ceases has to say
 _LAST_WORDS = 1.5  # seconds that handing on the last interval may take when the agent stops
 
 
@@ -138,8 +139,9 @@ class Statsd(Listener[StatsdConfig]):
             stream.pause()
         for port in self._ports.values():
             port.pause()
-            while not port.drain():
-                pass
+            for _ in range(_LAST_ROUNDS):
+                if port.drain():
+                    break
 
     async def diagnose(self, diagnosis: Diagnosis) -> None:
         """Whether the places can be had, or are served by this agent already, and what the kernel grants."""
@@ -173,7 +175,7 @@ class Statsd(Listener[StatsdConfig]):
                 made = 0
                 await emit.flush()
             await self._breathe()
-        events, intake.events = intake.events, []
+        events, intake.events, intake.kept = intake.events, [], 0
         for event in events:
             self._emit_event(emit, event)
         await self._emit_checks(emit)

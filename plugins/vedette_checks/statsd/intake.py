@@ -14,6 +14,7 @@ from vedette_checks.statsd.protocol import CheckLine, EventLine, MalformedError,
 MOST_EVENTS = 10_000
 """Events, and as many service checks, that are kept until they are handed on."""
 
+_MOST_KEPT = 16 << 20  # bytes of these
 _MOST_PENDING = 64 << 10  # bytes of packets after which some of the slots are emptied
 _QUIET = 60.0  # seconds between two log lines about malformed packets
 _MOST_SHOWN = 120
@@ -33,6 +34,8 @@ class Intake:
         self.contexts = Contexts(config, self._complain)
         self.events: list[EventLine] = []
         self.checks: deque[CheckLine] = deque()
+        self.kept = 0
+        """Bytes of these two."""
         self.malformed = 0
         """Lines, or frames of a stream, that were not understood since that was last told."""
         self.too_many = 0
@@ -74,9 +77,15 @@ class Intake:
         if isinstance(found, MetricLine):
             head, _, tail = line.partition(b"|")
             self.contexts.meet(found, head.partition(b":")[0], tail, sender)
-        elif len(self.events if isinstance(found, EventLine) else self.checks) >= MOST_EVENTS:
+        else:
+            self._keep(found, len(line))
+
+    def _keep(self, found: EventLine | CheckLine, size: int) -> None:
+        if max(len(self.events), len(self.checks)) >= MOST_EVENTS or self.kept + size > _MOST_KEPT:
             self.too_many += 1
-        elif isinstance(found, EventLine):
+            return
+        self.kept += size
+        if isinstance(found, EventLine):
             self.events.append(found)
         else:
             self.checks.append(found)

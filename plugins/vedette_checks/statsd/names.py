@@ -22,7 +22,8 @@ METRICS = (
         Kind.COUNT,
         "",
         "Values dropped: by a rule (`mapping`), a gauge or too many names beyond the budget (`overflow`), too many "
-        "members of a set (`set_members`), too many values with a time (`timed`), too many events (`events`).",
+        "or too long members of a set (`set_members`), too many values with a time (`timed`), too many events "
+        "(`events`).",
         ("reason",),
     ),
     Metric(

@@ -30,6 +30,7 @@ _STATUSES = {b"0": Status.OK, b"1": Status.WARNING, b"2": Status.CRITICAL, b"3":
 _ALERT_TYPES = frozenset({"error", "warning", "info", "success"})
 _ENTITY, _CARDINALITY, _JMX = "dd.internal.entity_id:", "dd.internal.card:", "dd.internal.jmx_check_name:"
 _LONGEST_NAME = 1_000
+_LONGEST_TAIL = 8_192  # as much as all of a packet of Datadog's clients
 _LEAST_RATE = 1e-9
 
 
@@ -145,6 +146,8 @@ def _metric(line: bytes) -> MetricLine:
         raise MalformedError("it has no name and value")
     if not (clean := _clean(name)) or len(name) > _LONGEST_NAME:
         raise MalformedError("its name is blank or too long")
+    if len(rest) > _LONGEST_TAIL:
+        raise MalformedError("its tags are too long")
     letter, *fields = rest.split(b"|")
     kind = KINDS.get(letter)
     if kind is None:

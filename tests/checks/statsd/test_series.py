@@ -171,6 +171,23 @@ def test_a_set_keeps_so_many_members() -> None:
     assert one.contexts.dropped["set_members"] == 10
 
 
+def test_no_line_takes_much_memory() -> None:
+    one = intake()
+    for _ in range(2):
+        one.take(b"u:" + b"x" * 1_001 + b"|s\nu:short|s", "here")
+    one.take(b"n:1|c|#" + b"t" * 9_000 + b"\n" + b"n" * 1_001 + b":1|c", "here")
+    assert hand_on(one).metrics == {("set", "u", (), None): {"short"}}
+    assert one.contexts.dropped["set_members"] == 2
+    assert one.malformed == 2
+    for _ in range(600):
+        one.take(b"_e{1,30000}:t|" + b"x" * 30_000, "here")
+    assert len(one.events) + one.too_many == 600
+    assert 500 < len(one.events) < 600
+    for _ in range(11_000):
+        one.take(b"_sc|s|0", "here")
+    assert one.kept <= 16 << 20
+
+
 def test_late_points_of_one_time_are_one_point() -> None:
     one = intake()
     one.take(b"c:1|c|T100\nc:2|c|T100\nc:4|c|T101\ng:1|g|T100\ng:2|g|T100\nc:8|c", "here")
