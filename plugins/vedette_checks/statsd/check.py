@@ -111,13 +111,13 @@ class Statsd(Listener[StatsdConfig]):
 
     async def serve(self, emit: Emit) -> None:
         """Receive, and hand on what came at every interval; once more at the end."""
-        for port in self._ports.values():
-            port.start(self._intake.take)
-        for stream in self._streams.values():
-            await stream.start(self._intake.take, self._intake.bad_frame)
         loop = asyncio.get_running_loop()
         due = loop.time()
         try:
+            for port in self._ports.values():
+                port.start(self._intake.take)
+            for stream in self._streams.values():
+                await stream.start(self._intake.take, self._intake.bad_frame)
             while True:
                 due = max(due + self.config.interval, loop.time())
                 await asyncio.sleep(due - loop.time())

@@ -53,7 +53,7 @@ class Port:
         self._timer: asyncio.Handle | None = None
 
     def start(self, take: Take) -> None:
-        """Have every packet taken from now on, on the running loop."""
+        """Have every packet taken from now on, on the running loop; `pause` comes after."""
         self._take = take
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self.socket, self._woken)
