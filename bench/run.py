@@ -18,6 +18,7 @@ PARTS = (
     "business_sql",
     "cloudwatch",
     "kubernetes",
+    "statsd",
     "thousand",
     "isolation",
     "memory",

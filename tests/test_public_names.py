@@ -33,7 +33,7 @@ PUBLIC = {
         "TechnicalMetrics", "Vocabulary", "instrument_asyncpg", "instrument_redis", "instrument_sqlalchemy",
     ],
     vedette.kit: [
-        "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Sketch", "Totals", "json_objects", "mask",
+        "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Size", "Sketch", "Totals", "json_objects", "mask",
         "probe_clock", "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix", "ssl_context",
     ],
     vedette.testing: [

@@ -239,3 +239,10 @@ class Listener(_Instance[C]):
         If it returns or raises it is started again with a growing pause.
         """
         raise NotImplementedError
+
+    def succeed(self, predecessor: Listener[Any]) -> None:
+        """Called before `open` where a reload changed this instance's options: take over what may not be lost.
+
+        The predecessor serves no more and closes after this, so what is taken of it must be taken away, such as a
+        socket with what waits in it. Not called for instances in child processes.
+        """

@@ -110,7 +110,6 @@ class Crew:
         wanted, anew = {instance.id: instance for instance in instances}, set(afresh)
         ending = [name for name in self._runners if name not in wanted or name in anew]
         await self.halt(ending)
-        await asyncio.gather(*(self._runners[name].stop() for name in ending))
         gone = {name: self._runners.pop(name) for name in ending}
         kept, self._runners = self._runners, {}
         for name, instance in wanted.items():
@@ -119,7 +118,8 @@ class Crew:
                 runner.moved(instance)
                 self._runners[name] = runner
             elif (made := self._add(instance)) is not None and name in gone:
-                made.vitals.muted_until = gone[name].vitals.muted_until
+                made.succeed(gone[name])
+        await asyncio.gather(*(runner.stop() for runner in gone.values()))
         return [runner.farewell() for runner in gone.values()]
 
     def relabel(self, surroundings: Surroundings) -> list[Batch]:

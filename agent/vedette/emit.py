@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_CACHED_TAGS = 20_000
 _MOST_CACHED_ROWS = 20_000
+_MOST_CACHED_NAMES = 20_000
 _MOST_NAMED = 100
 _LONGEST_MESSAGE = 4_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
@@ -88,6 +89,8 @@ class Channel:
             return None
         out = name if self._filter is None else self._filter(name)
         if out is not None:
+            if len(self.names) >= _MOST_CACHED_NAMES:  # of bridges, whose names come from elsewhere
+                self.names.clear()
             self.names[name, kind] = out
         return out
 
@@ -383,6 +386,13 @@ class Emit:
     def kill(self) -> None:
         """Ignore everything from now on: the run was abandoned."""
         self._dead = True
+
+
+class Gathering(Emit):
+    """What a listener speaks into that is run once: what it flushes stays, for the one batch at the end."""
+
+    async def flush(self) -> None:
+        """Keep it."""
 
 
 def _number(value: Any, kind: Kind) -> Value | None:

@@ -14,6 +14,7 @@ from vedette.listen import ListenOptions
 from vedette.metrics import Sketch
 from vedette.probes import probe_clock, probe_dns, probe_file, probe_tcp, probe_tls, probe_unix
 from vedette.secrets import Masker, mask
+from vedette.units import Size
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -29,6 +30,7 @@ __all__ = [
     "ListenOptions",
     "Masker",
     "PromNames",
+    "Size",
     "Sketch",
     "Totals",
     "json_objects",

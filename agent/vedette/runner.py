@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vedette.check import Listener
-from vedette.emit import Channel, Emit
+from vedette.emit import Channel, Emit, Gathering
 from vedette.errors import CheckError
 from vedette.metrics import Kind, Sample, Status
 from vedette.outbox import describe
@@ -36,6 +36,7 @@ GRACE = 2.0
 _LONGEST_SLEEP = 60.0
 _LISTENER_PAUSE = 30.0
 _MOST_BACKOFF = 4
+_SHARE_TO_LISTEN = 0.8
 
 
 class Runner:
@@ -190,7 +191,8 @@ class Runner:
         OF_THIS_TASK.set(self.instance.masker)
         loop, vitals, config = asyncio.get_running_loop(), self.vitals, self.instance.config
         vitals.last_run, started = time.time(), self._around.clock()
-        emit = Emit(self._channel, vitals.last_run, save=partial(self._around.save, self.instance.id))
+        speak = Gathering if self.listens else Emit
+        emit = speak(self._channel, vitals.last_run, save=partial(self._around.save, self.instance.id))
         task = self._current = loop.create_task(self._collect(emit), name=self.instance.id)
         try:
             in_time = await _within(task, config.deadline, config.grace)
@@ -216,12 +218,24 @@ class Runner:
     async def _collect(self, emit: Emit) -> None:
         try:
             await self._open()
-            if self._threaded:
+            if self.listens:
+                await self._listen_for_a_while(emit)
+            elif self._threaded:
                 await self._run_in_thread(emit)
             else:
                 await self._check.run(emit)
         except SystemExit as error:  # out of a task it would end the whole agent
             raise RuntimeError(f"the check called sys.exit({error.code!r})") from error
+
+    async def _listen_for_a_while(self, emit: Emit) -> None:
+        """What a run of a listener is, where a command asks for one: it serves for most of its deadline."""
+        limit = asyncio.timeout(_SHARE_TO_LISTEN * self.instance.config.deadline)
+        try:
+            async with limit:
+                await self._check.serve(emit)
+        except TimeoutError:
+            if not limit.expired():
+                raise
 
     async def _open(self) -> None:
         if not self._opened:
@@ -376,6 +390,15 @@ class Runner:
         """The same instance stands elsewhere in the files now."""
         self.instance = instance
         self.vitals.file, self.vitals.line = instance.file, instance.line
+
+    def succeed(self, predecessor: Runner) -> None:
+        """Take the place of a runner of the same instance that serves no more and is about to be stopped."""
+        self.vitals.muted_until = predecessor.vitals.muted_until
+        if isinstance(self._check, Listener) and isinstance(predecessor.check, Listener):
+            try:
+                self._check.succeed(predecessor.check)
+            except Exception as error:
+                self._log.debug("nothing was taken over", exc_info=error)
 
     def relabel(self, surroundings: Surroundings) -> Batch:
         """Go on under new tags or another host name; returns the batch that ends the old series."""

@@ -159,7 +159,7 @@ def test_validate_needs_no_network_and_warns_of_unset_secrets(tmp_path: Path) ->
 def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     done = vedette("plugins", cwd=tmp_path)
     rows = [line.split()[:4] for line in done.stdout.splitlines()[1:] if not line.startswith(" ")]
-    checks = ("business_sql", "cloudwatch", "host", "k8s", "postgres", "redis", "sqs", "synthetic")
+    checks = ("business_sql", "cloudwatch", "host", "k8s", "postgres", "redis", "sqs", "statsd", "synthetic")
     expected = [("check", name) for name in checks]
     expected += [("sink", name) for name in ("console", "dogstatsd", "file", "prometheus")]
     expected += [("discovery", "k8s")]
@@ -167,7 +167,9 @@ def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     assert [(row[0], row[1]) for row in rows if row[2] == "vedette"] == expected
 
 
-@pytest.mark.parametrize("name", ["business_sql", "cloudwatch", "host", "k8s", "postgres", "redis", "sqs", "synthetic"])
+@pytest.mark.parametrize(
+    "name", ["business_sql", "cloudwatch", "host", "k8s", "postgres", "redis", "sqs", "statsd", "synthetic"]
+)
 def test_the_example_file_is_valid_as_printed(tmp_path: Path, name: str) -> None:
     conf(tmp_path, **{name: vedette("example", name, cwd=tmp_path).stdout})
     done = vedette("validate", cwd=tmp_path)

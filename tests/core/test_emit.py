@@ -61,3 +61,13 @@ def test_a_killed_emit_ignores_rows() -> None:
     emit.kill()
     emit.row(METRICS, (1, 2, 3, None))
     assert emit.batch().samples == ()
+
+
+def test_names_that_come_from_elsewhere_are_not_all_remembered() -> None:
+    bridge = Channel("probe/x", "probe", (), (), open_names=True)
+    emit = Emit(bridge, 1.0)
+    for number in range(20_100):
+        emit.count(f"name.{number}", 1)
+    emit.count("name.0", 1)
+    assert len(bridge.names) <= 20_000
+    assert len(emit.batch().samples) == 20_101

@@ -484,6 +484,42 @@ def test_a_listener_serves_flushes_and_is_started_again_when_it_fails() -> None:
     assert runner.vitals.samples == 9
 
 
+def test_a_listener_that_is_run_once_serves_for_most_of_its_deadline() -> None:
+    class Port(Listener[CheckConfig]):
+        name = "port"
+        open_names = True
+
+        async def serve(self, emit: Any) -> None:
+            try:
+                for number in range(3):
+                    emit.count("any.name", number)
+                    await emit.flush()
+                await asyncio.Event().wait()
+            finally:
+                emit.count("last.words", 1)
+                await emit.flush()
+
+    recorder = Recorder()
+    runner = Runner(instance(Port, timeout=0.2), recorder.surroundings)
+    batch = asyncio.run(runner.run())
+    assert [(sample.name, sample.value) for sample in batch.samples[:4]] == [
+        ("any.name", 0), ("any.name", 1), ("any.name", 2), ("last.words", 1)
+    ]  # fmt: skip
+    assert runner.vitals.state is State.OK
+
+
+def test_a_listener_that_is_run_once_and_fails_says_why() -> None:
+    class Port(Listener[CheckConfig]):
+        name = "port"
+
+        async def serve(self, emit: Any) -> None:
+            raise CheckError("nothing to hear")
+
+    runner = Runner(instance(Port), Recorder().surroundings)
+    asyncio.run(runner.run())
+    assert (runner.vitals.state, runner.vitals.message) == (State.FAILING, "nothing to hear")
+
+
 def test_a_check_cannot_flush() -> None:
     class Eager(Base):
         async def run(self, emit: Any) -> None:

@@ -222,6 +222,15 @@ async def test_events() -> None:
     ]
 
 
+async def test_the_host_that_a_tag_names_goes_before_the_agents() -> None:
+    check = ServiceCheck("up", Status.OK, tags=("host:other",))
+    event = Event("x", "", tags=("host:other",))
+    for host in (HERE, "elsewhere", ""):
+        assert await lines_of(batch(statuses=(check,), events=(event,), host=host)) == [
+            "_sc|up|0|d:1700000000|h:other|#host:other", "_e{1,0}:x||d:1700000000|h:other|t:info|#host:other"
+        ]  # fmt: skip
+
+
 async def test_a_long_event_is_cut_to_what_datadog_takes() -> None:
     tags = tuple(f"{n:02}{'y' * 97}" for n in range(100))
     (line,) = await lines_of(batch(events=(Event("t" * 1000, "x" * 10_000, tags=tags),), host="h" * 250))

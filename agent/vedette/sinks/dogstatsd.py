@@ -218,7 +218,7 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
                 int(status.status),
                 tags=tags,
                 timestamp=int(batch.time if status.time is None else status.time),
-                hostname=batch.host if host_tag else None,
+                hostname=_hostname(status.tags, batch.host if host_tag else None),
                 message=_one_field(status.message) or None,
             )
 
@@ -232,7 +232,7 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
                 aggregation_key=_one_line(event.aggregation_key)[:_LONGEST_KEY] or None,
                 date_happened=int(batch.time if event.time is None else event.time),
                 tags=_some(tags),
-                hostname=batch.host if host_tag else None,
+                hostname=_hostname(event.tags, batch.host if host_tag else None),
             )
 
     def _host_tag(self, host: str) -> str | None:
@@ -474,6 +474,11 @@ def _share(times: int) -> str:
 
 def _plain(value: Any) -> Any:
     return f"{value:f}" if isinstance(value, Decimal) else value
+
+
+def _hostname(tags: tuple[str, ...], otherwise: str | None) -> str | None:
+    """The host that a status or event is of: the one that its tags name goes before the agent's."""
+    return next((tag[5:] for tag in tags if tag.startswith("host:") and len(tag) > 5), otherwise)
 
 
 def _some(tags: tuple[str, ...]) -> list[str]:
