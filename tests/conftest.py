@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -52,3 +53,9 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     longest = max(WatchedSelector.busy, default=0.0)
     if longest > LONGEST_STEP:
         pytest.fail(f"the event loop was blocked for {longest:.1f} s")
+
+
+def pytest_sessionfinish() -> None:
+    """The data directories of PostgreSQL servers go at the very end: tests of many files are copies of one."""
+    if (servers := sys.modules.get("postgres_servers")) is not None:
+        servers.remove_folders()

@@ -20,7 +20,7 @@ from typing import ClassVar
 import pytest
 
 from cli.process import Running, vedette, wait_until
-from postgres_servers import PostgresServer, postgres18, remove_folders
+from postgres_servers import PostgresServer, postgres18
 from servers import Certificates, RedisServer, free_port, redis62, valkey9
 from vedette import Diagnosis
 from vedette.advice import Grade
@@ -190,12 +190,6 @@ def test_redis_logins_that_fail_are_told_apart(tmp_path: Path, redis: RedisServe
 
 
 # PostgreSQL
-
-
-@pytest.fixture(scope="session", autouse=True)
-def folders() -> Iterator[None]:
-    yield
-    remove_folders()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cli.process import Running, vedette, wait_until
-from postgres_servers import PostgresServer, postgres18, remove_folders
+from postgres_servers import PostgresServer, postgres18
 from servers import RedisServer, free_port, valkey9
 from vedette.config import load
 from vedette.metrics import Batch, Kind, Sample
@@ -23,12 +23,6 @@ from vedette.plugins import Registry
 
 ROOT = Path(__file__).parents[1]
 HEALTH = ("health_check.status", "health_check.response_time")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def folders() -> Iterator[None]:
-    yield
-    remove_folders()
 
 
 @pytest.fixture(scope="module")

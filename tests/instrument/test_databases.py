@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from postgres_servers import PostgresServer, postgres18, remove_folders
+from postgres_servers import PostgresServer, postgres18
 from sinks.parts import Port, until
 from vedette.instrument import TechnicalMetrics, instrument_asyncpg, instrument_sqlalchemy
 from vedette.instrument.statements import verb
@@ -32,7 +32,6 @@ def server() -> Iterator[PostgresServer]:
     made.start()
     yield made
     made.kill()
-    remove_folders()
 
 
 async def queries(technical: TechnicalMetrics, port: Port) -> list[tuple[str, str]]:

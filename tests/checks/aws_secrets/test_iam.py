@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pytest
 
 from aws import REGION, AwsServer, clean_environment
-from postgres_servers import PostgresServer, postgres18, remove_folders
+from postgres_servers import PostgresServer, postgres18
 from servers import Certificates, RedisServer, relay, valkey9
 from vedette import CheckError, Login, SecretError
 from vedette.config import Configuration, load
@@ -259,7 +259,6 @@ def database() -> Iterator[PostgresServer]:
     made.sql("CREATE ROLE vedette LOGIN IN ROLE pg_monitor")
     yield made
     made.stop()
-    remove_folders()
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from postgres_servers import PostgresServer, postgres15, postgres18, remove_folders
+from postgres_servers import PostgresServer, postgres15, postgres18
 from vedette import CheckError
 from vedette.emit import Channel, Emit
 from vedette.metrics import Batch
@@ -27,12 +27,6 @@ COLUMNS: dict[str, Any] = {
     "n": {"metric": "business.hourly.transaction_count"},
     "volume": {"metric": "business.hourly.transaction_volume", "scale": 2},
 }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def folders() -> Iterator[None]:
-    yield
-    remove_folders()
 
 
 @pytest.fixture(scope="session", params=["15", "18"])

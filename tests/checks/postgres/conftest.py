@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from postgres_servers import PostgresServer, postgres15, postgres18, remove_folders
+from postgres_servers import PostgresServer, postgres15, postgres18
 from vedette import CheckError
 from vedette.emit import Channel, Emit
 from vedette.metrics import Batch
@@ -30,12 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in LONG and item.path.parent == Path(__file__).parent and "[15" in item.name:
             item.add_marker(pytest.mark.soak)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def folders() -> Iterator[None]:
-    yield
-    remove_folders()
 
 
 @pytest.fixture(scope="session", params=sorted(BINARIES))
