@@ -117,6 +117,11 @@ def temporary(error: BaseException) -> bool:
     return isinstance(error, sdk.ConnectionClosedError | sdk.ReadTimeoutError | sdk.ConnectTimeoutError)
 
 
+def unanswered(error: BaseException) -> bool:
+    """Whether the request was sent and no answer came: AWS may well have worked on it, and may charge for it."""
+    return isinstance(error, TimeoutError | sdk.ConnectionClosedError | sdk.ReadTimeoutError)
+
+
 def finding(error: BaseException, call: str, region: str, now: float, regions: Sequence[str] = ()) -> CheckError:
     """The sentence for what an attempt to call AWS raised.
 

@@ -95,7 +95,13 @@ class Ages:
         }
         found: dict[str, Age] = {}
         while True:
-            answer = await self._account.call("cloudwatch", "GetMetricData", self._region, until=until, **parameters)
+            lost: list[str] = []
+            try:
+                answer = await self._account.call(
+                    "cloudwatch", "GetMetricData", self._region, until=until, lost=lost, **parameters
+                )
+            finally:  # AWS may well have worked on those that it never answered
+                self.requested += len(names) * len(lost)
             for result in answer.get("MetricDataResults", ()):
                 name = names[int(result["Id"][1:])]
                 if name not in found and result.get("Values"):

@@ -384,12 +384,33 @@ async def test_a_bad_day_of_aws_has_no_lasting_price(cloudwatch: FakeCloudWatch)
 
 async def test_a_request_that_is_never_answered_is_charged(cloudwatch: FakeCloudWatch) -> None:
     steady(cloudwatch, key("Sent"), {NOW - 180: 1.0})
-    cloudwatch.silent = True
+    cloudwatch.silent = 1
     instance = Instance(cloudwatch, static=[{"namespace": "Shop", "metric": "Sent"}], timeout="1s")
     await instance.run()
     await instance.close()
     assert "no answer in time" in str(instance.error)
     assert len(cloudwatch.requests) == 1 == instance.total("aws.cloudwatch.metrics_requested")
+
+
+async def test_each_attempt_without_an_answer_is_charged_and_a_refusal_is_not(
+    cloudwatch: FakeCloudWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller, "_READ_TIMEOUT", 0.5)
+    steady(cloudwatch, key("Sent"), {NOW - 180: 1.0})
+    cloudwatch.silent = 2
+    instance = Instance(cloudwatch, static=[{"namespace": "Shop", "metric": "Sent"}])
+    await instance.run()
+    assert values(instance.points()) == [(NOW - 180.0, 1.0)]
+    assert len(cloudwatch.requests) >= 3
+    sent = len(cloudwatch.requests)
+    assert sent == instance.said["aws.cloudwatch.metrics_requested"] == instance.said["aws.cloudwatch.api_calls"]
+    assert instance.said["aws.cloudwatch.estimated_cost_usd"] == Decimal(sent) / 100_000
+    cloudwatch.now += 60
+    cloudwatch.refuse = lambda: (403, "AccessDenied", "no")
+    await instance.run()
+    await instance.close()
+    assert instance.said["aws.cloudwatch.api_calls"] == len(cloudwatch.requests) == sent + 1
+    assert instance.said["aws.cloudwatch.metrics_requested"] == sent
 
 
 async def test_the_cost_of_what_is_not_known_is_not_told(cloudwatch: FakeCloudWatch) -> None:
