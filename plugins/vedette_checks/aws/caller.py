@@ -16,7 +16,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from vedette import CheckError
 from vedette_checks.aws import sdk
-from vedette_checks.aws.findings import Unanswered, Unreachable, finding, no_credentials, temporary, unanswered
+from vedette_checks.aws.findings import Unreachable, finding, no_credentials, temporary, unanswered
 from vedette_checks.aws.options import Access
 from vedette_checks.aws.policy import action
 
@@ -117,7 +117,7 @@ class Caller:
                     return await getattr(client, xform_name(operation))(**parameters)
             except TimeoutError:
                 lost.append(region)
-                raise Unanswered(f"{region}: {name}: no answer in time", hint="the next run tries again") from None
+                raise Unreachable(f"{region}: {name}: no answer in time", hint="the next run tries again") from None
             except Exception as error:
                 if unanswered(error):
                     lost.append(region)

@@ -101,10 +101,6 @@ class Unreachable(CheckError):
     """There is no talking to the endpoint now."""
 
 
-class Unanswered(Unreachable):
-    """The call was sent, and no answer came in time."""
-
-
 class Invalid(CheckError):
     """AWS does not take the parameters."""
 

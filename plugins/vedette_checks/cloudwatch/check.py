@@ -15,7 +15,7 @@ from vedette_checks.aws import Account
 from vedette_checks.cloudwatch.answer import before_parse
 from vedette_checks.cloudwatch.bill import Bill, monthly
 from vedette_checks.cloudwatch.config import CloudWatchConfig
-from vedette_checks.cloudwatch.ledger import Ledger
+from vedette_checks.cloudwatch.ledger import LISTED_AFTER, Ledger
 from vedette_checks.cloudwatch.place import Harvest, Place
 from vedette_checks.cloudwatch.series import Series, declared
 from vedette_checks.cloudwatch.states import ELASTICACHE, RDS
@@ -58,9 +58,14 @@ class CloudWatch(Check[CloudWatchConfig]):
 
     @classmethod
     def lint(cls, config: CloudWatchConfig) -> Iterable[str]:
-        """Warns of points that are over an hour old when they are sent."""
+        """Warns of points that are over an hour old when they are sent, and of first points that are not read."""
         if config.delay + config.cadence + config.interval > 3600:
             yield "points will be more than an hour old, which Datadog takes only with historical ingestion switched on"
+        if config.discover and config.discover_every + LISTED_AFTER > max(config.catch_up, config.reread):
+            yield (
+                "a new series is found up to `discover_every` and 15 minutes after its first point, which is more than "
+                "`catch_up`: its first points are lost; raise `catch_up`"
+            )
 
     def __init__(self, config: CloudWatchConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)

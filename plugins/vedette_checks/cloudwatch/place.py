@@ -66,7 +66,7 @@ class Place:
     async def collect(self, ledger: Ledger, bill: Bill, now: float, until: float) -> Harvest:
         """Look, ask for what is due, and bring it home. Failures are in the harvest."""
         half = monotonic() + (until - monotonic()) / 2
-        await self.discovery.look(half)
+        await self.discovery.look(half, ledger.behind(self.region, now))
         if self._round != self.discovery.round:
             self._round, self._known = self.discovery.round, tuple(self._all())
         made = Harvest(self.region, self._known, cut=self._budget.cut, complete=self.discovery.complete)

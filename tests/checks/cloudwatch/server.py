@@ -158,11 +158,16 @@ class FakeCloudWatch:
             if space == parameters["Namespace"]
             and metric == parameters["MetricName"]
             and self.now >= self.listed.get((space, metric, dimensions), 0.0)
+            and ("RecentlyActive" not in parameters or self._active((space, metric, dimensions)))
         ]
         return (
             f'<ListMetricsResponse xmlns="{NS}"><ListMetricsResult><Metrics>{"".join(members)}</Metrics>'
             "</ListMetricsResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></ListMetricsResponse>"
         )
+
+    def _active(self, at: Key) -> bool:
+        first = [versions[0][0] for versions in self.truth[at].points.values()]
+        return any(self.now - 10800 < since <= self.now for since in first)
 
     def _get_metric_data(self, parameters: Parameters) -> str:
         queries = list(_queries(parameters))

@@ -318,6 +318,47 @@ async def test_a_series_that_is_listed_late_is_read_from_its_beginning(cloudwatc
     assert values(old) == [(NOW + 60 * n, float(n)) for n in range(-3, 24)], "what is known is not read again"
 
 
+@pytest.mark.parametrize("restarts", [True, False])
+async def test_what_fell_silent_during_a_long_downtime_keeps_its_tail(
+    cloudwatch: FakeCloudWatch, *, restarts: bool
+) -> None:
+    hour = 3600
+    steady(cloudwatch, key("Sent", "old"), {NOW + 60 * n: float(n) for n in range(-5, 6 * 60)})
+    steady(cloudwatch, key("Sent", "gone"), {NOW + 60 * n: float(n) for n in range(-5, 30)})
+    job = {"namespace": "Shop", "metrics": ["Sent"]}
+    instance = Instance(cloudwatch, discover=[job], reread="0s", catch_up="12h")
+    await instance.run()
+    if restarts:
+        await instance.close()
+        instance.restart()
+    cloudwatch.now = NOW + 5 * hour  # the other one has been silent for 4.5 hours
+    for place in instance.check._places:
+        place.discovery._next.clear()
+    await instance.run()
+    lists = [parameters for name, parameters in cloudwatch.requests if name == "ListMetrics"]
+    assert [parameters.get("RecentlyActive") for parameters in lists] == ["PT3H", None]
+    cloudwatch.now += 60
+    instance.check._places[0].discovery._next.clear()
+    await instance.run()
+    await instance.close()
+    gone = {one.time: one.value for one in instance.points() if "queue:gone" in one.tags}
+    assert [gone.get(NOW + 60.0 * n) for n in range(-3, 30)] == [float(n) for n in range(-3, 30)]
+    assert [one.get("RecentlyActive") for name, one in cloudwatch.requests if name == "ListMetrics"][2] == "PT3H"
+    assert len(cloudwatch.answered[-1]) == 1, "what is silent is not asked for any longer"
+
+
+def test_lint_warns_of_first_points_that_are_lost() -> None:
+    job = {"region": "eu-central-1", "discover": ["sqs"], "reread": "10m"}
+    for more, lines in (
+        ({}, 0),
+        ({"discover_every": "1h", "catch_up": "75m"}, 0),
+        ({"discover_every": "1h", "catch_up": "74m"}, 1),
+    ):
+        said = list(CloudWatch.lint(validated(CloudWatch, {"name": "x", **job, **more})))
+        assert len(said) == lines
+        assert all("its first points are lost; raise `catch_up`" in one for one in said)
+
+
 async def test_what_is_found_by_the_second_run_is_read_by_it(
     cloudwatch: FakeCloudWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
