@@ -16,7 +16,7 @@ from vedette_checks.cloudwatch.answer import before_parse
 from vedette_checks.cloudwatch.bill import Bill, monthly
 from vedette_checks.cloudwatch.config import CloudWatchConfig
 from vedette_checks.cloudwatch.ledger import LISTED_AFTER, Ledger
-from vedette_checks.cloudwatch.place import Harvest, Place
+from vedette_checks.cloudwatch.place import Harvest, Place, sentence
 from vedette_checks.cloudwatch.series import Series, declared
 from vedette_checks.cloudwatch.states import ELASTICACHE, RDS
 
@@ -99,7 +99,7 @@ class CloudWatch(Check[CloudWatchConfig]):
             now = self.now()
             harvests = await asyncio.gather(*(one.collect(self._ledger, bill, now, until) for one in self._places))
         except CheckError as error:
-            emit.status(CONNECT, Status.CRITICAL, _sentence(error))
+            emit.status(CONNECT, Status.CRITICAL, sentence(error))
             await self._account.close()
             raise
         finally:
@@ -151,7 +151,7 @@ class CloudWatch(Check[CloudWatchConfig]):
         emit.count("aws.cloudwatch.points", sent, tags)
         emit.count("aws.cloudwatch.cut", harvest.cut, tags)
         if harvest.down is not None:
-            emit.status(CONNECT, Status.CRITICAL, _sentence(harvest.down), tags)
+            emit.status(CONNECT, Status.CRITICAL, sentence(harvest.down), tags)
             return
         emit.status(CONNECT, Status.OK, tags=tags)
         if gaps:
@@ -184,7 +184,3 @@ class CloudWatch(Check[CloudWatchConfig]):
         if len(down) == len(self._places):
             await self._account.close()  # the next run looks for credentials anew: these may be of yesterday
         raise down[0]
-
-
-def _sentence(error: CheckError) -> str:
-    return "; ".join(filter(None, (error.message, error.hint)))

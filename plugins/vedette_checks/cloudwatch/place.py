@@ -96,10 +96,15 @@ class Place:
         if isinstance(made.down, Throttled):
             made.down = None
         problems = (problem, self.discovery.problem, self.states.problem)
-        made.wants += [one.message for one in problems if one]
+        made.wants += [sentence(one) for one in problems if one]
         for status in ("PartialData", "InternalError", "Forbidden"):
             count = sum(answer.status == status for _, _, answer in made.answers)
             if count:
                 made.wants.append(f"{self.region}: {count} series are not complete ({status}), and are asked for again")
         if made.cut:
             made.wants.append(f"{self.region}: {made.cut} series are left out: see series_limit")
+
+
+def sentence(error: CheckError) -> str:
+    """A finding and its hint in one line."""
+    return "; ".join(filter(None, (error.message, error.hint)))
