@@ -290,7 +290,8 @@ async def test_what_is_not_discovered_yet_after_a_restart_is_caught_up_on(
         cloudwatch.now += 60
         await instance.run()
     said = instance.status("aws.cloudwatch.complete")
-    assert said == ("WARNING", "eu-central-1: cloudwatch:ListMetrics: throttled by AWS")
+    hint = "the next run goes on; ask less often, or for less at once"
+    assert said == ("WARNING", f"eu-central-1: cloudwatch:ListMetrics: throttled by AWS; {hint}")
     cloudwatch.refuse = lambda: None
     cloudwatch.now += 60
     await instance.run()
@@ -512,7 +513,8 @@ async def test_without_the_right_to_see_tags_it_goes_on_without(cloudwatch: Fake
     await instance.run()
     await instance.close()
     assert tag_sets(instance) == {("cacheclusterid:sessions-001",), ("cacheclusterid:scratch-001",)}
-    assert instance.status("aws.cloudwatch.complete") == ("WARNING", "eu-central-1: tag:GetResources is refused")
+    said = "tag:GetResources is refused; allow tag:GetResources; `vedette doctor` prints the smallest policy"
+    assert instance.status("aws.cloudwatch.complete") == ("WARNING", f"eu-central-1: {said}")
     assert [name for name, _ in cloudwatch.requests].count("GetResources") == 1, "a refusal lasts"
 
 
