@@ -247,7 +247,8 @@ async def test_what_is_throttled_for_too_long_comes_with_the_next_run(
         await instance.run()
     assert instance.error is None
     assert instance.status("aws.cloudwatch.can_connect") == ("OK", "")
-    throttled = "eu-central-1: cloudwatch:GetMetricData: throttled by AWS; the next run goes on; ask less often, or for less at once"
+    hint = "the next run goes on; ask less often, or for less at once"
+    throttled = f"eu-central-1: cloudwatch:GetMetricData: throttled by AWS; {hint}"
     assert instance.status("aws.cloudwatch.complete") == ("WARNING", throttled)
     cloudwatch.refuse = lambda: None
     cloudwatch.now += 60
