@@ -99,9 +99,12 @@ class _Finding:
 def _explain(section: Section, error: ValidationError, report: Report, masker: Masker) -> bool:
     """Report what the error says of values that are there; False if it is about holes alone."""
     findings = []
-    for detail in error.errors(include_url=False, include_input=False):
-        spot = _locate(section, detail["loc"], missing=detail["type"] == "missing")
-        if not isinstance(spot.node, Hole):
+    details = [
+        (_locate(section, detail["loc"], missing=detail["type"] == "missing"), detail)
+        for detail in error.errors(include_url=False, include_input=False)
+    ]
+    for spot, detail in details:
+        if not isinstance(spot.node, Hole) and not _miscounted(spot, detail, [other.keys for other, _ in details]):
             findings.append(_finding(section, spot, detail, masker))
     findings = _without_losing_branches(findings)
     meant = {(f.spot.path[:-1], f.means) for f in findings if f.means}
@@ -110,6 +113,14 @@ def _explain(section: Section, error: ValidationError, report: Report, masker: M
             continue  # `prot: 6379` is one mistake, not an unknown option and a missing one
         report.error(found.spot.line, found.spot.path, found.message, found.hint)
     return bool(findings)
+
+
+def _miscounted(spot: _Spot, detail: Any, everywhere: list[Path]) -> bool:
+    """Whether a list is long enough: pydantic does not count its entries that have errors of their own."""
+    if detail["type"] != "too_short" or not isinstance(spot.node, Sequence):
+        return False
+    inside = any(len(keys) > len(spot.keys) and keys[: len(spot.keys)] == spot.keys for keys in everywhere)
+    return inside and len(spot.node.items) >= detail["ctx"]["min_length"]
 
 
 def _locate(section: Section, loc: tuple[int | str, ...], *, missing: bool) -> _Spot:

@@ -68,7 +68,16 @@ class Account:
         """
         return await self._do(lambda caller: caller.credentials())
 
-    async def call(self, service: str, operation: str, region: str = "", *, until: float, **parameters: Any) -> Any:
+    async def call(
+        self,
+        service: str,
+        operation: str,
+        region: str = "",
+        *,
+        until: float,
+        lost: list[str] | None = None,
+        **parameters: Any,
+    ) -> Any:
         """One call, tried again with growing, random pauses while AWS throttles or fails.
 
         Args:
@@ -76,6 +85,7 @@ class Account:
             operation: as in the API's reference, such as `GetMetricData`.
             region: where; the SDK's default if empty.
             until: until when, by `time.monotonic()`; a pause that would end later is not begun.
+            lost: gets the region of each attempt that was sent and never answered, which AWS may charge for.
             parameters: of the operation.
 
         Returns:
@@ -84,7 +94,7 @@ class Account:
         Raises:
             CheckError: one sentence with the call, the region and the IAM action; `Throttled` among them.
         """
-        return await self._do(lambda caller: caller.call(service, operation, region, until, parameters))
+        return await self._do(lambda caller: caller.call(service, operation, region, until, parameters, lost))
 
     async def _do(self, work: Callable[[Caller], Coroutine[Any, Any, T]]) -> T:
         side, caller = self._begun()

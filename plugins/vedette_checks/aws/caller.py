@@ -16,7 +16,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from vedette import CheckError
 from vedette_checks.aws import sdk
-from vedette_checks.aws.findings import Unanswered, Unreachable, finding, no_credentials, temporary
+from vedette_checks.aws.findings import Unreachable, finding, no_credentials, temporary, unanswered
 from vedette_checks.aws.options import Access
 from vedette_checks.aws.policy import action
 
@@ -81,13 +81,29 @@ class Caller:
         except Exception as error:
             raise finding(error, "credentials", "", time.time()) from None
 
-    async def call(self, service: str, operation: str, region: str, until: float, parameters: Mapping[str, Any]) -> Any:
-        """One call, tried again while that makes sense."""
+    async def call(
+        self,
+        service: str,
+        operation: str,
+        region: str,
+        until: float,
+        parameters: Mapping[str, Any],
+        lost: list[str] | None = None,
+    ) -> Any:
+        """One call, tried again while that makes sense; `lost` gets the region of each attempt without an answer."""
         await self.open(region)
-        return await self._call(service, operation, self.region(region), until, parameters)
+        where, unknown = self.region(region), [] if lost is None else lost
+        return await self._call(service, operation, where, until, parameters, unknown)
 
     async def _call(
-        self, service: str, operation: str, region: str, until: float, parameters: Mapping[str, Any], base: bool = False
+        self,
+        service: str,
+        operation: str,
+        region: str,
+        until: float,
+        parameters: Mapping[str, Any],
+        lost: list[str],
+        base: bool = False,
     ) -> Any:
         name, attempt = action(service, operation), 0
         while True:
@@ -100,8 +116,11 @@ class Caller:
                 async with asyncio.timeout(left):
                     return await getattr(client, xform_name(operation))(**parameters)
             except TimeoutError:
-                raise Unanswered(f"{region}: {name}: no answer in time", hint="the next run tries again") from None
+                lost.append(region)
+                raise Unreachable(f"{region}: {name}: no answer in time", hint="the next run tries again") from None
             except Exception as error:
+                if unanswered(error):
+                    lost.append(region)
                 pause = random.uniform(0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**attempt))  # noqa: S311
                 attempt += 1
                 if not temporary(error) or monotonic() + pause >= until:
@@ -151,7 +170,7 @@ class Caller:
             wanted["ExternalId"] = self._access.external_id
 
         async def renew() -> dict[str, Any]:
-            answer = await self._call("sts", "AssumeRole", region, monotonic() + _READ_TIMEOUT, wanted, base=True)
+            answer = await self._call("sts", "AssumeRole", region, monotonic() + _READ_TIMEOUT, wanted, [], base=True)
             given = answer["Credentials"]
             return {
                 "access_key": given["AccessKeyId"],

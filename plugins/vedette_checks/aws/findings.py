@@ -101,10 +101,6 @@ class Unreachable(CheckError):
     """There is no talking to the endpoint now."""
 
 
-class Unanswered(Unreachable):
-    """The call was sent, and no answer came in time."""
-
-
 class Invalid(CheckError):
     """AWS does not take the parameters."""
 
@@ -115,6 +111,11 @@ def temporary(error: BaseException) -> bool:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return _code(error) in _THROTTLED or status >= _SERVER_TROUBLE or status == 429
     return isinstance(error, sdk.ConnectionClosedError | sdk.ReadTimeoutError | sdk.ConnectTimeoutError)
+
+
+def unanswered(error: BaseException) -> bool:
+    """Whether the request was sent and no answer came: AWS may well have worked on it, and may charge for it."""
+    return isinstance(error, TimeoutError | sdk.ConnectionClosedError | sdk.ReadTimeoutError)
 
 
 def finding(error: BaseException, call: str, region: str, now: float, regions: Sequence[str] = ()) -> CheckError:

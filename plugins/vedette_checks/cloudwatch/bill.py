@@ -46,7 +46,7 @@ class Bill:
         """Metrics requested, by region."""
 
     def request(self, region: str, metrics: int) -> None:
-        """A request was answered, or sent and never answered."""
+        """A request was answered, or sent and never answered, for so many metrics; of several their sum."""
         self.requested[region] += metrics
 
     def cost(self, metrics: float) -> Decimal:

@@ -15,8 +15,8 @@ from vedette_checks.aws import Account
 from vedette_checks.cloudwatch.answer import before_parse
 from vedette_checks.cloudwatch.bill import Bill, monthly
 from vedette_checks.cloudwatch.config import CloudWatchConfig
-from vedette_checks.cloudwatch.ledger import Ledger
-from vedette_checks.cloudwatch.place import Harvest, Place
+from vedette_checks.cloudwatch.ledger import LISTED_AFTER, Ledger
+from vedette_checks.cloudwatch.place import Harvest, Place, sentence
 from vedette_checks.cloudwatch.series import Series, declared
 from vedette_checks.cloudwatch.states import ELASTICACHE, RDS
 
@@ -58,9 +58,14 @@ class CloudWatch(Check[CloudWatchConfig]):
 
     @classmethod
     def lint(cls, config: CloudWatchConfig) -> Iterable[str]:
-        """Warns of points that are over an hour old when they are sent."""
+        """Warns of points that are over an hour old when they are sent, and of first points that are not read."""
         if config.delay + config.cadence + config.interval > 3600:
             yield "points will be more than an hour old, which Datadog takes only with historical ingestion switched on"
+        if config.discover and config.discover_every + LISTED_AFTER > max(config.catch_up, config.reread):
+            yield (
+                "a new series is found up to `discover_every` and 15 minutes after its first point, which is more than "
+                "`catch_up`: its first points are lost; raise `catch_up`"
+            )
 
     def __init__(self, config: CloudWatchConfig, state: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, state)
@@ -94,7 +99,7 @@ class CloudWatch(Check[CloudWatchConfig]):
             now = self.now()
             harvests = await asyncio.gather(*(one.collect(self._ledger, bill, now, until) for one in self._places))
         except CheckError as error:
-            emit.status(CONNECT, Status.CRITICAL, _sentence(error))
+            emit.status(CONNECT, Status.CRITICAL, sentence(error))
             await self._account.close()
             raise
         finally:
@@ -146,7 +151,7 @@ class CloudWatch(Check[CloudWatchConfig]):
         emit.count("aws.cloudwatch.points", sent, tags)
         emit.count("aws.cloudwatch.cut", harvest.cut, tags)
         if harvest.down is not None:
-            emit.status(CONNECT, Status.CRITICAL, _sentence(harvest.down), tags)
+            emit.status(CONNECT, Status.CRITICAL, sentence(harvest.down), tags)
             return
         emit.status(CONNECT, Status.OK, tags=tags)
         if gaps:
@@ -179,7 +184,3 @@ class CloudWatch(Check[CloudWatchConfig]):
         if len(down) == len(self._places):
             await self._account.close()  # the next run looks for credentials anew: these may be of yesterday
         raise down[0]
-
-
-def _sentence(error: CheckError) -> str:
-    return "; ".join(filter(None, (error.message, error.hint)))

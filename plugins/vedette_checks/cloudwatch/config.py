@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from vedette import Duration
 from vedette_checks.aws import AwsConfig
 from vedette_checks.cloudwatch.names import COUNTS, is_statistic
-from vedette_checks.cloudwatch.presets import PRESETS
+from vedette_checks.cloudwatch.presets import PRESETS, known
 
 _HIGH_RESOLUTION = (1, 5, 10, 30)
 _IDENTIFIER = re.compile(r"[a-z][a-zA-Z0-9_]*")
@@ -89,7 +89,7 @@ class StaticConfig(_Options):
 
     @model_validator(mode="after")
     def _countable(self) -> StaticConfig:
-        _check_nil(self.nil_to_zero, self.statistics)
+        _check_nil(self.nil_to_zero, self.statistics or (known(self.namespace, self.metric).statistic,))
         return self
 
 

@@ -15,8 +15,8 @@ from vedette_checks.cloudwatch.series import Dimensions, Series, Source, of_sour
 
 Tags = Mapping[str, str]
 _AT_ONCE = 4
-_ACTIVE = "PT3H"
-"""The only value that AWS takes: metrics with a datapoint in the last three hours."""
+_ACTIVE, _RECENT = "PT3H", 10800
+"""The only value that AWS takes, and its seconds: metrics with a datapoint in the last three hours."""
 
 
 class Discovery:
@@ -62,11 +62,16 @@ class Discovery:
         """The tags of a resource that a job is about, as far as they were looked up; for `match_tags` alone too."""
         return self._tags.get(job.types, {}).get(name, {})
 
-    async def look(self, until: float) -> None:
-        """Look up what it is time for; what fails for a reason that may pass is looked up again with the next run."""
+    async def look(self, until: float, back: float = 0.0) -> None:
+        """Look up what it is time for; what fails for a reason that may pass is looked up again with the next run.
+
+        Args:
+            until: by `time.monotonic()`.
+            back: seconds that are to be made up for: a series that fell silent in between has points to be read yet.
+        """
         types = sorted({job.types for job in self._config.discover if job.tagged})
         await asyncio.gather(*(self._look_up_tags(one, until) for one in types))
-        await asyncio.gather(*(self._look_up(place, metric, until) for place, metric in self._wanted()))
+        await asyncio.gather(*(self._look_up(place, metric, until, back) for place, metric in self._wanted()))
 
     def _wanted(self) -> list[tuple[int, str]]:
         return [(place, metric) for place, job in enumerate(self._config.discover) for metric in job.asked]
@@ -86,13 +91,13 @@ class Discovery:
             self._problems.pop(types, None)
         self._next_tags[types] = monotonic() + self._config.discover_every
 
-    async def _look_up(self, place: int, metric: str, until: float) -> None:
+    async def _look_up(self, place: int, metric: str, until: float, back: float) -> None:
         job, key = self._config.discover[place], (place, metric)
         if monotonic() < self._next.get(key, 0.0) or (job.tagged and job.types not in self._tags):
             return
         try:
             async with self._room:
-                found = [one async for one in self._list(job, metric, until)]
+                found = [one async for one in self._list(job, metric, until, back)]
         except CheckError as error:
             self._problems[key] = error
             return
@@ -109,7 +114,8 @@ class Discovery:
                 source = Source(job.space, metric, dimensions)
                 yield from of_source(job, self._region, source, kept(job, own))
 
-    async def _list(self, job: DiscoverConfig, metric: str, until: float) -> AsyncIterator[Dimensions]:
+    async def _list(self, job: DiscoverConfig, metric: str, until: float, back: float) -> AsyncIterator[Dimensions]:
+        recent = {"RecentlyActive": _ACTIVE} if max(back, job.period) <= _RECENT else {}
         more: dict[str, str] = {}
         while True:
             page = await self._account.call(
@@ -119,7 +125,7 @@ class Discovery:
                 until=until,
                 Namespace=job.space,
                 MetricName=metric,
-                RecentlyActive=_ACTIVE,
+                **recent,
                 **more,
             )
             for one in page.get("Metrics", ()):

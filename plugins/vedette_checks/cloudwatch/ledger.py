@@ -14,7 +14,7 @@ from vedette_checks.cloudwatch.series import Series
 MARKS = "marks"
 """Key of the instance's state: by region and period, up to when all series were read, and the few that are behind."""
 
-_LISTED_AFTER = 900
+LISTED_AFTER = 900
 """Seconds after which ListMetrics has a new metric.
 
 Source: Amazon CloudWatch API Reference, ListMetrics: "up to 15 minutes".
@@ -39,7 +39,7 @@ class Ledger:
         self._reread = config.reread
         self._catch_up = config.catch_up
         # a new series is listed some time after its first point, and looked for now and then
-        self._unseen = max(config.reread, config.discover_every + _LISTED_AFTER) if config.discover else config.reread
+        self._unseen = max(config.reread, config.discover_every + LISTED_AFTER) if config.discover else config.reread
         self._seen: set[str] = set()
         self._state = state
         self._sent: dict[str, dict[int, float]] = {}
@@ -72,6 +72,16 @@ class Ledger:
             return None
         found: int = group["late"].get(series.key, group["mark"])
         return found
+
+    def behind(self, region: str, now: float) -> float:
+        """How far back a series of a region may have points that were not read, seconds; at most `catch_up`."""
+        marks = [
+            (group["mark"], int(name.rpartition("/")[2]))
+            for name, group in self._marks.items()
+            if name.rpartition("/")[0] == region
+        ]
+        silent = max((now - mark - period for mark, period in marks), default=0.0)
+        return min(silent + LISTED_AFTER, self._catch_up) if marks else 0.0
 
     def window(self, series: Series, now: float) -> tuple[int, int] | None:
         """What to read: what is new, and a stretch before it again. None while no period has ended since the last."""

@@ -66,7 +66,7 @@ class Place:
     async def collect(self, ledger: Ledger, bill: Bill, now: float, until: float) -> Harvest:
         """Look, ask for what is due, and bring it home. Failures are in the harvest."""
         half = monotonic() + (until - monotonic()) / 2
-        await self.discovery.look(half)
+        await self.discovery.look(half, ledger.behind(self.region, now))
         if self._round != self.discovery.round:
             self._round, self._known = self.discovery.round, tuple(self._all())
         made = Harvest(self.region, self._known, cut=self._budget.cut, complete=self.discovery.complete)
@@ -96,10 +96,15 @@ class Place:
         if isinstance(made.down, Throttled):
             made.down = None
         problems = (problem, self.discovery.problem, self.states.problem)
-        made.wants += [one.message for one in problems if one]
+        made.wants += [sentence(one) for one in problems if one]
         for status in ("PartialData", "InternalError", "Forbidden"):
             count = sum(answer.status == status for _, _, answer in made.answers)
             if count:
                 made.wants.append(f"{self.region}: {count} series are not complete ({status}), and are asked for again")
         if made.cut:
             made.wants.append(f"{self.region}: {made.cut} series are left out: see series_limit")
+
+
+def sentence(error: CheckError) -> str:
+    """A finding and its hint in one line."""
+    return "; ".join(filter(None, (error.message, error.hint)))

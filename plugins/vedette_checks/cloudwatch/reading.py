@@ -11,7 +11,7 @@ from typing import Any
 
 from vedette import CheckError
 from vedette_checks.aws import Account
-from vedette_checks.aws.findings import Invalid, Unanswered
+from vedette_checks.aws.findings import Invalid
 from vedette_checks.cloudwatch.answer import points_of
 from vedette_checks.cloudwatch.bill import Bill, billed
 from vedette_checks.cloudwatch.series import Series
@@ -163,21 +163,22 @@ class Reader:
     ) -> None:
         metrics, more = billed(series for series, _ in request.series), dict[str, str]()
         while True:
+            lost: list[str] = []
             try:
                 page = await self._account.call(
                     "cloudwatch",
                     "GetMetricData",
                     self._region,
                     until=until,
+                    lost=lost,
                     MetricDataQueries=queries,
                     StartTime=request.start,
                     EndTime=request.end,
                     ScanBy="TimestampAscending",
                     **more,
                 )
-            except Unanswered:  # AWS may well have worked on it
-                self._bill.request(self._region, metrics)
-                raise
+            finally:  # AWS may well have worked on those that it never answered
+                self._bill.request(self._region, metrics * len(lost))
             self._bill.request(self._region, metrics)
             _merge(page, answers)
             if not page.get("NextToken"):

@@ -7,7 +7,7 @@ Source: Amazon CloudWatch API Reference, GetMetricData; Amazon SQS, "Available C
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
@@ -32,6 +32,21 @@ class Age:
 
     seconds: float
     time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What is known of the ages of a region's queues, by URL.
+
+    Attributes:
+        ages: those that are known.
+        failed: queues whose ages could not be asked for.
+        foreign: queues of other accounts, of which CloudWatch does not tell.
+    """
+
+    ages: Mapping[str, Age]
+    failed: frozenset[str] = frozenset()
+    foreign: frozenset[str] = frozenset()
 
 
 class Ages:
@@ -95,7 +110,13 @@ class Ages:
         }
         found: dict[str, Age] = {}
         while True:
-            answer = await self._account.call("cloudwatch", "GetMetricData", self._region, until=until, **parameters)
+            lost: list[str] = []
+            try:
+                answer = await self._account.call(
+                    "cloudwatch", "GetMetricData", self._region, until=until, lost=lost, **parameters
+                )
+            finally:  # AWS may well have worked on those that it never answered
+                self.requested += len(names) * len(lost)
             for result in answer.get("MetricDataResults", ()):
                 name = names[int(result["Id"][1:])]
                 if name not in found and result.get("Values"):

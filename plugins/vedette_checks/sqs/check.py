@@ -11,15 +11,15 @@ from typing import Any
 
 from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Kind, Metric, Status
 from vedette_checks.aws import Absent, Account
-from vedette_checks.sqs.age import Age, Ages
+from vedette_checks.sqs.age import Ages, Waits
 from vedette_checks.sqs.config import SqsConfig
 from vedette_checks.sqs.queues import Depth, Queue, Region, Survey
 from vedette_checks.sqs.verdict import judge
 
 _G, _C = Kind.GAUGE, Kind.COUNT
 CONNECT, COMPLETE, QUEUE = "sqs.can_connect", "sqs.complete", "sqs.queue"
-_TAGS, _QUEUE_TAGS = ("region",), ("region", "queue")
-_DEAD_TAGS = ("region", "queue", "dead_letter_queue")
+_TAGS, _QUEUE_TAGS = ("region",), ("region", "queue", "account")
+_DEAD_TAGS = (*_QUEUE_TAGS, "dead_letter_queue")
 METRICS = (
     Metric("sqs.messages_visible", _G, "message", "Messages that wait to be received.", _QUEUE_TAGS),
     Metric("sqs.messages_in_flight", _G, "message", "Messages that were received and not deleted yet.", _QUEUE_TAGS),
@@ -65,6 +65,7 @@ class Sqs(Check[SqsConfig]):
         self._ages: dict[str, Ages] = {}
         self._counted: Counter[tuple[str, str]] = Counter()
         self._requested: Counter[str] = Counter()
+        self._own = ""
         self._last: tuple[tuple[Region, Survey], ...] = ()
 
     def now(self) -> float:
@@ -123,13 +124,13 @@ class Sqs(Check[SqsConfig]):
             emit.status(CONNECT, Status.CRITICAL, sentence(survey.lost), tags)
             return
         emit.status(CONNECT, Status.OK, tags=tags)
-        ages, sure = await self._find_ages(region, survey, wants, until)
+        waits = await self._find_ages(region, survey, wants, until)
         late = 0
         for queue in survey.queues:
             if queue.url and queue.url not in survey.depths:
                 late += 1
             else:
-                self._say_queue(region, queue, survey, (ages.get(queue.name), sure), wants, emit)
+                self._say_queue(region, queue, survey, waits, wants, emit)
         emit.gauge("sqs.queues", len(survey.queues), tags)
         emit.gauge("sqs.queues_cut", survey.cut, tags)
         if late:
@@ -138,33 +139,46 @@ class Sqs(Check[SqsConfig]):
             wants.append(f"{survey.cut} queues are left out: raise `limit`, or narrow `prefix` and `match`")
         emit.status(COMPLETE, Status.WARNING if wants else Status.OK, "; ".join(wants), tags)
 
-    async def _find_ages(
-        self, region: Region, survey: Survey, wants: list[str], until: float
-    ) -> tuple[dict[str, Age], bool]:
-        """The ages by name, and whether what has none really has none, as far as CloudWatch knows."""
-        waiting = [
-            queue.name
-            for queue in survey.queues
-            if self.config.wants_age(queue.thresholds) and has_messages(survey.depths.get(queue.url))
-        ]
-        ages = self._ages[region.name]
+    async def _find_ages(self, region: Region, survey: Survey, wants: list[str], until: float) -> Waits:
+        """What is known of the ages of the oldest messages, as far as CloudWatch tells."""
+        asked = [queue for queue in survey.queues if queue.url and self.config.wants_age(queue.thresholds)]
+        addressed, failed = frozenset(queue.url for queue in asked if queue.account), frozenset[str]()
+        if addressed and not self._own:
+            try:
+                self._own = await self._own_account(region, survey, until)
+            except CheckError as error:
+                wants.append(f"the ages of queues given by URL are not known: {sentence(error)}")
+                failed = addressed
+        foreign = frozenset(one.url for one in asked if one.account not in ("", self._own)) - failed
+        mine = [one for one in asked if one.url not in failed | foreign and has_messages(survey.depths.get(one.url))]
+        ages, names = self._ages[region.name], {queue.url: queue.name for queue in mine}
         try:
-            return await ages.of(waiting, self.now(), until), True
+            known = await ages.of(names.values(), self.now(), until)
         except CheckError as error:
             wants.append(f"the ages of messages are not known: {sentence(error)}")
-            return ages.young(waiting, self.now()), False
+            known, failed = ages.young(names.values(), self.now()), failed | frozenset(names)
+        return Waits({url: known[name] for url, name in names.items() if name in known}, failed, foreign)
+
+    async def _own_account(self, region: Region, survey: Survey, until: float) -> str:
+        """The number of the caller's account: SQS gives it away in the URLs of its queues, else STS knows."""
+        for queue in survey.queues:
+            if queue.url and not queue.account:
+                return queue.url.split("/")[-2]
+        answer = await self._account.call("sts", "GetCallerIdentity", region.name, until=until)
+        return str(answer["Account"])
 
     def _say_queue(
         self,
         region: Region,
         queue: Queue,
         survey: Survey,
-        known: tuple[Age | None, bool],
+        waits: Waits,
         wants: list[str],
         emit: Emit,
     ) -> None:
-        age, sure = known
-        tags = (f"region:{region.name}", f"queue:{queue.name}", *queue.tags)
+        age = waits.ages.get(queue.url)
+        account = (f"account:{queue.account}",) if queue.account else ()
+        tags = (f"region:{region.name}", f"queue:{queue.name}", *account, *queue.tags)
         depth = queue.error or survey.depths.get(queue.url, Absent("there is no queue of this name"))
         if isinstance(depth, CheckError):
             absent = isinstance(depth, Absent)
@@ -182,8 +196,13 @@ class Sqs(Check[SqsConfig]):
             emit.gauge("sqs.dead_letter_messages", letters, (*tags, f"dead_letter_queue:{depth.dead_letter_name}"))
         elif isinstance(dead, CheckError):
             wants.append(f"the dead-letter queue {depth.dead_letter_name}: {sentence(dead)}")
-        missing = not sure and has_messages(depth) and self.config.wants_age(queue.thresholds)
+        missing = queue.url in waits.failed and has_messages(depth)
         status, message = judge(depth, age, letters, queue.thresholds, age_missing=missing)
+        if queue.url in waits.foreign and queue.thresholds.of_age:
+            said = f"its age is not watched: CloudWatch tells of account {self._own} only"
+            message = "; ".join(filter(None, (message, said)))
+            mend = "give it `age_critical: null`, or an instance with a `role_arn` of its account"
+            wants.append(f"{queue.name} of account {queue.account}: {said}; {mend}")
         emit.status(QUEUE, status, f"{queue.name}: {message}" if message else "", tags)
 
     def _say_calls(self, emit: Emit) -> None:

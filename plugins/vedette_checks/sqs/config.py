@@ -38,6 +38,11 @@ class Thresholds(BaseModel):
         in_order(self.age_warning, self.age_critical, "age")
         return self
 
+    @property
+    def of_age(self) -> bool:
+        """Whether any of them is of the age of the oldest message."""
+        return self.age_warning is not None or self.age_critical is not None
+
 
 def in_order(warning: float | None, critical: float | None, what: str) -> None:
     """Refuse a critical figure below that of a warning.
@@ -56,7 +61,7 @@ class QueueConfig(Thresholds):
     name: str = Field("", description="Name of the queue.", examples=["orders"])
     url: str = Field(
         "",
-        description="Its URL, for one of another account.",
+        description="Its URL, for one of another account; it is tagged `account`.",
         examples=["https://sqs.eu-central-1.amazonaws.com/123456789012/orders"],
     )
     prefix: str | None = Field(
@@ -110,6 +115,11 @@ class QueueConfig(Thresholds):
         """The region in the URL; empty where there is none."""
         found = _HOST.match(self.url)
         return found[1] if found else ""
+
+    @property
+    def account(self) -> str:
+        """The number of the account in the URL; empty where there is no URL."""
+        return self.url.split("/")[-2] if self.url else ""
 
     def takes(self, name: str) -> bool:
         """Whether a queue with the prefix is meant."""
@@ -196,4 +206,4 @@ class SqsConfig(AwsConfig):
         """Whether to ask for the age of the oldest message of a queue with these thresholds."""
         if self.age is not None:
             return self.age
-        return thresholds.age_warning is not None or thresholds.age_critical is not None
+        return thresholds.of_age

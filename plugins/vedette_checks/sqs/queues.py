@@ -35,6 +35,7 @@ class Queue:
         thresholds: its own.
         tags: tags of its metrics.
         error: why its URL could not be had, though there may be such a queue.
+        account: number of the account in its URL, where the entry has one: names are unique in an account only.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Queue:
     thresholds: Thresholds
     tags: tuple[str, ...] = ()
     error: CheckError | None = None
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,8 @@ class Region:
         queues: dict[str, Queue] = {}
         for entry, some in zip(entries, members, strict=True):
             for name, url, error in some:
-                queues.setdefault(url or name, Queue(name, url, self._config.thresholds(entry), entry.tags, error))
+                made = Queue(name, url, self._config.thresholds(entry), entry.tags, error, entry.account)
+                queues.setdefault(url or name, made)
         if problem is not None and not queues:
             raise problem
         every = list(queues.values())

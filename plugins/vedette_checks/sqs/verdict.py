@@ -29,8 +29,7 @@ def judge(
     if letters is not None and limits.dead_letter_warning is not None and letters >= limits.dead_letter_warning:
         name = depth.dead_letter_name
         found.append((Status.WARNING, f"{letters:,} messages in the dead-letter queue {name}"))
-    judged = limits.age_warning is not None or limits.age_critical is not None
-    if age is None and age_missing and judged and not found:
+    if age is None and age_missing and limits.of_age and not found:
         return Status.UNKNOWN, "the age of the oldest message is not known"
     worst = max((status for status, _ in found), default=Status.OK)
     return worst, "; ".join(text for _, text in sorted(found, key=lambda one: -one[0]))

@@ -72,8 +72,8 @@ class FakeCloudWatch:
         """An error to answer with: HTTP status, code, message."""
         self.listed: dict[Key, float] = {}
         """From when on ListMetrics has a series, where it has not always."""
-        self.silent = False
-        """Whether GetMetricData is never answered."""
+        self.silent = 0
+        """How many of the next requests are never answered."""
         self.skew = 0.0
         self.lasts = 3600.0
         """Seconds that a role is given for."""
@@ -106,6 +106,7 @@ class FakeCloudWatch:
         self.requests.append((parameters["Action"], parameters))
         self.keys.append(request.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
         if self.silent:
+            self.silent -= 1
             await asyncio.sleep(3600)
         date = {"Date": format_datetime(datetime.fromtimestamp(datetime.now(UTC).timestamp() + self.skew, UTC), True)}
         refused = self.refuse() or self._mistake(parameters)
@@ -157,11 +158,16 @@ class FakeCloudWatch:
             if space == parameters["Namespace"]
             and metric == parameters["MetricName"]
             and self.now >= self.listed.get((space, metric, dimensions), 0.0)
+            and ("RecentlyActive" not in parameters or self._active((space, metric, dimensions)))
         ]
         return (
             f'<ListMetricsResponse xmlns="{NS}"><ListMetricsResult><Metrics>{"".join(members)}</Metrics>'
             "</ListMetricsResult><ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></ListMetricsResponse>"
         )
+
+    def _active(self, at: Key) -> bool:
+        first = [versions[0][0] for versions in self.truth[at].points.values()]
+        return any(self.now - 10800 < since <= self.now for since in first)
 
     def _get_metric_data(self, parameters: Parameters) -> str:
         queries = list(_queries(parameters))

@@ -148,6 +148,8 @@ def test_declared_and_linted() -> None:
     assert (declared["aws.rds.read_iops"].unit, declared["aws.rds.read_iops"].per) == ("operation", "second")
     assert "aws.redis.cache_hits" not in declared
     assert list(CloudWatch.lint(config)) == []
+    hits = {"namespace": "AWS/ElastiCache", "metric": "CacheHits", "nil_to_zero": True}
+    assert CloudWatchConfig.model_validate({"name": "x", "static": [hits]}).static[0].nil_to_zero, "its sum is usual"
     slow = config.model_copy(update={"delay": 3600.0})
     assert len(list(CloudWatch.lint(slow))) == 1
     assert (

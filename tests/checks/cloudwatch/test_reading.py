@@ -247,7 +247,8 @@ async def test_what_is_throttled_for_too_long_comes_with_the_next_run(
         await instance.run()
     assert instance.error is None
     assert instance.status("aws.cloudwatch.can_connect") == ("OK", "")
-    throttled = "eu-central-1: cloudwatch:GetMetricData: throttled by AWS"
+    hint = "the next run goes on; ask less often, or for less at once"
+    throttled = f"eu-central-1: cloudwatch:GetMetricData: throttled by AWS; {hint}"
     assert instance.status("aws.cloudwatch.complete") == ("WARNING", throttled)
     cloudwatch.refuse = lambda: None
     cloudwatch.now += 60
@@ -290,7 +291,8 @@ async def test_what_is_not_discovered_yet_after_a_restart_is_caught_up_on(
         cloudwatch.now += 60
         await instance.run()
     said = instance.status("aws.cloudwatch.complete")
-    assert said == ("WARNING", "eu-central-1: cloudwatch:ListMetrics: throttled by AWS")
+    hint = "the next run goes on; ask less often, or for less at once"
+    assert said == ("WARNING", f"eu-central-1: cloudwatch:ListMetrics: throttled by AWS; {hint}")
     cloudwatch.refuse = lambda: None
     cloudwatch.now += 60
     await instance.run()
@@ -316,6 +318,47 @@ async def test_a_series_that_is_listed_late_is_read_from_its_beginning(cloudwatc
     assert values(new) == [(NOW + 60 * n, float(n)) for n in range(1, 24)]
     old = [one for one in instance.points() if "queue:old" in one.tags]
     assert values(old) == [(NOW + 60 * n, float(n)) for n in range(-3, 24)], "what is known is not read again"
+
+
+@pytest.mark.parametrize("restarts", [True, False])
+async def test_what_fell_silent_during_a_long_downtime_keeps_its_tail(
+    cloudwatch: FakeCloudWatch, *, restarts: bool
+) -> None:
+    hour = 3600
+    steady(cloudwatch, key("Sent", "old"), {NOW + 60 * n: float(n) for n in range(-5, 6 * 60)})
+    steady(cloudwatch, key("Sent", "gone"), {NOW + 60 * n: float(n) for n in range(-5, 30)})
+    job = {"namespace": "Shop", "metrics": ["Sent"]}
+    instance = Instance(cloudwatch, discover=[job], reread="0s", catch_up="12h")
+    await instance.run()
+    if restarts:
+        await instance.close()
+        instance.restart()
+    cloudwatch.now = NOW + 5 * hour  # the other one has been silent for 4.5 hours
+    for place in instance.check._places:
+        place.discovery._next.clear()
+    await instance.run()
+    lists = [parameters for name, parameters in cloudwatch.requests if name == "ListMetrics"]
+    assert [parameters.get("RecentlyActive") for parameters in lists] == ["PT3H", None]
+    cloudwatch.now += 60
+    instance.check._places[0].discovery._next.clear()
+    await instance.run()
+    await instance.close()
+    gone = {one.time: one.value for one in instance.points() if "queue:gone" in one.tags}
+    assert [gone.get(NOW + 60.0 * n) for n in range(-3, 30)] == [float(n) for n in range(-3, 30)]
+    assert [one.get("RecentlyActive") for name, one in cloudwatch.requests if name == "ListMetrics"][2] == "PT3H"
+    assert len(cloudwatch.answered[-1]) == 1, "what is silent is not asked for any longer"
+
+
+def test_lint_warns_of_first_points_that_are_lost() -> None:
+    job = {"region": "eu-central-1", "discover": ["sqs"], "reread": "10m"}
+    for more, lines in (
+        ({}, 0),
+        ({"discover_every": "1h", "catch_up": "75m"}, 0),
+        ({"discover_every": "1h", "catch_up": "74m"}, 1),
+    ):
+        said = list(CloudWatch.lint(validated(CloudWatch, {"name": "x", **job, **more})))
+        assert len(said) == lines
+        assert all("its first points are lost; raise `catch_up`" in one for one in said)
 
 
 async def test_what_is_found_by_the_second_run_is_read_by_it(
@@ -384,12 +427,33 @@ async def test_a_bad_day_of_aws_has_no_lasting_price(cloudwatch: FakeCloudWatch)
 
 async def test_a_request_that_is_never_answered_is_charged(cloudwatch: FakeCloudWatch) -> None:
     steady(cloudwatch, key("Sent"), {NOW - 180: 1.0})
-    cloudwatch.silent = True
+    cloudwatch.silent = 1
     instance = Instance(cloudwatch, static=[{"namespace": "Shop", "metric": "Sent"}], timeout="1s")
     await instance.run()
     await instance.close()
     assert "no answer in time" in str(instance.error)
     assert len(cloudwatch.requests) == 1 == instance.total("aws.cloudwatch.metrics_requested")
+
+
+async def test_each_attempt_without_an_answer_is_charged_and_a_refusal_is_not(
+    cloudwatch: FakeCloudWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller, "_READ_TIMEOUT", 0.5)
+    steady(cloudwatch, key("Sent"), {NOW - 180: 1.0})
+    cloudwatch.silent = 2
+    instance = Instance(cloudwatch, static=[{"namespace": "Shop", "metric": "Sent"}])
+    await instance.run()
+    assert values(instance.points()) == [(NOW - 180.0, 1.0)]
+    assert len(cloudwatch.requests) >= 3
+    sent = len(cloudwatch.requests)
+    assert sent == instance.said["aws.cloudwatch.metrics_requested"] == instance.said["aws.cloudwatch.api_calls"]
+    assert instance.said["aws.cloudwatch.estimated_cost_usd"] == Decimal(sent) / 100_000
+    cloudwatch.now += 60
+    cloudwatch.refuse = lambda: (403, "AccessDenied", "no")
+    await instance.run()
+    await instance.close()
+    assert instance.said["aws.cloudwatch.api_calls"] == len(cloudwatch.requests) == sent + 1
+    assert instance.said["aws.cloudwatch.metrics_requested"] == sent
 
 
 async def test_the_cost_of_what_is_not_known_is_not_told(cloudwatch: FakeCloudWatch) -> None:
@@ -450,7 +514,8 @@ async def test_without_the_right_to_see_tags_it_goes_on_without(cloudwatch: Fake
     await instance.run()
     await instance.close()
     assert tag_sets(instance) == {("cacheclusterid:sessions-001",), ("cacheclusterid:scratch-001",)}
-    assert instance.status("aws.cloudwatch.complete") == ("WARNING", "eu-central-1: tag:GetResources is refused")
+    said = "tag:GetResources is refused; allow tag:GetResources; `vedette doctor` prints the smallest policy"
+    assert instance.status("aws.cloudwatch.complete") == ("WARNING", f"eu-central-1: {said}")
     assert [name for name, _ in cloudwatch.requests].count("GetResources") == 1, "a refusal lasts"
 
 

@@ -184,7 +184,8 @@ async def test_states_that_could_not_be_read_are_asked_for_again_by_the_next_run
     known = [{one.name for one in batch.statuses} & {"aws.rds.state", "aws.elasticache.state"} for batch in run.batches]
     assert known == [{"aws.elasticache.state"}, *[{"aws.rds.state", "aws.elasticache.state"}] * 2]
     said = [one.message for batch in run.batches for one in batch.statuses if one.name == "aws.cloudwatch.complete"]
-    assert said == [f"{REGION}: rds:DescribeDBInstances is refused", "", ""]
+    doctor = "`vedette doctor` prints the smallest policy"
+    assert said == [f"{REGION}: rds:DescribeDBInstances is refused; allow rds:DescribeDBInstances; {doctor}", "", ""]
     counts = aws.counts
     assert (counts["rds:DescribeDBInstances"], counts["elasticache:DescribeCacheClusters"]) == (2, 1)
 

@@ -254,6 +254,43 @@ async def test_urls_and_several_regions(aws: AwsServer) -> None:
     await watch.check.close()
 
 
+async def test_two_queues_of_one_name_in_two_accounts_stay_two(aws: AwsServer) -> None:
+    foreign = "111122223333"
+    make(aws, {"orders": 2, "mails": 1})
+    url = f"{aws.url}/{foreign}/orders"  # moto answers with the figures of the caller's own queue of that name
+    (at,) = minutes(1, ago=120)
+    for name in ("orders", "mails"):
+        aws.points("AWS/SQS", "ApproximateAgeOfOldestMessage", {"QueueName": name}, {at: 7200.0})
+    said = f"its age is not watched: CloudWatch tells of account {ACCOUNT} only"
+    waited = "the oldest message has waited 2h (critical from 1h on)"
+    mails = url.replace(foreign, ACCOUNT).replace("orders", "mails")
+    for queues, asked in ((["orders", url, mails], 0), ([url, mails], 1)):
+        watch = Watch(aws, queues=queues, age_critical="1h")
+        batch, found, calls = await watch.run()
+        await watch.check.close()
+        assert found == ""
+        assert calls["sts:GetCallerIdentity"] == asked, "SQS tells the account where a queue goes by name"
+        region, mine = f"region:{REGION}", [("CRITICAL", f"orders: {waited}", {f"region:{REGION}", "queue:orders"})]
+        told = [(one.status.name, one.message, set(one.tags)) for one in batch.statuses if one.name == "sqs.queue"]
+        assert told == [
+            *(mine if "orders" in queues else []),
+            ("OK", f"orders: {said}", {region, "queue:orders", f"account:{foreign}"}),
+            ("CRITICAL", f"mails: {waited}", {region, "queue:mails", f"account:{ACCOUNT}"}),
+        ]
+        visible = {one.tags: one.value for one in batch.samples if one.name == "sqs.messages_visible"}
+        assert sorted(visible.values()) == ([1, 2] if asked else [1, 2, 2]), "a series for each"
+        aged = [set(one.tags) for one in batch.samples if one.name == "sqs.oldest_message_age"]
+        assert all(f"account:{foreign}" not in tags for tags in aged)
+        assert len(aged) == len(queues) - 1
+        status, complete = statuses(batch, "sqs.complete")[REGION]
+        assert (status, complete.partition(";")[0]) == ("WARNING", f"orders of account {foreign}: {said}")
+    silent = Watch(aws, queues=[{"url": url, "age_critical": None}], age_critical="1h")
+    batch, _, calls = await silent.run()
+    await silent.check.close()
+    assert (statuses(batch), statuses(batch, "sqs.complete")) == ({"orders": ("OK", "")}, {REGION: ("OK", "")})
+    assert calls == {"sqs:GetQueueAttributes": 1}
+
+
 async def test_a_service_that_is_down_is_a_finding(aws: AwsServer) -> None:
     run = await run_check(Sqs, {"region": REGION, "endpoint_url": "http://127.0.0.1:9", "queues": ["a"]})
     assert run.error is not None
