@@ -140,10 +140,10 @@ class PodTable(Table[Pod, Row]):
                 self.nodes.add(node, parts[which], number)
         self.phases.update(row.phase for row in self.rows.values())
 
-    def changed(self, old: Row | None, new: Row | None) -> None:
+    def changed(self, uid: str, old: Row | None, new: Row | None) -> None:
         """Keep the sums up to date."""
         if new is not None:
-            self._count_restarts(old, new)
+            self._count_restarts(uid, old, new)
         if old is not None and new is not None and _alike(old, new):
             return
         if new is not None:  # first, so that a group does not go and come
@@ -157,7 +157,7 @@ class PodTable(Table[Pod, Row]):
             if old.on_node:
                 self.nodes.take(old.node, old.on_node)
 
-    def _count_restarts(self, old: Row | None, new: Row) -> None:
+    def _count_restarts(self, uid: str, old: Row | None, new: Row) -> None:
         if old is None and self._first:
             return
         was, was_init = (0, 0) if old is None else (old.restarts, old.init_restarts)

@@ -147,7 +147,10 @@ class Watch:
             return mark.complete
         if type_ == "ERROR":
             raise of_event(raw)
-        self.store.collect(raw)
+        if type_ == "DELETED":
+            self.store.uncollect(raw)
+        else:
+            self.store.collect(raw)
         return False
 
     async def _list(self) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import json
 import statistics
 from typing import Any
 
 import pytest
 
 from checks.k8s import oracle
-from checks.k8s.driver import FAST, Drive, Outcome, Watching, until
+from checks.k8s.driver import FAST, Drive, Outcome, Watching, replay, until
 from vedette import Status
 from vedette_checks.k8s.errors import ApiError, Fault
 from vedette_checks.k8s.pace import Pace
@@ -257,6 +258,42 @@ async def test_a_node_that_is_drained_under_the_agent_empties_step_by_step(drive
     assert "k8s.node.pods" not in outcome.names
     assert outcome.value("kubernetes_state.node.status") == 1
     assert outcome.value("kubernetes_state.node.status", "status:unschedulable") == 1
+
+
+# What a server may say that a list does not expect
+
+
+def expire(server: Any) -> None:
+    """The server knows no version any more that was seen so far."""
+    server.cluster.version += 1
+    server.cluster.compact()
+
+
+async def test_what_goes_while_a_streaming_list_comes_is_gone(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    pods = server.cluster.collections["pods"]
+    (gone, other, *_) = of_app(server, "search")
+    watching = drive.watching(server, **FEW)
+    await watching.run()
+    gone["status"]["containerStatuses"][0]["restartCount"] += 2
+    came = copy.deepcopy(other)
+    came["metadata"] |= {"name": "search-brief", "uid": "uid-brief"}
+    came["status"]["containerStatuses"][0]["restartCount"] = 3
+    before = [pods.event("ADDED", item.raw) for item in pods.items.values()]
+    during = [pods.event(type_, json.dumps(pod).encode())
+              for type_, pod in (("DELETED", gone), ("ADDED", came), ("DELETED", came))]  # fmt: skip
+    hold = asyncio.Event()
+    lines = [*before, *during, pods.bookmark(server.cluster.version, end=True)]
+    server.on(lambda seen: seen.path == PODS and "sendInitialEvents" in seen.query, replay.streamed(lines, hold=hold))
+    del pods.items[gone["metadata"]["namespace"], gone["metadata"]["name"]]
+    expire(server)
+    server.cut()
+    await until(lambda: watching.watch("pods").lists == 2, "the list")
+    outcome = await watching.run()
+    agrees(outcome, server)
+    assert restarted(outcome, "search") == 2 + 3
+    assert restarted(await watching.run(), "search") == 0
+    hold.set()
 
 
 # Politeness
