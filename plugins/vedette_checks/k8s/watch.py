@@ -14,7 +14,7 @@ from time import monotonic
 import msgspec
 
 from vedette import CheckError
-from vedette_checks.k8s.client import Client, Stream
+from vedette_checks.k8s.client import Client, Query, Stream
 from vedette_checks.k8s.decode import MARK, event_of
 from vedette_checks.k8s.errors import ApiError, Fault, of_event
 from vedette_checks.k8s.pace import Manners, Source
@@ -57,6 +57,9 @@ class Watch:
         self._streaming = True
         self._paging = True
         self._version = ""
+        self._floor = "0"
+        """The version that a list must not be older than: a replica may lag behind what was seen. "0" takes any, and
+        empty makes the server ask etcd, which is dear."""
         self._failures = 0
         self._told = 0
 
@@ -71,8 +74,8 @@ class Watch:
                 pause = await self._once()
             except (ApiError, CheckError) as error:
                 pause = await self._react(error)
-            except msgspec.MsgspecError:
-                self._version = ""
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                self._forget()
                 pause = self._failed(ApiError(Fault.INVALID, "it sent what is no JSON"))
             if pause:
                 await asyncio.sleep(pause)
@@ -155,7 +158,9 @@ class Watch:
 
     async def _list(self) -> None:
         """LIST from the server's cache, in pages where it makes some."""
-        query = {**self.source.query, "resourceVersion": "0", **({"limit": _PAGE} if self._paging else {})}
+        query = {**self.source.query, **self._least()}
+        if self._paging and self._floor in ("", "0"):  # with a version, a limit would have older servers ask etcd
+            query["limit"] = _PAGE
         version = ""
         self.store.begin()
         async with self._manners.gate:
@@ -172,6 +177,16 @@ class Watch:
                     raise ApiError(Fault.INVALID, "the pages of its list do not end")
                 query = {**self.source.query, "limit": _PAGE, "continue": items.head.token}
         self._filled(version)
+
+    def _least(self) -> Query:
+        """How new a list must be (Kubernetes API concepts, "resourceVersion in query parameters")."""
+        if self._floor in ("", "0"):
+            return {"resourceVersion": self._floor}
+        return {"resourceVersion": self._floor, "resourceVersionMatch": "NotOlderThan"}
+
+    def _forget(self) -> None:
+        """Make for a new list, which must not be older than what was seen."""
+        self._floor, self._version = self._version or self._floor, ""
 
     async def _follow_on(self) -> None:
         query = {
@@ -232,9 +247,14 @@ class Watch:
             return self._failed(error)
         if error.fault is Fault.EXPIRED:
             self._paging = self._version != ""  # a continue token ran out: next time in one piece
-            self._version = ""
+            if not self._version and not error.token:
+                self._floor = ""  # the list itself cannot be had from there
+            self._forget()
             return _DICE.uniform(0, self._pace.spread)
-        if error.fault in (Fault.AHEAD, Fault.INVALID):
+        if error.fault is Fault.AHEAD:
+            self._version = self._floor = ""
+        if error.fault is Fault.INVALID:
+            self._floor = self._version or "0"
             self._version = ""
         if error.fault is Fault.UNREACHABLE and self.synced and self.fault is None and not self._failures:
             return self._back_off()  # a connection that broke is no finding; one that cannot be made again is

@@ -10,6 +10,7 @@ import statistics
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from checks.k8s import oracle
 from checks.k8s.driver import FAST, Drive, Outcome, Watching, replay, until
@@ -21,6 +22,7 @@ from vedette_checks.k8s.pods import PodTable
 pytestmark = pytest.mark.anyio
 
 PODS = "/api/v1/pods"
+TOO_LARGE = "errors/504-resource-version-too-large.json"
 FEW: dict[str, Any] = {"usage": False, "resources": ["pods", "nodes"]}
 
 
@@ -294,6 +296,51 @@ async def test_what_goes_while_a_streaming_list_comes_is_gone(drive: Drive) -> N
     assert restarted(outcome, "search") == 2 + 3
     assert restarted(await watching.run(), "search") == 0
     hold.set()
+
+
+async def test_a_list_from_a_replica_that_lags_behind_counts_no_restart_again(drive: Drive) -> None:
+    server = await drive.server(small=True, streaming="refused")
+    watching = drive.watching(server, **FEW)
+    await watching.run()
+    behind = server.cluster.collections["pods"].listed("", "", server.cluster.version)
+    await restart(server, "search")
+    gone = of_app(server, "search")
+    for pod in gone[1:]:
+        await server.cluster.delete("pods", pod)
+    await caught_up(server, watching)
+    assert restarted(await watching.run(), "search") == len(gone)
+    seen_last = server.cluster.version
+
+    async def late(_: web.Request) -> web.Response:
+        return web.Response(body=behind, content_type="application/json")
+
+    server.on(lambda seen: seen.path == PODS and not seen.watches, late, times=1)
+    server.on(lambda seen: seen.path == PODS and seen.watches, "watch/410-error-event.after-restart.ndjson", times=1)
+    server.cut()
+    await until(lambda: watching.watch("pods").lists == 2, "the list")
+    await caught_up(server, watching)
+    outcome = await watching.run()
+    agrees(outcome, server)
+    assert restarted(outcome, "search") == 0
+    first, second = [seen.query for seen in server.asked(PODS) if not seen.watches]
+    assert first == {"resourceVersion": "0", "limit": "500"}
+    assert second == {"resourceVersion": str(seen_last), "resourceVersionMatch": "NotOlderThan"}
+    await restart(server, "search")
+    await caught_up(server, watching)
+    assert restarted(await watching.run(), "search") == 1  # of the one that is left, and each from now on
+
+
+async def test_a_list_from_a_version_that_the_server_does_not_have_is_made_anew_from_any(drive: Drive) -> None:
+    server = await drive.server(small=True, streaming="refused")
+    watching = drive.watching(server, **FEW)
+    await watching.run()
+    server.on(lambda seen: seen.path == PODS and "resourceVersionMatch" in seen.query, TOO_LARGE)
+    server.on(lambda seen: seen.path == PODS and seen.watches, "watch/410-error-event.after-restart.ndjson", times=1)
+    server.cut()
+    await until(lambda: watching.watch("pods").lists == 2, "the list")
+    lists = [seen.query for seen in server.asked(PODS) if not seen.watches]
+    assert [query["resourceVersion"] for query in lists] == ["0", "1751", ""]
+    agrees(await watching.run(), server)
 
 
 # Politeness
