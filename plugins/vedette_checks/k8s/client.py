@@ -125,7 +125,7 @@ class Client:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         self.requests += 1
         try:
-            answer = await self.access.request(method, url, self._headers, timeout, body)
+            answer = await self._sent(method, url, timeout, body)
             try:
                 self._look_at_certificate(answer)
                 if answer.status >= 400:
@@ -135,6 +135,12 @@ class Client:
                 answer.close() if not answer.content.is_eof() else answer.release()
         except FAILURES as error:
             raise broken(error) from None
+
+    async def _sent(self, method: str, url: str, timeout: aiohttp.ClientTimeout, body: Any) -> aiohttp.ClientResponse:
+        try:
+            return await self.access.request(method, url, self._headers, timeout, body)
+        except FAILURES:
+            raise
         except ValueError as error:  # an address that is none, a token that fits in no header
             raise CheckError(f"the cluster's address or token cannot be used ({type(error).__name__})") from None
 

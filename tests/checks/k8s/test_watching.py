@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 PODS = "/api/v1/pods"
 TOO_LARGE = "errors/504-resource-version-too-large.json"
+READY = "kubernetes_state.deployment.replicas_ready"
 FEW: dict[str, Any] = {"usage": False, "resources": ["pods", "nodes"]}
 
 
@@ -341,6 +342,44 @@ async def test_a_list_from_a_version_that_the_server_does_not_have_is_made_anew_
     lists = [seen.query for seen in server.asked(PODS) if not seen.watches]
     assert [query["resourceVersion"] for query in lists] == ["0", "1751", ""]
     agrees(await watching.run(), server)
+
+
+async def test_an_odd_object_does_not_stop_its_watch(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    watching = drive.watching(server, resources=["deployments"], usage=False)
+    await watching.run()
+    odd, other = server.cluster.objects("deployments")[:2]
+    odd["metadata"] |= {"generation": "7", "labels": []}
+    await server.cluster.put("deployments", odd)
+    other["status"]["readyReplicas"] = 77
+    await server.cluster.put("deployments", other)
+    await server.cluster.delete("deployments", odd)
+    watch = watching.watch("deployments")
+    await until(lambda: watch._version == str(server.cluster.version), "the events")
+    outcome = await watching.run()
+    ready = {series[1]: value for series, value in outcome.series.items() if series[0] == READY}
+    assert 77 in ready.values()
+    assert len(ready) == len(server.cluster.objects("deployments"))
+    assert (watch.fault, watch.lists) == (None, 1)
+
+
+@pytest.mark.parametrize("line", [b"<html>bad gateway</html>", b'{"type":"MODIFIED","object":{"metadata":{"uid":7}}}',
+                                  b'{"type":"DELETED","object":{"metadata":{"uid":7}}}', b'{"type":"\xff\xfe'])  # fmt: skip
+async def test_a_line_that_cannot_be_read_makes_for_a_new_list_at_most(drive: Drive, line: bytes) -> None:
+    server = await drive.server(small=True)
+    watching = drive.watching(server, **FEW)
+    await watching.run()
+    watch = watching.watch("pods")
+    server.on(lambda seen: seen.path == PODS and seen.watches, replay.streamed([line + b"\n"]), times=1)
+    server.cut()
+    await restart(server, "search")
+    await until(lambda: watch.fault is None and server.watching == 2, "the watch")
+    await caught_up(server, watching)
+    outcome = await watching.run()
+    agrees(outcome, server)
+    assert restarted(outcome, "search") == len(of_app(server, "search"))
+    assert watch.lists == (1 if b"MODIFIED" in line else 2)
+    assert outcome.status("k8s.can_connect").status is Status.OK
 
 
 # Politeness
