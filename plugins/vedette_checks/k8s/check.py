@@ -13,7 +13,7 @@ from vedette_checks.k8s.access import Access
 from vedette_checks.k8s.client import Client
 from vedette_checks.k8s.config import K8sConfig
 from vedette_checks.k8s.errors import ApiError
-from vedette_checks.k8s.findings import Finding, cut_off, of_kubelet, of_server, of_usage, of_watch
+from vedette_checks.k8s.findings import SILENT, Finding, cut_off, of_kubelet, of_server, of_usage, of_watch, refused
 from vedette_checks.k8s.names import gauge
 from vedette_checks.k8s.pace import Manners, Pace
 from vedette_checks.k8s.pods import INIT_RESTARTED, RESTARTED, STRATEGY, PodTable
@@ -107,7 +107,7 @@ class K8s(Check[K8sConfig]):
         report = Report(emit, self._budgets, where, self._now())
         fresh = [watch for watch in self._watches if watch.fresh(self.config.stale_after)]
         self._say_watches(emit, fresh, findings)
-        found = self._say_server(emit, findings)
+        found = self._say_server(emit, fresh, findings)
         if fresh:
             await self._report(report, fresh, findings)
         self._log(findings, emit)
@@ -201,13 +201,20 @@ class K8s(Check[K8sConfig]):
             findings[source.path] = found
             emit.status("k8s.watch", found.status, str(found), tags)
 
-    def _say_server(self, emit: Emit, findings: dict[str, Finding]) -> Finding | None:
-        faults = [watch.fault for watch in self._watches]
-        if not faults or not all(map(cut_off, faults)) or faults[0] is None:
+    def _say_server(self, emit: Emit, fresh: list[Watch], findings: dict[str, Finding]) -> Finding | None:
+        asked = [watch for watch in self._watches if not refused(watch.fault)]
+        answered = any(watch.answered for watch in self._watches)
+        lost = [
+            watch
+            for watch in asked
+            if cut_off(watch.fault) or (watch.fault is None and not (watch in fresh or (answered and not watch.synced)))
+        ]
+        if not lost or len(lost) < len(asked):
             emit.status("k8s.can_connect", Status.OK)
             return None
-        found = of_server(faults[0])
-        for watch in self._watches:
+        faults = [watch.fault for watch in lost if watch.fault is not None]
+        found = of_server(faults[0]) if faults else SILENT
+        for watch in lost:
             findings.pop(watch.source.path, None)  # one sentence is enough
         findings["k8s.can_connect"] = found
         emit.status("k8s.can_connect", found.status, str(found))

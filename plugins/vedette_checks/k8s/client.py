@@ -91,20 +91,23 @@ class Client:
             return await self._whole(answer)
 
     @asynccontextmanager
-    async def stream(self, path: str, query: Query, *, silence: float) -> AsyncIterator[Stream]:
+    async def stream(
+        self, path: str, query: Query, *, silence: float, answer: float | None = None
+    ) -> AsyncIterator[Stream]:
         """A body that is read as it comes.
 
         Args:
             path: path of the request.
             query: its query.
             silence: seconds without a byte after which the connection counts as dead.
+            answer: seconds until the body must begin, if that is to be sooner: what is frozen takes connections, too.
 
         Raises:
             ApiError, CheckError: as `get`; also while parts are taken.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=silence)
-        async with self._answer("GET", target(path, query), timeout) as answer:
-            yield Stream(self._parts(answer), answer)
+        async with self._answer("GET", target(path, query), timeout, within=answer) as begun:
+            yield Stream(self._parts(begun), begun)
 
     async def _parts(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         async for part in answer.content.iter_any():
@@ -121,11 +124,12 @@ class Client:
 
     @asynccontextmanager
     async def _answer(
-        self, method: str, url: str, timeout: aiohttp.ClientTimeout, body: Any = None
+        self, method: str, url: str, timeout: aiohttp.ClientTimeout, body: Any = None, within: float | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         self.requests += 1
         try:
-            answer = await self.access.request(method, url, self._headers, timeout, body)
+            async with asyncio.timeout(within):
+                answer = await self._sent(method, url, timeout, body)
             try:
                 self._look_at_certificate(answer)
                 if answer.status >= 400:
@@ -135,6 +139,12 @@ class Client:
                 answer.close() if not answer.content.is_eof() else answer.release()
         except FAILURES as error:
             raise broken(error) from None
+
+    async def _sent(self, method: str, url: str, timeout: aiohttp.ClientTimeout, body: Any) -> aiohttp.ClientResponse:
+        try:
+            return await self.access.request(method, url, self._headers, timeout, body)
+        except FAILURES:
+            raise
         except ValueError as error:  # an address that is none, a token that fits in no header
             raise CheckError(f"the cluster's address or token cannot be used ({type(error).__name__})") from None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
-
 import msgspec
 
 END_OF_LIST = "k8s.io/initial-events-end"
@@ -95,10 +93,15 @@ class Mark(msgspec.Struct):
 _EVENT = msgspec.json.Decoder(Event)
 MARK = msgspec.json.Decoder(Mark)
 
-O = TypeVar("O")  # noqa: E741
+
+class Id(msgspec.Struct, frozen=True, rename="camel"):
+    """By what an object is known: nothing else of its metadata may be in the way."""
+
+    uid: str = ""
+    resource_version: str = ""
 
 
-class Named(msgspec.Struct, Generic[O]):
-    """An object of which only the metadata is used."""
+class Identified(msgspec.Struct, frozen=True):
+    """An object of which only that is used."""
 
-    metadata: Meta
+    metadata: Id

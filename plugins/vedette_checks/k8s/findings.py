@@ -35,6 +35,15 @@ class Finding:
         return CheckError(self.message, hint=self.hint)
 
 
+SILENT = Finding(Status.CRITICAL, "the API server says nothing", "is it running, and is this its address?")
+"""It takes connections, or did, and is frozen."""
+
+
+def refused(fault: ApiError | CheckError | None) -> bool:
+    """Whether a fault is a resource's, which is asked for again in minutes only: of the server it tells nothing."""
+    return isinstance(fault, ApiError) and fault.fault in (Fault.FORBIDDEN, Fault.ABSENT)
+
+
 def cut_off(fault: ApiError | CheckError | None) -> bool:
     """Whether a fault is the server's or the login's, and not one resource's."""
     return isinstance(fault, CheckError) or (fault is not None and fault.fault in _CUT_OFF)
@@ -43,9 +52,11 @@ def cut_off(fault: ApiError | CheckError | None) -> bool:
 def of_watch(watch: Watch, *, fresh: bool) -> Finding | None:
     """What is wrong with a watch; None if nothing is."""
     fault, source = watch.fault, watch.source
-    if fault is None:
-        return None if watch.synced else Finding(Status.WARNING, f"{source.resource} are still being listed")
     where = f" in the namespace {source.namespace}" if source.namespace else ""
+    if fault is None and not watch.synced:
+        return Finding(Status.WARNING, f"{source.resource} are still being listed")
+    if fault is None:
+        return None if fresh else Finding(Status.CRITICAL, f"{source.resource}{where}: nothing is shown: {SILENT}")
     if isinstance(fault, ApiError) and fault.fault is Fault.FORBIDDEN:
         return _forbidden(fault, Rule(source.group, source.resource, WATCH, source.namespace), where)
     if isinstance(fault, ApiError) and fault.fault is Fault.ABSENT:

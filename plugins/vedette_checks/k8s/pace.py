@@ -19,6 +19,8 @@ class Pace:
         refused: pause after a refusal, in which somebody may add the rule.
         absent: pause where the server does not have the resource.
         quiet: a streaming list that says nothing for so long will not end: some servers take it for a watch.
+        answer: a watch must be answered so soon.
+        answer_list: and a list, which the server makes as a whole first.
         silence: a watch without a byte for so long is dead: a bookmark comes once a minute.
         breath: events are taken this often at most: so late may what is reported be.
         lifetime: shortest and longest time that a watch is asked to last.
@@ -30,6 +32,8 @@ class Pace:
     refused: float = 60.0
     absent: float = 300.0
     quiet: float = 3.0
+    answer: float = 10.0
+    answer_list: float = 60.0
     silence: float = 100.0
     breath: float = 0.5
     lifetime: tuple[int, int] = (300, 600)

@@ -101,6 +101,7 @@ METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 
 _MOST_SHARED = 10_000
+_MOST_COUNTED = 10_000
 _MOST_ALIKE = 2_000
 _MOST_REASONS = 100
 
@@ -116,6 +117,8 @@ class PodTable(Table[Pod, Row]):
         self.restarted: Counter[Group] = Counter()
         self.init_restarted: Counter[Group] = Counter()
         self._first = True
+        self._counted: dict[str, tuple[int, int]] = {}
+        """Restarts by UID of pods that went, or that a list showed as they once were: none of them counts again."""
         self._shared: dict[object, object] = {}
         self._alike: dict[object, tuple[str, Parts, Parts, int, int]] = {}
         self._reasons: dict[tuple[str, str], Key] = {}
@@ -123,6 +126,9 @@ class PodTable(Table[Pod, Row]):
     def replaced(self, old: dict[str, Row]) -> None:
         """Follow a full list; the first one says what there was before, which is no restart of today."""
         if not self._first or old:
+            for uid, row in self.rows.items():
+                if (was := old.get(uid)) is not None:
+                    self._remember(uid, was, row)
             super().replaced(old)
         else:
             self._add_all()
@@ -140,10 +146,10 @@ class PodTable(Table[Pod, Row]):
                 self.nodes.add(node, parts[which], number)
         self.phases.update(row.phase for row in self.rows.values())
 
-    def changed(self, old: Row | None, new: Row | None) -> None:
+    def changed(self, uid: str, old: Row | None, new: Row | None) -> None:
         """Keep the sums up to date."""
         if new is not None:
-            self._count_restarts(old, new)
+            self._count_restarts(uid, old, new)
         if old is not None and new is not None and _alike(old, new):
             return
         if new is not None:  # first, so that a group does not go and come
@@ -152,19 +158,33 @@ class PodTable(Table[Pod, Row]):
             if new.on_node:
                 self.nodes.add(new.node, new.on_node)
         if old is not None:
+            if new is None:
+                self._remember(uid, old, None)
             self.workloads.take(old.group, old.parts)
             self.phases[old.phase] -= 1
             if old.on_node:
                 self.nodes.take(old.node, old.on_node)
 
-    def _count_restarts(self, old: Row | None, new: Row) -> None:
+    def _count_restarts(self, uid: str, old: Row | None, new: Row) -> None:
         if old is None and self._first:
             return
-        was, was_init = (0, 0) if old is None else (old.restarts, old.init_restarts)
+        was, was_init = self._counted.get(uid, (0, 0))
+        if old is not None:
+            was, was_init = max(was, old.restarts), max(was_init, old.init_restarts)
         if new.restarts > was:
             self.restarted[new.group] += new.restarts - was
         if new.init_restarts > was_init:
             self.init_restarted[new.group] += new.init_restarts - was_init
+
+    def _remember(self, uid: str, was: Row, now: Row | None) -> None:
+        """Keep what was counted of a pod that goes, or seems to go back in time."""
+        left, left_init = (0, 0) if now is None else (now.restarts, now.init_restarts)
+        if was.restarts <= left and was.init_restarts <= left_init:
+            return
+        before, before_init = self._counted.pop(uid, (0, 0))
+        if len(self._counted) >= _MOST_COUNTED:  # a list is behind by minutes at most: the oldest are past that
+            del self._counted[next(iter(self._counted))]
+        self._counted[uid] = (max(before, was.restarts), max(before_init, was.init_restarts))
 
     def digest(self, found: Pod) -> Row:
         """The row of a pod."""

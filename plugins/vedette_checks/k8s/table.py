@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from vedette_checks.k8s.decode import Named
+from vedette_checks.k8s.decode import Id, Identified
 
 _WHOLE = msgspec.json.Decoder(msgspec.Raw)
+_IDENTIFIED = msgspec.json.Decoder(Identified)
+_ODD = (msgspec.ValidationError, UnicodeDecodeError)
+"""What an object that is whole, but not as the API's documentation has it, makes of its decoding."""
 
 
 class _Meta(Protocol):
@@ -36,6 +39,9 @@ class Store(Protocol):
     def collect(self, raw: bytes | memoryview) -> None:
         """An object of the full list; msgspec.DecodeError if it is no JSON, or not all of it."""
 
+    def uncollect(self, raw: bytes | memoryview) -> None:
+        """An object went while the full list was still coming, as a streaming list may tell."""
+
     def finish(self) -> None:
         """The list is complete: what is not in it is gone."""
 
@@ -57,7 +63,6 @@ class Table(Generic[O, R]):
 
     def __init__(self, model: type[O]) -> None:
         self._decoder = msgspec.json.Decoder(model)
-        self._named = msgspec.json.Decoder(Named[Any])
         self._collected: dict[str, R] = {}
         self.rows: dict[str, R] = {}
         """By UID."""
@@ -70,7 +75,7 @@ class Table(Generic[O, R]):
         """The row that stands for an object."""
         raise NotImplementedError
 
-    def changed(self, old: R | None, new: R | None) -> None:
+    def changed(self, uid: str, old: R | None, new: R | None) -> None:
         """A row came, changed or went: what is kept besides must follow."""
 
     def begin(self) -> None:
@@ -83,6 +88,21 @@ class Table(Generic[O, R]):
         if found is not None:
             self._collected[found.metadata.uid] = self.digest(found)
 
+    def uncollect(self, raw: bytes | memoryview) -> None:
+        """See `Store`; `finish` takes it out of what was known before."""
+        uid = self._id(raw).uid
+        there = self._collected.pop(uid, None)
+        known = self.rows.get(uid)
+        found = self._decode(raw) if there is not None or known is not None else None
+        if found is None:
+            return
+        row = self.digest(found)  # what happened last to it, for what is counted
+        self.changed(uid, known, row)
+        if known is not None:
+            self.rows[uid] = row
+        else:
+            self.changed(uid, row, None)
+
     def finish(self) -> None:
         """See `Store`."""
         old, self.rows, self._collected = self.rows, self._collected, {}
@@ -92,9 +112,9 @@ class Table(Generic[O, R]):
         """All rows may have changed."""
         for uid, row in old.items():
             if uid not in self.rows:
-                self.changed(row, None)
+                self.changed(uid, row, None)
         for uid, row in self.rows.items():
-            self.changed(old.get(uid), row)
+            self.changed(uid, old.get(uid), row)
 
     def put(self, raw: bytes | memoryview) -> str:
         """See `Store`."""
@@ -103,35 +123,42 @@ class Table(Generic[O, R]):
         if found is None:
             return self._version(raw)
         uid, row = found.metadata.uid, self.digest(found)
-        self.changed(self.rows.get(uid), row)
+        self.changed(uid, self.rows.get(uid), row)
         self.rows[uid] = row
         return found.metadata.resource_version
 
     def remove(self, raw: bytes | memoryview) -> str:
         """See `Store`."""
         self.changes += 1
-        named = self._named.decode(raw).metadata
-        old = self.rows.get(named.uid)
-        if old is not None:
+        named = self._id(raw)
+        uid = named.uid
+        if uid in self.rows:
+            old: R | None = self.rows.pop(uid)
             found = self._decode(raw)
             if found is not None:  # what happened last to it, for what is counted
                 row = self.digest(found)
-                self.changed(old, row)
+                self.changed(uid, old, row)
                 old = row
-            del self.rows[named.uid]
-            self.changed(old, None)
+            self.changed(uid, old, None)
         return named.resource_version
 
     def _decode(self, raw: bytes | memoryview) -> O | None:
         try:
             return self._decoder.decode(raw)
-        except msgspec.ValidationError:  # not as the API's documentation has it: the others must not suffer
+        except _ODD:  # not as the API's documentation has it: the others must not suffer
             _WHOLE.decode(raw)
             self.unreadable += 1
             return None
 
+    def _id(self, raw: bytes | memoryview) -> Id:
+        return _IDENTIFIED.decode(raw).metadata
+
     def _version(self, raw: bytes | memoryview) -> str:
-        return self._named.decode(raw).metadata.resource_version
+        """The version of what could not be decoded; empty if that is odd as well."""
+        try:
+            return self._id(raw).resource_version
+        except _ODD:
+            return ""
 
 
 class Plain(Table[O, O]):

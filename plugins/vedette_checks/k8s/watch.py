@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import monotonic
 
 import msgspec
 
 from vedette import CheckError
-from vedette_checks.k8s.client import Client, Stream
+from vedette_checks.k8s.client import Client, Query, Stream
 from vedette_checks.k8s.decode import MARK, event_of
 from vedette_checks.k8s.errors import ApiError, Fault, of_event
 from vedette_checks.k8s.pace import Manners, Source
@@ -48,7 +50,9 @@ class Watch:
         self.settled = asyncio.Event()
         """Set once it is synced, or has failed in a way that will not pass at once."""
         self.heard = 0.0
-        """When the server said something last, by the monotonic clock."""
+        """When the server last said how things are, by the monotonic clock."""
+        self.answered = False
+        """Whether the server ever said anything at all."""
         self.lists = 0
         """Full lists so far."""
         self._client = client
@@ -57,12 +61,26 @@ class Watch:
         self._streaming = True
         self._paging = True
         self._version = ""
+        self._floor = "0"
+        """The version that a list must not be older than: a replica may lag behind what was seen. "0" takes any, and
+        empty makes the server ask etcd, which is dear."""
         self._failures = 0
         self._told = 0
+        self._told_at_expiry = -1
+        self._since = 0.0
 
     def fresh(self, patience: float) -> bool:
-        """Whether the store is as the server's state is, or was within so many seconds."""
-        return self.synced and (self.fault is None or monotonic() - self.heard <= patience)
+        """Whether the store is as the server's state is, or was within so many seconds.
+
+        A server may freeze while connections stay: nobody knows that before the next bookmark is overdue.
+        """
+        if self.fault is None:
+            patience = max(patience, self._pace.silence)
+        return self.synced and monotonic() - max(self.heard, self._held(_SHORT)) <= patience
+
+    def _held(self, least: float) -> float:
+        """When the watch was taken, if it has held for so many seconds: some are answered with 200 and then fail."""
+        return self._since if self._since and monotonic() - self._since >= least else 0.0
 
     async def run(self) -> None:
         """List, watch, and do so again whenever the connection ends; never returns."""
@@ -71,8 +89,8 @@ class Watch:
                 pause = await self._once()
             except (ApiError, CheckError) as error:
                 pause = await self._react(error)
-            except msgspec.MsgspecError:
-                self._version = ""
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                self._forget()
                 pause = self._failed(ApiError(Fault.INVALID, "it sent what is no JSON"))
             if pause:
                 await asyncio.sleep(pause)
@@ -109,17 +127,18 @@ class Watch:
         waiting = True
         try:
             async with asyncio.timeout(self._pace.quiet) as limit:
-                async with self._client.stream(self.source.path, query, silence=self._pace.silence) as stream:
+                async with self._stream(query, self._pace.answer) as stream:
                     async for part in stream:
                         for line in lines.feed(part):
                             if not waiting:
                                 self._take(line)
                             elif self._collect(line):
                                 waiting = False
+                                self._since = monotonic()
                                 self._manners.gate.release()
                         limit.reschedule(loop.time() + self._pace.quiet if waiting else None)
                         if not waiting:
-                            await self._rest(stream)
+                            await stream.rest(self._pace.breath)
             self._ended(lines)
         except TimeoutError:  # no end of the list: an older server takes the request for a plain watch
             self._streaming = False
@@ -147,18 +166,23 @@ class Watch:
             return mark.complete
         if type_ == "ERROR":
             raise of_event(raw)
-        self.store.collect(raw)
+        if type_ == "DELETED":
+            self.store.uncollect(raw)
+        else:
+            self.store.collect(raw)
         return False
 
     async def _list(self) -> None:
         """LIST from the server's cache, in pages where it makes some."""
-        query = {**self.source.query, "resourceVersion": "0", **({"limit": _PAGE} if self._paging else {})}
+        query = {**self.source.query, **self._least()}
+        if self._paging and self._floor in ("", "0"):  # with a version, a limit would have older servers ask etcd
+            query["limit"] = _PAGE
         version = ""
         self.store.begin()
         async with self._manners.gate:
             while True:
                 items = Items()
-                async with self._client.stream(self.source.path, query, silence=self._pace.silence) as parts:
+                async with self._stream(query, self._pace.answer_list) as parts:
                     async for part in parts:
                         items.feed(part, self.store.collect)
                 items.end(self.store.collect)
@@ -170,6 +194,16 @@ class Watch:
                 query = {**self.source.query, "limit": _PAGE, "continue": items.head.token}
         self._filled(version)
 
+    def _least(self) -> Query:
+        """How new a list must be (Kubernetes API concepts, "resourceVersion in query parameters")."""
+        if self._floor in ("", "0"):
+            return {"resourceVersion": self._floor}
+        return {"resourceVersion": self._floor, "resourceVersionMatch": "NotOlderThan"}
+
+    def _forget(self) -> None:
+        """Make for a new list, which must not be older than what was seen."""
+        self._floor, self._version = self._version or self._floor, ""
+
     async def _follow_on(self) -> None:
         query = {
             **self.source.query,
@@ -179,22 +213,32 @@ class Watch:
             "timeoutSeconds": self._lifetime(),
         }
         lines = Lines()
-        async with self._client.stream(self.source.path, query, silence=self._pace.silence) as stream:
+        async with self._stream(query, self._pace.answer) as stream:
+            self._since = monotonic()
             self._connected()
             async for part in stream:
                 for line in lines.feed(part):
                     self._take(line)
-                await self._rest(stream)
+                await stream.rest(self._pace.breath)
         self._ended(lines)
 
-    async def _rest(self, stream: Stream) -> None:
-        self.heard = monotonic()
-        await stream.rest(self._pace.breath)
+    @asynccontextmanager
+    async def _stream(self, query: Query, answer: float) -> AsyncIterator[Stream]:
+        """A request's body; what it tells by how long it held is kept."""
+        try:
+            async with self._client.stream(
+                self.source.path, query, answer=answer, silence=self._pace.silence
+            ) as stream:
+                self.answered = True
+                yield stream
+        finally:
+            self.heard = max(self.heard, self._held(_SHORT))
+            if self._held(max(_SHORT, self._pace.most)):  # a proxy may cut what is quiet for less than a minute
+                self._failures = 0
+            self._since = 0.0
 
     def _take(self, line: bytes) -> None:
         type_, raw = event_of(line)
-        self._told += 1
-        self._failures = 0
         if type_ == "BOOKMARK":
             self._version = MARK.decode(raw).version or self._version
         elif type_ == "DELETED":
@@ -203,6 +247,9 @@ class Watch:
             raise of_event(raw)
         else:
             self._version = self.store.put(raw) or self._version
+        self._told += 1
+        self._failures = 0
+        self.heard = monotonic()
 
     # What came of it
 
@@ -211,11 +258,11 @@ class Watch:
         self._version = version
         self.lists += 1
         self.synced = self._paging = True
+        self.heard = monotonic()
         self._connected()
 
     def _connected(self) -> None:
         self.fault = None
-        self.heard = monotonic()
         self.settled.set()
 
     def _ended(self, lines: Lines) -> None:
@@ -227,11 +274,18 @@ class Watch:
         """Note a failure; the pause to make."""
         if isinstance(error, CheckError):
             return self._failed(error)
+        self.answered = self.answered or error.status > 0
         if error.fault is Fault.EXPIRED:
             self._paging = self._version != ""  # a continue token ran out: next time in one piece
-            self._version = ""
-            return _DICE.uniform(0, self._pace.spread)
-        if error.fault in (Fault.AHEAD, Fault.INVALID):
+            if not self._version and not error.token:
+                self._floor = ""  # the list itself cannot be had from there
+            self._forget()
+            again, self._told_at_expiry = self._told == self._told_at_expiry, self._told
+            return max(_DICE.uniform(0, self._pace.spread), self._back_off() if again else 0.0)
+        if error.fault is Fault.AHEAD:
+            self._version = self._floor = ""
+        if error.fault is Fault.INVALID:
+            self._floor = self._version or "0"
             self._version = ""
         if error.fault is Fault.UNREACHABLE and self.synced and self.fault is None and not self._failures:
             return self._back_off()  # a connection that broke is no finding; one that cannot be made again is

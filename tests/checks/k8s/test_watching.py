@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import json
 import statistics
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from checks.k8s import oracle
-from checks.k8s.driver import FAST, Drive, Outcome, Watching, until
+from checks.k8s.driver import FAST, Drive, Outcome, Watching, replay, until
 from vedette import Status
 from vedette_checks.k8s.errors import ApiError, Fault
 from vedette_checks.k8s.pace import Pace
@@ -20,6 +22,8 @@ from vedette_checks.k8s.pods import PodTable
 pytestmark = pytest.mark.anyio
 
 PODS = "/api/v1/pods"
+TOO_LARGE = "errors/504-resource-version-too-large.json"
+READY = "kubernetes_state.deployment.replicas_ready"
 FEW: dict[str, Any] = {"usage": False, "resources": ["pods", "nodes"]}
 
 
@@ -92,7 +96,7 @@ async def test_changes_show_in_the_next_run_and_only_once(drive: Drive) -> None:
 
 async def test_events_that_gather_between_two_looks_all_count(drive: Drive) -> None:
     server = await drive.server(small=True)
-    pace = Pace(**{**{name: getattr(FAST, name) for name in Pace.__slots__}, "breath": 0.05})  # type: ignore[attr-defined]
+    pace = paced(breath=0.05)
     watching = drive.watching(server, pace=pace, **FEW)
     await watching.run()
     for _ in range(3):
@@ -259,6 +263,229 @@ async def test_a_node_that_is_drained_under_the_agent_empties_step_by_step(drive
     assert outcome.value("kubernetes_state.node.status", "status:unschedulable") == 1
 
 
+# A server that answers, but does not work
+
+
+def paced(**changed: Any) -> Pace:
+    return Pace(**{name: getattr(FAST, name) for name in Pace.__slots__} | changed)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        replay.recorded("watch/500-error-event.old-etcd.no-rv.ndjson"),
+        replay.streamed([b'{"type":"MODIFIED","obj'], cut=True),
+        replay.streamed([], cut=True),
+    ],
+    ids=["error", "half", "nothing"],
+)
+async def test_to_answer_and_then_to_fail_is_no_sign_of_life(drive: Drive, answer: Any) -> None:
+    server = await drive.server(small=True)
+    watching = drive.watching(server, stale_after="30s", resources=["nodes"], usage=False, pace=paced(most=2.0))
+    await watching.run()
+    watch = watching.watch("nodes")
+    server.on(lambda seen: seen.watches, answer)
+    server.cut()
+    await until(lambda: watch.fault is not None, "the finding")
+    heard = watch.heard
+    await until(lambda: watch._failures >= 5, "pauses that grow")
+    assert watch.heard == heard
+    assert (await watching.run()).value("k8s.nodes.ready") == 10
+    watch.heard -= 31
+    await until(lambda: watch.fault is not None, "the next refusal")
+    outcome = await watching.run()
+    assert "k8s.nodes.ready" not in outcome.names
+    assert outcome.status("k8s.can_connect").status is Status.CRITICAL
+
+
+async def hung(_: web.Request) -> web.StreamResponse:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def test_a_server_that_never_answers_is_not_connected_to(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    server.on(lambda _: True, hung)
+    outcome = await drive.watching(server, timeout=1, pace=paced(quiet=0.1), **FEW).run()
+    said = outcome.status("k8s.can_connect")
+    text = "the API server says nothing; is it running, and is this its address?"
+    assert (said.status, said.message) == (Status.CRITICAL, text)
+    assert str(outcome.error) == "the API server says nothing"
+    assert outcome.batch.samples == ()
+
+
+async def test_a_server_that_freezes_is_found_out(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    watching = drive.watching(server, stale_after="10s", pace=paced(answer=0.05), **FEW)
+    assert (await watching.run()).value("k8s.nodes.ready") == 10
+    for watch in watching.check._watches:  # connections that stay, without a bookmark for longer than is usual
+        watch.heard -= 40
+        watch._since -= 40
+    outcome = await watching.run()
+    assert outcome.batch.samples == ()
+    assert outcome.status("k8s.can_connect").status is Status.CRITICAL
+    server.on(lambda _: True, hung)
+    server.cut()
+    await until(lambda: all(watch.fault is not None for watch in watching.check._watches), "the finding")
+    said = (await watching.run()).status("k8s.can_connect")
+    assert said.message == "the API server: no answer in time; is it running, and is this its address?"
+
+
+async def test_a_watch_that_holds_is_a_sign_of_life_even_where_a_proxy_cuts_it_before_a_bookmark(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    watching = drive.watching(server, **FEW)
+    await watching.run()
+    watch = watching.watch("pods")
+    watch.heard -= 200
+    watch._failures = 3
+    watch._since -= 40
+    since = watch._since
+    server.cut()
+    await until(lambda: watch.heard == since, "the cut")
+    await until(lambda: watch._since > since, "the next watch")
+    assert watch.fault is None
+
+
+async def test_a_resource_that_is_refused_does_not_hide_that_the_server_is_down(drive: Drive) -> None:
+    server = await drive.server(small=True, forbidden={("list", "resourcequotas"), ("watch", "resourcequotas")})
+    options = {"resources": ["nodes", "resourcequotas"], "usage": False}
+    watching = drive.watching(server, pace=paced(refused=600.0), **options)
+    assert (await watching.run()).status("k8s.can_connect").status is Status.OK
+    await server.stop()
+    await until(lambda: watching.watch("nodes").fault is not None, "the loss")
+    outcome = await watching.run()
+    said = outcome.status("k8s.can_connect")
+    assert said.status is Status.CRITICAL
+    assert said.message.startswith("the API server: nothing listens on ")
+    assert outcome.status("k8s.watch", "resource:resourcequotas").message.startswith("may not list and watch")
+
+
+# What a server may say that a list does not expect
+
+
+def expire(server: Any) -> None:
+    """The server knows no version any more that was seen so far."""
+    server.cluster.version += 1
+    server.cluster.compact()
+
+
+async def test_what_goes_while_a_streaming_list_comes_is_gone(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    pods = server.cluster.collections["pods"]
+    (gone, other, *_) = of_app(server, "search")
+    watching = drive.watching(server, **FEW)
+    await watching.run()
+    gone["status"]["containerStatuses"][0]["restartCount"] += 2
+    came = copy.deepcopy(other)
+    came["metadata"] |= {"name": "search-brief", "uid": "uid-brief"}
+    came["status"]["containerStatuses"][0]["restartCount"] = 3
+    before = [pods.event("ADDED", item.raw) for item in pods.items.values()]
+    during = [pods.event(type_, json.dumps(pod).encode())
+              for type_, pod in (("DELETED", gone), ("ADDED", came), ("DELETED", came))]  # fmt: skip
+    hold = asyncio.Event()
+    lines = [*before, *during, pods.bookmark(server.cluster.version, end=True)]
+    server.on(lambda seen: seen.path == PODS and "sendInitialEvents" in seen.query, replay.streamed(lines, hold=hold))
+    del pods.items[gone["metadata"]["namespace"], gone["metadata"]["name"]]
+    expire(server)
+    server.cut()
+    await until(lambda: watching.watch("pods").lists == 2, "the list")
+    outcome = await watching.run()
+    agrees(outcome, server)
+    assert restarted(outcome, "search") == 2 + 3
+    assert restarted(await watching.run(), "search") == 0
+    hold.set()
+
+
+async def test_a_list_from_a_replica_that_lags_behind_counts_no_restart_again(drive: Drive) -> None:
+    server = await drive.server(small=True, streaming="refused")
+    watching = drive.watching(server, **FEW)
+    await watching.run()
+    behind = server.cluster.collections["pods"].listed("", "", server.cluster.version)
+    await restart(server, "search")
+    gone = of_app(server, "search")
+    for pod in gone[1:]:
+        await server.cluster.delete("pods", pod)
+    await caught_up(server, watching)
+    assert restarted(await watching.run(), "search") == len(gone)
+    seen_last = server.cluster.version
+
+    async def late(_: web.Request) -> web.Response:
+        return web.Response(body=behind, content_type="application/json")
+
+    server.on(lambda seen: seen.path == PODS and not seen.watches, late, times=1)
+    server.on(lambda seen: seen.path == PODS and seen.watches, "watch/410-error-event.after-restart.ndjson", times=1)
+    server.cut()
+    await until(lambda: watching.watch("pods").lists == 2, "the list")
+    await caught_up(server, watching)
+    outcome = await watching.run()
+    agrees(outcome, server)
+    assert restarted(outcome, "search") == 0
+    first, second = [seen.query for seen in server.asked(PODS) if not seen.watches]
+    assert first == {"resourceVersion": "0", "limit": "500"}
+    assert second == {"resourceVersion": str(seen_last), "resourceVersionMatch": "NotOlderThan"}
+    await restart(server, "search")
+    await caught_up(server, watching)
+    assert restarted(await watching.run(), "search") == 1  # of the one that is left, and each from now on
+
+
+async def test_a_list_from_a_version_that_the_server_does_not_have_is_made_anew_from_any(drive: Drive) -> None:
+    server = await drive.server(small=True, streaming="refused")
+    watching = drive.watching(server, **FEW)
+    await watching.run()
+    server.on(lambda seen: seen.path == PODS and "resourceVersionMatch" in seen.query, TOO_LARGE)
+    server.on(lambda seen: seen.path == PODS and seen.watches, "watch/410-error-event.after-restart.ndjson", times=1)
+    server.cut()
+    await until(lambda: watching.watch("pods").lists == 2, "the list")
+    lists = [seen.query for seen in server.asked(PODS) if not seen.watches]
+    assert [query["resourceVersion"] for query in lists] == ["0", "1751", ""]
+    agrees(await watching.run(), server)
+
+
+async def test_an_odd_object_does_not_stop_its_watch(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    watching = drive.watching(server, resources=["deployments"], usage=False)
+    await watching.run()
+    odd, other = server.cluster.objects("deployments")[:2]
+    odd["metadata"] |= {"generation": "7", "labels": []}
+    await server.cluster.put("deployments", odd)
+    other["status"]["readyReplicas"] = 77
+    await server.cluster.put("deployments", other)
+    await server.cluster.delete("deployments", odd)
+    watch = watching.watch("deployments")
+    await until(lambda: watch._version == str(server.cluster.version), "the events")
+    outcome = await watching.run()
+    ready = {series[1]: value for series, value in outcome.series.items() if series[0] == READY}
+    assert 77 in ready.values()
+    assert len(ready) == len(server.cluster.objects("deployments"))
+    assert (watch.fault, watch.lists) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"<html>bad gateway</html>",
+        b'{"type":"MODIFIED","object":{"metadata":{"uid":7}}}',
+        b'{"type":"DELETED","object":{"metadata":{"uid":7}}}',
+        b'{"type":"\xff\xfe',
+    ],
+)
+async def test_a_line_that_cannot_be_read_makes_for_a_new_list_at_most(drive: Drive, line: bytes) -> None:
+    server = await drive.server(small=True)
+    watching = drive.watching(server, **FEW)
+    await watching.run()
+    watch = watching.watch("pods")
+    server.on(lambda seen: seen.path == PODS and seen.watches, replay.streamed([line + b"\n"]), times=1)
+    server.cut()
+    await restart(server, "search")
+    await until(lambda: watch.fault is None and server.watching == 2, "the watch")
+    await caught_up(server, watching)
+    outcome = await watching.run()
+    agrees(outcome, server)
+    assert restarted(outcome, "search") == len(of_app(server, "search"))
+    assert watch.lists == (1 if b"MODIFIED" in line else 2)
+    assert outcome.status("k8s.can_connect").status is Status.OK
+
+
 # Politeness
 
 
@@ -269,9 +496,15 @@ async def test_after_an_expired_version_each_agent_waits_a_time_of_its_own(drive
     watch = watching.watch("pods")
     watch._pace = Pace()
     gone = ApiError(Fault.EXPIRED, "too old", status=410)
-    pauses = [await watch._react(gone) for _ in range(200)]
+    pauses = []
+    for _ in range(200):
+        watch._told += 1
+        pauses.append(await watch._react(gone))
     assert 0 <= min(pauses) < 1 < 4 < max(pauses) <= 5
     assert statistics.pstdev(pauses) > 1
+    again = [await watch._react(gone) for _ in range(8)]  # each list is followed by 410 at once
+    assert all(pause >= 15 for pause in again[5:])
+    assert max(again) <= 30
 
 
 async def test_pauses_grow_with_failures_up_to_a_limit_and_are_never_alike(drive: Drive) -> None:
@@ -294,7 +527,7 @@ async def test_a_watch_that_ends_at_once_again_and_again_is_not_asked_for_withou
     server = await drive.server(small=True, streaming="refused")
     server.on(lambda seen: seen.watches and "sendInitialEvents" not in seen.query,
               "watch/pods.compacted-rv-still-served.ndjson")  # fmt: skip
-    pace = Pace(**{**{name: getattr(FAST, name) for name in Pace.__slots__}, "first": 60.0, "most": 60.0})  # type: ignore[attr-defined]
+    pace = paced(first=60.0, most=60.0)
     watching = drive.watching(server, pace=pace, resources=["pods"], usage=False)
     await watching.run()
     await until(lambda: len(server.asked(PODS)) == 3, "the first watch")
