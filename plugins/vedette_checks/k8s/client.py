@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from vedette import CheckError
 from vedette_checks.k8s.access import Access
@@ -144,8 +145,13 @@ class Client:
         tls = transport.get_extra_info("ssl_object") if transport is not None else None
         certificate = tls.getpeercert() if tls is not None else None
         until = certificate.get("notAfter") if certificate else None
-        if isinstance(until, str) and str(answer.url.origin()) == self.access.server.rstrip("/"):
+        if isinstance(until, str) and same_origin(answer.url, URL(self.access.server)):
             self.certificate_expires = float(ssl.cert_time_to_seconds(until))
+
+
+def same_origin(one: URL, other: URL) -> bool:
+    """Whether two addresses lead to one server; `URL.origin()` tells one with the usual port from one without."""
+    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
 
 
 async def _beginning(answer: aiohttp.ClientResponse) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 import trustme
 import yaml
+from aiohttp import web
+from yarl import URL
 
 from checks.k8s.driver import Drive, until
 from checks.k8s.test_command import diagnosed
@@ -22,6 +25,7 @@ from vedette import Status
 from vedette.advice import Grade
 from vedette_checks.k8s import access as access_module
 from vedette_checks.k8s.access import Access
+from vedette_checks.k8s.client import Client, same_origin
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +82,40 @@ async def test_a_pod_uses_its_service_account(
     left = outcome.value("k8s.apiserver.certificate_days_left")
     assert isinstance(left, float)  # of trustme's certificate, which has its own idea of how long to last
     assert left == pytest.approx((watching.check._client.certificate_expires - 1_795_466_000.0) / 86_400)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/k8s/clusters/c-1"])
+async def test_the_certificate_is_the_servers_however_its_address_is_written(
+    drive: Drive, authority: trustme.CA, path: str
+) -> None:
+    server = await drive.server(small=True, tls=server_context(authority, "localhost"))
+    authority.cert_pem.write_to_path(str(drive.folder / "ca.crt"))
+    seen_it = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        made = web.StreamResponse()
+        await made.prepare(request)
+        await seen_it.wait()  # a watch goes on
+        return made
+
+    server.on(lambda seen: seen.path.endswith("/nodes"), answer)
+    kubeconfig = server.kubeconfig(drive.folder, ca=drive.folder / "ca.crt")
+    tree = yaml.safe_load(kubeconfig.read_text())
+    tree["clusters"][0]["cluster"]["server"] = f"https://LOCALHOST:{server.port}{path}"
+    kubeconfig.write_text(json.dumps(tree))
+    client = Client(Access(kubeconfig))
+    try:
+        await client.access.open()
+        async with client.stream("/api/v1/nodes", {"watch": "true"}, silence=20):
+            assert client.certificate_expires is not None
+    finally:
+        seen_it.set()
+        await client.access.close()
+
+
+@pytest.mark.parametrize(("server", "own"), [("https://10.96.0.1:443", True), ("https://10.96.0.1:6443", False)])
+def test_the_port_of_https_may_be_written_or_not(server: str, own: bool) -> None:
+    assert same_origin(URL("https://10.96.0.1/api/v1/pods"), URL(server)) is own
 
 
 async def test_doctor_looks_at_tls_and_the_certificate(
