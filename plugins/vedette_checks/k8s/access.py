@@ -74,8 +74,11 @@ class Access:
         """
         await self._load()
 
-    async def renew(self) -> bool:
+    async def renew(self, since: float = float("inf")) -> bool:
         """Read the configuration anew because the server did not like it, at most every few seconds.
+
+        Args:
+            since: monotonic seconds; what was read after that is new enough.
 
         Returns:
             Whether it was read.
@@ -84,6 +87,8 @@ class Access:
             CheckError: as `open`.
         """
         async with self._lock:
+            if self._renewed > since:
+                return True
             if time.monotonic() - self._renewed < _LEAST:
                 return False
             await self._load()
@@ -104,10 +109,7 @@ class Access:
         Raises:
             CheckError: as `open`. aiohttp.ClientError, TimeoutError: no answer.
         """
-        if self._outdated():
-            async with self._lock:  # a login program is not run once for each watch
-                if self._outdated():
-                    await self._load()
+        await self._refresh()
         if url.startswith("/"):
             url = self.server + url
         head = {"User-Agent": _USER_AGENT, **headers, **self._authorization()}
@@ -117,8 +119,9 @@ class Access:
         )
         return answer
 
-    def authorization(self) -> dict[str, str]:
-        """The header that logs in, for a client of one's own."""
+    async def authorization(self) -> dict[str, str]:
+        """The header that logs in with a token that is current, for a client of one's own. Raises as `open`."""
+        await self._refresh()
         return self._authorization()
 
     async def close(self) -> None:
@@ -126,6 +129,12 @@ class Access:
         rest, self._rest = self._rest, None
         if rest is not None:
             await rest.close()
+
+    async def _refresh(self) -> None:
+        if self._outdated():
+            async with self._lock:  # a login program is not run once for each watch
+                if self._outdated():
+                    await self._load()
 
     def _authorization(self) -> dict[str, str]:
         value = self._configuration.api_key.get("BearerToken")

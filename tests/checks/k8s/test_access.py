@@ -19,8 +19,9 @@ import yaml
 from aiohttp import web
 from yarl import URL
 
-from checks.k8s.driver import Drive, until
+from checks.k8s.driver import Drive, node_metrics, until
 from checks.k8s.test_command import diagnosed
+from checks.k8s.test_scope import summary
 from vedette import Status
 from vedette.advice import Grade
 from vedette_checks.k8s import access as access_module
@@ -227,6 +228,55 @@ async def test_a_kubeconfig_that_is_written_anew_is_noticed(drive: Drive) -> Non
     assert server.requests[-1].headers["authorization"] == "Bearer two"
 
 
+async def test_a_token_that_is_rotated_leaves_no_gap_in_what_the_runs_ask_themselves(drive: Drive) -> None:
+    server = await drive.server(small=True, token="one")
+    server.node_metrics = node_metrics(server.cluster.objects("nodes"))
+    (drive.folder / "token").write_text("one")
+    path = edited(drive, server, tokenFile=str(drive.folder / "token"))
+    watching = drive.watching(kubeconfig=path, resources=["nodes"])
+    before = await watching.run()
+    (drive.folder / "token").write_text("two")
+    server.token = "two"  # the watch goes on under the old one, and notices nothing
+    after = await watching.run()
+    for name in ("k8s.cpu.utilization", "k8s.memory.utilization"):
+        assert after.value(name) == before.value(name)
+    tokens = [seen.headers["authorization"] for seen in server.requests]
+    assert tokens == ["Bearer one", "Bearer one", "Bearer one", "Bearer two"]
+
+
+async def test_a_kubelet_gets_the_new_token_and_is_trusted_by_the_new_authority(
+    drive: Drive, authority: trustme.CA
+) -> None:
+    server = await drive.server(small=True)
+    kubelet = await drive.server(small=True, tls=server_context(authority, "127.0.0.1"))
+    told = summary(server, "worker-03")
+    expected = "one"
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        good = request.headers.get("Authorization") == f"Bearer {expected}"
+        return await told(request) if good else web.Response(status=401, text="Unauthorized")
+
+    kubelet.on("/stats/summary", answer)
+    ca = drive.folder / "kubelet.crt"
+    authority.cert_pem.write_to_path(str(ca))
+    (drive.folder / "token").write_text("one")
+    watching = drive.watching(
+        kubeconfig=edited(drive, server, tokenFile=str(drive.folder / "token")),
+        scope="node", node="worker-03", usage=False, kubelet={"url": kubelet.url, "ca_file": ca},
+    )  # fmt: skip
+    assert (await watching.run()).value("k8s.node.cpu_usage") == 1.25
+    (drive.folder / "token").write_text("two")
+    expected = "two"
+    assert (await watching.run()).value("k8s.node.cpu_usage") == 1.25
+    await kubelet.stop()
+    other = trustme.CA()
+    kubelet.tls = server_context(other, "127.0.0.1")
+    await kubelet.start()
+    assert (await watching.run()).status("k8s.kubelet").message.startswith("the kubelet's certificate cannot be")
+    other.cert_pem.write_to_path(str(ca))
+    assert (await watching.run()).value("k8s.node.cpu_usage") == 1.25
+
+
 def edited(drive: Drive, server: Any, **user: Any) -> Path:
     path: Path = server.kubeconfig(drive.folder)
     tree = yaml.safe_load(path.read_text())
@@ -338,7 +388,7 @@ async def test_nothing_of_the_token_is_printed(drive: Drive) -> None:
     server = await drive.server(small=True)
     access = Access(server.kubeconfig(drive.folder, SECRET))
     await access.open()
-    assert access.authorization() == {"Authorization": f"Bearer {SECRET}"}
+    assert await access.authorization() == {"Authorization": f"Bearer {SECRET}"}
     assert SECRET not in repr(access)
     await access.close()
 
