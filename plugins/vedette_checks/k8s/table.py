@@ -61,8 +61,9 @@ class Table(Generic[O, R]):
         self._collected: dict[str, R] = {}
         self.rows: dict[str, R] = {}
         """By UID."""
-        self.unreadable = 0
-        """Objects that could not be decoded, and are left out."""
+        self._odd: set[str] = set()
+        self.unreadable: set[str] = set()
+        """UIDs of the objects that cannot be decoded as they are now, and are left out."""
         self.changes = 0
         """Events so far."""
 
@@ -76,6 +77,7 @@ class Table(Generic[O, R]):
     def begin(self) -> None:
         """See `Store`."""
         self._collected = {}
+        self._odd = set()
 
     def collect(self, raw: bytes | memoryview) -> None:
         """See `Store`."""
@@ -86,6 +88,7 @@ class Table(Generic[O, R]):
     def finish(self) -> None:
         """See `Store`."""
         old, self.rows, self._collected = self.rows, self._collected, {}
+        self.unreadable = self._odd
         self.replaced(old)
 
     def replaced(self, old: dict[str, R]) -> None:
@@ -120,15 +123,26 @@ class Table(Generic[O, R]):
                 old = row
             del self.rows[named.uid]
             self.changed(old, None)
+        self.unreadable.discard(named.uid)
         return named.resource_version
 
     def _decode(self, raw: bytes | memoryview) -> O | None:
         try:
-            return self._decoder.decode(raw)
+            found = self._decoder.decode(raw)
+            self.unreadable.discard(found.metadata.uid)
+            return found
         except msgspec.ValidationError:  # not as the API's documentation has it: the others must not suffer
             _WHOLE.decode(raw)
-            self.unreadable += 1
+            uid = self._uid(raw)
+            self.unreadable.add(uid)
+            self._odd.add(uid)
             return None
+
+    def _uid(self, raw: bytes | memoryview) -> str:
+        try:
+            return self._named.decode(raw).metadata.uid
+        except msgspec.ValidationError:
+            return ""
 
     def _version(self, raw: bytes | memoryview) -> str:
         return self._named.decode(raw).metadata.resource_version

@@ -152,8 +152,25 @@ async def test_only_the_namespaces_that_are_named_are_asked_about(drive: Drive) 
         "/apis/apps/v1/namespaces/payments/deployments",
     }
     pods = [pod for pod in server.cluster.objects("pods") if pod["metadata"]["namespace"] != "kube-system"]
-    expected = {series: float(value) for series, value in oracle.of_pods(pods).items()}
+    expected = {series: float(value) for series, value in oracle.of_pods(pods).items() if not of_a_node(series[0])}
     assert {series: outcome.series[series] for series in expected} == pytest.approx(expected, rel=1e-15)
+    assert not list(filter(of_a_node, outcome.names))  # some namespaces' pods are a part of what a node has
+
+
+def of_a_node(name: str) -> bool:
+    """Whether a metric is the sum of a node's pods."""
+    return name.startswith("k8s.node.")
+
+
+async def test_a_node_that_the_cluster_does_not_have_is_a_finding_and_not_an_empty_one(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    outcome = await drive.watching(server, scope="node", node="worker-99", kubelet=None, usage=False).run()
+    assert str(outcome.error) == "the cluster has no node called worker-99"
+    assert outcome.error is not None
+    assert outcome.error.hint == "see `node`, or the environment variable NODE_NAME"
+    assert outcome.status("k8s.watch", "resource:nodes").status is Status.CRITICAL
+    assert outcome.status("k8s.can_connect").status is Status.OK
+    assert outcome.names == set()
 
 
 async def test_a_namespace_that_is_refused_leaves_the_others_and_no_total_that_is_a_part(drive: Drive) -> None:
