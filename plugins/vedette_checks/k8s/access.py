@@ -6,6 +6,7 @@ What it does not do: notice that a token, certificate or kubeconfig was changed 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import yaml
 from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.client.rest import RESTClientObject
@@ -26,6 +28,10 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _REREAD = 60.0  # seconds; a projected token is replaced long before it ends
 _SPARE = 30.0  # seconds before a token ends
 _LEAST = 5.0  # seconds between two renewals
+_LOGIN = 20.0  # seconds for a login program, which all requests wait for
+_AT_ONCE = 5.0  # seconds within which it has been started
+_LOGIN_MARK = "KUBERNETES_EXEC_INFO"
+"""Environment variable of every login program (client.authentication.k8s.io)."""
 _USER_AGENT = "vedette"
 
 
@@ -163,6 +169,7 @@ class Access:
         self._renewed, self._written = time.monotonic(), self._stamp()
         configuration = Configuration()
         configuration.host = ""  # else it would be localhost
+        configuration.connection_pool_maxsize = 0  # no limit: each watch keeps a connection, whose number is bounded
         configuration.disable_strict_ssl_verification = True  # as Go and Python 3.12 do: clusters' own CAs lack fields
         file = self._file()
         try:
@@ -194,12 +201,23 @@ class Access:
                 f"{where}there is no kubeconfig {file}",
                 hint="give the path in `kubeconfig`, or run the agent in the cluster",
             )
-        loader = await load_kube_config(
-            config_file=str(file),
-            context=self.context or None,
-            client_configuration=configuration,
-            persist_config=False,
-        )
+        begun = time.time()
+        try:
+            async with asyncio.timeout(_LOGIN):
+                loader = await load_kube_config(
+                    config_file=str(file),
+                    context=self.context or None,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+        except (TimeoutError, asyncio.CancelledError) as error:
+            _end_logins(begun)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise CheckError(
+                f"the login program of {file} did not end within {_LOGIN:g}s",
+                hint="run kubectl with this kubeconfig to see what it waits for",
+            ) from None
         if not str(configuration.host).startswith(("http://", "https://")):
             raise CheckError(f"the cluster in {file} has no `server`", hint="see `clusters:` of the kubeconfig")
         if loader.provider is not None:
@@ -229,6 +247,14 @@ class Access:
         old, self._rest, self._print = self._rest, made, new
         if old is not None:
             await old.close()
+
+
+def _end_logins(begun: float) -> None:
+    """End login programs that were begun then and still run: the library leaves them behind when it is cancelled."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if abs(child.create_time() - begun) < _AT_ONCE and _LOGIN_MARK in child.environ():
+                child.kill()
 
 
 def _is_there(path: Path) -> bool:

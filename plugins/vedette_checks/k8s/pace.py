@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from vedette_checks.k8s.client import Query
+from vedette_checks.k8s.errors import ApiError, Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,7 @@ class Pace:
         refused: pause after a refusal, in which somebody may add the rule.
         absent: pause where the server does not have the resource.
         quiet: a streaming list that says nothing for so long will not end: some servers take it for a watch.
+        whole: a list that takes longer is given up: only a few at a time are let through.
         silence: a watch without a byte for so long is dead: a bookmark comes once a minute.
         breath: events are taken this often at most: so late may what is reported be.
         lifetime: shortest and longest time that a watch is asked to last.
@@ -30,6 +34,7 @@ class Pace:
     refused: float = 60.0
     absent: float = 300.0
     quiet: float = 3.0
+    whole: float = 120.0
     silence: float = 100.0
     breath: float = 0.5
     lifetime: tuple[int, int] = (300, 600)
@@ -48,6 +53,20 @@ class Manners:
     pace: Pace = field(default_factory=Pace)
     streaming: bool = True
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(3))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for one's turn to list. Whoever takes too long for it gives up, lest the others wait for ever.
+
+        Raises:
+            ApiError: it took too long.
+        """
+        async with self.gate:
+            try:
+                async with asyncio.timeout(self.pace.whole):
+                    yield
+            except TimeoutError:
+                raise ApiError(Fault.UNREACHABLE, f"its list did not end within {self.pace.whole:g}s") from None
 
 
 @dataclass(frozen=True, slots=True)

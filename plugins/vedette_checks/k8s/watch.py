@@ -106,7 +106,7 @@ class Watch:
         store, lines, loop = self.store, Lines(), asyncio.get_running_loop()
         store.begin()
         await self._manners.gate.acquire()
-        waiting = True
+        waiting, end = True, loop.time() + self._pace.whole
         try:
             async with asyncio.timeout(self._pace.quiet) as limit:
                 async with self._client.stream(self.source.path, query, silence=self._pace.silence) as stream:
@@ -117,7 +117,7 @@ class Watch:
                             elif self._collect(line):
                                 waiting = False
                                 self._manners.gate.release()
-                        limit.reschedule(loop.time() + self._pace.quiet if waiting else None)
+                        limit.reschedule(min(loop.time() + self._pace.quiet, end) if waiting else None)
                         if not waiting:
                             await self._rest(stream)
             self._ended(lines)
@@ -155,7 +155,7 @@ class Watch:
         query = {**self.source.query, "resourceVersion": "0", **({"limit": _PAGE} if self._paging else {})}
         version = ""
         self.store.begin()
-        async with self._manners.gate:
+        async with self._manners.turn():
             while True:
                 items = Items()
                 async with self._client.stream(self.source.path, query, silence=self._pace.silence) as parts:

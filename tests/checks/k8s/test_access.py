@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import trustme
 import yaml
@@ -317,6 +318,22 @@ async def test_a_login_program_is_run_again_when_its_token_ends(drive: Drive, mo
     watch = watching.watch("nodes")
     await until(lambda: count.read_text() == "3" and watch.fault is None and server.watching == 2, "the next login")
     assert (await watching.run()).status("k8s.can_connect").status is Status.OK
+
+
+async def test_a_login_program_that_hangs_is_ended(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_module, "_LOGIN", 0.3)
+    server = await drive.server(small=True)
+    program = {"apiVersion": "client.authentication.k8s.io/v1", "command": "sleep", "args": ["600"],
+               "interactiveMode": "Never"}  # fmt: skip
+    path = edited(drive, server, exec=program)
+    outcome = await drive.watching(kubeconfig=path, **FEW).run()
+    assert str(outcome.error) == f"the login program of {path} did not end within 0.3s"
+
+    def left() -> list[psutil.Process]:
+        return [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE
+                and one.cmdline() == ["sleep", "600"]]  # fmt: skip
+
+    await until(lambda: not left(), "the end of the program")
 
 
 async def test_a_token_file_is_read_anew_once_its_token_is_refused(drive: Drive) -> None:
