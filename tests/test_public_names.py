@@ -33,8 +33,8 @@ PUBLIC = {
         "TechnicalMetrics", "Vocabulary", "instrument_asyncpg", "instrument_redis", "instrument_sqlalchemy",
     ],
     vedette.kit: [
-        "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Size", "Sketch", "Totals", "json_objects", "mask",
-        "probe_clock", "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix", "ssl_context",
+        "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Size", "Sketch", "Totals", "given", "json_objects",
+        "mask", "probe_clock", "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix", "ssl_context",
     ],
     vedette.testing: [
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",

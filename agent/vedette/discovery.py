@@ -93,6 +93,12 @@ class DiscoveryConfig(BaseModel):
         description="Host names and addresses, beside its own, that what a target asks for may reach (glob patterns).",
         examples=[["*.rds.amazonaws.com"]],
     )
+    metric_names: tuple[str, ...] = Field(
+        (),
+        description="Names of metrics that what a target asks for may make up, as in `counters` of redis (glob "
+        "patterns). Those of the check itself need no permission.",
+        examples=[["shop.*"]],
+    )
     min_interval: Duration = Field(10.0, description="Shortest interval that a target may ask for.", gt=0, le=3600)
     max_instances: int = Field(10, description="Most instances that one target may ask for.", ge=1, le=1000)
 

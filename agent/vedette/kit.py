@@ -10,6 +10,8 @@ from operator import ge
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from vedette.listen import ListenOptions
 from vedette.metrics import Sketch
 from vedette.probes import probe_clock, probe_dns, probe_file, probe_tcp, probe_tls, probe_unix
@@ -17,7 +19,7 @@ from vedette.secrets import Masker, mask
 from vedette.units import Size
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Collection, Hashable, Iterator
 
     from vedette.metrics import Batch, Tags, Value
 
@@ -33,6 +35,7 @@ __all__ = [
     "Size",
     "Sketch",
     "Totals",
+    "given",
     "json_objects",
     "mask",
     "probe_clock",
@@ -275,6 +278,31 @@ def _ssl_context(files: tuple[tuple[Path, int] | None, ...], verify: bool, check
     if not verify:
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def given(config: Any, names: Collection[str]) -> list[str]:
+    """Which of these options were given in validated options, at any depth: those that `Check.reaches` refuses.
+
+    Args:
+        config: options, or any value among them.
+        names: of options, as their fields are called.
+
+    Returns:
+        Dotted paths without indexes, such as `scan.budget`, sorted.
+    """
+    return sorted(set(_given(config, names, "")))
+
+
+def _given(value: Any, names: Collection[str], path: str) -> Iterator[str]:
+    if isinstance(value, BaseModel):
+        for name in value.model_fields_set:
+            inner = f"{path}.{name}" if path else name
+            if name in names:
+                yield inner
+            yield from _given(getattr(value, name), names, inner)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _given(item, names, path)
 
 
 def json_objects(batch: Batch) -> Iterator[dict[str, Any]]:

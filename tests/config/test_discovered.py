@@ -200,7 +200,11 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "a proxy": (
         'synthetic: [{url: "http://%%host%%/", follow_redirects: false, proxy: "http://10.9.9.9:3128"}]',
-        ":1: synthetic[0]: only the operator may set proxy and max_body",
+        ":1: synthetic[0]: only the operator may set proxy",
+    ),
+    "more work for the agent": (
+        'synthetic: [{url: "http://%%host%%/", follow_redirects: false, retry: 5, cleanup_timeout: 300s}]',
+        ":1: synthetic[0]: only the operator may set cleanup_timeout, retry",
     ),
     "a flow": (
         'synthetic: [{base_url: "http://%%host%%", steps: [{name: a, request: GET /}]}]',
@@ -221,6 +225,18 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "a long timeout": (f"redis: [{{{HOST}, timeout: 1d}}]", ":1: redis[0].timeout: must be at most 1m"),
     "a budget": (f"redis: [{{{HOST}, tag_limit: 100000}}]", ":1: redis[0]: only the operator may set tag_limit"),
+    "nested budgets": (
+        f'redis: [{{{HOST}, scan: {{by_prefix: ":", budget: 1000000, prefixes: 10000}}, slowlog: {{limit: 10000}}}}]',
+        ":1: redis[0]: only the operator may set scan.budget, scan.prefixes, slowlog.limit",
+    ),
+    "a budget in a list": (
+        f"postgres: [{{{HOST}, username: u, password: p, sslmode: disable, relations: [{{limit: 9}}]}}]",
+        ":1: postgres[0]: only the operator may set relations.limit",
+    ),
+    "a long list": (
+        f"redis: [{{{HOST}, streams: [{', '.join(f'k{n}' for n in range(51))}]}}]",
+        ":1: redis[0].streams: must have at most 50 entries",
+    ),
     "a process of its own": (f"redis: [{{{HOST}, isolate: true}}]", ":1: redis[0].isolate: only the operator may "
                              "set this option"),
     "where it runs": (f"redis: [{{{HOST}, run_on: leader}}]", ":1: redis[0].run_on: only the operator may set this "
@@ -235,6 +251,34 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "tags of another instance, by a variable": (
         f'redis: [{{{HOST}, tags: ["%%env:TAG%%"]}}]', ":1: redis[0].tags[0]: the agent itself sets this tag",
+    ),
+    "tags of another instance, in a nested option": (
+        f'redis: [{{{HOST}, counters: [{{metric: redis.mine, key: k, tags: ["a:b", "instance:other"]}}]}}]',
+        ":1: redis[0].counters[0].tags[1]: the agent itself sets this tag",
+    ),
+    "a tag that is two": (
+        f'redis: [{{{HOST}, tags: ["a:b,instance:evil"]}}]',
+        ":1: redis[0].tags[0]: must not hold a comma, a '|' or an invisible character",
+    ),
+    "a tag that ends the line": (
+        f'redis: [{{{HOST}, tags: ["x", "a:b\\ninstance:evil"]}}]',
+        ":1: redis[0].tags[1]: must not hold a comma, a '|' or an invisible character",
+    ),
+    "a tag with an invisible character": (
+        f'redis: [{{{HOST}, tags: ["\\u200binstance:x"]}}]',
+        ":1: redis[0].tags[0]: must not hold a comma, a '|' or an invisible character",
+    ),
+    "a tag in other letters that look the same": (
+        f'redis: [{{{HOST}, tags: ["\uff49nstance:x"]}}]', ":1: redis[0].tags[0]: the agent itself sets this tag",
+    ),
+    "a metric of another check": (
+        f"redis: [{{{HOST}, counters: [{{metric: k8s.pods.running, key: k}}]}}]",
+        ":1: redis[0]: names a metric that agent.yaml does not allow; see `metric_names:` of its `autodiscovery:`",
+    ),
+    "a query's tag that says where it comes from": (
+        f"postgres: [{{{HOST}, username: u, password: p, sslmode: disable, queries: [{{name: q, sql: SELECT 1, "
+        "columns: [{name: kube_namespace, type: tag}, {name: postgres.mine, type: gauge}]}]}]",
+        ":1: postgres[0]: names a tag that the agent itself sets",
     ),
     "many tags": (
         f"redis: [{{{HOST}, tags: [{', '.join('abcdefghijklmnopqrstu')}]}}]",
@@ -332,6 +376,16 @@ def test_what_is_wrong_with_one_instance_leaves_the_others(agent: Configuration)
     found = resolve(agent, pod(asks=asks))
     assert [one.id for one in found.instances] == ["redis/payments.api-7f9c", "redis/payments.api-7f9c:3"]
     assert len(found.problems) == 1
+
+
+def test_metrics_that_agent_yaml_lists_may_be_named(tmp_path: Path) -> None:
+    agent = files(tmp_path, AGENT.replace("allow:", "metric_names: ['shop.*'], allow:"))
+    asks = "redis: [{%s, counters: [{metric: %s, key: k}]}]"
+    found = resolve(agent, pod(asks=asks % (HOST, "shop.orders")), pod("odd", asks=asks % (HOST, "shopping.orders")))
+    assert [one.id for one in found.instances] == ["redis/payments.api-7f9c"]
+    assert [line.partition("]: ")[2] for line in lines(found)] == [
+        "names a metric that agent.yaml does not allow; see `metric_names:` of its `autodiscovery:`"
+    ]
 
 
 def test_hosts_that_agent_yaml_lists_may_be_reached(tmp_path: Path) -> None:

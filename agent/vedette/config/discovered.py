@@ -237,7 +237,7 @@ class _Maker:
         candidate = Candidate(document, check, plugin, index, name, True, own, item.line, within=(check,))
         instance = self._built(candidate)
         if instance is not None and not report.failed:
-            refuse_built(instance, self.target, self.options, candidate)
+            refuse_built(instance, self.target, self.options, self._taken_tags, candidate)
         return instance
 
     @property

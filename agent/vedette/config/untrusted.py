@@ -7,6 +7,7 @@ that the instance reaches is the target's own or one that agent.yaml lists.
 
 from __future__ import annotations
 
+import unicodedata
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +21,7 @@ from vedette.config.source import Entry, Mapping, Scalar, Sequence, values
 from vedette.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from vedette.config.model import Instance
     from vedette.discovery import DiscoveryConfig, Target
@@ -31,6 +32,8 @@ MAX_FILLED: Final = 64 * 1024
 MAX_TIMEOUT: Final = 60.0
 MAX_TAGS: Final = 20
 MAX_TAG: Final = 200
+MAX_ITEMS: Final = 50
+"""Entries of any list: each may be a request or a series of its own."""
 RESERVED: Final = ("isolate", "memory_limit", "run_on", "schedule")
 """Options of every instance that only the operator may give."""
 OWN_METRICS: Final = ("vedette.", "health_check.")
@@ -79,23 +82,39 @@ def _holds_path(value: Any) -> bool:
 
 
 def refuse_size(own: Mapping, path: Path, report: Report) -> None:
-    """Report options that variables made too long."""
-    texts = (node.value for _, node, _ in values(own, path, own.line) if isinstance(node, Scalar))
-    if sum(len(text) for text in texts if isinstance(text, str)) > MAX_FILLED:
+    """Report lists that are too long, and options that variables made too long."""
+    size = 0
+    for inner, node, line in values(own, path, own.line):
+        if isinstance(node, Scalar) and isinstance(node.value, str):
+            size += len(node.value)
+        if isinstance(node, Sequence) and inner[-1] != "tags" and len(node.items) > MAX_ITEMS:
+            report.error(line, inner, f"must have at most {MAX_ITEMS} entries")
+    if size > MAX_FILLED:
         report.error(own.line, path, f"is larger than {MAX_FILLED // 1024} KiB once its variables are filled in")
 
 
 def refuse_tags(own: Mapping, taken: Collection[str], path: Path, report: Report) -> None:
-    """Report tags that would say that samples come from elsewhere, and what would make every sample large."""
-    entry = own.entries.get("tags")
-    items = entry.node.items if entry is not None and isinstance(entry.node, Sequence) else ()
-    if entry is not None and len(items) > MAX_TAGS:
-        report.error(entry.line, (*path, "tags"), f"must have at most {MAX_TAGS} entries")
-    for place, item in enumerate(items):
-        if isinstance(item, Scalar) and len(str(item.value)) > MAX_TAG:
-            report.error(item.line, (*path, "tags", place), f"must have at most {MAX_TAG} characters")
-        if isinstance(item, Scalar) and str(item.value).partition(":")[0].strip().lower() in taken:
-            report.error(item.line, (*path, "tags", place), "the agent itself sets this tag")
+    """Report tags, wherever they are, that would say that samples come from elsewhere or make every sample large."""
+    for inner, node, line in values(own, path, own.line):
+        if inner[-1] != "tags" or not isinstance(node, Sequence):
+            continue
+        if len(node.items) > MAX_TAGS:
+            report.error(line, inner, f"must have at most {MAX_TAGS} entries")
+        for place, item in enumerate(node.items):
+            if isinstance(item, Scalar) and (wrong := _wrong_tag(str(item.value), taken)):
+                report.error(item.line, (*inner, place), wrong)
+
+
+def _wrong_tag(tag: str, taken: Collection[str]) -> str:
+    if len(tag) > MAX_TAG:
+        return f"must have at most {MAX_TAG} characters"
+    if any(char in ",|" or unicodedata.category(char).startswith("C") for char in tag):
+        return "must not hold a comma, a '|' or an invisible character"  # where a line or a list of tags may end
+    return "the agent itself sets this tag" if _is_taken(tag.partition(":")[0], taken) else ""
+
+
+def _is_taken(key: str, taken: Collection[str]) -> bool:
+    return unicodedata.normalize("NFKC", key).strip().lower() in taken
 
 
 def with_interval(own: Mapping, least: float) -> Mapping:
@@ -108,13 +127,16 @@ def with_interval(own: Mapping, least: float) -> Mapping:
     return Mapping({**own.entries, "interval": Entry(Scalar(least, own.line), own.line)}, own.line)
 
 
-def refuse_built(instance: Instance, target: Target, options: DiscoveryConfig, candidate: Any) -> None:
+def refuse_built(
+    instance: Instance, target: Target, options: DiscoveryConfig, taken: Collection[str], candidate: Any
+) -> None:
     """Report what a valid instance may not be like.
 
     Args:
         instance: validated.
         target: for which it is.
         options: what agent.yaml allows.
+        taken: keys of tags that the agent sets.
         candidate: what it was built from.
     """
     config, report, path = instance.config, candidate.document.report, candidate.path
@@ -129,8 +151,7 @@ def refuse_built(instance: Instance, target: Target, options: DiscoveryConfig, c
         say("", "only the operator may name files of the agent's machine")
     if (config.timeout or 0.0) > MAX_TIMEOUT:
         say("timeout", f"must be at most {format_duration(MAX_TIMEOUT)}")
-    if any(metric.name.startswith(OWN_METRICS) for metric in instance.plugin.declare(config)):
-        say("", "names a metric of the agent's own")
+    _refuse_metrics(instance, options, taken, say)
     try:
         hosts = instance.plugin.reaches(config)
         reached = None if hosts is None else [str(host) for host in hosts]
@@ -143,6 +164,27 @@ def refuse_built(instance: Instance, target: Target, options: DiscoveryConfig, c
             say("", "only the operator may configure this check")
         elif not all(_may_reach(host, target, options) for host in reached):
             say("host", f"reaches a host that is not the {target.kind}'s own", _HOST)
+
+
+def _refuse_metrics(
+    instance: Instance, options: DiscoveryConfig, taken: Collection[str], say: Callable[[str, str, str], None]
+) -> None:
+    """Report metrics that the options name so that they could pass for what another check measures."""
+    plugin = instance.plugin
+    known = {metric.name for metric in plugin.metrics}
+    for metric in plugin.declare(instance.config):
+        if metric.name in known:
+            continue
+        if metric.name.startswith(OWN_METRICS):
+            return say("", "names a metric of the agent's own", "")
+        own = metric.name.startswith(f"{plugin.name}.")
+        if not own and not any(fnmatchcase(metric.name, pattern) for pattern in options.metric_names):
+            return say(
+                "", "names a metric that agent.yaml does not allow", "see `metric_names:` of its `autodiscovery:`"
+            )
+        if any(_is_taken(key, taken) for key in metric.tags):
+            return say("", "names a tag that the agent itself sets", "")
+    return None
 
 
 def _may_reach(host: str, target: Target, options: DiscoveryConfig) -> bool:

@@ -115,8 +115,7 @@ class Discovery:
                 yield from of_source(job, self._region, source, kept(job, own))
 
     async def _list(self, job: DiscoverConfig, metric: str, until: float, back: float) -> AsyncIterator[Dimensions]:
-        recent = {"RecentlyActive": _ACTIVE} if max(back, job.period) <= _RECENT else {}
-        more: dict[str, str] = {}
+        more: dict[str, Any] = {"RecentlyActive": _ACTIVE} if max(back, job.period) <= _RECENT else {}
         while True:
             page = await self._account.call(
                 "cloudwatch",
@@ -125,14 +124,13 @@ class Discovery:
                 until=until,
                 Namespace=job.space,
                 MetricName=metric,
-                **recent,
                 **more,
             )
             for one in page.get("Metrics", ()):
                 yield tuple(sorted((each["Name"], each["Value"]) for each in one.get("Dimensions", ())))
             if not page.get("NextToken"):
                 return
-            more = {"NextToken": page["NextToken"]}
+            more["NextToken"] = page["NextToken"]
 
 
 def preferred(job: DiscoverConfig, found: Iterable[Dimensions]) -> list[Dimensions]:
@@ -178,7 +176,7 @@ async def resources(account: Account, region: str, types: tuple[str, ...], until
         CheckError: they cannot be had.
     """
     found: dict[str, Tags] = {}
-    token = ""
+    more: dict[str, Any] = {}
     while True:
         page = await account.call(
             "resourcegroupstaggingapi",
@@ -187,15 +185,15 @@ async def resources(account: Account, region: str, types: tuple[str, ...], until
             until=until,
             ResourceTypeFilters=list(types),
             ResourcesPerPage=100,
-            **({"PaginationToken": token} if token else {}),
+            **more,
         )
         for one in page.get("ResourceTagMappingList", ()):
             tags = {tag["Key"]: tag["Value"] for tag in one.get("Tags", ())}
             for name in names_in(one["ResourceARN"]):
                 found.setdefault(name, tags)
-        token = page.get("PaginationToken", "")
-        if not token:
+        if not page.get("PaginationToken"):
             return found
+        more["PaginationToken"] = page["PaginationToken"]
 
 
 def names_in(arn: str) -> Iterator[str]:

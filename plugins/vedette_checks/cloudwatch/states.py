@@ -176,7 +176,7 @@ class States:
         return all(job.match or job.exclude or job.match_tags for job in self._jobs(preset))
 
     async def _pages(self, service: str, operation: str, key: str, until: float) -> AsyncIterator[Any]:
-        more: dict[str, str] = {}
+        more: dict[str, Any] = {}
         while True:
             page = await self._account.call(service, operation, self._region, until=until, MaxRecords=100, **more)
             for one in page.get(key, ()):

@@ -6,6 +6,7 @@ What it does not do: notice that a token, certificate or kubeconfig was changed 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import yaml
 from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.client.rest import RESTClientObject
@@ -26,6 +28,10 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _REREAD = 60.0  # seconds; a projected token is replaced long before it ends
 _SPARE = 30.0  # seconds before a token ends
 _LEAST = 5.0  # seconds between two renewals
+_LOGIN = 20.0  # seconds for a login program, which all requests wait for
+_AT_ONCE = 5.0  # seconds within which it has been started
+_LOGIN_MARK = "KUBERNETES_EXEC_INFO"
+"""Environment variable of every login program (client.authentication.k8s.io)."""
 _USER_AGENT = "vedette"
 
 
@@ -74,8 +80,11 @@ class Access:
         """
         await self._load()
 
-    async def renew(self) -> bool:
+    async def renew(self, since: float = float("inf")) -> bool:
         """Read the configuration anew because the server did not like it, at most every few seconds.
+
+        Args:
+            since: monotonic seconds; what was read after that is new enough.
 
         Returns:
             Whether it was read.
@@ -84,6 +93,8 @@ class Access:
             CheckError: as `open`.
         """
         async with self._lock:
+            if self._renewed > since:
+                return True
             if time.monotonic() - self._renewed < _LEAST:
                 return False
             await self._load()
@@ -104,10 +115,7 @@ class Access:
         Raises:
             CheckError: as `open`. aiohttp.ClientError, TimeoutError: no answer.
         """
-        if self._outdated():
-            async with self._lock:  # a login program is not run once for each watch
-                if self._outdated():
-                    await self._load()
+        await self._refresh()
         if url.startswith("/"):
             url = self.server + url
         head = {"User-Agent": _USER_AGENT, **headers, **self._authorization()}
@@ -117,8 +125,9 @@ class Access:
         )
         return answer
 
-    def authorization(self) -> dict[str, str]:
-        """The header that logs in, for a client of one's own."""
+    async def authorization(self) -> dict[str, str]:
+        """The header that logs in with a token that is current, for a client of one's own. Raises as `open`."""
+        await self._refresh()
         return self._authorization()
 
     async def close(self) -> None:
@@ -126,6 +135,12 @@ class Access:
         rest, self._rest = self._rest, None
         if rest is not None:
             await rest.close()
+
+    async def _refresh(self) -> None:
+        if self._outdated():
+            async with self._lock:  # a login program is not run once for each watch
+                if self._outdated():
+                    await self._load()
 
     def _authorization(self) -> dict[str, str]:
         value = self._configuration.api_key.get("BearerToken")
@@ -154,6 +169,7 @@ class Access:
         self._renewed, self._written = time.monotonic(), self._stamp()
         configuration = Configuration()
         configuration.host = ""  # else it would be localhost
+        configuration.connection_pool_maxsize = 0  # no limit: each watch keeps a connection, whose number is bounded
         configuration.disable_strict_ssl_verification = True  # as Go and Python 3.12 do: clusters' own CAs lack fields
         file = self._file()
         try:
@@ -185,12 +201,23 @@ class Access:
                 f"{where}there is no kubeconfig {file}",
                 hint="give the path in `kubeconfig`, or run the agent in the cluster",
             )
-        loader = await load_kube_config(
-            config_file=str(file),
-            context=self.context or None,
-            client_configuration=configuration,
-            persist_config=False,
-        )
+        begun = time.time()
+        try:
+            async with asyncio.timeout(_LOGIN):
+                loader = await load_kube_config(
+                    config_file=str(file),
+                    context=self.context or None,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+        except (TimeoutError, asyncio.CancelledError) as error:
+            _end_logins(begun)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise CheckError(
+                f"the login program of {file} did not end within {_LOGIN:g}s",
+                hint="run kubectl with this kubeconfig to see what it waits for",
+            ) from None
         if not str(configuration.host).startswith(("http://", "https://")):
             raise CheckError(f"the cluster in {file} has no `server`", hint="see `clusters:` of the kubeconfig")
         if loader.provider is not None:
@@ -220,6 +247,14 @@ class Access:
         old, self._rest, self._print = self._rest, made, new
         if old is not None:
             await old.close()
+
+
+def _end_logins(begun: float) -> None:
+    """End login programs that were begun then and still run: the library leaves them behind when it is cancelled."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if abs(child.create_time() - begun) < _AT_ONCE and _LOGIN_MARK in child.environ():
+                child.kill()
 
 
 def _is_there(path: Path) -> bool:

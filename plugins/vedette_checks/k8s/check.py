@@ -13,7 +13,18 @@ from vedette_checks.k8s.access import Access
 from vedette_checks.k8s.client import Client
 from vedette_checks.k8s.config import K8sConfig
 from vedette_checks.k8s.errors import ApiError
-from vedette_checks.k8s.findings import SILENT, Finding, cut_off, of_kubelet, of_server, of_usage, of_watch, refused
+from vedette_checks.k8s.findings import (
+    SILENT,
+    Finding,
+    cut_off,
+    of_kubelet,
+    of_node,
+    of_server,
+    of_unreadable,
+    of_usage,
+    of_watch,
+    refused,
+)
 from vedette_checks.k8s.names import gauge
 from vedette_checks.k8s.pace import Manners, Pace
 from vedette_checks.k8s.pods import INIT_RESTARTED, RESTARTED, STRATEGY, PodTable
@@ -108,6 +119,8 @@ class K8s(Check[K8sConfig]):
         fresh = [watch for watch in self._watches if watch.fresh(self.config.stale_after)]
         self._say_watches(emit, fresh, findings)
         found = self._say_server(emit, fresh, findings)
+        if self.config.own_node and self._is_nowhere():
+            fresh = []
         if fresh:
             await self._report(report, fresh, findings)
         self._log(findings, emit)
@@ -134,7 +147,8 @@ class K8s(Check[K8sConfig]):
     async def _report(self, report: Report, fresh: list[Watch], findings: dict[str, Finding]) -> None:
         for name in self.config.watched:
             tables: list[Any] = [watch.store for watch in fresh if watch.source.resource == name]
-            whole = len(tables) == sum(watch.source.resource == name for watch in self._watches)
+            report.whole = not any(table.unreadable for table in tables)
+            whole = report.whole and len(tables) == sum(watch.source.resource == name for watch in self._watches)
             if tables and name == "pods":
                 self._report_pods(report, tables, whole=whole)
             elif tables and (how := RESOURCES[name].report) is not None:
@@ -153,7 +167,8 @@ class K8s(Check[K8sConfig]):
                 report.gauge(name, sum(table.phases[phase] for table in those))
         ledgers = [table.workloads for table in those]
         report.sums(ledgers)
-        report.of_nodes(table.nodes for table in those)
+        if whole and not self.config.namespaces:
+            report.of_nodes(table.nodes for table in those)
         report.counts(RESTARTED, (table.restarted for table in those), ledgers)
         report.counts(INIT_RESTARTED, (table.init_restarted for table in those), ledgers)
 
@@ -195,11 +210,26 @@ class K8s(Check[K8sConfig]):
                 *((f"kube_namespace:{source.namespace}",) if source.namespace else ()),
             )
             found = of_watch(watch, fresh=watch in fresh)
+            unreadable = self._unreadable(watch)
+            if found is None and unreadable:
+                found = of_unreadable(watch, unreadable)
+            if found is None and source.resource == "nodes" and self.config.own_node and self._is_nowhere():
+                found = of_node(self.config.own_node)
             if found is None:
                 emit.status("k8s.watch", Status.OK, tags=tags)
                 continue
             findings[source.path] = found
             emit.status("k8s.watch", found.status, str(found), tags)
+
+    def _is_nowhere(self) -> bool:
+        """Whether the node that is meant to be the own one is known not to be there."""
+        nodes = [watch for watch in self._watches if watch.source.resource == "nodes" and watch.synced]
+        return bool(nodes) and not any(self._rows(nodes, "nodes")) and not any(map(self._unreadable, nodes))
+
+    @staticmethod
+    def _unreadable(watch: Watch) -> int:
+        table: Any = watch.store
+        return len(table.unreadable)
 
     def _say_server(self, emit: Emit, fresh: list[Watch], findings: dict[str, Finding]) -> Finding | None:
         asked = [watch for watch in self._watches if not refused(watch.fault)]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from vedette import CheckError
 from vedette_checks.k8s.access import Access
 from vedette_checks.k8s.errors import ApiError, Fault, broken, refusal
 
 Query = dict[str, str]
+T = TypeVar("T")
 
 _CONNECT = 5.0  # seconds
 _MOST = 64 << 20  # bytes of a body that is read as a whole
@@ -80,9 +83,13 @@ class Client:
         Raises:
             ApiError: no answer, or a refusal. CheckError: the configuration cannot be used any more.
         """
-        timeout = aiohttp.ClientTimeout(total=patience, sock_connect=_CONNECT)
-        async with self._answer("GET", target(path, query), timeout) as answer:
-            return await self._whole(answer)
+
+        async def once(patience: float) -> bytes:
+            timeout = aiohttp.ClientTimeout(total=patience, sock_connect=_CONNECT)
+            async with self._answer("GET", target(path, query), timeout) as answer:
+                return await self._whole(answer)
+
+        return await with_new_login(self.access, once, patience)
 
     async def post(self, path: str, body: Any, *, patience: float = 10.0) -> bytes:
         """Send JSON and return the answer's body; for access reviews, which change nothing. Raises as `get`."""
@@ -154,8 +161,34 @@ class Client:
         tls = transport.get_extra_info("ssl_object") if transport is not None else None
         certificate = tls.getpeercert() if tls is not None else None
         until = certificate.get("notAfter") if certificate else None
-        if isinstance(until, str) and str(answer.url.origin()) == self.access.server.rstrip("/"):
+        if isinstance(until, str) and same_origin(answer.url, URL(self.access.server)):
             self.certificate_expires = float(ssl.cert_time_to_seconds(until))
+
+
+async def with_new_login(access: Access, once: Callable[[float], Awaitable[T]], patience: float) -> T:
+    """Make a request, and once more if token and certificates were changed, which it may be the first to notice.
+
+    Args:
+        access: who the agent is.
+        once: makes the request, in so many seconds.
+        patience: seconds for both.
+
+    Raises:
+        ApiError, CheckError: what `once` raises, or `Access.open`.
+    """
+    begun = time.monotonic()
+    try:
+        return await once(patience)
+    except ApiError as error:
+        left = patience - (time.monotonic() - begun)
+        if error.fault not in (Fault.UNAUTHORIZED, Fault.UNTRUSTED) or left <= 0 or not await access.renew(begun):
+            raise
+    return await once(left)
+
+
+def same_origin(one: URL, other: URL) -> bool:
+    """Whether two addresses lead to one server; `URL.origin()` tells one with the usual port from one without."""
+    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
 
 
 async def _beginning(answer: aiohttp.ClientResponse) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from vedette import CheckConfig, Duration
 
@@ -32,6 +33,7 @@ OF_A_NODE: tuple[ResourceName, ...] = ("pods", "nodes")
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """RFC 1123 label, which a namespace's name is."""
+_LEAST_STALE = 10.0
 _NODE = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
@@ -105,13 +107,20 @@ class K8sConfig(CheckConfig):
     )
     stale_after: Duration = Field(
         120.0,
-        description="Report nothing about a resource whose watch has been broken for so long, rather than what was.",
-        ge=10.0,
+        description="Report nothing about a resource whose watch has been broken for so long, rather than what was; "
+        "at least 10s.",
     )
     compression: bool = Field(
         False,
         description="Ask for compressed lists: 5 MB instead of 85 for 10,000 pods, for a second of the server's CPU.",
     )
+
+    @field_validator("stale_after")
+    @classmethod
+    def _long_enough(cls, value: float) -> float:
+        if value < _LEAST_STALE:
+            raise PydanticCustomError("vedette", "must be at least 10s")
+        return value
 
     @field_validator("namespaces")
     @classmethod
@@ -139,11 +148,12 @@ class K8sConfig(CheckConfig):
     @model_validator(mode="after")
     def _fitting(self) -> K8sConfig:
         if self.scope == "node" and not set(self.resources) <= set(OF_A_NODE):
-            raise ValueError(
-                "`scope: node` watches pods and nodes only; leave the other `resources` to `scope: cluster`"
+            raise PydanticCustomError(
+                "vedette",
+                "`scope: node` watches pods and nodes only; leave the other `resources` to `scope: cluster`",
             )
         if self.scope == "cluster" and self.node:
-            raise ValueError("`node` goes with `scope: node`")
+            raise PydanticCustomError("vedette", "`node` goes with `scope: node`")
         if self.scope == "cluster" and "run_on" not in self.model_fields_set:
             vars(self).update(run_on="leader")  # implied: not among the fields that the user has set
         return self

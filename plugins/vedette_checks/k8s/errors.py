@@ -11,6 +11,7 @@ import aiohttp
 import msgspec
 
 _LONGEST = 300
+_LONGEST_WAIT = 300.0  # seconds: no proxy's Retry-After puts a watch to sleep for a day
 
 
 class Fault(enum.Enum):
@@ -112,7 +113,7 @@ def of_status(told: StatusObject, status: int, retry_after: float | None) -> Api
         _fault(status, told, causes),
         told.message[:_LONGEST] or f"HTTP {status}",
         status=status,
-        retry_after=retry_after,
+        retry_after=None if retry_after is None else min(retry_after, _LONGEST_WAIT),
         token=told.metadata.token if told.metadata is not None else "",
     )
 

@@ -69,6 +69,24 @@ def of_watch(watch: Watch, *, fresh: bool) -> Finding | None:
     return Finding(status, f"{source.resource}{where} are not being watched, {shown}: {found.message}", found.hint)
 
 
+def of_unreadable(watch: Watch, number: int) -> Finding:
+    """That some objects are not as the API's documentation has them."""
+    source = watch.source
+    where = f" in the namespace {source.namespace}" if source.namespace else ""
+    return Finding(
+        Status.WARNING,
+        f"{number} of the {source.resource}{where} cannot be read and are left out: what counts all of them is absent",
+        "is this version of the API server newer than the agent?",
+    )
+
+
+def of_node(node: str) -> Finding:
+    """That there is no such node."""
+    return Finding(
+        Status.CRITICAL, f"the cluster has no node called {node}", "see `node`, or the environment variable NODE_NAME"
+    )
+
+
 def _forbidden(fault: ApiError, rule: Rule, where: str) -> Finding:
     if "system:anonymous" in fault.message:
         return Finding(

@@ -11,7 +11,7 @@ import msgspec
 from vedette import Metric
 from vedette_checks.k8s.decode import Condition, Meta
 from vedette_checks.k8s.names import STATE, gauge, truth
-from vedette_checks.k8s.quantities import billionths
+from vedette_checks.k8s.quantities import billionths, plain
 from vedette_checks.k8s.report import Report
 
 
@@ -86,10 +86,10 @@ def report_nodes(report: Report, nodes: Iterable[Node]) -> None:
     """Report all nodes."""
     nodes = list(nodes)
     ready = sum(1 for node in nodes if node.ready)
-    report.gauge("k8s.nodes.ready", ready)
-    report.gauge("k8s.nodes.not_ready", len(nodes) - ready)
+    report.total("k8s.nodes.ready", ready)
+    report.total("k8s.nodes.not_ready", len(nodes) - ready)
     for kind, number in Counter(map(_kind, nodes)).items():
-        report.gauge(f"{STATE}node.count", number, kind)
+        report.total(f"{STATE}node.count", number, kind)
     totals: Counter[str] = Counter()
     for node in nodes:
         shown = report.admit("nodes", node.metadata.name)
@@ -102,7 +102,7 @@ def report_nodes(report: Report, nodes: Iterable[Node]) -> None:
         if shown:
             _report_one(report, node, tags)
     for name, amount in totals.items():
-        report.amount(name, amount)
+        report.total(name, plain(amount))
 
 
 def _report_one(report: Report, node: Node, tags: tuple[str, ...]) -> None:

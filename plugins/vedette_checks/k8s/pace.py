@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from vedette_checks.k8s.client import Query
+from vedette_checks.k8s.errors import ApiError, Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Pace:
         quiet: a streaming list that says nothing for so long will not end: some servers take it for a watch.
         answer: a watch must be answered so soon.
         answer_list: and a list, which the server makes as a whole first.
+        whole: a list that takes longer is given up: only a few at a time are let through.
         silence: a watch without a byte for so long is dead: a bookmark comes once a minute.
         breath: events are taken this often at most: so late may what is reported be.
         lifetime: shortest and longest time that a watch is asked to last.
@@ -34,6 +38,7 @@ class Pace:
     quiet: float = 3.0
     answer: float = 10.0
     answer_list: float = 60.0
+    whole: float = 120.0
     silence: float = 100.0
     breath: float = 0.5
     lifetime: tuple[int, int] = (300, 600)
@@ -52,6 +57,20 @@ class Manners:
     pace: Pace = field(default_factory=Pace)
     streaming: bool = True
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(3))
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for one's turn to list. Whoever takes too long for it gives up, lest the others wait for ever.
+
+        Raises:
+            ApiError: it took too long.
+        """
+        async with self.gate:
+            try:
+                async with asyncio.timeout(self.pace.whole):
+                    yield
+            except TimeoutError:
+                raise ApiError(Fault.UNREACHABLE, f"its list did not end within {self.pace.whole:g}s") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,12 +56,19 @@ class Report:
     def __init__(self, emit: Emit, budgets: Budgets, tags: tuple[str, ...], now: float) -> None:
         self.emit = emit
         self.now = now
+        self.whole = True
+        """Whether all objects of the resource that is being reported are known."""
         self._budgets = budgets
         self._tags = tags
 
     def gauge(self, name: str, value: float, tags: tuple[str, ...] = ()) -> None:
         """A gauge."""
         self.emit.gauge(name, value, (*tags, *self._tags))
+
+    def total(self, name: str, value: float, tags: tuple[str, ...] = ()) -> None:
+        """A gauge that says how many there are in all; nothing where a part would pass for it."""
+        if self.whole:
+            self.gauge(name, value, tags)
 
     def amount(self, name: str, amount: int | None, tags: tuple[str, ...] = ()) -> None:
         """A gauge given in billionths; None says nothing."""

@@ -66,8 +66,9 @@ class Table(Generic[O, R]):
         self._collected: dict[str, R] = {}
         self.rows: dict[str, R] = {}
         """By UID."""
-        self.unreadable = 0
-        """Objects that could not be decoded, and are left out."""
+        self._odd: set[str] = set()
+        self.unreadable: set[str] = set()
+        """UIDs of the objects that cannot be decoded as they are now, and are left out."""
         self.changes = 0
         """Events so far."""
 
@@ -81,6 +82,7 @@ class Table(Generic[O, R]):
     def begin(self) -> None:
         """See `Store`."""
         self._collected = {}
+        self._odd = set()
 
     def collect(self, raw: bytes | memoryview) -> None:
         """See `Store`."""
@@ -91,6 +93,7 @@ class Table(Generic[O, R]):
     def uncollect(self, raw: bytes | memoryview) -> None:
         """See `Store`; `finish` takes it out of what was known before."""
         uid = self._id(raw).uid
+        self._odd.discard(uid)
         there = self._collected.pop(uid, None)
         known = self.rows.get(uid)
         found = self._decode(raw) if there is not None or known is not None else None
@@ -106,6 +109,7 @@ class Table(Generic[O, R]):
     def finish(self) -> None:
         """See `Store`."""
         old, self.rows, self._collected = self.rows, self._collected, {}
+        self.unreadable = self._odd
         self.replaced(old)
 
     def replaced(self, old: dict[str, R]) -> None:
@@ -140,18 +144,29 @@ class Table(Generic[O, R]):
                 self.changed(uid, old, row)
                 old = row
             self.changed(uid, old, None)
+        self.unreadable.discard(uid)
         return named.resource_version
 
     def _decode(self, raw: bytes | memoryview) -> O | None:
         try:
-            return self._decoder.decode(raw)
+            found = self._decoder.decode(raw)
+            self.unreadable.discard(found.metadata.uid)
+            return found
         except _ODD:  # not as the API's documentation has it: the others must not suffer
             _WHOLE.decode(raw)
-            self.unreadable += 1
+            uid = self._uid(raw)
+            self.unreadable.add(uid)
+            self._odd.add(uid)
             return None
 
     def _id(self, raw: bytes | memoryview) -> Id:
         return _IDENTIFIED.decode(raw).metadata
+
+    def _uid(self, raw: bytes | memoryview) -> str:
+        try:
+            return self._id(raw).uid
+        except _ODD:
+            return ""
 
     def _version(self, raw: bytes | memoryview) -> str:
         """The version of what could not be decoded; empty if that is odd as well."""

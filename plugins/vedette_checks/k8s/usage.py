@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import msgspec
 from vedette import Metric
 from vedette.kit import ssl_context
 from vedette_checks.k8s.access import Access
-from vedette_checks.k8s.client import FAILURES, Client
+from vedette_checks.k8s.client import FAILURES, Client, with_new_login
 from vedette_checks.k8s.config import KubeletConfig
 from vedette_checks.k8s.decode import Meta
 from vedette_checks.k8s.errors import ApiError, Fault, broken, refusal
@@ -142,34 +143,51 @@ class Kubelet:
         self._config = config
         self._access = access
         self._session: aiohttp.ClientSession | None = None
+        self._context: ssl.SSLContext | None = None
 
     async def usage(self, node: Node, patience: float) -> Usage:
         """What `/stats/summary` says (k8s.io/kubelet, stats/v1alpha1 `Summary`).
 
         Raises:
-            ApiError: no answer, or a refusal.
+            ApiError: no answer, or a refusal. CheckError: the configuration of the cluster cannot be used any more.
         """
         url = (self._config.url or f"https://{_in_url(node.address)}:{_PORT}") + SUMMARY_PATH
-        try:
-            session = self._session or self._connect()
-            timeout = aiohttp.ClientTimeout(total=patience)
-            async with session.get(url, headers=self._access.authorization(), timeout=timeout) as answer:
-                body = await answer.content.read(_MOST) if answer.status >= 400 else await answer.read()
-                if answer.status >= 400:
-                    raise refusal(answer.status, body, answer.headers)
-        except FAILURES as error:
-            raise broken(error) from None
+
+        async def once(patience: float) -> bytes:
+            return await self._ask(url, patience)
+
+        body = await with_new_login(self._access, once, patience)
         try:
             return _of_summary(_SUMMARY.decode(body), node.metadata.name)
         except msgspec.MsgspecError:
             raise ApiError(Fault.INVALID, "the kubelet answers what is no Summary") from None
 
-    def _connect(self) -> aiohttp.ClientSession:
+    async def _ask(self, url: str, patience: float) -> bytes:
+        try:
+            head = await self._access.authorization()
+            session = await self._connected()
+            async with session.get(url, headers=head, timeout=aiohttp.ClientTimeout(total=patience)) as answer:
+                body = bytearray()
+                async for part in answer.content.iter_any():
+                    body += part
+                    if len(body) > _MOST:
+                        raise ApiError(Fault.INVALID, f"the kubelet answers more than {_MOST >> 20} MB")
+                if answer.status >= 400:
+                    raise refusal(answer.status, bytes(body), answer.headers)
+                return bytes(body)
+        except FAILURES as error:
+            raise broken(error) from None
+
+    async def _connected(self) -> aiohttp.ClientSession:
+        """The session, a new one where the authorities that it trusts were changed."""
         config = self._config
         context = ssl_context(
             ca_file=config.ca_file or self._access.authority, verify=config.verify, check_hostname=config.verify
         )
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1, ssl=context))
+        if self._session is None or context is not self._context:
+            await self.close()
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1, ssl=context))
+            self._context = context
         return self._session
 
     async def close(self) -> None:

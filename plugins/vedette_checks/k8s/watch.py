@@ -124,7 +124,7 @@ class Watch:
         store, lines, loop = self.store, Lines(), asyncio.get_running_loop()
         store.begin()
         await self._manners.gate.acquire()
-        waiting = True
+        waiting, end = True, loop.time() + self._pace.whole
         try:
             async with asyncio.timeout(self._pace.quiet) as limit:
                 async with self._stream(query, self._pace.answer) as stream:
@@ -136,7 +136,7 @@ class Watch:
                                 waiting = False
                                 self._since = monotonic()
                                 self._manners.gate.release()
-                        limit.reschedule(loop.time() + self._pace.quiet if waiting else None)
+                        limit.reschedule(min(loop.time() + self._pace.quiet, end) if waiting else None)
                         if not waiting:
                             await stream.rest(self._pace.breath)
             self._ended(lines)
@@ -179,7 +179,7 @@ class Watch:
             query["limit"] = _PAGE
         version = ""
         self.store.begin()
-        async with self._manners.gate:
+        async with self._manners.turn():
             while True:
                 items = Items()
                 async with self._stream(query, self._pace.answer_list) as parts:

@@ -130,7 +130,7 @@ def report_counts(report: Report, name: str, counts: Counter[str]) -> None:
     """How many objects of a kind each namespace has."""
     for namespace, number in counts.items():
         if report.admit("namespaces", namespace):
-            report.gauge(name, number, (f"kube_namespace:{namespace}",))
+            report.total(name, number, (f"kube_namespace:{namespace}",))
 
 
 def _report_rollout(report: Report, one: Workload, tags: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any, ClassVar
 
 from vedette import Check, Diagnosis, Emit, Estimate, Metric, Status
+from vedette.kit import given
 from vedette_checks.postgres import blocking, replica
 from vedette_checks.postgres.blocking import Blocking
 from vedette_checks.postgres.config import PostgresConfig
@@ -50,6 +51,8 @@ class Postgres(Check[PostgresConfig]):
     @classmethod
     def reaches(cls, config: PostgresConfig) -> Iterable[str]:
         """The primary and its replica; nothing that libpq takes from the agent's environment or home goes along."""
+        if limits := given(config, ("limit", "top", "rows")):
+            raise ValueError(f"only the operator may set {', '.join(limits)}")
         targets = [config.target]
         if config.replica is not None:
             targets.append(config.replica.target(config.target))

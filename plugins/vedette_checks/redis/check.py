@@ -9,6 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Kind, Metric
+from vedette.kit import given
 from vedette_checks.redis.cluster import ClusterWatch
 from vedette_checks.redis.config import CounterConfig, RedisConfig
 from vedette_checks.redis.counters import Counter
@@ -51,8 +52,8 @@ class Redis(Check[RedisConfig]):
         """The server alone: what sentinels and cluster nodes name could be anywhere."""
         if config.sentinel is not None or config.cluster is not None:
             raise ValueError("only the operator may use `sentinel` and `cluster`, whose servers name other servers")
-        if "tag_limit" in config.model_fields_set:
-            raise ValueError("only the operator may set tag_limit")
+        if limits := given(config, ("tag_limit", "budget", "prefixes", "limit")):
+            raise ValueError(f"only the operator may set {', '.join(limits)}")
         return (config.address.path or config.address.host,)
 
     def __init__(self, config: RedisConfig, state: Mapping[str, Any] | None = None) -> None:

@@ -14,7 +14,7 @@ import httpx
 from anyio.lowlevel import checkpoint
 
 from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Metric, Remark
-from vedette.kit import ssl_context
+from vedette.kit import given, ssl_context
 from vedette_checks.synthetic.config import SyntheticConfig
 from vedette_checks.synthetic.exchange import Caller, Rules
 from vedette_checks.synthetic.extract import fields_in
@@ -24,7 +24,7 @@ from vedette_checks.synthetic.pending import Pending, Register
 from vedette_checks.synthetic.performance import Scene
 from vedette_checks.synthetic.plan import Plan
 from vedette_checks.synthetic.reading import of_url
-from vedette_checks.synthetic.report import STATUSES, Report, declared
+from vedette_checks.synthetic.report import METRICS, STATUSES, Report, declared
 from vedette_checks.synthetic.shape import literal_variables
 from vedette_checks.synthetic.step import Step
 from vedette_checks.synthetic.transport import Reach
@@ -34,6 +34,7 @@ class Synthetic(Check[SyntheticConfig]):
     """Does what a customer does, step by step over HTTP, and cleans up; or checks one address."""
 
     name = "synthetic"
+    metrics = METRICS
     statuses = STATUSES
     keeps_state = True
 
@@ -77,8 +78,8 @@ class Synthetic(Check[SyntheticConfig]):
             raise ValueError("only the operator may run flows of `steps`; give a `url`")
         if config.follow_redirects:
             raise ValueError("needs `follow_redirects: false`: an answer must not lead the agent elsewhere")
-        if config.proxy is not None or "max_body" in config.model_fields_set:
-            raise ValueError("only the operator may set proxy and max_body")
+        if refused := given(config, ("proxy", "max_body", "retry", "cleanup_timeout", "cleanup_attempts")):
+            raise ValueError(f"only the operator may set {', '.join(refused)}")
         return (httpx.URL(config.url).host,)
 
     def __init__(self, config: SyntheticConfig, state: Mapping[str, Any] | None = None) -> None:

@@ -52,6 +52,9 @@ _HTTP: Final = (
     Metric("http.ssl.seconds_left", _G, "second", "Seconds until the certificate ends.", ("url",)),
 )
 
+METRICS: Final = (*_COMMON, *_CLEANUP, *_HTTP)
+"""Those whose names do not follow the steps'."""
+
 
 def declared(config: SyntheticConfig) -> Iterator[Metric]:
     """The metrics of a flow."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -12,16 +13,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import trustme
 import yaml
+from aiohttp import web
+from yarl import URL
 
-from checks.k8s.driver import Drive, until
+from checks.k8s.driver import Drive, node_metrics, until
 from checks.k8s.test_command import diagnosed
+from checks.k8s.test_scope import summary
 from vedette import Status
 from vedette.advice import Grade
 from vedette_checks.k8s import access as access_module
 from vedette_checks.k8s.access import Access
+from vedette_checks.k8s.client import Client, same_origin
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +84,40 @@ async def test_a_pod_uses_its_service_account(
     left = outcome.value("k8s.apiserver.certificate_days_left")
     assert isinstance(left, float)  # of trustme's certificate, which has its own idea of how long to last
     assert left == pytest.approx((watching.check._client.certificate_expires - 1_795_466_000.0) / 86_400)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/k8s/clusters/c-1"])
+async def test_the_certificate_is_the_servers_however_its_address_is_written(
+    drive: Drive, authority: trustme.CA, path: str
+) -> None:
+    server = await drive.server(small=True, tls=server_context(authority, "localhost"))
+    authority.cert_pem.write_to_path(str(drive.folder / "ca.crt"))
+    seen_it = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        made = web.StreamResponse()
+        await made.prepare(request)
+        await seen_it.wait()  # a watch goes on
+        return made
+
+    server.on(lambda seen: seen.path.endswith("/nodes"), answer)
+    kubeconfig = server.kubeconfig(drive.folder, ca=drive.folder / "ca.crt")
+    tree = yaml.safe_load(kubeconfig.read_text())
+    tree["clusters"][0]["cluster"]["server"] = f"https://LOCALHOST:{server.port}{path}"
+    kubeconfig.write_text(json.dumps(tree))
+    client = Client(Access(kubeconfig))
+    try:
+        await client.access.open()
+        async with client.stream("/api/v1/nodes", {"watch": "true"}, silence=20):
+            assert client.certificate_expires is not None
+    finally:
+        seen_it.set()
+        await client.access.close()
+
+
+@pytest.mark.parametrize(("server", "own"), [("https://10.96.0.1:443", True), ("https://10.96.0.1:6443", False)])
+def test_the_port_of_https_may_be_written_or_not(server: str, own: bool) -> None:
+    assert same_origin(URL("https://10.96.0.1/api/v1/pods"), URL(server)) is own
 
 
 async def test_doctor_looks_at_tls_and_the_certificate(
@@ -189,6 +229,55 @@ async def test_a_kubeconfig_that_is_written_anew_is_noticed(drive: Drive) -> Non
     assert server.requests[-1].headers["authorization"] == "Bearer two"
 
 
+async def test_a_token_that_is_rotated_leaves_no_gap_in_what_the_runs_ask_themselves(drive: Drive) -> None:
+    server = await drive.server(small=True, token="one")
+    server.node_metrics = node_metrics(server.cluster.objects("nodes"))
+    (drive.folder / "token").write_text("one")
+    path = edited(drive, server, tokenFile=str(drive.folder / "token"))
+    watching = drive.watching(kubeconfig=path, resources=["nodes"])
+    before = await watching.run()
+    (drive.folder / "token").write_text("two")
+    server.token = "two"  # the watch goes on under the old one, and notices nothing
+    after = await watching.run()
+    for name in ("k8s.cpu.utilization", "k8s.memory.utilization"):
+        assert after.value(name) == before.value(name)
+    tokens = [seen.headers["authorization"] for seen in server.requests]
+    assert tokens == ["Bearer one", "Bearer one", "Bearer one", "Bearer two"]
+
+
+async def test_a_kubelet_gets_the_new_token_and_is_trusted_by_the_new_authority(
+    drive: Drive, authority: trustme.CA
+) -> None:
+    server = await drive.server(small=True)
+    kubelet = await drive.server(small=True, tls=server_context(authority, "127.0.0.1"))
+    told = summary(server, "worker-03")
+    expected = "one"
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        good = request.headers.get("Authorization") == f"Bearer {expected}"
+        return await told(request) if good else web.Response(status=401, text="Unauthorized")
+
+    kubelet.on("/stats/summary", answer)
+    ca = drive.folder / "kubelet.crt"
+    authority.cert_pem.write_to_path(str(ca))
+    (drive.folder / "token").write_text("one")
+    watching = drive.watching(
+        kubeconfig=edited(drive, server, tokenFile=str(drive.folder / "token")),
+        scope="node", node="worker-03", usage=False, kubelet={"url": kubelet.url, "ca_file": ca},
+    )  # fmt: skip
+    assert (await watching.run()).value("k8s.node.cpu_usage") == 1.25
+    (drive.folder / "token").write_text("two")
+    expected = "two"
+    assert (await watching.run()).value("k8s.node.cpu_usage") == 1.25
+    await kubelet.stop()
+    other = trustme.CA()
+    kubelet.tls = server_context(other, "127.0.0.1")
+    await kubelet.start()
+    assert (await watching.run()).status("k8s.kubelet").message.startswith("the kubelet's certificate cannot be")
+    other.cert_pem.write_to_path(str(ca))
+    assert (await watching.run()).value("k8s.node.cpu_usage") == 1.25
+
+
 def edited(drive: Drive, server: Any, **user: Any) -> Path:
     path: Path = server.kubeconfig(drive.folder)
     tree = yaml.safe_load(path.read_text())
@@ -229,6 +318,22 @@ async def test_a_login_program_is_run_again_when_its_token_ends(drive: Drive, mo
     watch = watching.watch("nodes")
     await until(lambda: count.read_text() == "3" and watch.fault is None and server.watching == 2, "the next login")
     assert (await watching.run()).status("k8s.can_connect").status is Status.OK
+
+
+async def test_a_login_program_that_hangs_is_ended(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_module, "_LOGIN", 0.3)
+    server = await drive.server(small=True)
+    program = {"apiVersion": "client.authentication.k8s.io/v1", "command": "sleep", "args": ["600"],
+               "interactiveMode": "Never"}  # fmt: skip
+    path = edited(drive, server, exec=program)
+    outcome = await drive.watching(kubeconfig=path, **FEW).run()
+    assert str(outcome.error) == f"the login program of {path} did not end within 0.3s"
+
+    def left() -> list[psutil.Process]:
+        return [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE
+                and one.cmdline() == ["sleep", "600"]]  # fmt: skip
+
+    await until(lambda: not left(), "the end of the program")
 
 
 async def test_a_token_file_is_read_anew_once_its_token_is_refused(drive: Drive) -> None:
@@ -300,7 +405,7 @@ async def test_nothing_of_the_token_is_printed(drive: Drive) -> None:
     server = await drive.server(small=True)
     access = Access(server.kubeconfig(drive.folder, SECRET))
     await access.open()
-    assert access.authorization() == {"Authorization": f"Bearer {SECRET}"}
+    assert await access.authorization() == {"Authorization": f"Bearer {SECRET}"}
     assert SECRET not in repr(access)
     await access.close()
 

@@ -154,7 +154,7 @@ def test_the_recorded_pods_of_each_node() -> None:
         )
         for item in running
     }
-    assert store.unreadable == 0
+    assert store.unreadable == set()
 
 
 class Site:

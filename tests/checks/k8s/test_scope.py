@@ -10,9 +10,10 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from checks.k8s import oracle
-from checks.k8s.driver import Drive, node_metrics
+from checks.k8s.driver import Drive, node_metrics, until
 from vedette import Status
 from vedette_checks.k8s import K8s, K8sConfig
+from vedette_checks.k8s import usage as usage_module
 
 pytestmark = pytest.mark.anyio
 
@@ -152,8 +153,25 @@ async def test_only_the_namespaces_that_are_named_are_asked_about(drive: Drive) 
         "/apis/apps/v1/namespaces/payments/deployments",
     }
     pods = [pod for pod in server.cluster.objects("pods") if pod["metadata"]["namespace"] != "kube-system"]
-    expected = {series: float(value) for series, value in oracle.of_pods(pods).items()}
+    expected = {series: float(value) for series, value in oracle.of_pods(pods).items() if not of_a_node(series[0])}
     assert {series: outcome.series[series] for series in expected} == pytest.approx(expected, rel=1e-15)
+    assert not list(filter(of_a_node, outcome.names))  # some namespaces' pods are a part of what a node has
+
+
+def of_a_node(name: str) -> bool:
+    """Whether a metric is the sum of a node's pods."""
+    return name.startswith("k8s.node.")
+
+
+async def test_a_node_that_the_cluster_does_not_have_is_a_finding_and_not_an_empty_one(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    outcome = await drive.watching(server, scope="node", node="worker-99", kubelet=None, usage=False).run()
+    assert str(outcome.error) == "the cluster has no node called worker-99"
+    assert outcome.error is not None
+    assert outcome.error.hint == "see `node`, or the environment variable NODE_NAME"
+    assert outcome.status("k8s.watch", "resource:nodes").status is Status.CRITICAL
+    assert outcome.status("k8s.can_connect").status is Status.OK
+    assert outcome.names == set()
 
 
 async def test_a_namespace_that_is_refused_leaves_the_others_and_no_total_that_is_a_part(drive: Drive) -> None:
@@ -169,6 +187,27 @@ async def test_a_namespace_that_is_refused_leaves_the_others_and_no_total_that_i
     assert "k8s.pods.running" not in outcome.names
     spaces = {tag for _, tags in outcome.series for tag in tags if tag.startswith("kube_namespace:")}
     assert spaces == {"kube_namespace:web"}
+
+
+async def test_more_watches_than_a_pool_of_connections_has_do_not_starve(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    spaces = [f"ns-{number}" for number in range(101)]
+    outcome = await drive.watching(server, namespaces=spaces, resources=["resourcequotas"], usage=False).run()
+    await until(lambda: server.watching == 101, "all watches")
+    said = [status.status for status in outcome.batch.statuses if status.name == "k8s.watch"]
+    assert said == [Status.OK] * 101
+
+
+async def test_a_kubelet_that_answers_without_end_is_a_finding(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_module, "_MOST", 1 << 20)
+    server = await drive.server(small=True)
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=b" " * (2 << 20))
+
+    server.on(STATS, answer)
+    outcome = await drive.watching(server, scope="node", node=NODE, usage=False, kubelet={"url": server.url}).run()
+    assert outcome.status("k8s.kubelet").message.startswith("the kubelet says nothing: the kubelet answers more than 1")
 
 
 async def test_workloads_beyond_the_limit_are_added_up_and_counted(drive: Drive) -> None:
@@ -203,7 +242,7 @@ async def test_workloads_beyond_the_limit_are_added_up_and_counted(drive: Drive)
         ({"resources": ["secrets"]}, "Input should be 'pods', 'nodes'"),
         ({"scope": "node", "node": "../pods"}, "must be the name of a node"),
         ({"scope": "node", "kubelet": {"url": "https://user@host"}}, "String should match pattern"),
-        ({"stale_after": "1s"}, "greater than or equal to 10"),
+        ({"stale_after": "1s"}, "must be at least 10s"),
     ],
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:

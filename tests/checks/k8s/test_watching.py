@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import gc
 import json
 import statistics
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from aiohttp import web
 from checks.k8s import oracle
 from checks.k8s.driver import FAST, Drive, Outcome, Watching, replay, until
 from vedette import Status
-from vedette_checks.k8s.errors import ApiError, Fault
+from vedette_checks.k8s.errors import ApiError, Fault, refusal
 from vedette_checks.k8s.pace import Pace
 from vedette_checks.k8s.pods import PodTable
 
@@ -625,3 +627,39 @@ async def test_memory_after_100_000_changes_is_as_before_plus_10_mb(drive: Drive
     grown = resident() - before
     assert grown <= 10
     agrees(await watching.run(), server)
+
+
+@pytest.mark.parametrize("streaming", ["yes", "refused"])
+async def test_lists_that_do_not_end_leave_the_others_their_turn(drive: Drive, streaming: Any) -> None:
+    server = await drive.server(small=True)
+    server.streaming = streaming
+    over = asyncio.Event()
+
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        while not over.is_set():
+            await answer.write(b" ")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), 0.05)
+        return answer
+
+    slow = ("deployments", "daemonsets", "statefulsets")  # as many as may list at a time
+    server.on(lambda seen: seen.path.endswith(slow), trickle)
+    pace = replace(FAST, whole=0.5)
+    watching = drive.watching(server, pace=pace, usage=False, resources=[*slow, "nodes"])
+    try:
+        await watching.check.open()
+        watching.opened = True
+        await until(lambda: watching.watch("nodes").synced, "the turn of the nodes")
+        await until(lambda: watching.watch(slow[0]).fault is not None, "the end of patience")
+        assert watching.watch(slow[0]).fault.message == "its list did not end within 0.5s"
+    finally:
+        over.set()
+
+
+def test_no_retry_after_puts_a_watch_to_sleep_for_a_year() -> None:
+    assert refusal(429, b"Too many requests", {"Retry-After": "31536000"}).retry_after == 300
+    body = b'{"message":"slow","details":{"retryAfterSeconds":86400}}'
+    assert refusal(503, body, {}).retry_after == 300
+    assert refusal(429, b"Too many requests", {"Retry-After": "7"}).retry_after == 7
