@@ -608,6 +608,32 @@ def resident() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
+async def test_what_comes_and_goes_on_the_wire_leaves_nothing_behind(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    watching = drive.watching(server, **FEW)
+    await watching.run()
+    table = watching.watch("pods").store
+    before = held(table)
+    (first, *_) = of_app(server, "search")
+    for number in range(300):
+        pod = copy.deepcopy(first)
+        pod["metadata"] |= {"name": f"p-{number}", "uid": f"uid-{number}", "ownerReferences": [
+            {"kind": "Job", "name": f"app-{number}", "controller": True}]}  # fmt: skip
+        await server.cluster.put("pods", pod)
+        if number % 2:  # some are still there while others come
+            await server.cluster.delete("pods", copy.deepcopy(pod))
+    await caught_up(server, watching)
+    assert held(table)["rows"] == before["rows"] + 150
+    agrees(await watching.run(), server)
+    for pod in list(server.cluster.objects("pods")):
+        if pod["metadata"]["uid"].startswith("uid-"):
+            await server.cluster.delete("pods", pod)
+    await caught_up(server, watching)
+    await watching.run()
+    assert held(table) == {**before, "shared": held(table)["shared"]}  # a cache that is bounded
+    agrees(await watching.run(), server)
+
+
 @pytest.mark.soak
 async def test_memory_after_100_000_changes_is_as_before_plus_10_mb(drive: Drive) -> None:
     server = await drive.server(small=True)
