@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from time import monotonic
+from typing import Any
 
 from vedette import CheckError
 from vedette_checks.aws import Account, Refused

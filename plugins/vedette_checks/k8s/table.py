@@ -124,8 +124,8 @@ class Table(Generic[O, R]):
         """See `Store`."""
         self.changes += 1
         found = self._decode(raw)
-        if found is None:
-            return self._version(raw)
+        if found is None:  # one that does not even say which it is makes for a new list
+            return self._id(raw).resource_version
         uid, row = found.metadata.uid, self.digest(found)
         self.changed(uid, self.rows.get(uid), row)
         self.rows[uid] = row
@@ -165,13 +165,6 @@ class Table(Generic[O, R]):
     def _uid(self, raw: bytes | memoryview) -> str:
         try:
             return self._id(raw).uid
-        except _ODD:
-            return ""
-
-    def _version(self, raw: bytes | memoryview) -> str:
-        """The version of what could not be decoded; empty if that is odd as well."""
-        try:
-            return self._id(raw).resource_version
         except _ODD:
             return ""
 
