@@ -313,7 +313,7 @@ async def test_500_pods_come_flap_and_go(tmp_path: Path, caplog: pytest.LogCaptu
         assert site.closed() == []  # gone and back in a moment
         site.scout.found(pods[:1])
         await site.has("host/host", "echo/payments.p0.x")
-        assert len(site.closed()) == 499
+        await eventually(lambda: len(site.closed()) == 499, "the end of 499 instances")
         runs = site.runs("host/host")
         await site.ran("host/host")
         assert site.runs("host/host") > runs
