@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from datadog_parser import DatadogParser
 from servers import until as wait
 from sinks.parts import Port, until
-from sinks.test_conformance import Parser
 from vedette.instrument import BusinessMetrics, TechnicalMetrics, Vocabulary
 from vedette.instrument.currencies import EXPONENTS
 from vedette.instrument.wire import clean, hashed, member, number
@@ -122,7 +122,7 @@ def test_only_block_is_blocked(port: Port, business: BusinessMetrics) -> None:
 
 @pytest.mark.soak
 async def test_datadogs_own_parser_takes_every_line(tmp_path: Path, made: Made) -> None:
-    parser = Parser(tmp_path)
+    parser = DatadogParser(tmp_path)
     try:
         await parser.ready()
         where: dict[str, Any] = {"host": "127.0.0.1", "port": parser.port, "histogram_as": "d", "service": "pay"}
