@@ -345,9 +345,11 @@ def soon_calm(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("soon_calm")
 @pytest.mark.parametrize("kind", ["udp", "datagram", "stream"])
 async def test_the_target_may_be_absent_appear_and_go(
-    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr(logging.getLogger("datadog"), "level", logging.CRITICAL)  # as the agent's log sets it
+    logging.getLogger("datadog.dogstatsd").setLevel(logging.NOTSET)
     path, stream = (None if kind == "udp" else tmp_path / "dsd.socket"), kind == "stream"
     with Port(path, stream=stream) as first:
         number = first.number

@@ -302,6 +302,7 @@ class Client(DogStatsd):
         self._suffixes: dict[Any, str] = {}
         self._hush = _Hush()
         super().__init__(**options)
+        _LIBRARY_LOG.setLevel(logging.WARNING)  # the agent's log silences the library: its reasons are wanted here
         _LIBRARY_LOG.addFilter(self._hush)
 
     @property
