@@ -329,11 +329,13 @@ async def test_a_login_program_that_hangs_is_ended(drive: Drive, monkeypatch: py
     outcome = await drive.watching(kubeconfig=path, **FEW).run()
     assert str(outcome.error) == f"the login program of {path} did not end within 0.3s"
 
-    def left() -> list[psutil.Process]:
-        return [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE
-                and one.cmdline() == ["sleep", "600"]]  # fmt: skip
+    def runs(one: psutil.Process) -> bool:
+        try:
+            return one.status() != psutil.STATUS_ZOMBIE and one.cmdline() == ["sleep", "600"]
+        except psutil.NoSuchProcess:
+            return False
 
-    await until(lambda: not left(), "the end of the program")
+    await until(lambda: not any(map(runs, psutil.Process().children())), "the end of the program")
 
 
 async def test_a_token_file_is_read_anew_once_its_token_is_refused(drive: Drive) -> None:

@@ -187,7 +187,8 @@ async def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.write("statsd", f"instances: [{{listen: '127.0.0.1:{port}', interval: 100ms, isolate: true}}]\n")
     async with site.running():
-        await _up(site)
+        # The child opens its port after the agent calls it well.
+        await eventually(lambda: f":{port:04X} " in Path("/proc/net/udp").read_text(), "the child's port")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
             for _ in range(3):
                 out.sendto(PACKET, ("127.0.0.1", port))
