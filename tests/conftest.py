@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import selectors
 import signal
 import sys
@@ -13,13 +14,14 @@ from typing import Any
 import pytest
 
 from servers import Waited
+from vedette import logs
 
 pytest_plugins = ["vedette.testing"]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in a shell's background: children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONGEST_STEP = 2.0  # seconds: no step of the loop takes that on a busy machine, and most blocking calls take longer
+LONGEST_STEP = 4.0  # seconds: no step of the loop takes that, a full collection on a busy machine included
 
 
 class WatchedSelector(selectors.DefaultSelector):
@@ -43,6 +45,19 @@ class WatchedSelector(selectors.DefaultSelector):
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"loop_factory": lambda: asyncio.SelectorEventLoop(WatchedSelector())}
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A command that a test runs in this process sets up logging for all: the next test must not notice."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    for handler in [one for one in root.handlers if type(one) is logging.StreamHandler and one not in handlers]:
+        root.removeHandler(handler)
+    for name in (*logs._NOISY, *logs._INDISCREET, "vedette"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.hookimpl(wrapper=True)
