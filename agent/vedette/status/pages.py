@@ -157,51 +157,35 @@ _ROW = Markup(
 
 
 def _sinks(sinks: Sequence[SinkVitals]) -> Markup:
-    if not sinks:
-        return Markup("")
-    rows = [
-        Markup(
-            '<tr class="%s"><th scope=row>%s</th><td class=n>%s</td><td class=n>%s</td><td class=n>%s</td>'
-            "<td class=n>%s</td><td class=message>%s</td></tr>"
-        )
-        % (
-            "failing" if sink.trouble else "ok",
-            sink.name,
-            *(f"{number:,}" for number in (sink.queued, sink.sent, sink.dropped, sink.errors)),
-            sink.trouble,
-        )
-        for sink in sinks
-    ]
-    names = ("sink", "queue", "sent", "dropped", "errors", "last error")
-    head = Markup("").join(Markup("<th scope=col>%s</th>") % text for text in names)
-    return Markup(
-        '<h2 id="sinks-title">Sinks</h2><div class="wide" role="region" aria-labelledby="sinks-title" tabindex="0">'
-        "<table><thead><tr>%s</tr></thead><tbody>%s</tbody></table></div>"
-    ) % (head, _joined(rows))
+    rows = [(one.name, (one.queued, one.sent, one.dropped, one.errors), one.trouble) for one in sinks]
+    return _counted("sinks-title", "Sinks", ("sink", "queue", "sent", "dropped", "errors", "last error"), rows)
 
 
 def _discoveries(discoveries: Sequence[ScoutVitals]) -> Markup:
-    if not discoveries:
+    rows = [(one.name, (one.targets, one.instances, one.problems, one.errors), one.trouble) for one in discoveries]
+    names = ("discovery", "found", "instances", "problems", "errors", "last error")
+    return _counted("found-title", "Discoveries", names, rows)
+
+
+def _counted(
+    anchor: str, title: str, names: Sequence[str], rows: Sequence[tuple[str, tuple[int, int, int, int], str]]
+) -> Markup:
+    """A table of parts of the agent: name, four numbers, last trouble. Nothing if there are none."""
+    if not rows:
         return Markup("")
-    rows = [
+    lines = [
         Markup(
             '<tr class="%s"><th scope=row>%s</th><td class=n>%s</td><td class=n>%s</td><td class=n>%s</td>'
             "<td class=n>%s</td><td class=message>%s</td></tr>"
         )
-        % (
-            "failing" if one.trouble else "ok",
-            one.name,
-            *(f"{number:,}" for number in (one.targets, one.instances, one.problems, one.errors)),
-            one.trouble,
-        )
-        for one in discoveries
+        % ("failing" if trouble else "ok", name, *(f"{number:,}" for number in numbers), trouble)
+        for name, numbers, trouble in rows
     ]
-    names = ("discovery", "found", "instances", "problems", "errors", "last error")
     head = Markup("").join(Markup("<th scope=col>%s</th>") % text for text in names)
     return Markup(
-        '<h2 id="found-title">Discoveries</h2><div class="wide" role="region" aria-labelledby="found-title" '
-        'tabindex="0"><table><thead><tr>%s</tr></thead><tbody>%s</tbody></table></div>'
-    ) % (head, _joined(rows))
+        '<h2 id="%s">%s</h2><div class="wide" role="region" aria-labelledby="%s" tabindex="0">'
+        "<table><thead><tr>%s</tr></thead><tbody>%s</tbody></table></div>"
+    ) % (anchor, title, anchor, head, _joined(lines))
 
 
 def _problems(problems: Sequence[Problem]) -> Markup:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vedette import Diagnosis, Login, Resolver, SecretError, hookimpl
+from vedette import Diagnosis, Login, SecretError, hookimpl
 from vedette_checks.aws import print_policy
 from vedette_checks.aws_secrets.doctor import KMS, introduced, secret_grant
-from vedette_checks.aws_secrets.options import AwsSecretsConfig, Reader
+from vedette_checks.aws_secrets.options import Kept
 
 _ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:(?P<region>[a-z0-9-]+):\d{12}:secret:\S+")
 _NAME = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")
@@ -63,19 +63,12 @@ def parse(reference: str) -> _Wanted | None:
     return _Wanted(secret, key, version)
 
 
-class SecretsManager(Resolver[AwsSecretsConfig]):
+class SecretsManager(Kept):
     """Reads secrets of AWS Secrets Manager."""
 
     name = "aws-sm"
-
-    def __init__(self, config: AwsSecretsConfig) -> None:
-        super().__init__(config)
-        self._reader: Reader | None = None
-
-    @property
-    def lasts(self) -> float:
-        """See `Resolver`."""
-        return self.config.refresh
+    service = "secretsmanager"
+    operation = "GetSecretValue"
 
     @classmethod
     def objection(cls, reference: str) -> str:
@@ -87,9 +80,7 @@ class SecretsManager(Resolver[AwsSecretsConfig]):
         wanted = parse(reference)
         if wanted is None:
             raise SecretError(self.objection(reference))
-        if self._reader is None:
-            self._reader = Reader(self.config, "secretsmanager", "GetSecretValue")
-        answer = await self._reader.read(f"secret {wanted.secret}", wanted.region, **wanted.parameters)
+        answer = await self.reader.read(f"secret {wanted.secret}", wanted.region, **wanted.parameters)
         return value_of(answer, wanted.secret, wanted.key)
 
     async def diagnose(self, references: Mapping[str, Sequence[Login]], diagnosis: Diagnosis) -> None:
@@ -98,11 +89,6 @@ class SecretsManager(Resolver[AwsSecretsConfig]):
         async with introduced(self.config, (one.region for one in wanted), diagnosis) as (account, who):
             await super().diagnose(references, diagnosis)
             print_policy([secret_grant((one.secret for one in wanted), who)], account, diagnosis, KMS)
-
-    async def close(self) -> None:
-        """See `Resolver`."""
-        if self._reader is not None:
-            await self._reader.close()
 
 
 def value_of(answer: dict[str, Any], secret: str, key: str) -> str:

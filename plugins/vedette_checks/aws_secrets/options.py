@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from vedette import CheckError, Duration, ResolverConfig, SecretError
+from vedette import CheckError, Duration, Resolver, ResolverConfig, SecretError
 from vedette_checks.aws import Access, Account, AwsConfig
 
 _PATIENCE = 8.0
@@ -121,6 +121,34 @@ class Reader:
             task.cancel()
         await asyncio.gather(*self._answers.values(), return_exceptions=True)
         await self._account.close()
+
+
+class Kept(Resolver[AwsSecretsConfig]):
+    """Secrets that AWS keeps: one reader for a round of questions, and each answer holds for `refresh`."""
+
+    service = ""
+    operation = ""
+
+    def __init__(self, config: AwsSecretsConfig) -> None:
+        super().__init__(config)
+        self._reader: Reader | None = None
+
+    @property
+    def lasts(self) -> float:
+        """See `Resolver`."""
+        return self.config.refresh
+
+    @property
+    def reader(self) -> Reader:
+        """Made once it is needed: a resolver that is asked nothing opens nothing."""
+        if self._reader is None:
+            self._reader = Reader(self.config, self.service, self.operation)
+        return self._reader
+
+    async def close(self) -> None:
+        """See `Resolver`."""
+        if self._reader is not None:
+            await self._reader.close()
 
 
 def spoken(error: CheckError) -> str:

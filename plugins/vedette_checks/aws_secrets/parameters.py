@@ -8,28 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from vedette import Diagnosis, Login, Resolver, SecretError, hookimpl
+from vedette import Diagnosis, Login, SecretError, hookimpl
 from vedette_checks.aws import print_policy
 from vedette_checks.aws_secrets.doctor import KMS, introduced, parameter_grant
-from vedette_checks.aws_secrets.options import AwsSecretsConfig, Reader
+from vedette_checks.aws_secrets.options import Kept
 
 _ARN = re.compile(r"arn:aws[a-z-]*:ssm:(?P<region>[a-z0-9-]+):\d{12}:parameter/\S+")
 _NAME = re.compile(r"/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*(:[A-Za-z0-9_.-]+)?")
 
 
-class ParameterStore(Resolver[AwsSecretsConfig]):
+class ParameterStore(Kept):
     """Reads parameters of AWS Systems Manager."""
 
     name = "aws-ssm"
-
-    def __init__(self, config: AwsSecretsConfig) -> None:
-        super().__init__(config)
-        self._reader: Reader | None = None
-
-    @property
-    def lasts(self) -> float:
-        """See `Resolver`."""
-        return self.config.refresh
+    service = "ssm"
+    operation = "GetParameter"
 
     @classmethod
     def objection(cls, reference: str) -> str:
@@ -40,10 +33,8 @@ class ParameterStore(Resolver[AwsSecretsConfig]):
 
     async def resolve(self, reference: str) -> str:
         """See `Resolver`."""
-        if self._reader is None:
-            self._reader = Reader(self.config, "ssm", "GetParameter")
         what = f"parameter {reference}"
-        answer = await self._reader.read(what, _region(reference), Name=reference, WithDecryption=True)
+        answer = await self.reader.read(what, _region(reference), Name=reference, WithDecryption=True)
         value = answer.get("Parameter", {}).get("Value")
         if not isinstance(value, str):
             raise SecretError(f"{what}: has no value")
@@ -54,11 +45,6 @@ class ParameterStore(Resolver[AwsSecretsConfig]):
         async with introduced(self.config, map(_region, references), diagnosis) as (account, who):
             await super().diagnose(references, diagnosis)
             print_policy([parameter_grant(references, who)], account, diagnosis, KMS)
-
-    async def close(self) -> None:
-        """See `Resolver`."""
-        if self._reader is not None:
-            await self._reader.close()
 
 
 def _region(reference: str) -> str:
