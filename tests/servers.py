@@ -286,6 +286,18 @@ class RedisServer(Server):
             return client.execute_command(*words)
 
 
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on what comes until it ends, then close."""
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+
 @asynccontextmanager
 async def relay(
     port: int | Callable[[], int], *, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None
@@ -295,16 +307,6 @@ async def relay(
     A function is asked for the port at each new connection: an address that fails over.
     """
     tasks: set[asyncio.Task[None]] = set()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to = port if isinstance(port, int) else port()

@@ -20,7 +20,7 @@ import pytest
 
 from aws import REGION, AwsServer, clean_environment
 from postgres_servers import PostgresServer, postgres18
-from servers import Certificates, RedisServer, relay, valkey9
+from servers import Certificates, RedisServer, pump, relay, valkey9
 from vedette import CheckError, Login, SecretError
 from vedette.config import Configuration, load
 from vedette.config.changes import compare
@@ -265,16 +265,6 @@ def database() -> Iterator[PostgresServer]:
 async def tls_for_postgres(port: int, certificates: Certificates) -> AsyncIterator[int]:
     """A port that speaks PostgreSQL's TLS and passes on to a server that is built without."""
     tasks: set[asyncio.Task[None]] = set()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.readexactly(8) == struct.pack("!ii", 8, 80877103)  # SSLRequest
