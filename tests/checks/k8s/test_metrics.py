@@ -72,6 +72,20 @@ async def test_the_command_emits_every_metric_of_the_strategy(drive: Drive, tmp_
     assert (strategy["k8s.nodes.ready"], strategy["k8s.nodes.not_ready"]) == (10, 2)
 
 
+async def test_quotas_of_objects_in_both_spellings(drive: Drive) -> None:
+    server = await drive.server(small=True)
+    quota = server.cluster.objects("resourcequotas")[0]
+    for name, prefix in (("new", "count/"), ("old", "")):
+        hard, used = ({f"{prefix}{kind}": text for kind in ("configmaps", "secrets")} for text in ("20", "7"))
+        meta = {**quota["metadata"], "name": name, "uid": f"uid-{name}"}
+        await server.cluster.put("resourcequotas", {**quota, "metadata": meta, "status": {"hard": hard, "used": used}})
+    outcome = await drive.watching(server, resources=["resourcequotas"], usage=False).run()
+    for name in ("new", "old"):
+        for kind in ("configmaps", "secrets"):
+            metric, tags = f"kubernetes_state.resourcequota.count_{kind}", (f"resourcequota:{name}",)
+            assert (outcome.value(f"{metric}.limit", *tags), outcome.value(f"{metric}.used", *tags)) == (20, 7)
+
+
 def test_names_beyond_the_strategys_are_datadogs_or_begin_with_k8s() -> None:
     theirs = {row["metric_name"] for row in rows_of("datadog-kubernetes_state_core-metrics.csv")}
     strategy = {row["metric"]: row["unit"] for row in rows_of("strategy-metrics.csv")}
