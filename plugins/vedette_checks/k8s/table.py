@@ -145,6 +145,7 @@ class Table(Generic[O, R]):
                 old = row
             self.changed(uid, old, None)
         self.unreadable.discard(uid)
+        self._odd.discard(uid)
         return named.resource_version
 
     def _decode(self, raw: bytes | memoryview) -> O | None:
