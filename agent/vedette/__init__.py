@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vedette.check import Check, CheckConfig, Listener
     from vedette.discovery import Container, Discovery, DiscoveryConfig, Found, Target
     from vedette.emit import Emit
+    from vedette.engine import Engine, EngineConfig, EngineConflict, EngineRecord, EngineUnavailable
     from vedette.errors import CheckError, Remark, SecretError
     from vedette.hookspecs import hookimpl
     from vedette.metrics import Batch, Kind, Metric, Sample, Status
@@ -36,6 +37,11 @@ _HOME = {
     "DiscoveryConfig": "discovery",
     "Duration": "units",
     "Emit": "emit",
+    "Engine": "engine",
+    "EngineConfig": "engine",
+    "EngineConflict": "engine",
+    "EngineRecord": "engine",
+    "EngineUnavailable": "engine",
     "Estimate": "advice",
     "Found": "discovery",
     "Kind": "metrics",
@@ -69,6 +75,11 @@ __all__ = [
     "DiscoveryConfig",
     "Duration",
     "Emit",
+    "Engine",
+    "EngineConfig",
+    "EngineConflict",
+    "EngineRecord",
+    "EngineUnavailable",
     "Estimate",
     "Found",
     "Kind",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from vedette.check import Check, Listener
     from vedette.discovery import Discovery
+    from vedette.engine import Engine
     from vedette.notifier import Notifier
     from vedette.resolver import Resolver
     from vedette.sink import Sink
@@ -34,6 +35,11 @@ def register_sinks(register: Callable[[type[Sink]], None]) -> None:  # type: ign
 @hookspec
 def register_discoveries(register: Callable[[type[Discovery]], None]) -> None:  # type: ignore[type-arg]
     """Call `register` with the discovery class of this entry point (group `vedette.discoveries`)."""
+
+
+@hookspec
+def register_engines(register: Callable[[type[Engine]], None]) -> None:  # type: ignore[type-arg]
+    """Call `register` with the coordination engine's class of this entry point (group `vedette.engines`)."""
 
 
 @hookspec

@@ -12,7 +12,7 @@ import pluggy
 from vedette import hookspecs
 from vedette.errors import MissingDriver, PluginError
 
-Group = Literal["checks", "sinks", "discoveries", "notifiers", "secrets"]
+Group = Literal["checks", "sinks", "discoveries", "engines", "notifiers", "secrets"]
 _EXTRAS = {
     "aioboto3": "aws",
     "aiobotocore": "aws",
