@@ -33,7 +33,7 @@ from vedette.instrument import (
     instrument_sqlalchemy,
 )
 
-_WORKERS = 4
+_WORKERS = 8
 
 
 @asynccontextmanager
