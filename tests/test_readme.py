@@ -109,7 +109,8 @@ def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) ->
     applications = [row["metric"] for row in rows_of("strategy-metrics.csv") if row["emitted_by"] == "instrument"]
     assert set(applications) <= set(re.findall(r"^([a-z_.\d]+) +[-\d]", last.split("metric ")[1], re.MULTILINE))
     seldom = {"business.fraud.blocked_transactions", "business.fraud.false_positives", "business.users.registrations"}
-    assert set(applications) - set(shown) <= seldom | {"business.users.verifications"}
+    late = {name for name in applications if name.startswith("database.pool.")}  # every ten seconds
+    assert set(applications) - set(shown) <= seldom | {"business.users.verifications"} | late
     assert float(shown["redis.net.commands"].replace(",", "")) > 10
     assert float(shown["postgresql.commits"].replace(",", "")) > 10
     assert float(shown["postgresql.health.lag_seconds"]) < 5

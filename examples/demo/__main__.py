@@ -15,11 +15,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TypeAlias
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -57,7 +58,10 @@ _USD, _EUR, _PAYMENT = "currency:USD", "currency:EUR", "type:payment"
 _OF_POSTGRES = ("postgres.yaml", "synthetic.yaml", "business_sql.yaml", "statsd.yaml")
 _PATIENCE = 5.0  # seconds that the agent waits for the AWS emulator once all others are there
 _OF_AWS = ("cloudwatch.yaml", "sqs.yaml")
-_SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
+_FEWEST, _FRAME, _READ = 8, 7, 6.0
+"""Values on a page at least, lines of the screen beside them and the instances, seconds that a page stays."""
+_Row: TypeAlias = tuple[str, tuple[str, ...], str]
+_SHOWN: tuple[_Row, ...] = (
     ("dashboard.transactions.hourly", (), "transactions this hour"),
     ("dashboard.transactions.daily", (), "transactions today"),
     ("dashboard.revenue.hourly", (_USD,), "paid this hour, USD"),
@@ -305,7 +309,9 @@ async def _show(agent: Agent, statsd: StatsdPort, prometheus_port: int) -> None:
     console = Console(width=None if sys.stdout.isatty() else 150)
     if console.is_terminal:
         with Live(
-            console=console, refresh_per_second=2, get_renderable=lambda: _screen(agent, statsd, prometheus_port)
+            console=console,
+            refresh_per_second=2,
+            get_renderable=lambda: _screen(agent, statsd, prometheus_port, console.height),
         ):
             await asyncio.Event().wait()
     while True:  # no terminal, such as CI: a picture every few seconds
@@ -313,30 +319,30 @@ async def _show(agent: Agent, statsd: StatsdPort, prometheus_port: int) -> None:
         console.print(_screen(agent, statsd, prometheus_port))
 
 
-def _screen(agent: Agent, statsd: StatsdPort, prometheus_port: int) -> Group:
+def _screen(agent: Agent, statsd: StatsdPort, prometheus_port: int, height: int = 10_000) -> Group:
     snapshot = agent.snapshot()
     age = time.time() - snapshot.started
     heading = Text.assemble(
         ("vedette demo", "bold"),
         f"   running {age:.0f}s   Prometheus page: http://127.0.0.1:{prometheus_port}/metrics   Ctrl-C ends it",
     )
-    arrived = Text(f"\nStatsD port: {statsd.packets} packets, {statsd.metrics} metrics, {len(statsd.latest)} series")
-    return Group(heading, instances_table(snapshot), arrived, _values(statsd))
+    arrived = f"\nStatsD port: {statsd.packets} packets, {statsd.metrics} metrics, {len(statsd.latest)} series"
+    room = max(_FEWEST, height - len(snapshot.instances) - _FRAME)
+    pages = [_SHOWN[start : start + room] for start in range(0, len(_SHOWN), room)]
+    number = int(age / _READ) % len(pages)
+    if len(pages) > 1:
+        arrived += f"   (values {number + 1} of {len(pages)})"
+    return Group(heading, instances_table(snapshot), Text(arrived), _values(statsd, pages[number]))
 
 
-def _values(statsd: StatsdPort) -> Table:
+def _values(statsd: StatsdPort, shown: tuple[_Row, ...]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("metric", "last value", "meaning"):
-        table.add_column(heading, justify="right" if heading == "last value" else "left")
-    for row in _rows(statsd):
-        table.add_row(*row)
-    return table
-
-
-def _rows(statsd: StatsdPort) -> Iterator[tuple[str, str, str]]:
-    for name, tags, meaning in _SHOWN:
+        table.add_column(heading, justify="right" if heading == "last value" else "left", no_wrap=True)
+    for name, tags, meaning in shown:
         value = statsd.value(name, *tags)
-        yield name, "-" if value is None else _short(value), meaning
+        table.add_row(name, "-" if value is None else _short(value), meaning)
+    return table
 
 
 def _short(value: str) -> str:
