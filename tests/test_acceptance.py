@@ -96,12 +96,13 @@ def test_every_metric_of_the_strategy_by_core_or_redis_comes_out_of_the_demos_co
     try:
         with server.client(password="pw") as client:
             for stamp in (now, datetime.fromtimestamp(now.timestamp() + 60, UTC)):  # the hour may turn under the test
-                client.set(f"hourly_transactions:{stamp:%Y%m%d%H}", 41)
-                client.set(f"daily_transactions:{stamp:%Y%m%d}", 977)
-                client.set(f"hourly_revenue:{stamp:%Y%m%d%H}", 123456)
-                client.set(f"daily_revenue:{stamp:%Y%m%d}", 99999999)
+                client.set(f"{{dashboard}}:hourly_transactions:{stamp:%Y%m%d%H%z}", 41)
+                client.set(f"{{dashboard}}:daily_transactions:{stamp:%Y%m%d}", 977)
+                client.set(f"{{dashboard}}:hourly_revenue:USD:{stamp:%Y%m%d%H%z}", 123456)
+                client.set(f"{{dashboard}}:daily_revenue:USD:{stamp:%Y%m%d}", 99999999)
+                client.set(f"{{dashboard}}:daily_revenue:EUR:{stamp:%Y%m%d}", 5)
             seen = {"u-1": time.time(), "u-2": time.time() - 200, "u-3": time.time() - 2000, "u-4": time.time() - 9000}
-            client.zadd("active_users", seen)
+            client.zadd("{dashboard}:active_users", seen)
         done = vedette(
             "run",
             "--once",
@@ -126,17 +127,24 @@ def test_every_metric_of_the_strategy_by_core_or_redis_comes_out_of_the_demos_co
             assert sample["kind"] == row["kind"]
             keys = {tag.partition(":")[0] for tag in sample["tags"]}
             assert {"environment", "service", "version", *filter(None, row["tags"].split(";"))} <= keys
-    assert {name: rows[0]["value"] for name, rows in found.items() if name.startswith("dashboard.")} == {
-        "dashboard.transactions.hourly": 41,
-        "dashboard.transactions.daily": 977,
-        "dashboard.revenue.hourly": 1234.56,
-        "dashboard.revenue.daily": 999999.99,
-        "dashboard.users.active_5min": 2,
-        "dashboard.users.active_1hour": 3,
+    dashboard = {name: rows for name, rows in found.items() if name.startswith("dashboard.")}
+    assert {(name, *_currency(row)): row["value"] for name, rows in dashboard.items() for row in rows} == {
+        ("dashboard.transactions.hourly",): 41,
+        ("dashboard.transactions.daily",): 977,
+        ("dashboard.revenue.hourly", "currency:USD"): 1234.56,
+        ("dashboard.revenue.hourly", "currency:EUR"): 0,
+        ("dashboard.revenue.daily", "currency:USD"): 999999.99,
+        ("dashboard.revenue.daily", "currency:EUR"): 0.05,
+        ("dashboard.users.active_5min",): 2,
+        ("dashboard.users.active_1hour",): 3,
     }
     assert '"value":1234.56' in (tmp_path / "out.jsonl").read_text()  # exact digits, not a float's
     assert [row["value"] for row in found["health_check.overall"]] == [1]
     assert {row["value"] for row in found["health_check.status"]} == {1}
+
+
+def _currency(row: dict[str, Any]) -> list[str]:
+    return [tag for tag in row["tags"] if tag.startswith("currency:")]
 
 
 def test_the_agents_own_metrics_are_all_reported(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from cli.process import environ
 from servers import free_port
+from test_acceptance import rows_of
 from vedette.config import load
 from vedette.config.problems import Report
 from vedette.config.source import parse
@@ -100,10 +101,16 @@ def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) ->
     last = done.stdout.split("vedette demo")[-1]
     instances = ("business_sql/hourly-summary", "host/host", "postgres/shop-primary", "postgres/shop-replica")
     clouds = ("cloudwatch/shop", "k8s/payments-cluster", "sqs/queues")
-    for name in (*instances, "redis/cache", "redis/dashboard", "synthetic/payment-flow", *clouds):
+    others = ("redis/cache", "redis/dashboard", "statsd/payments", "synthetic/payment-flow")
+    for name in (*instances, *others, *clouds):
         assert re.search(rf"^{name} +ok +\d\d:\d\d:\d\d ", last, re.MULTILINE), last
     shown = dict(re.findall(r"^(\S+) +([\d,.]+) +\S", last.split("metric ")[1], re.MULTILINE))
     assert float(shown["dashboard.transactions.hourly"].replace(",", "")) > 10
+    applications = [row["metric"] for row in rows_of("strategy-metrics.csv") if row["emitted_by"] == "instrument"]
+    assert set(applications) <= set(re.findall(r"^([a-z_.\d]+) +[-\d]", last.split("metric ")[1], re.MULTILINE))
+    seldom = {"business.fraud.blocked_transactions", "business.fraud.false_positives", "business.users.registrations"}
+    late = {name for name in applications if name.startswith("database.pool.")}  # every ten seconds
+    assert set(applications) - set(shown) <= seldom | {"business.users.verifications"} | late
     assert float(shown["redis.net.commands"].replace(",", "")) > 10
     assert float(shown["postgresql.commits"].replace(",", "")) > 10
     assert float(shown["postgresql.health.lag_seconds"]) < 5
@@ -149,7 +156,7 @@ def test_a_signal_ends_the_demo_with_its_servers(number: signal.Signals, status:
         demo.terminate()
         demo.wait(30)
         demo.stdout.close()
-    assert len(children) == 4  # AWS, Valkey, the primary and the replica
+    assert len(children) == 5  # AWS, Valkey, the primary, the replica and the payments service
     assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
     assert list(tmp_path.iterdir()) == []
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     _Key = tuple[str, Tags, float | None]
 
+_UNIFIED = frozenset({"environment", "env", "service", "version"})
+"""Tags of which a series has one value: two would count it twice in every sum over services."""
 _MOST_CACHED_TAGS = 20_000
 _MOST_CACHED_ROWS = 20_000
 _MOST_CACHED_NAMES = 20_000
@@ -122,10 +124,18 @@ class Channel:
         except KeyError:
             if len(self._tag_sets) >= _MOST_CACHED_TAGS:
                 self._tag_sets = {(): self.base_tags}
-            made = self._tag_sets[raw] = canonical_tags((*self._tags, *map(str, raw)))
+            made = self._tag_sets[raw] = self._joined(raw)
             return made
         except TypeError:  # an unhashable tag
-            return canonical_tags((*self._tags, *map(str, raw)))
+            return self._joined(raw)
+
+    def _joined(self, raw: tuple[Any, ...]) -> Tags:
+        """The instance's tags and these; where a source speaks for itself, its environment, service, version count."""
+        tags = [str(tag) for tag in raw]
+        if not self.open_names:
+            return canonical_tags((*self._tags, *tags))
+        own = {tag.partition(":")[0] for tag in tags} & _UNIFIED
+        return canonical_tags((*(tag for tag in self._tags if tag.partition(":")[0] not in own), *tags))
 
     def row_keys(self, metrics: Sequence[Metric], tags: tuple[str, ...]) -> list[_Key | None]:
         """The identity of each sample of a row, shared between runs; None for names that are not admitted."""

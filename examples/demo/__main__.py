@@ -1,8 +1,8 @@
 """The main job, end to end: `make demo`, or `python examples/demo --for 30s`.
 
-Starts a real Redis-protocol server, a PostgreSQL primary with its replica, an AWS emulator, a payments API, an API
-server that replays a recorded Kubernetes cluster, traffic on them and a StatsD port, runs the agent on demo/conf.d, and
-shows live what the agent does and what arrives. Ctrl-C ends it; nothing is left behind.
+Starts a real Redis-protocol server, a PostgreSQL primary with its replica, the service of examples/payments, an AWS
+emulator, an API server that replays a recorded Kubernetes cluster, customers and tills, and a StatsD port; runs the
+agent on demo/conf.d, and shows live what the agent does and what arrives. Ctrl-C ends it; nothing is left behind.
 """
 
 from __future__ import annotations
@@ -15,26 +15,29 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TypeAlias
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 from cloud import aws_emulator, settled, sign_in
 from living import living_cluster
-from payments import PASSWORD as LOGIN
-from payments import go_shopping, payments_api
+from payments.traffic import PASSWORD as LOGIN
+from payments.traffic import open_all_day
 from postgres import Pair, UnavailableError, postgres_pair
 from server import free_port, redis_server
+from service import payments_service
 from shop import open_shop, sell
-from statsd import StatsdPort, listen
+from statsd import StatsdPort, free_udp_port, listen
 from traffic import pay_and_browse
 
 from vedette.agent import Agent
@@ -51,16 +54,50 @@ _PASSWORD = "demo-only-password"
 _ENVIRONMENT = {"ENVIRONMENT": "demo", "DD_SERVICE": "paypal-clone", "APP_VERSION": "1.0.0"}
 _PRIMARY = "instance:shop-primary"
 _FLOW = "flow:payment-flow"
-_OF_POSTGRES = ("postgres.yaml", "synthetic.yaml", "business_sql.yaml")
+_USD, _EUR, _PAYMENT = "currency:USD", "currency:EUR", "type:payment"
+_OF_POSTGRES = ("postgres.yaml", "synthetic.yaml", "business_sql.yaml", "statsd.yaml")
 _PATIENCE = 5.0  # seconds that the agent waits for the AWS emulator once all others are there
 _OF_AWS = ("cloudwatch.yaml", "sqs.yaml")
-_SHOWN: tuple[tuple[str, tuple[str, ...], str], ...] = (
+_FEWEST, _FRAME, _READ = 8, 7, 6.0
+"""Values on a page at least, lines of the screen beside them and the instances, seconds that a page stays."""
+_Row: TypeAlias = tuple[str, tuple[str, ...], str]
+_SHOWN: tuple[_Row, ...] = (
     ("dashboard.transactions.hourly", (), "transactions this hour"),
     ("dashboard.transactions.daily", (), "transactions today"),
-    ("dashboard.revenue.hourly", (), "revenue this hour"),
-    ("dashboard.revenue.daily", (), "revenue today"),
+    ("dashboard.revenue.hourly", (_USD,), "paid this hour, USD"),
+    ("dashboard.revenue.hourly", (_EUR,), "paid this hour, EUR"),
+    ("dashboard.revenue.daily", (_USD,), "paid today, USD"),
+    ("dashboard.revenue.daily", (_EUR,), "paid today, EUR"),
     ("dashboard.users.active_5min", (), "users active in 5 min"),
     ("dashboard.users.active_1hour", (), "users active in 1 h"),
+    ("business.transactions.count", (_PAYMENT, "status:completed", _USD), "payments completed, USD, in the last 2 s"),
+    ("business.transactions.count", (_PAYMENT, "status:declined"), "payments that the card network declined"),
+    ("business.transactions.amount", (_PAYMENT, _USD), "the last amount, USD"),
+    ("business.transactions.processing_time", (_PAYMENT,), "from its request to its settlement, ms"),
+    ("business.transactions.success_rate", (_PAYMENT, "success:true"), "payments that went well"),
+    ("business.users.registrations", (), "new users"),
+    ("business.users.verifications", (), "users who confirmed their address"),
+    ("business.users.active", (), "logins"),
+    ("business.users.unique_daily", (), "one of today's users"),
+    ("business.revenue.total", (_USD,), "earned with the last payment, USD"),
+    ("business.revenue.fees", (_USD,), "in fees, USD"),
+    ("business.revenue.avg_transaction_value", (_USD,), "a value of which to take the average, USD"),
+    ("business.fraud.risk_score", ("action:allow",), "how risky an allowed payment was, 0 to 1"),
+    ("business.fraud.blocked_transactions", (), "payments blocked as fraud"),
+    ("business.fraud.false_positives", ("false_positive:true",), "suspicions that were wrong"),
+    ("api.response_time", ("endpoint:/api/v1/payments/send", "status_code:201"), "a payment's request, ms"),
+    ("api.requests", ("endpoint:/api/v1/payments/send", "status_code:201"), "such requests in the last 2 s"),
+    ("api.errors", ("error:true",), "requests that were refused or failed"),
+    ("database.query_time", ("operation:update", "success:true"), "an UPDATE of the service, ms"),
+    ("database.pool.active_connections", ("pool:payments",), "its database connections at work"),
+    ("database.pool.idle_connections", ("pool:payments",), "idle ones"),
+    ("database.pool.total_connections", ("pool:payments",), "all of them"),
+    ("cache.operations", ("operation:get", "hit:true"), "keys found in Redis in the last 2 s"),
+    ("cache.response_time", ("operation:get",), "the time of a GET, ms"),
+    ("cache.hit_ratio", ("result:miss",), "keys not found"),
+    ("queue.depth", (), "payments that wait for settlement"),
+    ("queue.processing_time", (), "the settlement of one, ms"),
+    ("queue.messages_processed", (), "settled in the last 2 s"),
     ("redis.net.commands", ("instance:cache",), "Redis commands per second"),
     ("redis.key.length", ("key:payments:queue",), "payments waiting"),
     ("postgresql.commits", (_PRIMARY, "db:shop"), "PostgreSQL transactions per second"),
@@ -174,20 +211,30 @@ def _postgres(stack: ExitStack) -> Pair | None:
 
 async def _demo(servers: Servers, duration: float | None) -> None:
     async with AsyncExitStack() as stack:
-        api = await _open_shop(stack, servers.pair)
-        kubeconfig = await stack.enter_async_context(living_cluster(servers.folder))
+        more = {"DEMO_API_PASSWORD": LOGIN}
+        if servers.pair is not None:
+            await open_shop(servers.pair.primary, _PASSWORD)
+            more |= _serve_payments(stack, servers, servers.pair)
+        more["DEMO_KUBECONFIG"] = str(await stack.enter_async_context(living_cluster(servers.folder)))
+        if servers.pair is not None:
+            await settled(int(more["DEMO_API_URL"].rpartition(":")[2]), _PATIENCE)
         if servers.aws:
             await settled(servers.aws, _PATIENCE)
-        more = {"DEMO_API_URL": api, "DEMO_API_PASSWORD": LOGIN, "DEMO_KUBECONFIG": str(kubeconfig)}
         await _run_agent(servers, more, duration)
 
 
-async def _open_shop(stack: AsyncExitStack, pair: Pair | None) -> str:
-    """The payments API's address; empty without PostgreSQL."""
-    if pair is None:
-        return ""
-    await open_shop(pair.primary, _PASSWORD)
-    return await stack.enter_async_context(payments_api(pair.primary, _PASSWORD))
+def _serve_payments(stack: AsyncExitStack, servers: Servers, pair: Pair) -> dict[str, str]:
+    """Start the service; returns where it is and where it sends its metrics to, for the agent."""
+    port, apps = free_port(), free_udp_port()
+    environ = {
+        **_ENVIRONMENT,
+        "DD_SERVICE": "payments",
+        "DD_DOGSTATSD_URL": f"udp://127.0.0.1:{apps}",
+        "DATABASE_URL": f"postgresql://shop:{_PASSWORD}@127.0.0.1:{pair.primary}/shop",
+        "REDIS_URL": f"redis://:{_PASSWORD}@127.0.0.1:{servers.redis_port}",
+    }
+    stack.enter_context(payments_service(port, servers.folder, environ))
+    return {"DEMO_API_URL": f"http://127.0.0.1:{port}", "DEMO_APPS_PORT": str(apps)}
 
 
 async def _run_agent(servers: Servers, more: dict[str, str], duration: float | None) -> None:
@@ -200,9 +247,11 @@ async def _run_agent(servers: Servers, more: dict[str, str], duration: float | N
         print(problem, file=sys.stderr)
     set_up(configuration.agent.log, configuration.masker)
     agent = Agent(configuration, StateStore(folder / "state"), environ)
-    jobs = [pay_and_browse(redis_port, _PASSWORD), _show(agent, statsd, prometheus_port)]
-    if pair is not None:
-        jobs += [sell(pair.primary, _PASSWORD), go_shopping(more["DEMO_API_URL"])]
+    jobs = [_show(agent, statsd, prometheus_port)]
+    if pair is None:
+        jobs.append(pay_and_browse(redis_port, _PASSWORD))
+    else:
+        jobs += [sell(pair.primary, _PASSWORD), open_all_day(more["DEMO_API_URL"])]
     tasks = [asyncio.create_task(job) for job in jobs]
     asyncio.get_running_loop().call_soon(_stop_gently, agent)
     try:
@@ -260,7 +309,9 @@ async def _show(agent: Agent, statsd: StatsdPort, prometheus_port: int) -> None:
     console = Console(width=None if sys.stdout.isatty() else 150)
     if console.is_terminal:
         with Live(
-            console=console, refresh_per_second=2, get_renderable=lambda: _screen(agent, statsd, prometheus_port)
+            console=console,
+            refresh_per_second=2,
+            get_renderable=lambda: _screen(agent, statsd, prometheus_port, console.height),
         ):
             await asyncio.Event().wait()
     while True:  # no terminal, such as CI: a picture every few seconds
@@ -268,30 +319,30 @@ async def _show(agent: Agent, statsd: StatsdPort, prometheus_port: int) -> None:
         console.print(_screen(agent, statsd, prometheus_port))
 
 
-def _screen(agent: Agent, statsd: StatsdPort, prometheus_port: int) -> Group:
+def _screen(agent: Agent, statsd: StatsdPort, prometheus_port: int, height: int = 10_000) -> Group:
     snapshot = agent.snapshot()
     age = time.time() - snapshot.started
     heading = Text.assemble(
         ("vedette demo", "bold"),
         f"   running {age:.0f}s   Prometheus page: http://127.0.0.1:{prometheus_port}/metrics   Ctrl-C ends it",
     )
-    arrived = Text(f"\nStatsD port: {statsd.packets} packets, {statsd.metrics} metrics, {len(statsd.latest)} series")
-    return Group(heading, instances_table(snapshot), arrived, _values(statsd))
+    arrived = f"\nStatsD port: {statsd.packets} packets, {statsd.metrics} metrics, {len(statsd.latest)} series"
+    room = max(_FEWEST, height - len(snapshot.instances) - _FRAME)
+    pages = [_SHOWN[start : start + room] for start in range(0, len(_SHOWN), room)]
+    number = int(age / _READ) % len(pages)
+    if len(pages) > 1:
+        arrived += f"   (values {number + 1} of {len(pages)})"
+    return Group(heading, instances_table(snapshot), Text(arrived), _values(statsd, pages[number]))
 
 
-def _values(statsd: StatsdPort) -> Table:
+def _values(statsd: StatsdPort, shown: tuple[_Row, ...]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("metric", "last value", "meaning"):
-        table.add_column(heading, justify="right" if heading == "last value" else "left")
-    for row in _rows(statsd):
-        table.add_row(*row)
-    return table
-
-
-def _rows(statsd: StatsdPort) -> Iterator[tuple[str, str, str]]:
-    for name, tags, meaning in _SHOWN:
+        table.add_column(heading, justify="right" if heading == "last value" else "left", no_wrap=True)
+    for name, tags, meaning in shown:
         value = statsd.value(name, *tags)
-        yield name, "-" if value is None else _short(value), meaning
+        table.add_row(name, "-" if value is None else _short(value), meaning)
+    return table
 
 
 def _short(value: str) -> str:

@@ -1,36 +1,34 @@
-"""What a shop does to its PostgreSQL: users, accounts and payments, read and written some dozens of times a second."""
+"""A shop's own tills on the database of the payments service: read and written some dozens of times a second."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import sys
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-_SCHEMA = """
-CREATE TABLE users (
-    id int PRIMARY KEY, email text NOT NULL UNIQUE, seen timestamptz NOT NULL DEFAULT now()
-);
-CREATE TABLE accounts (
-    id int PRIMARY KEY REFERENCES users, currency text NOT NULL, cents bigint NOT NULL CHECK (cents >= 0)
-);
-CREATE TABLE transactions (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account int NOT NULL REFERENCES accounts, cents int NOT NULL,
-    currency text NOT NULL, status text NOT NULL DEFAULT 'pending', made timestamptz NOT NULL DEFAULT now(),
-    synthetic boolean NOT NULL DEFAULT false
-);
-CREATE INDEX transactions_by_time ON transactions (made);
-CREATE INDEX transactions_by_account ON transactions (account, made);
-INSERT INTO users SELECT n, 'user' || n || '@shop.example' FROM generate_series(1, 500) n;
-INSERT INTO accounts SELECT n, CASE n % 3 WHEN 0 THEN 'USD' ELSE 'EUR' END, 1000000 FROM generate_series(1, 500) n;
-INSERT INTO transactions (account, cents, currency, status, made)
-    SELECT a.id, 100 + (a.id * n) % 20000, a.currency, CASE (a.id + n) % 20 WHEN 0 THEN 'failed' ELSE 'settled' END,
-        now() - n * interval '5 minutes'
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from payments.passwords import hashed
+from payments.traffic import PASSWORD
+
+_SCHEMA = Path(__file__).parents[1] / "payments" / "schema.sql"
+_FIRST_DAY = """
+INSERT INTO users (id, email, password, verified)
+    SELECT n, CASE n WHEN 3 THEN 'synthetic.test' ELSE 'user' || n END || '@shop.example', '{password}', true
+    FROM generate_series(1, 500) n;
+ALTER TABLE users ALTER id RESTART WITH 501;
+INSERT INTO accounts SELECT n, CASE n % 3 WHEN 0 THEN 'USD' ELSE 'EUR' END, 10000, n = 3 FROM generate_series(1, 500) n;
+INSERT INTO transactions (account, amount, currency, channel, status, made)
+    SELECT a.id, (100 + (a.id * n) % 20000) / 100.0, a.currency, 'till',
+        CASE (a.id + n) % 20 WHEN 0 THEN 'failed' ELSE 'completed' END, now() - n * interval '5 minutes'
     FROM accounts a, generate_series(1, 8) n;
-INSERT INTO transactions (account, cents, currency, status, made)
-    SELECT a.id, 100 + (a.id * 37) % 20000, a.currency, CASE a.id % 20 WHEN 0 THEN 'failed' ELSE 'settled' END,
-        now() - a.id * interval '1 second'
+INSERT INTO transactions (account, amount, currency, channel, status, made)
+    SELECT a.id, (100 + (a.id * 37) % 20000) / 100.0, a.currency, 'till',
+        CASE a.id % 20 WHEN 0 THEN 'failed' ELSE 'completed' END, now() - a.id * interval '1 second'
     FROM accounts a;
 GRANT SELECT ON transactions TO vedette;
 """
@@ -42,7 +40,8 @@ async def open_shop(port: int, password: str) -> None:
     """Make the tables and what is in them on the first day."""
     connection = await asyncpg.connect(**_login(port, password))
     try:
-        await connection.execute(_SCHEMA)
+        kept = await asyncio.to_thread(hashed, PASSWORD)
+        await connection.execute(_SCHEMA.read_text() + _FIRST_DAY.format(password=f"\\x{kept.hex()}"))
     finally:
         connection.terminate()
 
@@ -74,12 +73,12 @@ async def _serve_customer(connection: Any) -> None:
     account = random.randint(1, 500)
     for _ in range(random.randint(0, 3)):
         await connection.fetch(
-            "SELECT id, cents, status FROM transactions WHERE account = $1 ORDER BY made DESC LIMIT 10", account
+            "SELECT id, amount, status FROM transactions WHERE account = $1 ORDER BY made DESC LIMIT 10", account
         )
     await connection.execute("UPDATE users SET seen = now() WHERE id = $1", account)
     transaction = connection.transaction()
     await transaction.start()
-    await _pay(connection, account, random.randint(100, 25_000))
+    await _pay(connection, account, Decimal(random.randint(100, 25_000)) / 100)
     if random.random() < 0.05:
         await transaction.rollback()
     else:
@@ -87,12 +86,13 @@ async def _serve_customer(connection: Any) -> None:
     await asyncio.sleep(random.uniform(0.02, 0.2))
 
 
-async def _pay(connection: Any, account: int, cents: int) -> None:
-    await connection.execute("UPDATE accounts SET cents = greatest(cents - $2, 0) WHERE id = $1", account, cents)
+async def _pay(connection: Any, account: int, amount: Decimal) -> None:
+    await connection.execute("UPDATE accounts SET balance = greatest(balance - $2, 0) WHERE id = $1", account, amount)
     await connection.execute(
-        "INSERT INTO transactions (account, cents, currency) SELECT id, $2, currency FROM accounts WHERE id = $1",
+        "INSERT INTO transactions (account, amount, currency, channel) SELECT id, $2, currency, 'till' "
+        "FROM accounts WHERE id = $1",
         account,
-        cents,
+        amount,
     )
     if random.random() < 0.05:
         await connection.execute("SELECT FROM accounts WHERE id = $1 FOR UPDATE", _BUSY)
@@ -101,11 +101,13 @@ async def _pay(connection: Any, account: int, cents: int) -> None:
 async def _keep_books(connection: Any) -> None:
     """Settle what is pending, then hold an account's lock for a moment: the tills queue up behind it."""
     await connection.execute(
-        "UPDATE transactions SET status = CASE WHEN id % 20 = 0 THEN 'failed' ELSE 'settled' END "
-        "WHERE status = 'pending' AND made < now() - interval '2 seconds'"
+        "UPDATE transactions SET status = CASE WHEN id % 20 = 0 THEN 'failed' ELSE 'completed' END "
+        "WHERE status = 'pending' AND channel = 'till' AND made < now() - interval '2 seconds'"
     )
-    await connection.fetch("SELECT currency, sum(cents) FROM transactions WHERE status = 'settled' GROUP BY currency")
+    await connection.fetch(
+        "SELECT currency, sum(amount) FROM transactions WHERE status = 'completed' GROUP BY currency"
+    )
     async with connection.transaction():
-        await connection.execute("UPDATE accounts SET cents = cents + 500000 WHERE id = $1", _BUSY)
+        await connection.execute("UPDATE accounts SET balance = balance + 5000 WHERE id = $1", _BUSY)
         await asyncio.sleep(random.uniform(0.5, 1.5))
     await asyncio.sleep(random.uniform(0.5, 2))

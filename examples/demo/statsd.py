@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 
@@ -36,3 +37,11 @@ async def listen() -> tuple[asyncio.DatagramTransport, StatsdPort]:
     """Bind a free port on loopback."""
     loop = asyncio.get_running_loop()
     return await loop.create_datagram_endpoint(StatsdPort, local_addr=("127.0.0.1", 0))
+
+
+def free_udp_port() -> int:
+    """A free UDP port on loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,42 +1,34 @@
-"""What a payments company does to its Redis: transactions counted, revenue added, users seen, a queue worked off."""
+"""What is left of a payments company where PostgreSQL cannot run: its sessions, its queue and its counters in Redis."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
-from datetime import UTC, datetime
+from decimal import Decimal
+from uuid import uuid4
 
 from redis.asyncio import Redis
 
-_DAY = 86_400
+from vedette.instrument import RealtimeCounters
+
+_QUEUE = "payments:queue"
 
 
 async def pay_and_browse(port: int, password: str) -> None:
     """Some dozens of operations a second, until cancelled."""
     redis = Redis(host="127.0.0.1", port=port, password=password)
+    counters = RealtimeCounters(redis)
     try:
         while True:
-            await _payment(redis)
+            user = random.randint(1, 300)
+            amount, currency = Decimal(random.randint(100, 25_000)) / 100, random.choice(("USD", "EUR"))
+            await counters.record(transaction_id=str(uuid4()), amount=amount, currency=currency, user_id=f"u-{user}")
+            await redis.set(f"session:{user}", "x" * 64, ex=900)
+            await redis.rpush(_QUEUE, str(amount))
+            if random.random() < 0.9:
+                await redis.lpop(_QUEUE)
             for _ in range(random.randint(0, 4)):
                 await redis.get(f"session:{random.randint(1, 400)}")
             await asyncio.sleep(random.uniform(0.02, 0.12))
     finally:
         await redis.aclose()
-
-
-async def _payment(redis: Redis) -> None:
-    now = datetime.now(UTC)
-    hour, day = now.strftime("%Y%m%d%H"), now.strftime("%Y%m%d")
-    user = random.randint(1, 300)
-    cents = random.randint(100, 25_000)
-    async with redis.pipeline(transaction=True) as pipeline:
-        for scope, stamp, ttl in (("hourly", hour, _DAY), ("daily", day, 7 * _DAY)):
-            pipeline.incr(f"{scope}_transactions:{stamp}").expire(f"{scope}_transactions:{stamp}", ttl)
-            pipeline.incrby(f"{scope}_revenue:{stamp}", cents).expire(f"{scope}_revenue:{stamp}", ttl)
-        pipeline.zadd("active_users", {f"u-{user}": time.time()})
-        pipeline.set(f"session:{user}", "x" * 64, ex=900)
-        pipeline.rpush("payments:queue", cents)
-        if random.random() < 0.9:
-            pipeline.lpop("payments:queue")
-        await pipeline.execute()

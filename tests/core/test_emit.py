@@ -71,3 +71,14 @@ def test_names_that_come_from_elsewhere_are_not_all_remembered() -> None:
     emit.count("name.0", 1)
     assert len(bridge.names) <= 20_000
     assert len(emit.batch().samples) == 20_101
+
+
+def test_a_source_that_names_its_service_is_not_of_the_agents_too() -> None:
+    agents = ("environment:prod", "service:agent", "team:a", "instance:apps")
+    bridge, check = (Channel("x/x", "x", (), (), open_names=is_open, tags=agents) for is_open in (True, False))
+    own = ("service:shop", "version:2")
+    assert bridge.tag_set(own) == ("environment:prod", "instance:apps", "service:shop", "team:a", "version:2")
+    assert bridge.tag_set([["service:shop"]])[0] == "['service:shop']"  # unhashable, and no tag of that name
+    assert bridge.tag_set("a:1") == ("a:1", "environment:prod", "instance:apps", "service:agent", "team:a")
+    assert "service:agent" in check.tag_set(own)  # here it is a tag of the check's own, of Kubernetes' services say
+    assert "service:shop" in check.tag_set(own)

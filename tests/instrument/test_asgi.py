@@ -17,7 +17,7 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
@@ -322,6 +322,26 @@ async def test_a_client_that_is_gone_is_no_error_of_ours(port: Port, technical: 
     with pytest.raises(OSError):
         await app({"type": "http", "method": "GET", "path": "/"}, None, gone)  # type: ignore[arg-type]
     assert await requests(technical, port) == [("unmatched", "GET", "499")]
+
+
+async def test_nor_one_that_goes_while_it_sends(port: Port, technical: TechnicalMetrics) -> None:
+    async def upload(request: Request) -> Response:
+        await request.body()
+        raise AssertionError
+
+    messages = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        pass
+
+    app = measured(Starlette(routes=[Route("/up", upload, methods=["POST"])]), technical)
+    scope = {"type": "http", "method": "POST", "path": "/up", "headers": [], "query_string": b""}
+    with pytest.raises(ClientDisconnect):
+        await app(scope, receive, send)
+    assert await requests(technical, port) == [("/up", "POST", "499")]
 
 
 async def test_lifespan_passes(technical: TechnicalMetrics) -> None:

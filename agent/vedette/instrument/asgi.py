@@ -87,8 +87,9 @@ class MetricsMiddleware:
         except asyncio.CancelledError:
             status = status or _GONE
             raise
-        except BaseException:
-            status = (status or _GONE) if gone else _FAILED
+        except BaseException as error:
+            left = gone or type(error).__name__ == "ClientDisconnect"  # Starlette's word for one that left while it sent
+            status = (status or _GONE) if left else _FAILED
             raise
         finally:
             if not done:  # an answer that never came, was cut off, or was sent by way of an extension
