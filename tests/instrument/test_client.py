@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 
 def event(business: BusinessMetrics, user: str = "u") -> None:
-    business.track_user_event("looked", user_id=user)
+    business.track_user_event("user_active", user_id=user)
 
 
 def one_line(user: str = "u") -> str:
@@ -442,7 +442,7 @@ import os, sys, multiprocessing
 from vedette.instrument import BusinessMetrics
 business = BusinessMetrics(host="127.0.0.1", port=int(sys.argv[1]))
 def track(name):
-    business.track_user_event("looked", user_id=name)
+    business.track_user_event("user_active", user_id=name)
 """
 
 

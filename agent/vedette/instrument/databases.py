@@ -36,7 +36,7 @@ class AsyncpgMetrics:
 
     def watch(self, pool: _Pool) -> _Pool:
         """Report this pool's connections every ten seconds, until it is closed. Returns the same pool."""
-        self._metrics.every_ten_seconds(partial(_read_asyncpg, self._metrics, pool, self._name))
+        self._metrics.every_ten_seconds(partial(_read_asyncpg, self._metrics, pool, self._name), ("pool", id(pool)))
         return pool
 
     def _log(self, reset: str, record: Any) -> None:
@@ -127,4 +127,4 @@ def _watch_sqlalchemy(metrics: TechnicalMetrics, engine: Any, name: str) -> None
         if hasattr(pool, "checkedout") and hasattr(pool, "checkedin"):  # NullPool and StaticPool count nothing
             metrics.track_pool(active=pool.checkedout(), idle=pool.checkedin(), pool=name)
 
-    metrics.every_ten_seconds(read)
+    metrics.every_ten_seconds(read, ("engine", id(engine)))

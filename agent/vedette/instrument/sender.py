@@ -29,14 +29,16 @@ class Sender:
 
     Args:
         settings: the target.
-        closing: whether the application wants to end, so that nothing is waited for.
+        close_by: until when all must be sent (monotonic time), once the application wants to end.
         pause: waits for so many seconds, or less if there is a reason to.
     """
 
-    def __init__(self, settings: Settings, closing: Callable[[], bool], pause: Callable[[float], None]) -> None:
+    def __init__(
+        self, settings: Settings, close_by: Callable[[], float | None], pause: Callable[[float], None]
+    ) -> None:
         self.trouble = ""
         self._settings = settings
-        self._closing = closing
+        self._close_by = close_by
         self._pause = pause
         self._client: Any = None
         self._connected = 0.0
@@ -115,7 +117,7 @@ class Sender:
                 self._reason = error.strerror or type(error).__name__
             except Exception as error:  # a host name that cannot be encoded
                 self._reason = type(error).__name__
-            if self._closing() or time.monotonic() - since > _KEEP_FOR:
+            if self._close_by() is not None or time.monotonic() - since > _KEEP_FOR:
                 return False
             self._pause(_RETRY_AFTER)
 
@@ -143,7 +145,8 @@ class Sender:
     def _transmit(self, packet: bytes) -> bool:
         """Send one packet; False if it is lost, with the reason."""
         data = struct.pack("<I", len(packet)) + packet if self._kind == socket.SOCK_STREAM else packet
-        deadline = time.monotonic() + (0 if self._closing() else _STALLED)
+        end = self._close_by()
+        deadline = time.monotonic() + _STALLED if end is None else end
         try:
             connection = self._socket()
             while data:
