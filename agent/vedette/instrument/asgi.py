@@ -88,7 +88,8 @@ class MetricsMiddleware:
             status = status or _GONE
             raise
         except BaseException as error:
-            left = gone or type(error).__name__ == "ClientDisconnect"  # Starlette's word for one that left while it sent
+            # the name is Starlette's word for one that left while it sent
+            left = gone or type(error).__name__ == "ClientDisconnect"
             status = (status or _GONE) if left else _FAILED
             raise
         finally:

@@ -48,7 +48,7 @@ class Sender:
         self._reason = ""
         self.largest = _BYTES_UNIX if settings.socket_path else _BYTES_UDP
 
-    def send(self, lines: list[str]) -> tuple[int, int]:
+    def send(self, lines: Iterable[str]) -> tuple[int, int]:
         """Send lines; returns how many metrics were sent and how many lost."""
         sent = lost = 0
         since = time.monotonic()
