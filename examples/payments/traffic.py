@@ -21,7 +21,7 @@ from payments import cards
 PASSWORD = "demo-only-login"
 """Of every customer, the first ones and those who register here."""
 CUSTOMERS = range(10, 500)
-"""Who has an account from the beginning: `user10@shop.example` and so on."""
+"""Who has an account in the demo: `user10@shop.example` and so on. Where they have none new ones come instead."""
 _DAY, _HOUR = 120.0, 11.0
 _AT_ONCE = 30
 _BUSIEST = 6.0
@@ -95,9 +95,8 @@ class Customer:
     async def visit(self) -> None:
         """Come, do something, go."""
         chance = self._chance
-        if chance.random() < 0.08:
-            await self._register()
-        elif not await self._log_in(f"user{chance.choice(CUSTOMERS)}@shop.example"):
+        known = chance.random() < 0.92 and await self._log_in(f"user{chance.choice(CUSTOMERS)}@shop.example")
+        if not known and not await self._register():
             return
         await self._look()
         if chance.random() < 0.04:
@@ -111,13 +110,16 @@ class Customer:
     async def _get(self, path: str) -> httpx.Response:
         return await self._client.get(f"/api/v1/{path}", headers=self._session)
 
-    async def _register(self) -> None:
+    async def _register(self) -> bool:
         email = f"user-{self._chance.getrandbits(64):x}@shop.example"
         await self._post(
             "users", {"email": email, "password": PASSWORD, "currency": self._chance.choice(("USD", "EUR"))}
         )
-        if await self._log_in(email) and self._chance.random() < 0.8:
+        if not await self._log_in(email):
+            return False
+        if self._chance.random() < 0.8:
             await self._post("users/verification")
+        return True
 
     async def _log_in(self, email: str) -> bool:
         if self._chance.random() < 0.05:

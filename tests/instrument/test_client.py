@@ -483,6 +483,37 @@ def test_the_end_is_not_held_up_where_nothing_can_be_sent() -> None:
 # Beside the application's own
 
 
+FULL = """
+import logging, time
+from vedette.instrument import JsonFormatter, TechnicalMetrics
+handler = logging.FileHandler("/dev/full")
+handler.setFormatter(JsonFormatter())
+logging.basicConfig(level=logging.INFO, handlers=[handler])
+nobody = TechnicalMetrics(host="127.0.0.1", port=1)
+end = time.monotonic() + 30
+while not nobody.stats().trouble and time.monotonic() < end:  # told in the log, which has no room for it
+    nobody.track_message_queue(queue="q", depth=1)
+    nobody.flush()
+track("a")
+logging.getLogger("shop").info("paid")
+track("b")
+assert business.flush(10)
+print(nobody.stats().trouble, business.stats().failed + nobody.stats().failed, flush=True)
+"""
+
+
+def test_a_full_disk(port: Port) -> None:
+    """Neither its own log nor the application's can be written, nor standard error: the metrics arrive all the same."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM + FULL, str(port.number)],
+            stdout=subprocess.PIPE, stderr=full, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.stdout == "127.0.0.1:1: Connection refused 0\n"
+    until(lambda: len(port.lines) == 2, "the lines")
+    assert port.lines == [one_line("a"), one_line("b")]
+
+
 def test_imports_nothing_of_the_agent() -> None:
     code = (
         "import sys, vedette.instrument as i\n"

@@ -50,17 +50,14 @@ class Sender:
 
     def send(self, lines: Iterable[str]) -> tuple[int, int]:
         """Send lines; returns how many metrics were sent and how many lost."""
-        sent = lost = 0
+        sent = 0
         since = time.monotonic()
-        connected = True  # once it is given up, not each packet is to wait for a name server
         for packet in packets(lines, self.largest):
-            number = packet.count(b"\n")
-            connected = connected and self._connect(since)
-            if connected and self._transmit(packet):
-                sent += number
-            else:
-                lost += number
-        return sent, lost
+            if not self._connect(since):  # given up: the rest is not packed, which would hold the interpreter's lock
+                break
+            if self._transmit(packet):
+                sent += packet.count(b"\n")
+        return sent, sum(line.count("\n") + 1 for line in lines) - sent
 
     def takes_help(self) -> bool:
         """Whether `offer` may be called now: by any thread, unlike all else here."""
