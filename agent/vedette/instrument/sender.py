@@ -50,14 +50,24 @@ class Sender:
 
     def send(self, lines: Iterable[str]) -> tuple[int, int]:
         """Send lines; returns how many metrics were sent and how many lost."""
-        sent = 0
+        sent = made = 0
         since = time.monotonic()
-        for packet in packets(lines, self.largest):
+
+        def counted() -> Iterator[str]:
+            nonlocal made
+            for line in lines:
+                made += line.count("\n") + 1
+                yield line
+
+        left = counted()
+        for packet in packets(left, self.largest):
             if not self._connect(since):  # given up: the rest is not packed, which would hold the interpreter's lock
                 break
             if self._transmit(packet):
                 sent += packet.count(b"\n")
-        return sent, sum(line.count("\n") + 1 for line in lines) - sent
+        for _ in left:
+            pass
+        return sent, made - sent
 
     def takes_help(self) -> bool:
         """Whether `offer` may be called now: by any thread, unlike all else here."""
