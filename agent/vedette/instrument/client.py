@@ -8,6 +8,7 @@ system takes that at once. What cannot be sent is dropped and counted.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -21,7 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from vedette.instrument.sender import Sender, packets
-from vedette.instrument.settings import LOG, Settings
+from vedette.instrument.settings import Settings, say
 
 _MOST_WAITING = 20_000  # calls, of some 350 bytes each: 7 MB
 _HURRY_AT = 2_000
@@ -170,7 +171,7 @@ class Client:
             self._tally.add("failed")
             if not self._refused:
                 self._refused = True
-                LOG.warning("there are gauges for %d pools and queues, and for no more", _MOST_POLLS)
+                say(logging.WARNING, "there are gauges for %d pools and queues, and for no more", _MOST_POLLS)
             return
         self._polls[key] = read
         if self._thread is None:

@@ -19,10 +19,9 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from vedette.instrument.currencies import EXPONENTS
+from vedette.instrument.settings import say
 from vedette.instrument.vocabulary import spelling
 from vedette.instrument.wire import hashed
-
-LOG = logging.getLogger("vedette.instrument")
 
 HOUR, DAY = "%Y%m%d%H%z", "%Y%m%d"
 """What tells an hour and a day apart. The offset does where the clocks go back and an hour comes twice."""
@@ -298,14 +297,14 @@ class RealtimeCounters:
         why = str(error) if isinstance(error, _InvalidError) else "an argument cannot be used"
         if why not in self._told:
             self._told.add(why)
-            LOG.warning("real-time counters: %s; it is not counted, and more of the kind only in stats()", why)
+            say(logging.WARNING, "real-time counters: %s; it is not counted, and more of the kind only in stats()", why)
 
     def _became(self, what: Recorded, error: Exception | None = None) -> Recorded:
         self._counts[what] += 1
         if error is not None:
             self._tell(error)
         elif what is not Recorded.INVALID and self._trouble:
-            LOG.info("real-time counters: Redis counts again")
+            say(logging.INFO, "real-time counters: Redis counts again")
             self._trouble = ""
         return what
 
@@ -313,7 +312,7 @@ class RealtimeCounters:
         """Say once an outage why; the error's own text may hold what was counted."""
         if not self._trouble:
             self._trouble = type(error).__name__
-            LOG.warning("real-time counters: %s; transactions are not counted, see stats()", self._trouble)
+            say(logging.WARNING, "real-time counters: %s; transactions are not counted, see stats()", self._trouble)
 
 
 class _InvalidError(ValueError):

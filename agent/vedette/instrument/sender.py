@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import struct
@@ -12,7 +13,7 @@ from typing import Any
 
 from datadog.dogstatsd.base import DogStatsd
 
-from vedette.instrument.settings import LOG, Settings
+from vedette.instrument.settings import Settings, say
 
 _KEEP_FOR = 10.0  # seconds that lines are kept while there is no connection; later they would be of another time
 _RETRY_AFTER = 0.5
@@ -99,10 +100,10 @@ class Sender:
             self._last_loss = now
             if not self.trouble:
                 self.trouble = f"{self._settings.target}: {why or self._reason}"
-                LOG.warning("%s; metrics are dropped, and counted in stats()", self.trouble)
+                say(logging.WARNING, "%s; metrics are dropped, and counted in stats()", self.trouble)
         elif self.trouble and now - self._last_loss > _CALM:  # UDP reports every other loss only
             self.trouble = ""
-            LOG.info("%s: metrics are sent again", self._settings.target)
+            say(logging.INFO, "%s: metrics are sent again", self._settings.target)
 
     def close(self) -> None:
         """Close the socket."""
