@@ -266,10 +266,39 @@ def test_hashed_on_demand(port: Port, made: Made) -> None:
     assert "ann" not in "".join(port.lines)
 
 
-def test_nobody_is_no_user(port: Port, business: BusinessMetrics) -> None:
-    business.track_user_event("user_login", user_id="")
-    assert lines(business, port) == []
-    assert business.stats().invalid == 1
+def test_nobody_is_no_user(port: Port, made: Made) -> None:
+    hashing = made.business(port, hash_user_ids=True)
+    for business in (made.business(port), hashing):
+        business.track_user_event("user_login", user_id="")
+        business.track_user_event("user_login", user_id=None)  # type: ignore[arg-type]
+    assert lines(hashing, port) == []
+    assert hashing.stats().invalid == 4
+
+
+def test_an_event_that_is_misspelt_is_told(port: Port, made: Made) -> None:
+    business = made.business(port, vocabulary=Vocabulary().plus(event=["user_dreamt"]))
+    for event in ("user_registred", "user_dreamt", "User_Login"):
+        business.track_user_event(event, user_id="u")
+    assert lines(business, port) == [
+        "business.users.unique_daily:u|s|#period:daily",
+        "business.users.unique_daily:u|s|#period:daily",
+        "business.users.active:1|c",
+        "business.users.unique_daily:u|s|#period:daily",
+    ]
+    assert business.stats().other == {"event": 1}
+
+
+def test_a_metrics_own_tag_replaces_a_constant_one(port: Port, made: Made) -> None:
+    business = made.business(port, service="pay", tags=["type:mine", "currency:all", "success"])
+    business.track_transaction(amount=1, currency="USD", type="payment", status="completed")
+    business.track_user_event("user_login", user_id="u")
+    assert lines(business, port) == [
+        "business.transactions.count:1|c|#currency:USD,type:payment,status:completed,service:pay,success",
+        "business.transactions.success_rate:1|c|#success:true,type:payment,service:pay,currency:all",
+        "business.transactions.amount:1|h|#currency:USD,type:payment,service:pay,success",
+        "business.users.active:1|c|#service:pay,type:mine,currency:all,success",
+        "business.users.unique_daily:u|s|#period:daily,service:pay,type:mine,currency:all,success",
+    ]
 
 
 def test_tags_and_members_are_cleaned() -> None:

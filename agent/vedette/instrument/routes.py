@@ -63,7 +63,7 @@ class Templates:
         found = self._known.get(id(served))
         if found is None:
             own = getattr(served, "path", None)
-            found = (served, [own] if isinstance(own, str) and not _routes(served) else [])
+            found = (served, [own] if isinstance(own, str) and not _inner(served) else [])
             if self._walks < _MOST_WALKS:
                 self._known[id(served)] = found
         return found
@@ -98,7 +98,7 @@ def _tree(routes: Iterable[Any], prefix: str, depth: int = 0) -> Iterator[tuple[
 def _one(owner: Any, route: Any, prefix: str, depth: int) -> Iterator[tuple[Any, str]]:
     own = getattr(route, "path", "")  # a Host has none
     template = prefix + (own if isinstance(own, str) else "")
-    inner = _routes(route) or (_behind(route) if hasattr(route, "routes") else [])
+    inner = _inner(route)
     if inner:
         yield from _tree(inner, template, depth + 1)
         return
@@ -110,6 +110,11 @@ def _one(owner: Any, route: Any, prefix: str, depth: int) -> Iterator[tuple[Any,
 
 def _routes(owner: Any) -> list[Any]:
     return list(getattr(owner, "routes", None) or ())
+
+
+def _inner(route: Any) -> list[Any]:
+    """The routes below a mount or a host."""
+    return _routes(route) or (_behind(route) if hasattr(route, "routes") else [])
 
 
 def _behind(owner: Any) -> list[Any]:
