@@ -104,6 +104,7 @@ class Settlement:
             amount=payment.amount,
             currency=payment.currency,
             user_id=str(payment.account),
+            at=payment.made.timestamp(),
         )
         if counted is Recorded.FAILED:
             raise NotCountedError

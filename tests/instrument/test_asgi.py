@@ -17,6 +17,8 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
@@ -112,6 +114,25 @@ async def test_templates_of_starlette(port: Port, technical: TechnicalMetrics, t
     ]
     assert "secret" not in "".join(port.lines)
     assert technical.stats().other == {}
+
+
+async def test_a_mount_behind_wrappers_keeps_its_prefix(port: Port, technical: TechnicalMetrics) -> None:
+    def inner() -> Starlette:
+        return Starlette(routes=[Route("/payments/{id}", hello)])
+
+    app = Starlette(
+        routes=[
+            Mount("/public", app=GZipMiddleware(CORSMiddleware(inner()))),
+            Mount("/internal", app=CORSMiddleware(inner())),
+        ]
+    )
+    wrapped = MetricsMiddleware(CORSMiddleware(app), metrics=technical)
+    async with asking(wrapped) as client:
+        for path in ("/public/payments/1", "/internal/payments/1", "/internal/2"):
+            await client.get(path)
+    assert [endpoint for endpoint, *_ in await requests(technical, port)] == [
+        "/public/payments/{id}", "/internal/payments/{id}", "unmatched",
+    ]  # fmt: skip
 
 
 async def test_templates_of_fastapi(port: Port, technical: TechnicalMetrics) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -118,3 +120,35 @@ async def test_a_plain_client(server: RedisServer, port: Port, technical: Techni
     operations, ratio, _ = await told(technical, port)
     assert operations == ["set none", "get true", "pipeline none", "get true", "get false"]
     assert ratio == ["hit", "hit", "miss"]
+
+
+async def test_what_a_pipeline_asks_while_it_watches(aio: Any, port: Port, technical: TechnicalMetrics) -> None:
+    await aio.set("a", 1)
+    async with aio.pipeline() as pipeline:
+        await pipeline.watch("a")
+        assert await pipeline.get("a") == b"1"
+        pipeline.multi()
+        assert await pipeline.get("b").execute() == [None]
+    operations, ratio, times = await told(technical, port)
+    assert operations == ["set none", "watch none", "get true", "pipeline none", "get false"]
+    assert (ratio, times) == (["hit", "miss"], ["set", "watch", "get", "pipeline"])
+
+
+def test_a_pipeline_that_is_forgotten_is_gone_at_once(
+    server: RedisServer, port: Port, technical: TechnicalMetrics
+) -> None:
+    """With the connection on which it watches."""
+    client = instrument_redis(redis.Redis(port=server.port), metrics=technical)
+    gc.disable()
+    try:
+        pipeline = client.pipeline()
+        assert isinstance(pipeline, redis.client.Pipeline)
+        pipeline.watch("a")
+        assert len(client.connection_pool._in_use_connections) == 1
+        gone = weakref.ref(pipeline)
+        del pipeline
+        assert gone() is None
+        assert len(client.connection_pool._in_use_connections) == 0
+    finally:
+        gc.enable()
+    client.close()

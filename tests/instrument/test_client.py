@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -12,15 +13,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from servers import free_port, until
 from sinks.parts import Port
-from vedette.instrument import BusinessMetrics, client, sender
+from vedette.instrument import BusinessMetrics, RealtimeCounters, Recorded, client, sender
 from vedette.instrument.sender import packets
-from vedette.instrument.settings import Settings, read_settings
+from vedette.instrument.settings import LOG, Settings, read_settings
 
 from .conftest import Made
 
@@ -28,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 
 def event(business: BusinessMetrics, user: str = "u") -> None:
-    business.track_user_event("looked", user_id=user)
+    business.track_user_event("user_active", user_id=user)
 
 
 def one_line(user: str = "u") -> str:
@@ -201,7 +204,7 @@ def test_a_full_socket_buffer_costs_the_caller_nothing(
         assert stats.waiting <= 2_000
         assert longest < 1.0  # a hundred calls, beside a busy thread on a busy machine: none waited for the socket
         until(lambda: business.stats().trouble != "", "the reason")
-        business.close(5)
+        business.close(0.5)
         total = business.stats()
         own = total.sent + total.dropped + total.waiting - made_so_far
         assert 0 <= own <= 3  # the metric of what was dropped
@@ -285,6 +288,62 @@ def test_what_was_lost_and_left_out_is_told_as_metrics(port: Port, made: Made, m
         "vedette.instrument.invalid:1|c|#service:pay",
         "vedette.instrument.other:1|c|#tag:currency,service:pay",
     ]
+
+
+def test_close_waits_for_a_receiver_that_is_slow(tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is made than its socket takes at once, and it begins to read when the process is about to end."""
+    monkeypatch.setattr(sender, "_STALLED", 60.0)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as slow:
+        slow.bind(str(tmp_path / "s"))
+        slow.settimeout(10)
+        business = made._keep(BusinessMetrics(socket_path=str(tmp_path / "s")))
+        for number in range(4_000):
+            event(business, f"{number:0100}")
+        closing = threading.Thread(target=business.close, args=(30,))
+        closing.start()
+        until(lambda: business._client._close_by is not None, "the close to begin")
+        got = 0
+        while got < 4_000:
+            got += slow.recv(65536).count(b"\n")
+        closing.join(30)
+    assert (got, business.stats().sent, business.stats().dropped) == (4_000, 4_000, 0)
+
+
+def test_the_sender_gives_way(port: Port, business: BusinessMetrics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After few calls: a request that waits for the interpreter's lock would wait until all is sent."""
+    event(business)
+    assert business.flush(10)
+    breaths: list[tuple[float, int]] = []
+    clock = SimpleNamespace(
+        monotonic=time.monotonic, sleep=lambda seconds: breaths.append((seconds, business.stats().waiting))
+    )
+    monkeypatch.setattr(client, "time", clock)
+    for number in range(200):
+        event(business, f"user-{number}")
+    assert business.flush(10)
+    assert 200 // client._PIECE - 1 <= len(breaths) <= 200 // client._PIECE + 2
+    assert {seconds for seconds, _ in breaths} <= {client._BREATH, client._SHORT_BREATH}
+    assert min(seconds for seconds, _ in breaths) > 0
+    waiting = [count for _, count in breaths]
+    assert waiting[0] > waiting[-1]  # what is sent later is still in the queue
+    assert client._PIECE <= 100
+
+
+def test_gauges_are_read_once_and_those_that_are_refused_are_told(
+    port: Port, made: Made, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(client, "_MOST_POLLS", 2)
+    technical = made.technical(port)
+    for depth in range(50):
+        with technical.queue_worker("jobs", depth=lambda depth=depth: depth).message():  # type: ignore[misc]
+            pass
+    until(lambda: any("queue.depth" in line for line in port.lines), "the depth")
+    assert [line for line in port.lines if "queue.depth" in line] == ["queue.depth:49|g|#queue:jobs"]
+    for name in ("mails", "reports", "letters"):
+        technical.queue_worker(name, depth=lambda: 1)
+    technical.queue_worker("mails", depth=lambda: 2)
+    assert technical.stats().failed == 2
+    assert caplog.messages == ["there are gauges for 2 pools and queues, and for no more"]
 
 
 def test_a_metric_after_close_opens_all_anew(port: Port, business: BusinessMetrics) -> None:
@@ -424,6 +483,26 @@ def test_a_fork_sends_its_own_lines_and_no_others(port: Port, business: Business
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_that_sends_nothing_yet_has_its_gauges(port: Port, made: Made) -> None:
+    """A worker of a server that loads the application before it forks."""
+    technical = made.technical(port)
+    technical.queue_worker("jobs", depth=os.getpid)
+    until(lambda: f"queue.depth:{os.getpid()}|g|#queue:jobs" in port.lines, "the depth")
+    seen, done = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(done)
+        os.read(seen, 1)
+        os._exit(0)
+    try:
+        until(lambda: f"queue.depth:{child}|g|#queue:jobs" in port.lines, "the child's depth")
+    finally:
+        os.close(done)
+        os.close(seen)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_does_not_wait_for_a_sender_that_hangs(hanging_lookup: threading.Event, made: Made) -> None:
     business = BusinessMetrics(host="agent.invalid")
     event(business)
@@ -442,7 +521,7 @@ import os, sys, multiprocessing
 from vedette.instrument import BusinessMetrics
 business = BusinessMetrics(host="127.0.0.1", port=int(sys.argv[1]))
 def track(name):
-    business.track_user_event("looked", user_id=name)
+    business.track_user_event("user_active", user_id=name)
 """
 
 
@@ -500,6 +579,33 @@ track("b")
 assert business.flush(10)
 print(nobody.stats().trouble, business.stats().failed + nobody.stats().failed, flush=True)
 """
+
+
+class Broken(logging.Handler):
+    """Raises what a file on a full disk does, against the rules of logging."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_a_log_that_raises(port: Port, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_MOST_POLLS", 0)
+    handler = Broken()
+    LOG.addHandler(handler)
+    try:
+        technical = made.technical(port)
+        technical.queue_worker("jobs", depth=lambda: 1)
+        read_settings(env={"DD_DOGSTATSD_PORT": "no"})
+        nowhere = redis.asyncio.Redis(port=1)
+        counters = RealtimeCounters(nowhere, timeout=0.05)
+        assert await counters.record(transaction_id="t", amount=1, currency="QQQ") is Recorded.INVALID
+        assert await counters.record(transaction_id="t", amount=1, currency="USD") is Recorded.FAILED
+        await nowhere.aclose()
+        nobody = made._keep(BusinessMetrics(host="127.0.0.1", port=1))
+        _repeat(nobody, lambda: nobody.stats().trouble, "the trouble")
+        assert (nobody.stats().failed, nobody.stats().waiting) == (0, 0)
+    finally:
+        LOG.removeHandler(handler)
 
 
 def test_a_full_disk(port: Port) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,6 +78,97 @@ async def test_asyncpg(server: PostgresServer, port: Port, technical: TechnicalM
     assert technical.stats().failed == 0
 
 
+class Own(asyncpg.Connection):  # type: ignore[misc]
+    """A connection class of the application's own."""
+
+    __slots__ = ()
+
+    async def prepare(self, query: str, **options: Any) -> Any:
+        return await super().prepare(query + " -- own", **options)
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["connection", "pool"])
+async def test_what_asyncpgs_log_leaves_out(
+    server: PostgresServer, port: Port, technical: TechnicalMetrics, pooled: bool
+) -> None:
+    measured = instrument_asyncpg(metrics=technical)
+    if pooled:
+        pool = await asyncpg.create_pool(server.dsn, min_size=1, max_size=1, init=measured, connection_class=Own)
+        async with pool.acquire() as connection:
+            await _all_ways(connection, own=True)
+        await pool.close()
+    else:
+        connection = await asyncpg.connect(server.dsn)
+        await measured(connection)
+        await _all_ways(connection, own=False)
+        await connection.close()
+    assert await queries(technical, port) == [
+        ("create", "true"), ("copy", "true"), ("copy", "true"), ("copy", "false"),
+        ("select", "true"), ("select", "true"), ("select", "true"), ("insert", "true"), ("select", "false"),
+        ("begin", "true"),
+        ("select", "true"), ("fetch", "true"), ("fetch", "true"),
+        ("select", "true"), ("fetch", "true"), ("move", "true"), ("fetch", "true"),
+        ("select", "true"),
+        ("select", "true"), ("fetch", "false"),
+        ("rollback", "true"),
+    ]  # fmt: skip
+    assert technical.stats().failed == 0
+
+
+async def _all_ways(connection: Any, own: bool) -> None:
+    await connection.execute("CREATE TEMP TABLE t (id int)")
+    await connection.copy_records_to_table("t", records=[(number,) for number in range(5)])
+    assert await connection.copy_from_query("SELECT * FROM t", output=io.BytesIO()) == "COPY 5"
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await connection.copy_from_table("nowhere", output=io.BytesIO())
+    statement = await connection.prepare("SELECT 10 / $1::int")
+    assert statement.get_query().endswith("own") == own
+    assert await statement.fetchval(5) == 2
+    assert (await statement.fetchrow(2))[0] == 5
+    assert [row[0] for row in await statement.fetch(1)] == [10]
+    insert = await connection.prepare("INSERT INTO t VALUES ($1)")
+    await insert.executemany([(5,), (6,)])
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await statement.fetchval(0)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await _cursors(connection, statement)
+
+
+async def _cursors(connection: Any, statement: Any) -> None:
+    async with connection.transaction():
+        every = "SELECT id FROM t ORDER BY id"
+        assert [row["id"] async for row in connection.cursor(every, prefetch=3)] == list(range(7))
+        cursor = await connection.cursor(every)
+        assert [row["id"] for row in await cursor.fetch(2)] == [0, 1]
+        assert await cursor.forward(2) == 2
+        assert (await cursor.fetchrow())["id"] == 4
+        assert [row[0] async for row in statement.cursor(5)] == [2]
+        late = await connection.prepare("SELECT 10 / (6 - n) FROM generate_series(0, 6) n")
+        rows = late.cursor(prefetch=4).__aiter__()
+        assert [(await rows.__anext__())[0] for _ in range(4)] == [1, 2, 2, 3]
+        await rows.__anext__()
+
+
+class Odd(asyncpg.Connection):  # type: ignore[misc]
+    """As asyncpg may be built some day."""
+
+    __slots__ = ()
+
+    cursor = None
+
+
+async def test_an_asyncpg_that_is_built_in_another_way_works_as_ever(
+    server: PostgresServer, port: Port, technical: TechnicalMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await asyncpg.connect(server.dsn, connection_class=Odd)
+    monkeypatch.delattr(asyncpg.Connection, "copy_from_table")
+    await instrument_asyncpg(metrics=technical)(connection)
+    assert await (await connection.prepare("SELECT 1")).fetchval() == 1
+    assert type(connection) is Odd
+    await connection.close()
+    assert technical.stats().failed == 1
+
+
 @pytest.mark.parametrize("kind", ["plain", "async"])
 async def test_sqlalchemy(kind: str, port: Port, made: Made, tmp_path: Any) -> None:
     technical = made.technical(port)
@@ -114,7 +206,7 @@ async def test_a_pool_that_is_gone_is_asked_no_more(port: Port, technical: Techn
     asked = technical._client._polls
     assert len(asked) == 1
     gc.collect()
-    await until(lambda: asked == [], "the watch to end")
+    await until(lambda: not asked, "the watch to end")
     assert technical.stats().failed == 0
 
 
@@ -127,6 +219,9 @@ async def test_a_pool_that_is_gone_is_asked_no_more(port: Port, technical: Techn
         ("WITH a AS (SELECT ')' FROM b), c AS (DELETE FROM d) INSERT INTO x SELECT", "insert"),
         ('WITH "update" AS (SELECT 1) SELECT', "select"),
         ("WITH a AS (SELECT 1)", "with"),
+        ("WITH a AS (SELECT $$ ) update $$) INSERT INTO b SELECT 1", "insert"),
+        ("WITH a AS (SELECT $x$ $$ ) update $x$, $1) INSERT INTO b SELECT 1", "insert"),
+        ("WITH a AS (SELECT 1) " + "$a$" * 5_000, "with"),
         ("BEGIN;", "begin"),
         ("", ""),
         ("-- nothing", ""),
@@ -136,7 +231,7 @@ async def test_a_pool_that_is_gone_is_asked_no_more(port: Port, technical: Techn
         ("WITH " + "(" * 50_000, "with"),
         ("/*" * 50_000, ""),
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_verbs(statement: str, word: str) -> None:
     assert verb(statement) == word

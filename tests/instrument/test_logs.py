@@ -94,6 +94,30 @@ def test_opentelemetrys_ids_in_datadogs_form(log: Log) -> None:
     assert "dd.trace_id" not in outside
 
 
+def test_extra_keeps_what_is_named_like_a_member(log: Log) -> None:
+    log.logger.info("paid", extra={"status": "completed", "service": "cards", "dd.service": "x", "empty": ""})
+    (line,) = log.lines
+    assert (line["status"], line["extra.status"]) == ("info", "completed")
+    assert (line["service"], line["extra.service"], line["dd.service"]) == ("pay", "cards", "pay")
+    assert not {"empty", "extra.dd.service"} & set(line)
+
+
+class Array:
+    """Compares like numpy's, element by element."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    __ne__ = __eq__
+    __hash__ = None  # type: ignore[assignment]
+
+    def __bool__(self) -> bool:
+        raise ValueError("The truth value of an array with more than one element is ambiguous")
+
+    def __str__(self) -> str:
+        return "[1 2]"
+
+
 class Rogue:
     def __str__(self) -> str:
         raise RuntimeError("no")
@@ -116,11 +140,17 @@ def test_whatever_is_logged_is_a_line(log: Log) -> None:
     log.logger.info("x", extra={"rogue": Rogue(), "circle": circle, "lone": "\ud800", "keys": {(1, 2): 3}})
     log.logger.info("nan", extra={"value": float("nan"), "bytes": b"\xff", "set": {1}, "count": 3})
     log.logger.info("a\nb\x00\x1b[31m")
+    log.logger.info("array", extra={"scores": Array()})
     lines = log.lines
     assert [line["message"] for line in lines] == [
-        "too few %s %s (1,)", "rogue %s <tuple>", "<Rogue> ()", "x", "nan", "a\nb\x00\x1b[31m",
+        "too few %s %s (1,)", "rogue %s <tuple>", "<Rogue> ()", "x", "nan", "a\nb\x00\x1b[31m", "array",
     ]  # fmt: skip
     assert lines[3]["rogue"] == "<Rogue>"
+    assert lines[6]["scores"] == "[1 2]"
+    record = logging.makeLogRecord({"msg": "odd", "created": "yesterday"})
+    assert json.loads(JsonFormatter().format(record)) == {
+        "status": "error", "message": "odd", "error.kind": "TypeError",
+    }  # fmt: skip
     assert (lines[4]["bytes"], lines[4]["value"], lines[4]["set"], lines[4]["count"]) == ("b'\\xff'", "nan", "{1}", 3)
 
 

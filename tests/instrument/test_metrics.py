@@ -62,7 +62,7 @@ def test_the_examples_of_the_issue(port: Port, business: BusinessMetrics) -> Non
 
 def every_call(business: BusinessMetrics, technical: TechnicalMetrics) -> None:
     business.track_transaction(amount=1, currency="USD", type="payment", status="failed", processing_time_ms=1.5)
-    for event in ("user_registered", "user_verified", "user_login", "looked"):
+    for event in ("user_registered", "user_verified", "user_login", "user_active"):
         business.track_user_event(event, user_id="u")
     business.track_revenue(amount=1, currency="USD", source="fees", fee_amount=1)
     business.track_fraud(risk_score=1, action="block", is_false_positive=True)
@@ -247,7 +247,7 @@ def test_what_is_no_number_is_left_out_and_counted(port: Port, business: Busines
 def test_user_ids_stay_apart_and_break_no_line(port: Port, business: BusinessMetrics) -> None:
     ids = ["u-1", "u|1", "u%7C1", "u\n1", "u:1", "ü", "a b", "x" * 500]
     for user in ids:
-        business.track_user_event("looked", user_id=user)
+        business.track_user_event("user_active", user_id=user)
     found = [Line.of(line) for line in lines(business, port)]
     assert [line.value for line in found] == [
         "u-1", "u%7C1", "u%257C1", "u%0A1", "u:1", "ü", "a%20b", hashed("x" * 500, ""),
@@ -256,9 +256,9 @@ def test_user_ids_stay_apart_and_break_no_line(port: Port, business: BusinessMet
 
 
 def test_hashed_on_demand(port: Port, made: Made) -> None:
-    made.business(port, hash_user_ids=True).track_user_event("looked", user_id="ann@example.org")
+    made.business(port, hash_user_ids=True).track_user_event("user_active", user_id="ann@example.org")
     keyed = made.business(port, hash_key="k")
-    keyed.track_user_event("looked", user_id="ann@example.org")
+    keyed.track_user_event("user_active", user_id="ann@example.org")
     first, second = (Line.of(line).value for line in lines(keyed, port))
     assert first == hashed("ann@example.org", "")
     assert second == hashed("ann@example.org", "k")
@@ -266,10 +266,39 @@ def test_hashed_on_demand(port: Port, made: Made) -> None:
     assert "ann" not in "".join(port.lines)
 
 
-def test_nobody_is_no_user(port: Port, business: BusinessMetrics) -> None:
-    business.track_user_event("user_login", user_id="")
-    assert lines(business, port) == []
-    assert business.stats().invalid == 1
+def test_nobody_is_no_user(port: Port, made: Made) -> None:
+    hashing = made.business(port, hash_user_ids=True)
+    for business in (made.business(port), hashing):
+        business.track_user_event("user_login", user_id="")
+        business.track_user_event("user_login", user_id=None)  # type: ignore[arg-type]
+    assert lines(hashing, port) == []
+    assert hashing.stats().invalid == 4
+
+
+def test_an_event_that_is_misspelt_is_told(port: Port, made: Made) -> None:
+    business = made.business(port, vocabulary=Vocabulary().plus(event=["user_dreamt"]))
+    for event in ("user_registred", "user_dreamt", "User_Login"):
+        business.track_user_event(event, user_id="u")
+    assert lines(business, port) == [
+        "business.users.unique_daily:u|s|#period:daily",
+        "business.users.unique_daily:u|s|#period:daily",
+        "business.users.active:1|c",
+        "business.users.unique_daily:u|s|#period:daily",
+    ]
+    assert business.stats().other == {"event": 1}
+
+
+def test_a_metrics_own_tag_replaces_a_constant_one(port: Port, made: Made) -> None:
+    business = made.business(port, service="pay", tags=["type:mine", "currency:all", "success"])
+    business.track_transaction(amount=1, currency="USD", type="payment", status="completed")
+    business.track_user_event("user_login", user_id="u")
+    assert lines(business, port) == [
+        "business.transactions.count:1|c|#currency:USD,type:payment,status:completed,service:pay,success",
+        "business.transactions.success_rate:1|c|#success:true,type:payment,service:pay,currency:all",
+        "business.transactions.amount:1|h|#currency:USD,type:payment,service:pay,success",
+        "business.users.active:1|c|#service:pay,type:mine,currency:all,success",
+        "business.users.unique_daily:u|s|#period:daily,service:pay,type:mine,currency:all,success",
+    ]
 
 
 def test_tags_and_members_are_cleaned() -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -22,7 +23,7 @@ import yaml
 from checks.redis.driver import Watches
 from servers import RedisCluster, RedisServer, redis62, valkey9
 from sinks.parts import Port, until
-from vedette.instrument import RealtimeCounters, Recorded, TechnicalMetrics, instrument_redis
+from vedette.instrument import RealtimeCounters, Recorded, TechnicalMetrics, instrument_redis, realtime
 from vedette.instrument.realtime import minor_units
 from vedette_checks.redis import RedisConfig
 
@@ -97,7 +98,7 @@ async def test_once_by_its_id(client: Any, server: RedisServer) -> None:
     before = keys(server)
     again = await asyncio.gather(*(counters.record(**first) for _ in range(20)))  # type: ignore[arg-type]
     assert again == [DUPLICATE] * 20
-    assert await counters.record(transaction_id="t-1", amount=99, currency="EUR", at=time.time() + 7200) is DUPLICATE
+    assert await counters.record(transaction_id="t-1", amount=99, currency="EUR", at=time.time() - 7200) is DUPLICATE
     assert keys(server) == before
     long = "t" * 1000
     assert await counters.record(transaction_id=long, amount=1, currency="USD") is COUNTED
@@ -164,12 +165,26 @@ async def test_each_currency_has_its_own_total_in_its_own_units(client: Any, ser
     assert found == {"USD": "30", "JPY": "101", "BHD": "1233", "BTC": "1"}
 
 
+async def test_a_currency_and_an_id_in_other_forms(client: Any, server: RedisServer) -> None:
+    counters = RealtimeCounters(client, currencies={"BTC": 8})
+    number = UUID(int=7)
+    for name, currency, done in (
+        (number, "usd", COUNTED), (str(number), "USD", DUPLICATE), (7, "Usd", COUNTED), ("7", "USD", DUPLICATE),
+        ("b", "btc", COUNTED),
+    ):  # fmt: skip
+        assert await counters.record(transaction_id=name, amount=1, currency=currency) is done
+    found = {name.split(":")[2]: value for name, value in keys(server).items() if "daily_revenue" in name}
+    assert found == {"USD": "200", "BTC": "100000000"}
+
+
 class Rogue:
     def __str__(self) -> str:
         raise RuntimeError
 
 
-async def test_what_cannot_be_counted_exactly_is_not_counted(client: Any, server: RedisServer) -> None:
+async def test_what_cannot_be_counted_exactly_is_not_counted(
+    client: Any, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
     counters = RealtimeCounters(client)
     wrong: list[dict[str, Any]] = [
         {"amount": Decimal("12.345"), "currency": "USD"},
@@ -181,12 +196,25 @@ async def test_what_cannot_be_counted_exactly_is_not_counted(client: Any, server
         {"amount": 1, "currency": []},
         {"amount": 1, "currency": "USD", "at": float("nan")},
         {"amount": 1, "currency": "USD", "at": 1e300},
+        {"amount": 1, "currency": "USD", "at": time.time() * 1000},
+        {"amount": 1, "currency": "USD", "at": time.time() + 600},
+        {"amount": 1, "currency": "USD", "at": "now"},
+        {"amount": 1, "currency": "USD", "transaction_id": True},
         {"amount": 1, "currency": "USD", "user_id": Rogue()},
         {"amount": 1, "currency": "USD", "transaction_id": "\ud800"},
     ]
     found = [await counters.record(**{"transaction_id": "t", **options}) for options in wrong]
     assert found == [INVALID] * len(wrong)  # never FAILED, which asks for a retry
     assert keys(server) == {}
+    assert counters.stats().invalid == len(wrong)
+    assert sorted(caplog.messages) == [
+        f"real-time counters: {why}; it is not counted, and more of the kind only in stats()"
+        for why in (
+            "an argument cannot be used", "its time is no Unix time in seconds, or ahead of now",
+            "the amount is no exact number of the currency's smallest units", "the currency is not known",
+            "the transaction's id is empty", "the transaction's id is neither a text nor a number nor a UUID",
+        )
+    ]  # fmt: skip
 
 
 # Hours and days
@@ -204,8 +232,8 @@ BERLIN = "Europe/Berlin"
         ("2026-03-29T01:00:00+00:00", BERLIN, "2026032903+0200", "20260329"),
         ("2026-10-25T00:30:00+00:00", BERLIN, "2026102502+0200", "20261025"),
         ("2026-10-25T01:30:00+00:00", BERLIN, "2026102502+0100", "20261025"),
-        ("2026-12-31T18:29:59+00:00", "Asia/Kolkata", "2026123123+0530", "20261231"),
-        ("2026-12-31T18:30:00+00:00", "Asia/Kolkata", "2027010100+0530", "20270101"),
+        ("2025-12-31T18:29:59+00:00", "Asia/Kolkata", "2025123123+0530", "20251231"),
+        ("2025-12-31T18:30:00+00:00", "Asia/Kolkata", "2026010100+0530", "20260101"),
     ],
 )
 async def test_hours_and_days_begin_where_the_zone_says(
@@ -225,6 +253,41 @@ async def test_hours_and_days_begin_where_the_zone_says(
     assert outcome.value("dashboard.transactions.daily") == 1
     watched.check._now = lambda: when + 3600  # type: ignore[method-assign]
     assert (await watched.run()).value("dashboard.transactions.hourly") == 0  # the hour that follows, by any name
+
+
+class Clock:
+    """The time that the counters see."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+
+async def test_a_retry_counts_when_the_first_try_was(
+    client: Any, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also behind midnight; another process is to be told the time."""
+    midnight = datetime(2026, 9, 4, tzinfo=UTC).timestamp()
+    clock = Clock(midnight - 1)
+    monkeypatch.setattr(realtime, "time", clock)
+    monkeypatch.setattr(realtime, "_MOST_TRIED", 2)
+    down = redis.asyncio.Redis(port=1)
+    counters = RealtimeCounters(down, timeout=0.02)
+    for name in ("forgotten", "failed", "given up"):
+        assert await counters.record(transaction_id=name, amount=1, currency="USD") is FAILED
+    counters._redis, counters._timeout = client, 10.0
+    clock.now = midnight + 1
+    for name in ("failed", "forgotten", "failed", "new"):
+        assert (await counters.record(transaction_id=name, amount=1, currency="USD")).done
+    told = await counters.record(transaction_id="told", amount=1, currency="USD", at=midnight - 1)
+    assert told is COUNTED
+    assert {name[-10:]: value for name, value in keys(server).items() if "daily_transactions" in name} == {
+        "s:20260903": "2", "s:20260904": "2",
+    }  # fmt: skip
+    assert list(counters._tried) == ["given up"]
+    await down.aclose()
 
 
 def test_a_zone_that_does_not_exist_is_told_at_the_start() -> None:
@@ -247,6 +310,26 @@ async def test_active_users_are_those_of_the_last_minutes(client: Any, server: R
     assert outcome.value("dashboard.users.active_5min") == 3
     assert outcome.value("dashboard.users.active_1hour") == 4
     assert server.command("ZCARD", "{dashboard}:active_users") == 4  # who is older than an hour is forgotten
+
+
+async def test_who_cannot_have_been_there_is_not_active(
+    client: Any, server: RedisServer, watch: Watches, caplog: pytest.LogCaptureFixture
+) -> None:
+    counters, now = RealtimeCounters(client), time.time()
+    for user, at in (("", now), (None, now), ("ms", now * 1000), ("inf", float("inf")), ("nan", float("nan"))):
+        assert not await counters.seen(user, at=at)  # type: ignore[arg-type]
+    assert not await counters.seen("later", at=now + 600)
+    assert caplog.messages == [
+        f"real-time counters: {why}; it is not counted, and more of the kind only in stats()"
+        for why in ("the user has no id", "its time is no Unix time in seconds, or ahead of now")
+    ]
+    assert await counters.seen("fast clock", at=now + 200)
+    _, score = server.command("ZRANGE", "{dashboard}:active_users", 0, -1, "WITHSCORES")
+    assert now - 1 <= float(score) <= time.time() + 1  # by the server's clock
+    server.command("ZADD", "{dashboard}:active_users", now + 7200, "of another writer")
+    watched = watch(server, counters=example())
+    watched.check._now = lambda: now  # type: ignore[method-assign]
+    assert (await watched.run()).value("dashboard.users.active_5min") == 1
 
 
 async def test_users_are_hashed_on_demand(client: Any, server: RedisServer) -> None:
@@ -367,6 +450,30 @@ async def test_a_key_of_another_type(client: Any, server: RedisServer) -> None:
     assert counters.stats().trouble == "ResponseError"
 
 
+async def test_a_total_that_cannot_be_added_to_leaves_all_as_it_was(client: Any, server: RedisServer) -> None:
+    """Of a type or a sum that another writer left; once that is mended, the same id counts."""
+    counters, at = RealtimeCounters(client), datetime(2026, 9, 3, 4, tzinfo=UTC).timestamp()
+    entry: dict[str, Any] = {"amount": Decimal("-12.30"), "currency": "USD", "user_id": "u", "at": at}
+    for place in range(5):
+        for command, value in (("RPUSH", "x"), ("SET", "12.5"), ("SET", 2**63 - 1), ("SET", -(2**63))):
+            server.command("FLUSHALL")
+            await counters.record(transaction_id="t-0", **entry)
+            await counters.seen("u")
+            whole = keys(server)
+            name = sorted({*whole, "{dashboard}:active_users"})[place]
+            adds = {"active": None, "daily_revenue": -1, "hourly_revenue": -1}.get(name.split(":")[1], 1)
+            if isinstance(value, int) and adds is not None and (value > 0) != (adds > 0):
+                continue  # there is room in this direction
+            server.command("DEL", name)
+            server.command(command, name, value)
+            broken = keys(server)
+            for _ in range(2):
+                assert await counters.record(transaction_id="t-1", **entry) is FAILED, (name, value)
+            assert keys(server) == broken, (name, value)
+            server.command("DEL", name)
+            assert await counters.record(transaction_id="t-1", **entry) is COUNTED, (name, value)
+
+
 # The ledger
 
 
@@ -457,13 +564,28 @@ async def test_totals_are_those_of_a_long_ledger(durable: RedisServer, watch: Wa
 
 
 async def test_the_rights_that_the_page_asks_for(server: RedisServer) -> None:
+    """With them all is well; where one lacks nothing is counted, and given later all is counted by the retry."""
     (rights,) = re.findall(r"^ACL SETUSER (payments .*)$", (ROOT / "docs" / "instrument.md").read_text(), re.MULTILINE)
-    server.command("ACL", "SETUSER", *rights.split())
     client = redis.asyncio.Redis(port=server.port, username="payments", password="secret")
     counters = RealtimeCounters(client)
-    for done in (COUNTED, DUPLICATE):
-        assert await counters.record(transaction_id="t", amount=1, currency="USD", user_id="u") is done
-    assert await counters.seen("u")
+    server.command("ACL", "SETUSER", *rights.split())
+    assert await counters.seen("u")  # the scripts are loaded
+    commands = [word for word in rights.split() if word.startswith("+") and word != "+eval"]
+    assert len(commands) == 9
+    for lacking in ("", *commands):
+        server.command("FLUSHALL")
+        server.command("ACL", "SETUSER", *rights.split(), *(["-" + lacking[1:]] if lacking else []))
+        if lacking:
+            for _ in range(2):
+                assert await counters.record(transaction_id="t", amount=5, currency="USD", user_id="u") is FAILED
+            with server.client(decode_responses=True) as plain:
+                left = {name: plain.ttl(name) for name in plain.keys()}  # noqa: SIM118
+            assert all(life > 0 for life in left.values()), (lacking, left)
+            assert not [name for name in left if ":transaction:" in name]
+            assert set(keys(server).values()) <= {"0", "…"}, lacking  # the user was there
+            server.command("ACL", "SETUSER", "payments", lacking)
+        for done in (COUNTED, DUPLICATE):
+            assert await counters.record(transaction_id="t", amount=5, currency="USD", user_id="u") is done
     await client.aclose()
     server.command("ACL", "DELUSER", "payments")
 

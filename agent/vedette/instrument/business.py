@@ -105,20 +105,20 @@ class BusinessMetrics(Metrics):
 
         Args:
             event: `user_registered`, `user_verified` and `user_login` have a count each; any other only makes the
-                user active today.
+                user active today, and one that the vocabulary does not know is counted as `other`.
             user_id: leaves only as the member of a set, never as a tag.
         """
         try:
-            tags = self._outlet.tags
-            who = hashed(str(user_id), self._hash_key) if self._hash else member(str(user_id))
-            line = f"business.users.unique_daily:{who}|s{tags(period='daily')}"
-            name = _EVENTS.get(event)
-            if name is not None:
-                line = f"{name}:1|c{tags()}\n{line}"
-            if who:
-                self._put(line)
-            else:
+            text = "" if user_id is None else str(user_id)  # None is what a client that is not signed in has
+            known = self._outlet.terms.word("event", event)
+            if not text:
                 self._client.count("invalid")
+                return
+            tags = self._outlet.tags
+            who = hashed(text, self._hash_key) if self._hash else member(text)
+            line = f"business.users.unique_daily:{who}|s{tags(period='daily')}"
+            name = _EVENTS.get(known)
+            self._put(line if name is None else f"{name}:1|c{tags()}\n{line}")
         except Exception:
             self._client.count("failed")
 

@@ -8,30 +8,36 @@ system takes that at once. What cannot be sent is dropped and counted.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from vedette.instrument.sender import Sender, packets
-from vedette.instrument.settings import Settings
+from vedette.instrument.settings import Settings, say
 
-_MOST_WAITING = 20_000  # calls, of some 350 bytes each, and as many in the hands of the sender: 15 MB at most
+_MOST_WAITING = 20_000  # calls, of some 350 bytes each: 7 MB
 _HURRY_AT = 2_000
 _HELP_AT = 4_000
 _FLUSH_AFTER = 0.1  # seconds that a first line waits for company
+_PIECE = 16  # calls, of some 50 lines, that are sent in one go
+_BREATH, _SHORT_BREATH = 0.0005, 0.0001  # seconds that the thread sleeps after that; and where much waits
 _RETRY_START = 1.0  # seconds until it is tried again to start a thread
 _FIRST_READ = 1.0
 _PERIOD = 10.0  # seconds between two readings of pools and queues; what Datadog's agent flushes by
 _AT_EXIT = 1.0
+_TRY_FOR = 0.9  # of the time to close: what is left then is dropped, and counted in the rest of it
 _MOST_POLLS = 100
 
+_Item = TypeVar("_Item")
 Poll = Callable[[], None]
 """Sends what it reads, or raises ReferenceError when that is gone."""
 
@@ -80,7 +86,8 @@ class Client:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._polls: list[Poll] = []
+        self._polls: dict[object, Poll] = {}
+        self._refused = False
         self._begin()
         me: weakref.ref[Client] = weakref.ref(self)
         if hasattr(os, "register_at_fork"):
@@ -93,7 +100,8 @@ class Client:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._no_start_before = 0.0
-        self._closing = False
+        self._close_by: float | None = None
+        self._ended = False
         self._marks: SimpleQueue[threading.Event] = SimpleQueue()
         self._sender: Sender | None = None
         self._tally = _Tally()
@@ -150,12 +158,24 @@ class Client:
         """Count what went wrong on the caller's side: `invalid`, `failed`, or `other` and the tag."""
         self._tally.add(name)
 
-    def poll(self, read: Poll) -> None:
-        """Have the sender's thread call this every ten seconds. It must not wait."""
-        if self.settings.enabled and len(self._polls) < _MOST_POLLS:
-            self._polls.append(read)
-            if self._thread is None:
-                self._start()
+    def poll(self, read: Poll, key: object) -> None:
+        """Have the sender's thread call this every ten seconds. It must not wait.
+
+        Args:
+            read: what to call.
+            key: what it is about: a later one of the same key takes its place.
+        """
+        if not self.settings.enabled:
+            return
+        if key not in self._polls and len(self._polls) >= _MOST_POLLS:
+            self._tally.add("failed")
+            if not self._refused:
+                self._refused = True
+                say(logging.WARNING, "there are gauges for %d pools and queues, and for no more", _MOST_POLLS)
+            return
+        self._polls[key] = read
+        if self._thread is None:
+            self._start()
 
     def stats(self) -> Stats:
         """What became of the metrics so far."""
@@ -179,9 +199,10 @@ class Client:
         Returns:
             Whether it was, in time.
         """
-        thread = self._thread
-        if thread is None:
-            return self._queue.empty()
+        if self._thread is None:
+            if self._queue.empty():
+                return True
+            self._start()
         done = threading.Event()
         self._marks.put(done)
         self._hurry.put(None)
@@ -197,7 +218,7 @@ class Client:
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return
-        self._closing = True
+        self._close_by = time.monotonic() + timeout * _TRY_FOR
         self._hurry.put(None)
         self._queue.put(None)
         with suppress(RuntimeError):  # it is about to be started
@@ -208,14 +229,14 @@ class Client:
             return  # another thread is about it, or this one, interrupted by a signal
         try:
             if self._thread is None and time.monotonic() >= self._no_start_before:
-                self._closing = False
+                self._close_by = None
                 self._thread = threading.Thread(target=self._work, name="vedette-instrument", daemon=True)
                 self._thread.start()
                 self._end_with_multiprocessing()
         except RuntimeError:  # the system has no thread to spare, or the interpreter is ending
             self._thread = None
             self._no_start_before = time.monotonic() + _RETRY_START
-            self._tally.add("dropped", sum(line.count("\n") + 1 for line in self._drain()))
+            self._tally.add("dropped", sum(line.count("\n") + 1 for line in _all(self._queue) if line))
         finally:
             self._starting.release()
 
@@ -232,11 +253,13 @@ class Client:
         self._begin()
         if sender is not None:
             sender.abandon()
+        if self._polls:  # a worker that waits for its first request has gauges
+            self._start()
 
     # The thread's side
 
     def _work(self) -> None:
-        sender = self._sender = Sender(self.settings, lambda: self._closing, self._pause)
+        sender = self._sender = Sender(self.settings, lambda: self._close_by, self._pause)
         try:
             self._send_until_closed(sender)
         finally:
@@ -247,25 +270,22 @@ class Client:
 
     def _send_until_closed(self, sender: Sender) -> None:
         due = time.monotonic() + _FIRST_READ
-        ended = False
-        while not ended:
-            lines: list[str] = []
+        self._ended = False
+        while not self._ended:
+            first: str | None = ""
             with suppress(Empty):
                 first = self._queue.get(timeout=max(0.0, due - time.monotonic()))
                 if first:
-                    lines.append(first)
                     self._pause(_FLUSH_AFTER)
-                ended = first is None
-            marks = list(_all(self._marks))
+            marks, troubled = list(_all(self._marks)), bool(sender.trouble)
             try:
-                ended = self._take(lines) or ended
+                self._account(sender, self._waiting(first))
                 if time.monotonic() >= due:
                     due = time.monotonic() + _PERIOD
                     self._read_polls()
-                    lines += self._own_lines()
-                elif ended and not sender.trouble:  # else it would only be one more wait
-                    lines += self._own_lines()
-                self._account(sender, lines)
+                    self._account(sender, self._own_lines())
+                elif self._ended and not troubled:  # else it would only be one more wait
+                    self._account(sender, self._own_lines())
             except Exception:  # whatever it is, the next lines are not to suffer from it
                 self._tally.add("failed")
             for mark in marks:
@@ -277,28 +297,32 @@ class Client:
             while True:
                 self._hurry.get_nowait()
 
-    def _take(self, lines: list[str]) -> bool:
-        """Take what is queued, at most as much as fits the queue; True if the end was among it."""
-        for _ in range(_MOST_WAITING):
+    def _waiting(self, first: str | None) -> Iterator[str]:
+        """The first lines and those that are queued now; notes if the end is among them.
+
+        Takes breath in between: where the interpreter's lock is let go for as long as a packet takes, a thread that
+        waits for it is not awake by then, and a request would have to wait until all is sent.
+        """
+        line, number, last = first, 0, self._queue.qsize()
+        while True:
+            if line:
+                yield line
+            elif line is None:
+                self._ended = True
+            if number == last:
+                return
+            number += 1
+            if not number % _PIECE and self._close_by is None:
+                time.sleep(_BREATH if last - number < _HURRY_AT else _SHORT_BREATH)
             try:
                 line = self._queue.get_nowait()
             except Empty:
-                return False
-            if line is None:
-                return True
-            if line:
-                lines.append(line)
-        return False
+                return
 
-    def _drain(self) -> list[str]:
-        lines: list[str] = []
-        self._take(lines)
-        return lines
-
-    def _account(self, sender: Sender, lines: list[str]) -> None:
-        if not lines:
-            return
+    def _account(self, sender: Sender, lines: Iterable[str]) -> None:
         sent, lost = sender.send(lines)
+        if not sent and not lost:
+            return
         self._tally.add("sent", sent)
         if lost:
             self._tally.add("dropped", lost)
@@ -306,11 +330,12 @@ class Client:
         sender.tell(lost, "metrics are made faster than they can be sent" if overflowed and not lost else "")
 
     def _read_polls(self) -> None:
-        for read in list(self._polls):
+        for key, read in list(self._polls.items()):
             try:
                 read()
             except ReferenceError:
-                self._polls.remove(read)
+                if self._polls.get(key) is read:
+                    del self._polls[key]
             except BaseException:  # the application's own function may raise anything; SystemExit would end this thread
                 self._tally.add("failed")
 
@@ -327,7 +352,7 @@ class Client:
         return lines
 
 
-def _all(queue: SimpleQueue[threading.Event]) -> Iterator[threading.Event]:
+def _all(queue: SimpleQueue[_Item]) -> Iterator[_Item]:
     with suppress(Empty):
         while True:
             yield queue.get_nowait()

@@ -9,6 +9,7 @@ from importlib import import_module
 from time import perf_counter
 from typing import Any, TypeVar
 
+from vedette.instrument.connections import Measured
 from vedette.instrument.statements import verb
 from vedette.instrument.technical import TechnicalMetrics
 
@@ -24,11 +25,13 @@ class AsyncpgMetrics:
         self._metrics = metrics
         self._init = init
         self._name = name
+        self._measured = Measured(self._tell, metrics.failed)
 
     async def __call__(self, connection: Any) -> None:
         """Prepare a new connection: what `create_pool(init=…)` calls, and what to await for a single connection."""
         try:
             connection.add_query_logger(partial(self._log, connection.get_reset_query()))
+            self._measured.connection(connection)
         except Exception:
             self._metrics.failed()
         if self._init is not None:
@@ -36,15 +39,16 @@ class AsyncpgMetrics:
 
     def watch(self, pool: _Pool) -> _Pool:
         """Report this pool's connections every ten seconds, until it is closed. Returns the same pool."""
-        self._metrics.every_ten_seconds(partial(_read_asyncpg, self._metrics, pool, self._name))
+        self._metrics.every_ten_seconds(partial(_read_asyncpg, self._metrics, pool, self._name), ("pool", id(pool)))
         return pool
 
     def _log(self, reset: str, record: Any) -> None:
         if record.query == reset:  # of the pool itself, at each release: no query of the application
             return
-        self._metrics.track_database_performance(
-            operation=verb(record.query), execution_time_ms=record.elapsed * 1000, success=record.exception is None
-        )
+        self._tell(verb(record.query), record.elapsed, record.exception is None)
+
+    def _tell(self, operation: str, seconds: float, success: bool) -> None:
+        self._metrics.track_database_performance(operation=operation, execution_time_ms=seconds * 1000, success=success)
 
 
 def instrument_asyncpg(
@@ -53,7 +57,10 @@ def instrument_asyncpg(
     init: Callable[[Any], Awaitable[None]] | None = None,
     name: str = "",
 ) -> AsyncpgMetrics:
-    """Measure asyncpg: each statement by its own query log (fetch, execute, executemany, cursors), and a pool.
+    """Measure asyncpg: a pool, and each statement.
+
+    `fetch`, `execute` and their like are told of by asyncpg's own query log; prepared statements, cursors and COPY,
+    which are not in it, by subclasses. A cursor is its statement's verb when it is opened, then `fetch` and `move`.
 
     ```python
     measured = instrument_asyncpg()
@@ -127,4 +134,4 @@ def _watch_sqlalchemy(metrics: TechnicalMetrics, engine: Any, name: str) -> None
         if hasattr(pool, "checkedout") and hasattr(pool, "checkedin"):  # NullPool and StaticPool count nothing
             metrics.track_pool(active=pool.checkedout(), idle=pool.checkedin(), pool=name)
 
-    metrics.every_ten_seconds(read)
+    metrics.every_ten_seconds(read, ("engine", id(engine)))

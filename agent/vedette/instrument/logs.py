@@ -18,6 +18,8 @@ _LOW = (1 << 64) - 1
 class JsonFormatter(logging.Formatter):
     """One line of JSON a record. Never raises: what JSON has no word for becomes text.
 
+    What `extra=` names like a member of its own, `status` say, is `extra.status`; only `dd.*` of a tracer give way.
+
     Source: Datadog, "Log attributes and aliasing" (`timestamp`, `status`, `service`, `dd.trace_id`, `error.*`) and
     "Correlate Python logs and traces": ddtrace puts `dd.*` into records itself; the ids of OpenTelemetry are found
     where it is loaded, as Datadog's unsigned 64-bit decimals.
@@ -52,6 +54,12 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its newline."""
+        try:
+            return _json(self._line(record))
+        except Exception as error:  # a record of some other kind; a line that is lost would be worse
+            return _json({"status": "error", "message": _message(record), "error.kind": type(error).__name__})
+
+    def _line(self, record: logging.LogRecord) -> dict[str, Any]:
         line: dict[str, Any] = {
             "timestamp": datetime.fromtimestamp(record.created, UTC)
             .isoformat(timespec="milliseconds")
@@ -62,23 +70,27 @@ class JsonFormatter(logging.Formatter):
             **self._static,
         }
         line |= _trace()
-        line |= {
-            key: value for key, value in vars(record).items() if key not in _OWN and key not in line and value != ""
-        }
+        for key, value in vars(record).items():
+            if key in _OWN or (isinstance(value, str) and not value):
+                continue
+            if key not in line:
+                line[key] = value
+            elif not key.startswith("dd."):
+                line[f"extra.{key}"] = value
         if record.exc_info and record.exc_info[0] is not None:
             line["error.kind"] = record.exc_info[0].__name__
             line["error.message"] = _text(record.exc_info[1])
             line["error.stack"] = self.formatException(record.exc_info)
         elif record.stack_info:
             line["error.stack"] = record.stack_info
-        return _json(line)
+        return line
 
 
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # arguments that do not fit the format
-        return f"{_text(record.msg)} {_text(record.args)}"
+        return f"{_text(getattr(record, 'msg', ''))} {_text(getattr(record, 'args', ''))}"
 
 
 def _trace() -> dict[str, str]:

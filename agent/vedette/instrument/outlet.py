@@ -25,16 +25,21 @@ class Outlet:
         self.client: Client = shared_client(settings)
         self.terms = Terms(vocabulary, self.client.count)
         self.texts: dict[object, tuple[str, ...]] = {}
+        self._settings = settings
         self.histogram = settings.histogram_as
         self._constant = settings.suffix
+        self._keys = frozenset(tag.partition(":")[0] for tag in settings.tags)
 
     def tags(self, **values: str) -> str:
-        """The end of a line: its own tags, then the constant ones.
+        """The end of a line: its own tags, then the constant ones of other keys.
 
         Args:
             values: tag values by key, in order.
         """
-        joined = ",".join(f"{key}:{value}" for key, value in values.items()) + self._constant
+        constant = self._constant
+        if not self._keys.isdisjoint(values):  # a tag said twice would count as two values
+            constant = "".join(f",{tag}" for tag in self._settings.tags if tag.partition(":")[0] not in values)
+        joined = ",".join(f"{key}:{value}" for key, value in values.items()) + constant
         return f"|#{joined.lstrip(',')}" if joined else ""
 
     def keep(self, key: object, texts: tuple[str, ...]) -> None:

@@ -53,7 +53,7 @@ class QueueWorker:
                 raise ReferenceError
             metrics.track_message_queue(queue=queue, depth=ask())
 
-        metrics.every_ten_seconds(read)
+        metrics.every_ten_seconds(read, ("queue", queue))
 
 
 def _weakly(function: Callable[[], int]) -> Callable[[], Callable[[], int] | None]:

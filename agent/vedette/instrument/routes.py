@@ -14,6 +14,7 @@ from typing import Any
 _FIELD = re.compile(r"\\\{[^{}]*\\\}")
 _MOST_WALKS = 100
 _DEEPEST = 20
+_MOST_WRAPPERS = 10
 
 
 class Templates:
@@ -55,14 +56,14 @@ class Templates:
         if self._walks < _MOST_WALKS:
             self._walks += 1
             self._known = {}
-            for owner, template in _tree(_routes(root), ""):
+            for owner, template in _tree(_routes(root) or _behind(root), ""):
                 templates = self._known.setdefault(id(owner), (owner, []))[1]
                 if template not in templates:
                     templates.append(template)
         found = self._known.get(id(served))
         if found is None:
             own = getattr(served, "path", None)
-            found = (served, [own] if isinstance(own, str) and not _routes(served) else [])
+            found = (served, [own] if isinstance(own, str) and not _inner(served) else [])
             if self._walks < _MOST_WALKS:
                 self._known[id(served)] = found
         return found
@@ -97,7 +98,7 @@ def _tree(routes: Iterable[Any], prefix: str, depth: int = 0) -> Iterator[tuple[
 def _one(owner: Any, route: Any, prefix: str, depth: int) -> Iterator[tuple[Any, str]]:
     own = getattr(route, "path", "")  # a Host has none
     template = prefix + (own if isinstance(own, str) else "")
-    inner = _routes(route)
+    inner = _inner(route)
     if inner:
         yield from _tree(inner, template, depth + 1)
         return
@@ -109,6 +110,20 @@ def _one(owner: Any, route: Any, prefix: str, depth: int) -> Iterator[tuple[Any,
 
 def _routes(owner: Any) -> list[Any]:
     return list(getattr(owner, "routes", None) or ())
+
+
+def _inner(route: Any) -> list[Any]:
+    """The routes below a mount or a host."""
+    return _routes(route) or (_behind(route) if hasattr(route, "routes") else [])
+
+
+def _behind(owner: Any) -> list[Any]:
+    """The routes of an application behind plain ASGI wrappers, each of which has what it wraps as `app`."""
+    for _ in range(_MOST_WRAPPERS):
+        owner = getattr(owner, "app", None)
+        if found := _routes(owner):
+            return found
+    return []
 
 
 def _fitting(templates: list[str], path: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import struct
@@ -12,7 +13,7 @@ from typing import Any
 
 from datadog.dogstatsd.base import DogStatsd
 
-from vedette.instrument.settings import LOG, Settings
+from vedette.instrument.settings import Settings, say
 
 _KEEP_FOR = 10.0  # seconds that lines are kept while there is no connection; later they would be of another time
 _RETRY_AFTER = 0.5
@@ -29,14 +30,16 @@ class Sender:
 
     Args:
         settings: the target.
-        closing: whether the application wants to end, so that nothing is waited for.
+        close_by: until when all must be sent (monotonic time), once the application wants to end.
         pause: waits for so many seconds, or less if there is a reason to.
     """
 
-    def __init__(self, settings: Settings, closing: Callable[[], bool], pause: Callable[[float], None]) -> None:
+    def __init__(
+        self, settings: Settings, close_by: Callable[[], float | None], pause: Callable[[float], None]
+    ) -> None:
         self.trouble = ""
         self._settings = settings
-        self._closing = closing
+        self._close_by = close_by
         self._pause = pause
         self._client: Any = None
         self._connected = 0.0
@@ -46,16 +49,26 @@ class Sender:
         self._reason = ""
         self.largest = _BYTES_UNIX if settings.socket_path else _BYTES_UDP
 
-    def send(self, lines: list[str]) -> tuple[int, int]:
+    def send(self, lines: Iterable[str]) -> tuple[int, int]:
         """Send lines; returns how many metrics were sent and how many lost."""
-        sent = 0
+        sent = made = 0
         since = time.monotonic()
-        for packet in packets(lines, self.largest):
+
+        def counted() -> Iterator[str]:
+            nonlocal made
+            for line in lines:
+                made += line.count("\n") + 1
+                yield line
+
+        left = counted()
+        for packet in packets(left, self.largest):
             if not self._connect(since):  # given up: the rest is not packed, which would hold the interpreter's lock
                 break
             if self._transmit(packet):
                 sent += packet.count(b"\n")
-        return sent, sum(line.count("\n") + 1 for line in lines) - sent
+        for _ in left:
+            pass
+        return sent, made - sent
 
     def takes_help(self) -> bool:
         """Whether `offer` may be called now: by any thread, unlike all else here."""
@@ -87,10 +100,10 @@ class Sender:
             self._last_loss = now
             if not self.trouble:
                 self.trouble = f"{self._settings.target}: {why or self._reason}"
-                LOG.warning("%s; metrics are dropped, and counted in stats()", self.trouble)
+                say(logging.WARNING, "%s; metrics are dropped, and counted in stats()", self.trouble)
         elif self.trouble and now - self._last_loss > _CALM:  # UDP reports every other loss only
             self.trouble = ""
-            LOG.info("%s: metrics are sent again", self._settings.target)
+            say(logging.INFO, "%s: metrics are sent again", self._settings.target)
 
     def close(self) -> None:
         """Close the socket."""
@@ -112,7 +125,7 @@ class Sender:
                 self._reason = error.strerror or type(error).__name__
             except Exception as error:  # a host name that cannot be encoded
                 self._reason = type(error).__name__
-            if self._closing() or time.monotonic() - since > _KEEP_FOR:
+            if self._close_by() is not None or time.monotonic() - since > _KEEP_FOR:
                 return False
             self._pause(_RETRY_AFTER)
 
@@ -140,7 +153,8 @@ class Sender:
     def _transmit(self, packet: bytes) -> bool:
         """Send one packet; False if it is lost, with the reason."""
         data = struct.pack("<I", len(packet)) + packet if self._kind == socket.SOCK_STREAM else packet
-        deadline = time.monotonic() + (0 if self._closing() else _STALLED)
+        end = self._close_by()
+        deadline = time.monotonic() + _STALLED if end is None else end
         try:
             connection = self._socket()
             while data:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -13,9 +14,16 @@ from urllib.parse import urlsplit
 from vedette.instrument.wire import clean
 
 LOG = logging.getLogger("vedette.instrument")
+"""Where the library says what is wrong; by `say`."""
 _HOST, _PORT = "127.0.0.1", 8125
 _YES = frozenset({"1", "true", "yes", "on"})
 _BETWEEN_TAGS = re.compile(r"[,\s]+")
+
+
+def say(level: int, text: str, *values: object) -> None:
+    """Write to the log; a handler that raises, on a full disk say, is not to harm who only wanted to count."""
+    with suppress(Exception):
+        LOG.log(level, text, *values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ def _from_url(url: str) -> tuple[str, int, str] | None:
             return parts.hostname, parts.port or _PORT, ""
     except ValueError:
         pass
-    LOG.warning("DD_DOGSTATSD_URL is not understood: give udp://HOST:PORT or unix:///PATH; it is ignored")
+    say(logging.WARNING, "DD_DOGSTATSD_URL is not understood: give udp://HOST:PORT or unix:///PATH; it is ignored")
     return None
 
 
@@ -111,7 +119,7 @@ def _port_of(value: object, name: str) -> int:
         number = 0
     if 0 < number < 65536:
         return number
-    LOG.warning("%s is not a port number: %d is used", name, _PORT)
+    say(logging.WARNING, "%s is not a port number: %d is used", name, _PORT)
     return _PORT
 
 

@@ -7,7 +7,11 @@ from functools import lru_cache
 
 _BEFORE = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z]+")
-_SKIPPED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\(|\)|[A-Za-z_]\w*", re.DOTALL)
+_SKIPPED = re.compile(
+    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$(?P<quote>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=quote)\$|--[^\n]*|/\*.*?\*/|\(|\)"
+    r"|[A-Za-z_]\w*",
+    re.DOTALL,
+)
 _MAIN = frozenset({"select", "insert", "update", "delete", "merge", "values"})
 _LOOKED_AT = 2_000  # characters: the verb behind longer WITH clauses is `with`
 

@@ -171,15 +171,15 @@ class TechnicalMetrics(Metrics):
             self._client.count("failed")
 
     def queue_worker(self, queue: str, *, depth: Callable[[], int] | None = None) -> QueueWorker:
-        """A context manager around the work on each message of a queue.
+        """A context manager around the work on each message of a queue. May be made anew for each message.
 
         Args:
             queue: its name.
             depth: says how many messages wait, such as `asyncio.Queue.qsize`. Asked every ten seconds, in another
-                thread, so that a worker that hangs shows; it must not wait.
+                thread, so that a worker that hangs shows; it must not wait. Of one queue the last one is asked.
         """
         return QueueWorker(self, queue, depth)
 
-    def every_ten_seconds(self, read: Callable[[], None]) -> None:
-        """Have the client's own thread call this; a ReferenceError ends that."""
-        self._client.poll(read)
+    def every_ten_seconds(self, read: Callable[[], None], key: object) -> None:
+        """Have the client's own thread call this; a ReferenceError ends that, and so does a later one of this key."""
+        self._client.poll(read, key)

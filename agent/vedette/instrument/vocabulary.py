@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields, replace
 
 from vedette.instrument.currencies import EXPONENTS
@@ -28,6 +28,7 @@ class Vocabulary:
         source: of revenue.
         action: on a suspicion of fraud; `block` counts as a blocked transaction.
         reason: why it was blocked.
+        event: of a user; any other makes the user active too, and is counted as `other`.
         method: of a request.
         database_operation: the verb of a statement.
         cache_operation: a command of Redis.
@@ -51,6 +52,10 @@ class Vocabulary:
         "high_risk velocity amount location device identity blacklist sanctions card_testing account_takeover "
         "chargeback_history manual rule model mismatch stolen_card"
     )
+    event: frozenset[str] = words(
+        "user_registered user_verified user_login user_logout user_active user_updated user_deleted user_locked "
+        "user_invited user_upgraded user_downgraded password_changed password_reset card_added card_removed"
+    )
     method: frozenset[str] = words("GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT WEBSOCKET")
     database_operation: frozenset[str] = words(
         "select insert update delete merge replace with values table copy call do execute prepare begin start commit "
@@ -65,7 +70,7 @@ class Vocabulary:
         "sunion sdiff zadd zrem zscore zmscore zrange zrangebyscore zrevrange zrevrangebyscore zcount zcard zincrby "
         "zrank zrevrank zremrangebyscore zremrangebyrank zpopmin zpopmax xadd xlen xrange xrevrange xack xdel xtrim "
         "pfadd pfcount pfmerge publish eval evalsha fcall script ping scan hscan sscan zscan pipeline bitcount setbit "
-        "getbit geoadd geosearch json.get json.set watch info time dbsize touch copy rename"
+        "getbit geoadd geosearch json.get json.set watch unwatch info time dbsize touch copy rename"
     )
     limit: int = 200
 
@@ -78,6 +83,7 @@ class Vocabulary:
         source: Iterable[str] = (),
         action: Iterable[str] = (),
         reason: Iterable[str] = (),
+        event: Iterable[str] = (),
         database_operation: Iterable[str] = (),
         cache_operation: Iterable[str] = (),
     ) -> Vocabulary:
@@ -90,9 +96,19 @@ class Vocabulary:
             source=self.source | _tags(source),
             action=self.action | _tags(action),
             reason=self.reason | _tags(reason),
+            event=self.event | _tags(event),
             database_operation=self.database_operation | _tags(database_operation),
             cache_operation=self.cache_operation | _tags(cache_operation),
         )
+
+
+def spelling(value: object, words: Collection[str]) -> str | None:
+    """A word as the list spells it, if it is there in this case, in lower or in upper case."""
+    if isinstance(value, str):
+        for form in (value, value.lower(), value.upper()):
+            if form in words:
+                return form
+    return None
 
 
 def _tags(more: Iterable[str]) -> frozenset[str]:
@@ -123,12 +139,7 @@ class Terms:
         words = self._words.get(tag)
         if words is None:
             return self._admitted(tag, value)
-        if not isinstance(value, str):
-            return None
-        for form in (value, value.lower(), value.upper()):
-            if form in words:
-                return form
-        return None
+        return spelling(value, words)
 
     def word(self, tag: str, value: object) -> str:
         """The value, or `other`, which is counted."""

@@ -15,6 +15,8 @@ from vedette_checks.redis.session import Command
 
 _NUMBER = re.compile(rb"[+-]?(?:\d{1,40}(?P<float>\.\d{0,40})?|(?P<point>\.\d{1,40}))(?P<exponent>[eE][+-]?\d{1,2})?")
 
+_AHEAD = 60.0  # seconds that the clocks of writers may be ahead; a score beyond that would count for ever
+
 
 def exact(text: bytes, scale: int = 0) -> int | Decimal | None:
     """The number in a value, its decimal point moved `scale` places to the left; None if it is not a number.
@@ -55,7 +57,7 @@ class Counter:
         config = self.config
         key = self._template.render(datetime.fromtimestamp(now, self._zone))
         if config.window is not None:
-            yield ("ZCOUNT", key, f"({now - config.window:.6f}", "+inf")
+            yield ("ZCOUNT", key, f"({now - config.window:.6f}", f"{now + _AHEAD:.6f}")
         elif config.field is not None:
             yield ("HGET", key, config.field)
         else:
