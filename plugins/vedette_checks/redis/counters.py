@@ -13,6 +13,7 @@ from vedette_checks.redis.config import CounterConfig
 from vedette_checks.redis.findings import Advisor, Finding
 from vedette_checks.redis.session import Command
 
+_AHEAD = 60.0  # seconds by which a writer's clock may differ; a score beyond would count for longer than its window
 _NUMBER = re.compile(rb"[+-]?(?:\d{1,40}(?P<float>\.\d{0,40})?|(?P<point>\.\d{1,40}))(?P<exponent>[eE][+-]?\d{1,2})?")
 
 
@@ -55,7 +56,7 @@ class Counter:
         config = self.config
         key = self._template.render(datetime.fromtimestamp(now, self._zone))
         if config.window is not None:
-            yield ("ZCOUNT", key, f"({now - config.window:.6f}", "+inf")
+            yield ("ZCOUNT", key, f"({now - config.window:.6f}", f"{now + _AHEAD:.6f}")
         elif config.field is not None:
             yield ("HGET", key, config.field)
         else:
