@@ -216,7 +216,7 @@ async def test_one_connection_too_many_ends_the_idlest(
             await line.all(sent)  # so that they are heard one after the other
         for ended in (1, 2):
             streams.append(await asyncio.open_unix_connection(path))
-            assert await streams[ended][0].read() == b""
+            assert await asyncio.wait_for(streams[ended][0].read(), 20) == b""
         for number in (0, 3, 4):
             streams[number][1].write(frame(b"n:10|c"))
         found = await line.all(6)
@@ -235,7 +235,7 @@ async def test_connections_leave_files_to_the_agent(tmp_path: Path, monkeypatch:
     path = tmp_path / "dsd.socket"
     async with listening(listen=None, stream_socket=str(path)) as line:
         streams = [await asyncio.open_unix_connection(path) for _ in range(3)]
-        assert await streams[0][0].read() == b""
+        assert await asyncio.wait_for(streams[0][0].read(), 20) == b""
         streams[2][1].write(frame(b"n:1|c"))
         assert (await line.all(1)).value("n") == 1
         for _, writer in streams:
@@ -301,19 +301,22 @@ def test_a_stream_sockets_file_outlives_a_reload(loop: Callable[[], asyncio.Abst
 
     async def reload() -> None:
         server = StreamServer(bind_unix(path, socket.SOCK_STREAM, 0o600, "", 1 << 20), path)
-        for generation in range(2):
-            await server.start(lambda packet, _: packets.append(packet), lambda *_: None)
-            _, writer = await asyncio.open_unix_connection(path)
-            writer.write(frame(b"n:%d|c" % generation))
-            await eventually(lambda generation=generation: len(packets) > generation, "the packet")  # type: ignore[misc]
+        try:
+            for generation in (1, 2):
+                await server.start(lambda packet, _: packets.append(packet), lambda *_: None)
+                _, writer = await asyncio.open_unix_connection(path)
+                writer.write(frame(b"n:%d|c" % generation))
+                await eventually(lambda generation=generation: len(packets) == generation, "it")  # type: ignore[misc]
+                writer.close()
+                server.pause()
+                await asyncio.sleep(0)
+        finally:
             server.pause()
-            writer.close()
-            await asyncio.sleep(0)
-        server.close()
+            server.close()
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(reload())
-    assert packets == [b"n:0|c", b"n:1|c"]
+    assert packets == [b"n:1|c", b"n:2|c"]
     assert not path.exists()
 
 
