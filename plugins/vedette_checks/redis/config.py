@@ -94,7 +94,8 @@ class CounterConfig(BaseModel):
     field: str | None = Field(None, description="Field of the hash, for `read: hget`.", examples=["total"])
     window: Duration | None = Field(
         None,
-        description="For `read: zcount`: count the members whose score, in epoch seconds, is at most this old.",
+        description="For `read: zcount`: count the members whose score, in epoch seconds, is at most this old and no "
+        "more than a minute ahead.",
         examples=["5m"],
         gt=0,
     )

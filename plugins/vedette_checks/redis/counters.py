@@ -13,6 +13,7 @@ from vedette_checks.redis.config import CounterConfig
 from vedette_checks.redis.findings import Advisor, Finding
 from vedette_checks.redis.session import Command
 
+_AHEAD = 60.0  # seconds by which a writer's clock may differ; a score beyond would count for longer than its window
 _NUMBER = re.compile(rb"[+-]?(?:\d{1,40}(?P<float>\.\d{0,40})?|(?P<point>\.\d{1,40}))(?P<exponent>[eE][+-]?\d{1,2})?")
 
 _AHEAD = 60.0  # seconds that the clocks of writers may be ahead; a score beyond that would count for ever

@@ -18,7 +18,7 @@ LONGEST_MEMBER = 1_000
 _MOST_WHOLE = 1 << 53  # whole numbers beyond are no longer exact
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Owner:
     """An origin and its budget.
 
@@ -44,16 +44,18 @@ class Cell:
         kind: what its numbers mean.
         time: Unix seconds that the client gave, or None.
         owner: whose budget it counts against, or None.
+        beyond: whether it collects what is beyond a budget.
+        gone: whether it was forgotten: nobody emits it any more.
         touched: whether anything came since it was last emitted.
         idle: intervals since then.
     """
 
-    __slots__ = ("idle", "kind", "name", "owner", "tags", "time", "touched")
+    __slots__ = ("beyond", "gone", "idle", "kind", "name", "owner", "tags", "time", "touched")
 
     def __init__(self, kind: Kind, name: str, tags: tuple[str, ...], time: int | None = None) -> None:
         self.kind, self.name, self.tags, self.time = kind, name, tags, time
         self.owner: Owner | None = None
-        self.touched = False
+        self.beyond = self.gone = self.touched = False
         self.idle = 0
 
     def add(self, values: Sequence[float], rate: float) -> None:

@@ -37,6 +37,7 @@ class Statsd(Listener[StatsdConfig]):
         self._intake = Intake(config, self.log)
         self._outgoing: deque[Cell] = deque()
         self._checks_seen = 0
+        self._crowded = False
         self._since = 0.0
         self._ports: dict[Any, Port] = {}
         self._streams: dict[Any, StreamServer] = {}
@@ -223,10 +224,11 @@ class Statsd(Listener[StatsdConfig]):
             emit.count("vedette.statsd.packets", one.packets, (f"listener:{one.label}",))
             emit.count("vedette.statsd.bytes", one.bytes, (f"listener:{one.label}",))
             one.packets = one.bytes = 0
-        for reason, number in (*contexts.dropped.items(), ("events", intake.too_many)):
+        dropped = (*contexts.dropped.items(), ("events", intake.too_many), ("connections", self._crowded_out()))
+        for reason, number in dropped:
             if number:
                 emit.count("vedette.statsd.dropped", number, (f"reason:{reason}",))
-        for origin, number in contexts.over_budget():
+        for origin, number in contexts.budgets.told():
             emit.count("vedette.statsd.over_budget", number, (f"origin:{origin}",))
         emit.count("vedette.statsd.values", contexts.values)
         emit.count("vedette.statsd.events", events)
@@ -236,3 +238,13 @@ class Statsd(Listener[StatsdConfig]):
         emit.gauge("vedette.statsd.contexts", len(contexts))
         contexts.values = intake.malformed = intake.too_many = 0
         contexts.dropped = dict.fromkeys(contexts.dropped, 0)
+
+    def _crowded_out(self) -> int:
+        """Connections that were ended to make room for others; the log has it when that begins."""
+        number = sum(stream.crowded_out for stream in self._streams.values())
+        if number and not self._crowded:
+            self.log.warning("too many connections to stream_socket: those that were idle for longest are ended")
+        self._crowded = number > 0
+        for stream in self._streams.values():
+            stream.crowded_out = 0
+        return number

@@ -115,6 +115,13 @@ class StatsdConfig(CheckConfig):
         description="Most series (name and tags) that one origin may have at a time. An origin is a container or pod "
         "where the client tells it, else the sender's address or the socket.",
     )
+    max_total_contexts: int = Field(
+        100_000,
+        ge=1,
+        le=10_000_000,
+        description="Most series of all origins together, at least `max_contexts`: it bounds the memory whatever "
+        "origins the clients tell.",
+    )
     mappings: tuple[MappingConfig, ...] = Field(
         (),
         description="Rules that turn parts of a name into tags, or drop metrics.",
@@ -159,6 +166,11 @@ class StatsdConfig(CheckConfig):
         if self.schedule is not None:
             raise ValueError("a listener has an interval, no schedule")
         return self
+
+    @property
+    def most_contexts(self) -> int:
+        """Most series of all origins together."""
+        return max(self.max_total_contexts, self.max_contexts)
 
     @property
     def address(self) -> tuple[str, int] | None:

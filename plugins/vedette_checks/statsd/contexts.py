@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vedette import Kind
+from vedette_checks.statsd.budgets import Budgets
 from vedette_checks.statsd.cells import CELLS, Cell, Owner
 from vedette_checks.statsd.mapping import Mapper
 from vedette_checks.statsd.protocol import MalformedError, MetricLine, Origin, numbers
@@ -21,8 +22,6 @@ PARTS = 48
 """Calls of `fold_some` that take over what lies in all slots."""
 
 _IDLE = 6  # intervals after which a series is forgotten
-_MOST_ORIGINS = 1_000
-_MOST_SPILLED = 100  # names that are told apart beyond a budget
 _MOST_TIMED = 50_000  # values with a time of their own in one interval
 _MORE_SLOTS = 10_000
 _ONE = b"1"
@@ -38,6 +37,7 @@ class Slot:
         name: first part of the line, up to the colon.
         tail: last part of the line, after the bar.
         cell: what they are for; None if they are dropped.
+        kind: what the numbers mean.
         why: why they are dropped.
         rate: the share that was sent.
         refused_by: whose budget they are beyond, or None.
@@ -47,6 +47,7 @@ class Slot:
 
     name: bytes
     tail: bytes
+    kind: Kind
     cell: Cell | None = None
     why: str = "mapping"
     rate: float = 1.0
@@ -70,10 +71,10 @@ class Contexts:
         self._drop_tags = frozenset(config.drop_tags)
         self._slots: list[Slot] = []
         self._next = 0
-        self._most_slots = 2 * config.max_contexts + _MORE_SLOTS
+        self._most_slots = config.most_contexts + config.max_contexts + _MORE_SLOTS
         self._cells: dict[tuple[Kind, str, tuple[str, ...]], Cell] = {}
         self._timed: dict[tuple[Kind, str, tuple[str, ...], int], Cell] = {}
-        self._owners: dict[str, Owner] = {}
+        self.budgets = Budgets(config.max_contexts, config.most_contexts)
         self.known: dict[bytes, dict[bytes, Callable[[bytes], None]]] = {}
         """What takes the value of a line: by its last part, then its first. Only `intake` looks."""
         self.values = 0
@@ -93,7 +94,7 @@ class Contexts:
             tail: its last part as it came.
             sender: its origin, if it tells none itself.
         """
-        slot = Slot(name, tail, rate=line.rate, raw=[line.values])
+        slot = Slot(name, tail, line.kind, rate=line.rate, raw=[line.values])
         mapped = self._map(line.name)
         if mapped is not None:
             self._assign(slot, line, *mapped, sender)
@@ -107,13 +108,12 @@ class Contexts:
         tags = self._tags(line, more)
         cell = self._cells.get((line.kind, name, tags))
         if cell is None:
-            owner = self._owner(line.origin, sender)
-            if owner.live >= self._config.max_contexts:
+            owner = self.budgets.owner(line.origin, sender)
+            if self.budgets.is_full(owner):
                 slot.refused_by, slot.cell, slot.why = owner, self._overflow(owner, line.kind, name), "overflow"
                 return
             cell = self._cells[line.kind, name, tags] = CELLS[line.kind](line.kind, name, tags)
-            cell.owner = owner
-            owner.live += 1
+            self.budgets.charge(owner, cell)
         cell.idle = 0
         slot.cell, slot.why = cell if line.time is None else self._at(cell, line.time), "timed"
 
@@ -125,22 +125,16 @@ class Contexts:
             more = (*more, *origin_tags(line.origin))
         return tuple(sorted({*tags, *more})) if more else tags
 
-    def _owner(self, origin: Origin, sender: str) -> Owner:
-        name = origin.container or origin.pod or sender
-        owner = self._owners.get(name)
-        if owner is None:
-            if len(self._owners) >= _MOST_ORIGINS:
-                name = "other"
-            owner = self._owners.setdefault(name, Owner(name))
-        return owner
-
     def _overflow(self, owner: Owner, kind: Kind, name: str) -> Cell | None:
         """What collects the values beyond a budget under their name; a gauge of many series would say nothing."""
+        if kind is Kind.GAUGE:
+            return None
         cell = self._cells.get((kind, name, OVERFLOW))
-        if cell is None and kind is not Kind.GAUGE and owner.spilled < _MOST_SPILLED:
-            owner.spilled += 1
+        if cell is None and self.budgets.may_spill(owner):
             cell = self._cells[kind, name, OVERFLOW] = CELLS[kind](kind, name, OVERFLOW)
-        return cell if kind is not Kind.GAUGE else None
+            cell.beyond = True
+            self.budgets.charge(owner, cell)
+        return cell
 
     def _at(self, cell: Cell, time: int) -> Cell | None:
         key = (cell.kind, cell.name, cell.tags, time)
@@ -208,15 +202,8 @@ class Contexts:
         self._timed = {}
         self._forget_cells()
         self._forget_slots()
-        self._owners = {name: one for name, one in self._owners.items() if one.live or one.refused or one.spilled}
+        self.budgets.forget({slot.refused_by for slot in self._slots})
         return touched
-
-    def over_budget(self) -> Iterator[tuple[str, int]]:
-        """Who was beyond its budget since this was last asked, and with how many values."""
-        for owner in self._owners.values():
-            if owner.refused:
-                yield owner.name, owner.refused
-                owner.refused = 0
 
     def _forget_cells(self) -> None:
         gone = []
@@ -225,15 +212,15 @@ class Contexts:
             if cell.idle > _IDLE:
                 gone.append(key)
         for key in gone:
-            owner = self._cells.pop(key).owner
-            if owner is not None:
-                owner.live -= 1
+            cell = self._cells.pop(key)
+            cell.gone = True
+            self.budgets.give_back(cell)
 
     def _forget_slots(self) -> None:
         kept = []
         for slot in self._slots:
             slot.idle += 1
-            if slot.idle <= _IDLE and not self._has_room_now(slot):
+            if slot.idle <= _IDLE and not self._is_stale(slot):
                 kept.append(slot)
                 continue
             names = self.known[slot.tail]
@@ -242,9 +229,18 @@ class Contexts:
                 del self.known[slot.tail]
         self._slots = kept
 
-    def _has_room_now(self, slot: Slot) -> bool:
-        """Whether a refused series would be admitted now: it must come by the careful way again."""
-        return slot.refused_by is not None and slot.refused_by.live < self._config.max_contexts
+    def _is_stale(self, slot: Slot) -> bool:
+        """Whether it must come by the careful way again: its series was forgotten, or was refused and has room now.
+
+        A series is forgotten before its slot where it gets values that are malformed.
+        """
+        cell, owner = slot.cell, slot.refused_by
+        if cell is not None and cell.gone:
+            return True
+        if owner is None:
+            return False
+        unheard = cell is None and slot.kind is not Kind.GAUGE
+        return not self.budgets.is_full(owner) or (unheard and self.budgets.may_spill(owner))
 
 
 def read(raw: Sequence[bytes]) -> list[float]:

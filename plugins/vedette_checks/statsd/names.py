@@ -15,7 +15,11 @@ METRICS = (
     ),
     Metric("vedette.statsd.contexts", Kind.GAUGE, "", "Series that are alive."),
     Metric(
-        "vedette.statsd.over_budget", Kind.COUNT, "", "Values beyond the origin's `max_contexts`.", ("origin",)
+        "vedette.statsd.over_budget",
+        Kind.COUNT,
+        "",
+        "Values beyond the origin's `max_contexts`, or beyond `max_total_contexts`.",
+        ("origin",),
     ),
     Metric(
         "vedette.statsd.dropped",
@@ -23,7 +27,7 @@ METRICS = (
         "",
         "Values dropped: by a rule (`mapping`), a gauge or too many names beyond the budget (`overflow`), too many "
         "or too long members of a set (`set_members`), too many values with a time (`timed`), too many events "
-        "(`events`).",
+        "(`events`); and idle connections of `stream_socket` that made room for others (`connections`).",
         ("reason",),
     ),
     Metric(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import resource
 import socket
 import struct
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vedette_checks.statsd.binding import identity, remove_own
 
@@ -16,6 +20,9 @@ Take = Callable[[bytes, str], None]
 
 LONGEST_FRAME = 65_535
 """Bytes of a packet in a stream; Datadog's clients make 8,192 at most."""
+
+MOST_CONNECTIONS = 1_024
+"""Connections of a stream socket at a time, or half of the files that the agent may open if that is less."""
 
 _LARGEST = 65_535
 _MOST_AT_ONCE = 256  # datagrams between two turns of the event loop
@@ -26,7 +33,6 @@ _PATIENCE = 3  # looks in vain before it waits to be woken up again
 _SO_MEMINFO = 55  # asm-generic/socket.h, Linux 4.12
 _MEMINFO = struct.Struct("=9I")  # linux/sock_diag.h: SK_MEMINFO_*, of which the last is DROPS
 _LENGTH = struct.Struct("<I")
-_MOST_CONNECTIONS = 1_024
 
 
 class Port:
@@ -164,17 +170,18 @@ class StreamServer:
     def __init__(self, bound: socket.socket, path: Path) -> None:
         self.socket = bound
         self.path = path
-        self.packets = self.bytes = 0
+        self.packets = self.bytes = self.crowded_out = 0
+        self._most = min(MOST_CONNECTIONS, max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._identity = identity(path)
         self._server: asyncio.Server | None = None
-        self._connections: set[_Connection] = set()
+        self._connections = OrderedDict[_Connection, None]()  # the one that said something last is last
 
     async def start(self, take: Take, refuse: Callable[[bytes, str, str], None]) -> None:
         """Serve; `refuse` gets what is no frame, why, and whose it is."""
         self._take, self._refuse = take, refuse
         loop = asyncio.get_running_loop()
         own = self.socket.dup()  # the loop closes what it is given; this one may be handed on
-        self._server = await loop.create_unix_server(lambda: _Connection(self), sock=own)
+        self._server = await loop.create_unix_server(lambda: _Connection(self), sock=own, **_keeping_the_file(loop))
 
     def pause(self) -> None:
         """Serve no more; connections are closed, new ones wait."""
@@ -184,16 +191,22 @@ class StreamServer:
         for connection in list(self._connections):
             connection.close()
 
-    def admit(self, connection: _Connection) -> bool:
-        """Note a connection; returns whether there was room for it."""
-        if len(self._connections) >= _MOST_CONNECTIONS:
-            return False
-        self._connections.add(connection)
-        return True
+    def admit(self, connection: _Connection) -> None:
+        """Note a connection; where there are too many, the one that has been idle for longest makes room."""
+        if len(self._connections) >= self._most:
+            idlest, _ = self._connections.popitem(last=False)
+            idlest.close()
+            self.crowded_out += 1
+        self._connections[connection] = None
+
+    def heard(self, connection: _Connection) -> None:
+        """A connection says something."""
+        if connection in self._connections:  # not one that was made to end, with something left to say
+            self._connections.move_to_end(connection)
 
     def forget(self, connection: _Connection) -> None:
         """A connection has ended."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
 
     def packet(self, packet: bytes) -> None:
         """Take a packet."""
@@ -211,6 +224,12 @@ class StreamServer:
         remove_own(self.path, self._identity)
 
 
+def _keeping_the_file(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """From Python 3.13 on a loop removes the file of a server that it closes; a successor goes on with the socket."""
+    known = inspect.signature(loop.create_unix_server).parameters
+    return {"cleanup_socket": False} if "cleanup_socket" in known else {}
+
+
 class _Connection(asyncio.Protocol):
     """One client."""
 
@@ -220,13 +239,13 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count it, or end it where there are too many."""
+        """Have it admitted."""
         self._transport = transport  # type: ignore[assignment]  # uvloop's is none of asyncio's classes
-        if not self._server.admit(self):
-            self.close()
+        self._server.admit(self)
 
     def data_received(self, data: bytes) -> None:
         """Take the packets that are complete."""
+        self._server.heard(self)
         data = self._rest + data
         at, end = 0, len(data)
         while end - at >= _LENGTH.size:

@@ -109,6 +109,8 @@ async def test_windows_count_by_age(server: RedisServer, watch: Watches) -> None
             for metric, window in windows.items()
         ],
     )
+    with server.client() as client:  # they would be active for ever, or for hours
+        client.zadd("active", {"milliseconds": now * 1000, "infinite": float("inf"), "in an hour": now + 3600.0})
     outcome = await at(watched, now).run()
     counts = {metric: outcome.value(metric) for metric in windows}
     assert counts == {"app.five": 4, "app.hour": 6, "app.day": 7, "app.tiny": 2}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import stat
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from pydantic import ValidationError
 
 from checks.statsd.parts import came, listening
@@ -18,8 +21,9 @@ from servers import eventually
 from vedette import Batch, CheckError, Diagnosis
 from vedette.emit import Channel, Emit
 from vedette.testing import serve_check
-from vedette_checks.statsd import Statsd, StatsdConfig
-from vedette_checks.statsd.ports import LONGEST_FRAME
+from vedette_checks.statsd import Statsd, StatsdConfig, ports
+from vedette_checks.statsd.binding import bind_unix
+from vedette_checks.statsd.ports import LONGEST_FRAME, StreamServer
 
 pytestmark = pytest.mark.anyio
 
@@ -200,6 +204,44 @@ async def test_a_stream_without_lengths_is_ended_and_counted(tmp_path: Path) -> 
     assert found.names() == ["good"]
 
 
+async def test_one_connection_too_many_ends_the_idlest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ports, "MOST_CONNECTIONS", 3)
+    path = tmp_path / "dsd.socket"
+    async with listening(listen=None, stream_socket=str(path)) as line:
+        streams = [await asyncio.open_unix_connection(path) for _ in range(3)]
+        for sent, number in enumerate((1, 2, 0), 1):
+            streams[number][1].write(frame(b"n:1|c"))
+            await line.all(sent)  # so that they are heard one after the other
+        for ended in (1, 2):
+            streams.append(await asyncio.open_unix_connection(path))
+            assert await asyncio.wait_for(streams[ended][0].read(), 20) == b""
+        for number in (0, 3, 4):
+            streams[number][1].write(frame(b"n:10|c"))
+        found = await line.all(6)
+        for _, writer in streams:
+            writer.close()
+    assert found.value("n") == 33
+    assert found.own["dropped reason:connections"] == 2
+    assert caplog.messages == [
+        "too many connections to stream_socket: those that were idle for longest are ended"
+    ]  # fmt: skip
+
+
+async def test_connections_leave_files_to_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4, soft[1]))
+    path = tmp_path / "dsd.socket"
+    async with listening(listen=None, stream_socket=str(path)) as line:
+        streams = [await asyncio.open_unix_connection(path) for _ in range(3)]
+        assert await asyncio.wait_for(streams[0][0].read(), 20) == b""
+        streams[2][1].write(frame(b"n:1|c"))
+        assert (await line.all(1)).value("n") == 1
+        for _, writer in streams:
+            writer.close()
+
+
 # The end, and a new beginning
 
 
@@ -242,6 +284,39 @@ async def test_a_successor_takes_over_what_waits_in_the_sockets(tmp_path: Path) 
         assert one.drain()
     assert new._intake.contexts.turn()[0].name == "n"
     await new.close()
+    assert not path.exists()
+
+
+class _Tidy(uvloop.Loop):
+    """As loops are from Python 3.13 on: they remove the file of a unix server that they close."""
+
+    async def create_unix_server(self, *args: Any, cleanup_socket: bool = True, **options: Any) -> Any:
+        return await super().create_unix_server(*args, cleanup_socket=cleanup_socket, **options)
+
+
+@pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop, _Tidy])
+def test_a_stream_sockets_file_outlives_a_reload(loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path) -> None:
+    path = tmp_path / "dsd.socket"
+    packets: list[bytes] = []
+
+    async def reload() -> None:
+        server = StreamServer(bind_unix(path, socket.SOCK_STREAM, 0o600, "", 1 << 20), path)
+        try:
+            for generation in (1, 2):
+                await server.start(lambda packet, _: packets.append(packet), lambda *_: None)
+                _, writer = await asyncio.open_unix_connection(path)
+                writer.write(frame(b"n:%d|c" % generation))
+                await eventually(lambda generation=generation: len(packets) == generation, "it")  # type: ignore[misc]
+                writer.close()
+                server.pause()
+                await asyncio.sleep(0)
+        finally:
+            server.pause()
+            server.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(reload())
+    assert packets == [b"n:1|c", b"n:2|c"]
     assert not path.exists()
 
 

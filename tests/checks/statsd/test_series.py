@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from checks.statsd.parts import Came, came, listening
+from checks.statsd.parts import Came, came, conformance, listening
 from vedette.emit import Channel, Emit
 from vedette_checks.statsd import MappingConfig, Statsd, StatsdConfig
 from vedette_checks.statsd.cells import MOST_MEMBERS
@@ -103,8 +103,8 @@ def test_beyond_the_budget_sums_are_kept_and_tags_are_not() -> None:
         ("count", "hits", ("overflow:true",), None): 18,
         ("histogram", "time", ("overflow:true",), None): {5.0: 9},
     }
-    assert list(one.contexts.over_budget()) == [("here", 27)]
-    assert list(one.contexts.over_budget()) == []
+    assert list(one.contexts.budgets.told()) == [("here", 27)]
+    assert list(one.contexts.budgets.told()) == []
 
 
 def test_gauges_beyond_the_budget_are_dropped_and_counted() -> None:
@@ -122,7 +122,7 @@ def test_each_origin_has_a_budget_of_its_own() -> None:
     one.take(b"f:1|c", "10.0.0.1")
     one.take(b"g:1|c", "10.0.0.2")
     assert [name for _, name, tags, _ in hand_on(one).metrics if not tags] == ["a", "c", "d", "e", "f", "g"]
-    assert list(one.contexts.over_budget()) == [("aaa", 1)]
+    assert list(one.contexts.budgets.told()) == [("aaa", 1)]
 
 
 def test_names_beyond_the_budget_are_told_apart_up_to_a_hundred() -> None:
@@ -150,8 +150,89 @@ def test_idle_series_make_room() -> None:
     assert one.contexts.known == {}
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "budget"),
+    [
+        (b"n:5|c", b"n:nan|c", 100),
+        (b"n:5|g", b"n:1e999|g", 100),
+        (b"n:5|h", b"n:|h", 100),
+        (b"n:5|s", b"n:" + b"5" * 1_001 + b"|s", 100),
+        (b"n:5|c|#beyond", b"n:x|c|#beyond", 1),
+    ],
+)
+def test_a_series_comes_back_after_a_long_time_of_bad_values(good: bytes, bad: bytes, budget: int) -> None:
+    one = intake(max_contexts=budget)
+    one.take(b"first:1|c\n" + good, "here")
+    [expected] = [item for item in hand_on(one).metrics.items() if item[0][1] == "n"]
+    for _ in range(10):
+        one.take(b"first:1|c\n" + bad, "here")
+        assert hand_on(one).names() == ["first"]
+    for _ in range(2):
+        one.take(b"first:1|c\n" + good, "here")
+        assert expected in hand_on(one).metrics.items()
+
+
+def test_names_beyond_the_budget_make_room_for_others() -> None:
+    one = intake(max_contexts=1)
+    one.take(b"first:1|c\n" + b"\n".join(b"old%d:1|c" % number for number in range(100)), "here")
+    assert len(hand_on(one).metrics) == 101
+    for turn in range(8):
+        one.take(b"first:1|c\nnew:1|c", "here")
+        found = hand_on(one).metrics
+        assert one.contexts.dropped["overflow"] == min(turn + 1, 7)
+    assert found == {("count", "first", (), None): 1, ("count", "new", ("overflow:true",), None): 1}
+
+
+def test_an_origin_that_is_gone_makes_room_for_others() -> None:
+    one = intake(max_contexts=1)
+    for number in range(1_000):
+        one.take(b"a%d:1|c|c:ci-%d\nb%d:1|c|c:ci-%d" % ((number,) * 4), "here")
+    hand_on(one)
+    assert len(list(one.contexts.budgets.told())) == 1_000
+    assert len(one.contexts.budgets) == 1_000
+    for _ in range(7):
+        hand_on(one)
+    assert (len(one.contexts), len(one.contexts.budgets)) == (0, 0)
+    one.take(b"z:1|c|#p:1|c:ci-x\nz:1|c|#p:2|c:ci-y\nz:1|c|#p:3|c:ci-z", "here")
+    assert [tags for _, _, tags, _ in hand_on(one).metrics] == [("p:1",), ("p:2",), ("p:3",)]
+
+
+def test_all_origins_together_have_a_budget() -> None:
+    """Whose name is what the client says; what an origin has already it keeps."""
+    one = intake(max_contexts=2, max_total_contexts=5)
+    one.take(b"mine:1|c", "here")
+    for number in range(2_000):
+        one.take(b"n:1|c|#u:%d|c:ci-%d\nb%d:1|c|c:ci-%d\ng:1|g|c:ci-%d" % ((number,) * 5), "here")
+    found = hand_on(one)
+    assert len([key for key in found.metrics if key[2] != ("overflow:true",)]) == 5
+    assert len(one.contexts) == 1_005  # and of names beyond a budget no more than a thousand
+    assert found.value("mine") == 1
+    assert found.metrics["count", "n", ("overflow:true",), None] == 2_000 - 2
+    assert one.contexts.dropped["overflow"] == 2_000 + 2_000 - 2 - 999
+    assert sum(number for _, number in one.contexts.budgets.told()) == 6_000 - 4
+    for _ in range(7):
+        one.take(b"mine:1|c\nlate:1|c", "here")
+        hand_on(one)
+    one.take(b"mine:1|c\nlate:1|c", "here")
+    assert hand_on(one).names() == ["late", "mine"]
+
+
+def test_who_has_nothing_is_told_of_as_long_as_it_sends() -> None:
+    one = intake(max_contexts=1, max_total_contexts=1)
+    one.take(b"mine:1|c", "here")
+    for sent in (1, 0, 2, 0, 3):
+        one.take(b"mine:1|c\n" + b"g:1|g|c:ci-pod\n" * sent, "here")
+        hand_on(one)
+        assert list(one.contexts.budgets.told()) == ([("pod", sent)] if sent else [])
+
+
+def test_the_budget_of_all_is_no_less_than_that_of_one() -> None:
+    assert StatsdConfig(name="x", max_contexts=200_000).most_contexts == 200_000
+    assert StatsdConfig(name="x", max_contexts=5).most_contexts == 100_000
+
+
 def test_memory_is_bounded_whatever_comes() -> None:
-    one = intake(max_contexts=100)
+    one = intake(max_contexts=100, max_total_contexts=100)
     for number in range(11_000):
         one.take(b"n:1|c|#u:%d\nt:1|g|T%d" % (number, number + 1), "here")
     assert len(one.contexts) <= 103
@@ -284,8 +365,6 @@ def test_malformed_lines_are_sampled_into_the_log(caplog: pytest.LogCaptureFixtu
 
 def fuzz(rounds: int, seed: int) -> None:
     """Whole, broken and mixed lines: nothing raises, both ways understand the same, and every line is counted once."""
-    from checks.statsd.parts import conformance
-
     source = random.Random(seed)
     lines = [packet for packet, _ in conformance()]
     pieces = [
@@ -340,3 +419,100 @@ def test_nothing_raises_whatever_comes() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_nothing_raises_whatever_comes_for_long(seed: int) -> None:
     fuzz(100_000, seed)
+
+
+def fuzz_turns(rounds: int, seed: int) -> None:
+    """Series that for some intervals each come well, badly or not at all, to a listener with room and one without.
+
+    The one hands on just what a new listener would that knows nothing of before. The other hands on the same sums, and
+    says of whom it was too much. In the end both know nothing any more.
+    """
+    source, lines = random.Random(seed), _metric_lines()
+    for _ in range(rounds):
+        picked = [_from_pod(line, source) for line in source.sample(lines, 5)]
+        moods = [_moods(source) for _ in picked]
+        roomy, narrow = intake(max_contexts=100), intake(max_contexts=1, max_total_contexts=2)
+        for turn in zip(*moods, strict=True):
+            packet = b"\n".join(
+                line if mood == "good" else _with_a_bad_value(line, source)
+                for line, mood in zip(picked, turn, strict=True)
+                for _ in range(source.randint(1, 3))
+                if mood != "silent"
+            )
+            fresh = intake()
+            for one in (roomy, narrow, fresh):
+                one.malformed = 0
+                one.take(packet, "here")
+            expected = hand_on(fresh)
+            assert _rounded(hand_on(roomy)) == _rounded(expected), packet
+            assert roomy.malformed == fresh.malformed, packet
+            _check_what_has_no_room(narrow, expected, packet)
+        for _ in range(8):
+            assert hand_on(roomy).metrics == hand_on(narrow).metrics == {}
+        for one in (roomy, narrow):
+            assert (len(one.contexts), one.contexts.known, len(one.contexts.budgets)) == (0, {}, 0)
+
+
+def _check_what_has_no_room(narrow: Intake, expected: Came, packet: bytes) -> None:
+    narrow.contexts.dropped["overflow"] = 0
+    found = hand_on(narrow)
+    told = sum(number for _, number in narrow.contexts.budgets.told())
+    assert _sums(found) == _sums(expected), packet
+    assert {key for key in found.metrics if key[0] == "gauge"} <= set(expected.metrics), packet
+    assert told >= narrow.contexts.dropped["overflow"], packet
+    assert told or not any("overflow:true" in key[2] for key in found.metrics), packet
+    assert narrow.malformed <= packet.count(b"\n") + 1
+
+
+def _metric_lines() -> list[bytes]:
+    """One line of each metric of the conformance file."""
+    found = {}
+    for packet, meaning in conformance():
+        if b"\n" not in packet and meaning.split()[0] in ("count", "gauge", "histogram", "distribution", "set"):
+            found.setdefault(tuple(meaning.split(" = ")[0].split(maxsplit=1)), packet)
+    return list(found.values())
+
+
+def _from_pod(line: bytes, source: random.Random) -> bytes:
+    return line + source.choice((b"", b"|c:ci-a", b"|c:ci-b"))
+
+
+def _moods(source: random.Random) -> list[str]:
+    moods: list[str] = []
+    while len(moods) < 20:
+        moods += [source.choice(("good", "bad", "silent"))] * source.choice((1, 2, 8))
+    return moods[:20]
+
+
+def _with_a_bad_value(line: bytes, source: random.Random) -> bytes:
+    head, _, tail = line.partition(b"|")
+    is_set = tail.startswith(b"s")
+    bad = source.choice((b"", b"5" * 1_001) if is_set else (b"", b"nan", b"one", b"1e999", b" 1", b"1:x"))
+    return b"%b:%b|%b" % (head.partition(b":")[0], bad, tail)
+
+
+def _rounded(found: Came) -> dict[Any, Any]:
+    """What was summed up in another order may differ in the last digit."""
+    return {key: float(f"{value:.12g}") if isinstance(value, float) else value for key, value in found.metrics.items()}
+
+
+def _sums(found: Came) -> dict[Any, Any]:
+    """All but gauges, their tags and times aside."""
+    sums = Came()
+    for (kind, name, _, _), value in found.metrics.items():
+        if kind == "set":
+            for member in value:
+                sums.add(kind, name, member)
+        elif kind != "gauge":
+            sums.add(kind, name, value)
+    return _rounded(sums)
+
+
+def test_nothing_is_lost_for_ever_whatever_came_before() -> None:
+    fuzz_turns(25, 9)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_is_lost_for_ever_whatever_came_before_for_long(seed: int) -> None:
+    fuzz_turns(1_000, seed)
