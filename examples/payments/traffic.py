@@ -24,7 +24,7 @@ CUSTOMERS = range(10, 500)
 """Who has an account in the demo: `user10@shop.example` and so on. Where they have none new ones come instead."""
 _DAY, _HOUR = 120.0, 11.0
 _AT_ONCE = 30
-_BUSIEST = 6.0
+_BUSIEST = 4.0
 _LONGEST = 2.0
 _CARDS = {cards.OK: 90, cards.DECLINED: 6, cards.BOUNCES: 3, cards.UNREACHABLE: 1}
 

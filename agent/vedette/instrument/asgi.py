@@ -88,8 +88,7 @@ class MetricsMiddleware:
             status = status or _GONE
             raise
         except BaseException as error:
-            # the name is Starlette's word for one that left while it sent
-            left = gone or type(error).__name__ == "ClientDisconnect"
+            left = gone or type(error).__name__ == "ClientDisconnect"  # Starlette: it left while it sent
             status = (status or _GONE) if left else _FAILED
             raise
         finally:
