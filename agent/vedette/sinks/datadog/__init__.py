@@ -75,8 +75,8 @@ class DatadogSink(Sink[DatadogConfig]):
 
     async def run(self, batches: Batches) -> None:
         """Queue and send until the agent stops; what cannot be sent by then stays on disk."""
-        await self._open()
         transport = Transport(self.config)
+        await self._open()
         self._errands = Errands(self.config, self._folder(), transport, self)
         self._senders = [Sender(lane, self._queue, transport, self, self.config.flush) for lane in LANES]
         workers = [asyncio.create_task(sender.run()) for sender in self._senders]
