@@ -36,6 +36,8 @@ _MOST_OFFSET = 10.0
 _DISK = "disk"
 _KEY = "key"
 _GROUP = 1.0
+_REPEATS = 60.0
+"""Seconds after the start in which sources may hand over once more what was queued just before."""
 
 
 class DatadogSink(Sink[DatadogConfig]):
@@ -111,6 +113,8 @@ class DatadogSink(Sink[DatadogConfig]):
         self._base = {outcome: standing.tally[outcome] for outcome in Outcome}
         self._base_lost = self.lost
         self.resumed += standing.left - self.held
+        self._encoder.repeats = self._queue.repeats
+        self._repeats_until = time.monotonic() + _REPEATS
         self._stand()
         if standing.left:
             self.log.info("%d samples are on disk since the last time", standing.left)
@@ -136,6 +140,8 @@ class DatadogSink(Sink[DatadogConfig]):
     async def _commit(self, batches: Batches) -> None:
         """Queue what was taken; what waits for it is settled once it is on disk, or sent."""
         records = await self._queue.put(self._encoder.take())
+        if self._encoder.repeats and time.monotonic() > self._repeats_until:
+            self._encoder.repeats = frozenset()
         self._unsafe.append((records, batches.release()))
         self._stand()
         for sender in self._senders:

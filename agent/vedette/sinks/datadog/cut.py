@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +15,6 @@ from vedette.sinks.datadog.press import pack, unpack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from vedette.sinks.datadog.encode import Items
     from vedette.sinks.datadog.lanes import Lane
 
 _LARGEST = 400_000
@@ -37,24 +37,53 @@ _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _timed = msgspec.json.Decoder(list[_Timed]).decode
 
 
-def entries(items: dict[Kind, Items]) -> Iterator[Entry]:
-    """Records of what an encoder made."""
-    for kind, made in items.items():
-        start, size = 0, 0
-        for place, item in enumerate(made.texts):
-            full = size + len(item) > _LARGEST or place - start >= _MOST_ITEMS.get(kind, _MANY)
-            if full and place > start:
-                yield _entry(kind, made, start, place)
-                start, size = place, 0
-            size += len(item) + 1
-        yield _entry(kind, made, start, len(made.texts))
+class Items:
+    """Items of one kind, encoded; records are made of them as soon as there are enough for one.
 
+    Args:
+        kind: of record.
+        repeats: hashes of points to leave out.
+    """
 
-def _entry(kind: Kind, items: Items, start: int, stop: int) -> Entry:
-    raw = b",".join(items.texts[start:stop])
-    times = items.times[start:stop]
-    form, body = pack(raw)
-    return Entry(int(kind), form, stop - start, len(raw), min(times), max(times), body)
+    def __init__(self, kind: Kind, repeats: frozenset[int] = frozenset()) -> None:
+        self._kind = kind
+        self._repeats = repeats if kind in (Kind.SERIES, Kind.LATE) else frozenset()
+        self._most = _MOST_ITEMS.get(kind, _MANY)
+        self._texts: list[bytes] = []
+        self._times: list[float] = []
+        self._open = self._packed = 0
+        self._entries: list[Entry] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._open + self._packed
+
+    def add(self, item: bytes, time: float) -> None:
+        """One more JSON object, and its Unix seconds."""
+        size = len(item)
+        if self._open + size > _LARGEST or len(self._texts) >= self._most:
+            self._pack()
+        self._texts.append(item)
+        self._times.append(time)
+        self._open += size + 1
+
+    def take(self) -> list[Entry]:
+        """All of it as records."""
+        self._pack()
+        return self._entries
+
+    def _pack(self) -> None:
+        texts, times = self._texts, self._times
+        if self._repeats:
+            kept = [hash(item) not in self._repeats for item in texts]
+            texts, times = list(compress(texts, kept)), list(compress(times, kept))
+        if texts:
+            raw = b",".join(texts)
+            form, body = pack(raw)
+            self._entries.append(Entry(int(self._kind), form, len(texts), len(raw), min(times), max(times), body))
+            self._packed += len(body)
+        self._texts, self._times, self._open = [], [], 0
 
 
 def split(raw: bytes) -> list[bytes]:

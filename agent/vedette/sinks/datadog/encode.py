@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from vedette import Batch, Kind, Metric, Sample
-from vedette.kit import Deltas, Sketch
+from vedette.kit import Deltas, Entry, Sketch
 from vedette.sinks.datadog import lanes
+from vedette.sinks.datadog.cut import Items
 from vedette.sinks.datadog.words import encode_words, host_of, text
 
 if TYPE_CHECKING:
@@ -29,27 +30,6 @@ _BEGINS_WRONG = re.compile(r"^[^a-zA-Z]+")
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 Bins = tuple[tuple[float, int], ...]
-
-
-@dataclass(slots=True)
-class Items:
-    """Items of one kind, encoded, each with its time.
-
-    Attributes:
-        texts: JSON objects.
-        times: Unix seconds of each.
-        size: bytes of all texts.
-    """
-
-    texts: list[bytes] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    size: int = 0
-
-    def add(self, item: bytes, time: float) -> None:
-        """One more."""
-        self.texts.append(item)
-        self.times.append(time)
-        self.size += len(item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +56,9 @@ class Encoder:
     def __init__(
         self, deltas: Deltas, catalog: Mapping[str, Metric], late: Callable[[str], bool], *, distributions: bool
     ) -> None:
-        self.size = 0
-        """Bytes of what was made and not taken yet."""
         self.deltas = deltas
+        self.repeats: frozenset[int] = frozenset()
+        """Hashes of points to leave out: they were taken before a kill, and may be handed over once more."""
         self._catalog = catalog
         self._late = late
         self._distributions = distributions
@@ -123,23 +103,27 @@ class Encoder:
         if batch.closed:
             self.deltas.forget(batch.instance)
             self._taken.pop(batch.instance, None)
-        self.size = sum(items.size for items in self._items.values()) + 200 * len(self._counts)
 
-    def take(self) -> dict[lanes.Kind, Items]:
-        """What was made, by kind of record; counts that were added up are points from now on."""
+    @property
+    def size(self) -> int:
+        """Bytes of what was made and not taken yet, some of it compressed."""
+        return sum(items.size for items in self._items.values()) + 200 * len(self._counts)
+
+    def take(self) -> list[Entry]:
+        """What was made, as records; counts that were added up are points from now on."""
         for (head, stamp), value in self._counts.items():
             self._items_of(head.kind).add(b'%b%d,"value":%b}]}' % (head.start, stamp, number(value)), stamp)
         self._counts = {}
         self._taken.update(self._seconds)
         self._seconds = {}
-        taken, self._items, self.size = self._items, {}, 0
-        return {kind: items for kind, items in taken.items() if items.texts}
+        taken, self._items = self._items, {}
+        return [entry for items in taken.values() for entry in items.take()]
 
     def _items_of(self, kind: lanes.Kind) -> Items:
         try:
             return self._items[kind]
         except KeyError:
-            made = self._items[kind] = Items()
+            made = self._items[kind] = Items(kind, self.repeats)
             return made
 
     def _count(self, batch: Batch, head: _Head, stamp: int, value: Any) -> None:

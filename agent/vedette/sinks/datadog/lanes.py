@@ -52,7 +52,7 @@ class Lane:
     tail: bytes = b"]"
     codings: tuple[str, ...] = ()
     most_items: int = 20_000
-    most_raw: int = 2_500_000
+    most_raw: int = 1_500_000
     most_body: int = 500_000
     oldest: float = _HOUR
     ahead: float = 10 * _MINUTE

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import compress as compress_
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,14 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from vedette.sinks.datadog.encode import Items
+    from vedette.kit import Entry
     from vedette.sinks.datadog.lanes import Lane
 
 T = TypeVar("T")
 _ENOUGH = 200
 _LOOKED_AT = 2_000
 _SWEEP = 5.0
-_REPEATS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +91,8 @@ class Queue:
         self._late = late
         self._codings = {lane.name: codings(lane.codings, compression) for lane in LANES}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vedette-datadog")
-        self._repeats: frozenset[int] = frozenset()
-        self._repeats_until = 0.0
+        self.repeats: frozenset[int] = frozenset()
+        """Hashes of the points that were queued just before the last process ended."""
         self._swept: dict[str, float] = {}
 
     async def _call(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -137,29 +135,11 @@ class Queue:
             self.notes.append(self._spool.trouble)
             return
         self.notes += [f"{name} of the queue on disk was set aside" for name in self._spool.aside]
-        self._repeats = frozenset(_hashes(tail))
-        self._repeats_until = time.monotonic() + _REPEATS
+        self.repeats = frozenset(_hashes(tail))
 
-    async def put(self, items: dict[Kind, Items]) -> list[Record]:
-        """Queue items; when this returns they are on disk, or `standing.trouble` says why not."""
-        return await self._call(self._put, items)
-
-    def _put(self, items: dict[Kind, Items]) -> list[Record]:
-        if self._repeats:
-            self._leave_out_repeats(items)
-        return self._spool.put(cut.entries(items))
-
-    def _leave_out_repeats(self, items: dict[Kind, Items]) -> None:
-        """Take out the very points that were queued just before a kill, and are handed over once more after it."""
-        if time.monotonic() > self._repeats_until:
-            self._repeats = frozenset()
-        for kind in (Kind.SERIES, Kind.LATE):
-            made = items.get(kind)
-            if made is not None:
-                keep = [hash(item) not in self._repeats for item in made.texts]
-                made.texts, made.times = list(compress_(made.texts, keep)), list(compress_(made.times, keep))
-                if not made.texts:
-                    del items[kind]
+    async def put(self, entries: list[Entry]) -> list[Record]:
+        """Queue records; when this returns they are on disk, or `standing.trouble` says why not."""
+        return await self._call(self._spool.put, entries)
 
     async def rescue(self) -> None:
         """Try to bring to the disk what is in memory only."""
