@@ -22,7 +22,7 @@ SOURCES = (ROOT / "agent", ROOT / "plugins")
 FLOORS: dict[str, int] = {
     **dict.fromkeys(["metrics", "errors", "units", "secrets", "passwords", "cron"], 0),
     **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "discovery", "hookspecs", "kit"], 1),
-    **dict.fromkeys(["advice", "probes", "listen", "resolver"], 1),
+    **dict.fromkeys(["advice", "probes", "listen", "outgoing", "resolver", "spool"], 1),
     **dict.fromkeys(["plugins", "config", "render", "state", "logs"], 2),
     **dict.fromkeys(["runner", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
     **dict.fromkeys(

@@ -128,7 +128,11 @@ class Intake:
         small, large = _LARGEST.get(path, (512_000, 5_242_880))
         if len(body) > (self.most or small):
             return 413
-        raw = {"zstd": zstd.decompress, "gzip": gzip.decompress, "deflate": zlib.decompress}[coding](body) if coding else body
+        raw = (
+            {"zstd": zstd.decompress, "gzip": gzip.decompress, "deflate": zlib.decompress}[coding](body)
+            if coding
+            else body
+        )
         if len(raw) > large:
             return 413
         self.raw_seen.append(raw)
