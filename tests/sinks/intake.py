@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import ssl
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 from backports import zstd
+
+from servers import pump
 
 KEY = "0123456789abcdef0123456789abcdef"
 APP_KEY = "fedcba9876543210fedcba9876543210fedcba98"
@@ -22,6 +25,9 @@ _SERIES, _CHECKS, _EVENTS = "/api/v2/series", "/api/v1/check_run", "/api/v1/even
 _DISTRIBUTIONS, _LOGS = "/api/v1/distribution_points", "/api/v2/logs"
 _TAKES = {_SERIES: {"deflate", "gzip", "zstd"}, _DISTRIBUTIONS: {"deflate"}, _LOGS: {"gzip"}}
 _LARGEST = {_SERIES: (512_000, 5_242_880), _DISTRIBUTIONS: (512_000, 5_242_880), _LOGS: (5_000_000, 5_000_000)}
+_DECODERS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes, "zstd": zstd.decompress, "gzip": gzip.decompress, "deflate": zlib.decompress
+}  # fmt: skip
 _DONE = {_SERIES: 202, _DISTRIBUTIONS: 202, _CHECKS: 202, _EVENTS: 202, _LOGS: 202}
 
 
@@ -100,9 +106,10 @@ class Intake:
     async def _drip(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(status=202, headers={"Content-Length": "5000"})
         await response.prepare(request)
-        for _ in range(5000):
-            await response.write(b" ")
-            await asyncio.sleep(0.02)
+        with suppress(ConnectionError):  # whoever asked does not wait for ever
+            for _ in range(5000):
+                await response.write(b" ")
+                await asyncio.sleep(0.02)
         return response
 
     def _judge(self, request: web.Request, body: bytes) -> int:
@@ -157,7 +164,7 @@ class Intake:
             for one in made["series"]:
                 host = next((r["name"] for r in one.get("resources", []) if r["type"] == "host"), "")
                 for point in one["points"]:
-                    if -600 <= self.now() - point["timestamp"] + 1200 - 1200 <= HOUR + 5:
+                    if -600 <= self.now() - point["timestamp"] <= HOUR + 5:
                         key = (one["metric"], tuple(sorted(one["tags"])), host, point["timestamp"])
                         self.points[key] = point["value"]
         elif path == _LOGS:
@@ -169,17 +176,60 @@ class Intake:
 
 
 @asynccontextmanager
-async def intake(port: int = 0, **options: Any) -> AsyncIterator[Intake]:
+async def intake(port: int = 0, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[Intake]:
     """An intake at work on a port of 127.0.0.1."""
     made = Intake(**options)
     app = web.Application(client_max_size=64_000_000)
     app.router.add_route("*", "/{rest:.*}", made.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1, auto_decompress=False, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
+    site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls)
     await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    made.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield made
     finally:
         await runner.cleanup()
+
+
+@dataclass
+class Proxy:
+    """What a proxy was asked for: first lines, and the credentials shown."""
+
+    url: str
+    asked: list[str] = field(default_factory=list)
+    credentials: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def http_proxy() -> AsyncIterator[Proxy]:
+    """A proxy for http (whole URLs) and https (CONNECT), as others run them."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        line, *headers = head.decode().split("\r\n")
+        method, target, version = line.split(" ")
+        made.asked.append(f"{method} {target}")
+        made.credentials += [one for one in headers if one.lower().startswith("proxy-authorization")]
+        place = target.removeprefix("http://").partition("/")
+        host, _, port = place[0].partition(":")
+        back_reader, back_writer = await asyncio.open_connection(host, int(port or 80))
+        if method == "CONNECT":
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        else:
+            lines = [f"{method} /{place[2]} {version}", *filter(None, headers), "Connection: close", "", ""]
+            back_writer.write("\r\n".join(lines).encode())
+        for one, other in ((reader, back_writer), (back_reader, writer)):
+            tasks.add(asyncio.create_task(pump(one, other)))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    made = Proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    try:
+        yield made
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()

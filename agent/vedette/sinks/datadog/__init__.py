@@ -94,7 +94,7 @@ class DatadogSink(Sink[DatadogConfig]):
             await asyncio.gather(*workers, *others, return_exceptions=True)
             await transport.close()
             self._queue.close()
-            self._stand()
+            self.changed()
 
     def _folder(self) -> Path | None:
         if not self.config.disk:
@@ -115,7 +115,7 @@ class DatadogSink(Sink[DatadogConfig]):
         self.resumed += standing.left - self.held
         self._encoder.repeats = self._queue.repeats
         self._repeats_until = time.monotonic() + _REPEATS
-        self._stand()
+        self.changed()
         if standing.left:
             self.log.info("%d samples are on disk since the last time", standing.left)
 
@@ -143,7 +143,7 @@ class DatadogSink(Sink[DatadogConfig]):
         if self._encoder.repeats and time.monotonic() > self._repeats_until:
             self._encoder.repeats = frozenset()
         self._unsafe.append((records, batches.release()))
-        self._stand()
+        self.changed()
         for sender in self._senders:
             sender.look()
 
@@ -152,9 +152,9 @@ class DatadogSink(Sink[DatadogConfig]):
         while self._queue.standing.in_memory > self.config.memory and not batches.closed:
             await batches.closing(_GROUP)
             await self._queue.rescue()
-            self._stand()
+            self.changed()
 
-    def _stand(self) -> None:
+    def changed(self) -> None:
         """Take over how the queue stands now."""
         standing = self._queue.standing
         self.held = standing.left
@@ -178,7 +178,7 @@ class DatadogSink(Sink[DatadogConfig]):
             await self._queue.sweep()
             if self._queue.standing.trouble:
                 await self._queue.rescue()
-            self._stand()
+            self.changed()
             self._tell_losses(before)
 
     def _tell_losses(self, before: dict[Outcome, int]) -> None:
@@ -202,7 +202,6 @@ class DatadogSink(Sink[DatadogConfig]):
         if answer.verdict is Verdict.TAKEN:
             self._trouble(lane.name, "")
             self._trouble(_KEY, "")
-            self._stand()
         elif answer.verdict is Verdict.KEY:
             self.key_refused(answer)
         elif answer.verdict in (Verdict.AGAIN, Verdict.CODING):

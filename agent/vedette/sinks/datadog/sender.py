@@ -23,6 +23,9 @@ class Desk(Protocol):
     def answered(self, lane: Lane, answer: Answer) -> None:
         """An answer came, or none."""
 
+    def changed(self) -> None:
+        """There is less in the queue."""
+
     def refused(self, lane: Lane, names: list[str], number: int) -> None:
         """Items were given up because the endpoint will never take them."""
 
@@ -107,6 +110,7 @@ class Sender:
             todo.pop()
             self.breaker.worked()
             await self._queue.settle(current, Outcome.SENT)
+            self._desk.changed()
             return None
         if answer.verdict is Verdict.TOO_LARGE and current.count > 1:
             todo.pop()
@@ -118,6 +122,7 @@ class Sender:
             self.breaker.worked()
             self._desk.refused(self._lane, cut.names(current.raw), current.count)
             await self._queue.settle(current, Outcome.REFUSED)
+            self._desk.changed()
             return None
         if answer.verdict is Verdict.CODING and self._queue.plainer(self._lane, current.coding):
             todo.pop()
