@@ -274,6 +274,20 @@ def test_a_kill_between_the_counts_and_the_deletion_counts_nothing_twice(tmp_pat
     spool.close()
 
 
+def test_the_number_of_a_file_that_is_gone_is_not_used_again(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.settle([whole(spool.put([entry(1)])[0])], Outcome.SENT)
+    spool.close()
+    for _ in range(3):  # the first one folds it, the others find nothing
+        opened(tmp_path).close()
+    spool = opened(tmp_path)
+    spool.put([entry(2)])
+    spool.close()
+    spool = opened(tmp_path)
+    assert (numbers(spool), spool.tally[Outcome.SENT]) == ([2], 10)
+    spool.close()
+
+
 # Disks
 
 

@@ -7,8 +7,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import pytest
 from pydantic import ValidationError
 
 from servers import Certificates, free_port
-from sinks import intake as server
 from sinks.datadog_models import parsed
 from sinks.intake import APP_KEY, HOUR, KEY, Intake, http_proxy, intake
 from sinks.parts import HERE, batch, running, sample, until
@@ -466,7 +464,7 @@ async def test_disk_0_keeps_it_all_in_memory(there: Intake, tmp_path: Path) -> N
     assert sink.durable is False
     await send(sink, level(1))
     assert len(there.points) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "spool").exists()
 
 
 async def test_several_intakes_have_a_queue_each(there: Intake, tmp_path: Path) -> None:
@@ -528,10 +526,9 @@ async def test_a_clock_that_is_off_is_measured_and_said_once(
     sink = make(there, tmp_path)
     await send(sink, level(1), level(2))
     assert sink.figures["vedette.sink.clock_offset"] == pytest.approx(45, abs=2)
-    assert [one for one in caplog.messages if "clock" in one] == [
-        f"this machine's clock is {sink.figures['vedette.sink.clock_offset']:.0f} s behind the intake's: points get lost "
-        "or misplaced; set it by NTP"
-    ]
+    (line,) = [one for one in caplog.messages if "clock" in one]
+    assert line.startswith("this machine's clock is 4")
+    assert line.endswith(" s behind the intake's: points get lost or misplaced; set it by NTP")
 
 
 # Proxies

@@ -47,7 +47,7 @@ class Entry:
     Attributes:
         kind: what its items are, 0 to 255; records of each kind are a queue of their own.
         form: how the body is encoded, 0 to 255; for whoever reads it.
-        count: how many items there are.
+        count: how many items there are to send; with none of them it is only kept for the next process to see.
         raw: bytes of the body once it is decoded.
         oldest: Unix seconds of its oldest item.
         newest: Unix seconds of its newest item.

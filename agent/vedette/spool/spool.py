@@ -117,6 +117,9 @@ class Spool:
             known = json.loads(path.read_bytes())
             self._folded = Counter({Outcome[name]: int(number) for name, number in known["items"].items()})
             folded = frozenset(map(int, known["folded"]))
+            self._next = max(
+                self._next, *folded, int(known["next"])
+            )  # the number of one that is gone is not used again
         except FileNotFoundError:
             return frozenset()
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -147,17 +150,16 @@ class Spool:
                 self._index(record)
 
     def _tail(self) -> list[tuple[Record, bytes]]:
-        """The newest records of the last segment."""
+        """The newest records."""
         found: list[tuple[Record, bytes]] = []
         size = 0
-        if self._segments:
-            last = self._segments[max(self._segments)]
-            for record in reversed(last.records):
+        for number in sorted(self._segments, reverse=True):
+            for record in reversed(self._segments[number].records):
                 size += record.size
                 if size > _TAIL:
-                    break
+                    return found
                 with suppress(DamagedError):
-                    found.append((record, last.read(record)))
+                    found.append((record, self._segments[number].read(record)))
         return found
 
     def _tidy(self) -> None:
@@ -192,7 +194,7 @@ class Spool:
         """Try to bring to the disk what is in memory only."""
         if self._lock < 0 and not self._opens():
             return
-        waiting = [record for record in self._memory if record.rest]
+        waiting = [record for record in self._memory if record.rest or not record.count]
         while waiting:
             some = self._some(waiting)
             try:
@@ -367,7 +369,9 @@ class Spool:
         path = self._folder / _TOTALS
         items = {outcome.name: self._folded[outcome] for outcome in Outcome}
         draft = path.with_suffix(".new")
-        draft.write_text(json.dumps({"items": items, "folded": sorted(self._undeleted)}), encoding="ascii")
+        draft.write_text(
+            json.dumps({"items": items, "folded": sorted(self._undeleted), "next": self._next}), encoding="ascii"
+        )
         draft.replace(path)
 
     def close(self) -> None:

@@ -77,13 +77,19 @@ class Items:
         texts, times = self._texts, self._times
         if self._repeats:
             kept = [hash(item) not in self._repeats for item in texts]
+            known = [item for item, new in zip(texts, kept, strict=True) if not new]
             texts, times = list(compress(texts, kept)), list(compress(times, kept))
+            if known:  # a third process may be handed them too
+                self._add(known, [0.0], 0)
         if texts:
-            raw = b",".join(texts)
-            form, body = pack(raw)
-            self._entries.append(Entry(int(self._kind), form, len(texts), len(raw), min(times), max(times), body))
-            self._packed += len(body)
+            self._add(texts, times, len(texts))
         self._texts, self._times, self._open = [], [], 0
+
+    def _add(self, texts: list[bytes], times: list[float], count: int) -> None:
+        raw = b",".join(texts)
+        form, body = pack(raw)
+        self._entries.append(Entry(int(self._kind), form, count, len(raw), min(times), max(times), body))
+        self._packed += len(body)
 
 
 def split(raw: bytes) -> list[bytes]:
