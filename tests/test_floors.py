@@ -24,7 +24,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "discovery", "hookspecs", "kit"], 1),
     **dict.fromkeys(["advice", "probes", "listen", "outgoing", "resolver", "spool"], 1),
     **dict.fromkeys(["plugins", "config", "render", "state", "logs"], 2),
-    **dict.fromkeys(["runner", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
+    **dict.fromkeys(["runner", "transitions", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
     **dict.fromkeys(
         ["report", "outlets", "crew", "scouts", "watch", "renewal", "services", "status", "control", "fleet", "alerts"],
         4,

@@ -52,7 +52,7 @@ _ASK_AGAIN = 60.0
 """Seconds between two renewals of all secrets because one was refused."""
 _SETTLE = 0.2
 """Seconds in which several changes of what discoveries found become one."""
-_NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate")
+_NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate", "report_changes")
 _KILLED_BY_SECOND_SIGNAL = 130
 
 
@@ -226,6 +226,7 @@ class Agent:
             self._configuration.masker,
             state.view,
             state.save,
+            changes=options.report_changes,
         )
 
     def _make_home(self) -> Home:
