@@ -14,7 +14,7 @@ import pytest
 from cli.process import COMMAND, environ
 from servers import free_port
 from sinks.intake import HOUR, KEY, Intake, intake
-from vedette.kit import Outcome, Spool
+from vedette.kit import Spool
 from vedette.sinks.datadog.press import unpack
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +173,11 @@ async def test_thirty_minutes_of_points_twenty_kills_and_an_intake_that_fails_in
     await outage(tmp_path, kills=20, points=1800)
 
 
+def everything_in(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file() and "conf.d" not in path.parts]
+    return {str(path): path.read_bytes() for path in files}
+
+
 async def test_no_secret_is_written_anywhere(tmp_path: Path) -> None:
     site = install(tmp_path)
     async with intake() as there:
@@ -195,9 +200,7 @@ async def test_no_secret_is_written_anywhere(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         await process.wait()
     secrets = [one.encode() for one in (KEY, DSN_PASSWORD, PROXY_PASSWORD)]
-    written = {
-        str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "conf.d" not in path.parts
-    }
+    written = everything_in(tmp_path)
     written |= {f"payload {number}": raw for number, raw in enumerate(there.raw_seen)}
     spool = Spool(tmp_path / "state" / "spool" / "datadog", 10**9)
     spool.open()

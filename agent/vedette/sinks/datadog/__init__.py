@@ -41,7 +41,10 @@ _REPEATS = 60.0
 
 
 class DatadogSink(Sink[DatadogConfig]):
-    """Queues every second what came in it, all of one fsync; one worker for each endpoint sends from the queue."""
+    """Sends metrics, service checks, events and logs to Datadog over HTTP, by way of a queue on disk.
+
+    What came within a second is queued with one fsync; a worker for each endpoint sends from the queue.
+    """
 
     name = "datadog"
     billed = True
@@ -95,6 +98,8 @@ class DatadogSink(Sink[DatadogConfig]):
             await transport.close()
             self._queue.close()
             self.changed()
+            if self.held and self.durable:
+                self.log.info("%d samples stay on disk until the next start", self.held)
 
     def _folder(self) -> Path | None:
         if not self.config.disk:
