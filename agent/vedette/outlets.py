@@ -41,7 +41,7 @@ class _Outlet:
         sink, outbox = self.sink, self.outbox
         return SinkVitals(
             name=self.name,
-            sent=max(0, outbox.delivered + sink.resumed - sink.held - sink.lost),
+            sent=max(0, outbox.delivered - sink.lost) if sink.sent is None else sink.sent,
             dropped=outbox.dropped + sink.lost,
             errors=sink.errors,
             queued=outbox.queued + sink.held,

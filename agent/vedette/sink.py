@@ -121,8 +121,8 @@ class Sink(Generic[S]):
         """The agent; kept up to date by it."""
         self.held = 0
         """Samples that it took and keeps, on disk perhaps, and has still to send."""
-        self.resumed = 0
-        """Those of them that an earlier process left behind, as there were at the start."""
+        self.sent: int | None = None
+        """Samples sent so far, where the sink counts them; else it is what it is through with and did not lose."""
         self.figures: dict[str, float] = {}
         """What else the agent reports of it: names of `vedette.sink.*` in the agent's own metrics, and values."""
 

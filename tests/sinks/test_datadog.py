@@ -311,7 +311,7 @@ async def test_nobody_is_there_and_what_was_queued_waits_for_the_next_process(tm
         await send(again)
         assert there.values("level") == {NOW + n: n for n in range(5)}
         assert [one["points"][0]["value"] for one in there.bodies("series")[0]["series"]] == [4, 3, 2, 1, 0]
-        assert (again.resumed, again.held, again.lost) == (5, 0, 0)
+        assert (again.sent, again.held, again.lost) == (5, 0, 0)
 
 
 def test_pauses_have_full_jitter_and_heed_what_the_server_asks(monkeypatch: pytest.MonkeyPatch) -> None:

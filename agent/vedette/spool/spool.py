@@ -74,6 +74,11 @@ class Spool:
         """Bytes on disk."""
         return sum(segment.size + segment.noted for segment in self._segments.values())
 
+    @property
+    def volatile(self) -> int:
+        """How many of the items that are left are in memory only."""
+        return sum(record.left for record in self._memory)
+
     # Opening
 
     def open(self) -> list[tuple[Record, bytes]]:

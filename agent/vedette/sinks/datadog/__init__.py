@@ -11,8 +11,9 @@ from fnmatch import translate
 from pathlib import Path
 from re import compile as compile_re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from vedette import Diagnosis, Sink, hookimpl
+from vedette import Batch, Diagnosis, Sink, hookimpl
 from vedette.kit import Batches, Deltas, Outcome
 from vedette.sinks.datadog.config import DatadogConfig
 from vedette.sinks.datadog.doctor import diagnose
@@ -67,6 +68,7 @@ class DatadogSink(Sink[DatadogConfig]):
         self._troubles: dict[str, str] = {}
         self._told: dict[str, float] = {}
         self._base: dict[Outcome, int] = {}
+        self._base_lost = self._base_sent = 0
         self._far_off = False
 
     def succeed(self, predecessor: Sink[Any]) -> None:
@@ -98,15 +100,15 @@ class DatadogSink(Sink[DatadogConfig]):
             await transport.close()
             self._queue.close()
             self.changed()
-            if self.held and self.durable:
-                self.log.info("%d samples stay on disk until the next start", self.held)
+            self._say_what_stays()
 
     def _folder(self) -> Path | None:
         if not self.config.disk:
             return None
         if self.config.spool is not None:
             return self.config.spool
-        return self.home.directory and self.home.directory / "spool" / (self.config.name or self.name)
+        name = quote(self.config.name or self.name, safe="")
+        return self.home.directory and self.home.directory / "spool" / (f"%2E{name[1:]}" if name[0] == "." else name)
 
     async def _open(self) -> None:
         config, folder = self.config, self._folder()
@@ -116,31 +118,51 @@ class DatadogSink(Sink[DatadogConfig]):
             self.log.warning("%s", note)
         standing = self._queue.standing
         self._base = {outcome: standing.tally[outcome] for outcome in Outcome}
-        self._base_lost = self.lost
-        self.resumed += standing.left - self.held
+        self._base_lost, self._base_sent = self.lost, self.sent or 0
         self._encoder.repeats = self._queue.repeats
         self._repeats_until = time.monotonic() + _REPEATS
         self.changed()
         if standing.left:
             self.log.info("%d samples are on disk since the last time", standing.left)
 
+    def _say_what_stays(self) -> None:
+        volatile = self._queue.standing.volatile
+        if volatile:
+            self.held -= volatile
+            self.lost += volatile
+            self.log.warning("%d samples that were in memory only are lost", volatile)
+        if self.held:
+            self.log.info("%d samples stay on disk until the next start", self.held)
+
     # In
 
     async def _collect(self, batches: Batches) -> None:
         """Take what comes, and queue it once the second is over, so that counts of one second are one point."""
-        due = 0.0
-        holding = False
-        while not (batches.ended and not holding):
-            taken = await batches.take(max(0.0, due - time.monotonic()) if holding else None)
-            for batch in taken:
-                self._encoder.add(batch)
-            if taken and not holding:
-                due, holding = time.monotonic() + _GROUP - time.time() % _GROUP, True
-            full = self._encoder.size > _MOST_IN_HAND
-            if holding and (not taken or full or batches.ended or time.monotonic() >= due):
+        due, holding = 0.0, False
+        try:
+            while holding or not batches.ended:
+                taken = await batches.take(max(0.0, due - time.monotonic()) if holding else None)
+                for batch in taken:
+                    self._add(batch)
+                if taken and not holding:
+                    due, holding = time.monotonic() + _GROUP - time.time() % _GROUP, True
+                full = self._encoder.size > _MOST_IN_HAND
+                if holding and (not taken or full or batches.ended or time.monotonic() >= due):
+                    holding = False
+                    await self._commit(batches)
+                    await self._room(batches)
+        finally:
+            if holding:
                 await self._commit(batches)
-                holding = False
-                await self._room(batches)
+
+    def _add(self, batch: Batch) -> None:
+        """Translate a batch; one that cannot be must not end the sink, whose totals have moved on already."""
+        try:
+            self._encoder.add(batch)
+        except Exception as error:
+            self.failed(f"a batch of {batch.instance} cannot be translated ({type(error).__name__})", len(batch))
+            self._base_lost += len(batch)
+            self.log.debug("a batch cannot be translated", exc_info=error)
 
     async def _commit(self, batches: Batches) -> None:
         """Queue what was taken; what waits for it is settled once it is on disk, or sent."""
@@ -163,6 +185,7 @@ class DatadogSink(Sink[DatadogConfig]):
         """Take over how the queue stands now."""
         standing = self._queue.standing
         self.held = standing.left
+        self.sent = self._base_sent + standing.tally[Outcome.SENT] - self._base.get(Outcome.SENT, 0)
         grown = {outcome: standing.tally[outcome] - before for outcome, before in self._base.items()}
         self.lost = self._base_lost + sum(number for outcome, number in grown.items() if outcome is not Outcome.SENT)
         self.figures["vedette.sink.disk"] = standing.size
@@ -249,10 +272,10 @@ class DatadogSink(Sink[DatadogConfig]):
     def _trouble(self, source: str, what: str) -> None:
         """Something is wrong with one part, or with an empty text is not any more."""
         if what:
-            self._troubles[source] = what
-            if source == _DISK and what == self.trouble:
+            if source == _DISK and source in self._troubles:
                 return
-            self.failed(next(iter(self._troubles.values())) if self.trouble else what)
+            self._troubles.setdefault(source, what)  # one outage has several reasons in turn: the first is said
+            self.failed(next(iter(self._troubles.values())))
         elif self._troubles.pop(source, ""):
             if self._troubles:
                 self.trouble = next(iter(self._troubles.values()))

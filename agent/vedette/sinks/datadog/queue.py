@@ -60,6 +60,7 @@ class Standing:
         left: items still to be sent.
         size: bytes on disk.
         in_memory: bytes in memory only.
+        volatile: items in memory only.
         trouble: why they are; empty while they are not.
         tally: what became of all items so far, earlier processes included.
         waiting: full requests that wait, by endpoint.
@@ -68,6 +69,7 @@ class Standing:
     left: int = 0
     size: int = 0
     in_memory: int = 0
+    volatile: int = 0
     trouble: str = ""
     tally: Counter[Outcome] = field(default_factory=Counter)
     waiting: dict[str, float] | None = None
@@ -107,7 +109,7 @@ class Queue:
             spool = self._spool
             waiting = {lane.name: self._waiting(lane) for lane in LANES}
             self.standing = Standing(
-                spool.left, spool.size, spool.in_memory, spool.trouble, Counter(spool.tally), waiting
+                spool.left, spool.size, spool.in_memory, spool.volatile, spool.trouble, Counter(spool.tally), waiting
             )
 
     def _waiting(self, lane: Lane) -> float:

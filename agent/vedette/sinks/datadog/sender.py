@@ -57,13 +57,13 @@ class Sender:
             self._news.set()
 
     def stop(self) -> None:
-        """Send what there is and end; end at once where that fails."""
+        """Send what there is and end; end at once where that fails, or did before."""
         self._stopping.set()
         self._news.set()
 
     async def run(self) -> None:
         """Work until told to stop."""
-        while True:
+        while not (self._stopping.is_set() and self.breaker.probing):  # what does not work does not hold up the stop
             pause = await self._send_all()
             if self._stopping.is_set():
                 return
