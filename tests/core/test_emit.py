@@ -71,3 +71,11 @@ def test_names_that_come_from_elsewhere_are_not_all_remembered() -> None:
     emit.count("name.0", 1)
     assert len(bridge.names) <= 20_000
     assert len(emit.batch().samples) == 20_101
+
+
+def test_what_a_log_line_says_is_masked_at_any_depth() -> None:
+    emit = Emit(channel(masker=lambda text: text.replace("hunter2", "****")), 1.0)
+    emit.log("by hunter2", level="error", who="hunter2", deep={"list": ["a hunter2", 7], "more": ("hunter2",)}, code=3)
+    (log,) = emit.batch().logs
+    assert log.message == "by ****"
+    assert log.attributes == {"who": "****", "deep": {"list": ["a ****", 7], "more": ["****"]}, "code": 3}
