@@ -36,11 +36,23 @@ async def diagnose(config: DatadogConfig, folder: Path | None, diagnosis: Diagno
     except OSError as error:
         diagnosis.failed("ca_file", f"{config.ca_file} cannot be used: {error.strerror or error}", "see the path")
         return
+    try:
+        transport = Transport(config.model_copy(update={"timeout": _PATIENCE}))
+    except OSError as error:
+        diagnosis.failed("proxy", str(error.strerror), "see `proxy`, and $HTTPS_PROXY and $ALL_PROXY")
+        return
+    try:
+        await _look(config, context, transport, diagnosis)
+    finally:
+        await transport.close()
+
+
+async def _look(config: DatadogConfig, context: ssl.SSLContext, transport: Transport, diagnosis: Diagnosis) -> None:
     reached = [await _reach(base, config, context, diagnosis) for base in dict.fromkeys((config.api, config.logs))]
     if not reached[0]:
         diagnosis.not_reached("API key")
         return
-    await _ask_about_key(config, diagnosis)
+    await _ask_about_key(config, transport, diagnosis)
 
 
 async def _reach(base: str, config: DatadogConfig, context: ssl.SSLContext, diagnosis: Diagnosis) -> bool:
@@ -59,13 +71,9 @@ async def _reach(base: str, config: DatadogConfig, context: ssl.SSLContext, diag
     return await probe_tls(diagnosis, url.hostname or "", port, context, patience=_PATIENCE)
 
 
-async def _ask_about_key(config: DatadogConfig, diagnosis: Diagnosis) -> None:
-    transport = Transport(config.model_copy(update={"timeout": _PATIENCE}))
+async def _ask_about_key(config: DatadogConfig, transport: Transport, diagnosis: Diagnosis) -> None:
     asked = time.time()
-    try:
-        answer = await transport.validate()
-    finally:
-        await transport.close()
+    answer = await transport.validate()
     if answer.verdict is Verdict.TAKEN:
         diagnosis.ok("API key", f"{config.place} accepts it")
     elif answer.verdict is Verdict.KEY:

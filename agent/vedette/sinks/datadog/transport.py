@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import errno
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from vedette.kit import ssl_context
 from vedette.sinks.datadog.breaker import http_date, retry_after
 
 if TYPE_CHECKING:
+    import ssl
+
     from vedette.sinks.datadog.config import DatadogConfig
 
 _CONNECTED = 5.0
@@ -57,20 +60,17 @@ class Transport:
         config: the sink's options.
 
     Raises:
-        OSError: `ca_file` cannot be used.
+        OSError: `ca_file` or the proxy cannot be used.
     """
 
     def __init__(self, config: DatadogConfig) -> None:
         self._config = config
         context = ssl_context(ca_file=config.ca_file)
-        mounts: dict[str, httpx.AsyncHTTPTransport] = {}
-        for base in {config.api, config.logs}:
-            url = httpx.URL(base)
-            proxy = config.proxy_for(base)
-            if proxy is not None:
-                mounts[f"{url.scheme}://{url.netloc.decode()}"] = httpx.AsyncHTTPTransport(
-                    verify=context, proxy=httpx.Proxy(proxy, ssl_context=context if proxy[:5] == "https" else None)
-                )
+        mounts = {
+            f"{url.scheme}://{url.netloc.decode()}": _by_way_of(proxy, context)
+            for url in {httpx.URL(config.api), httpx.URL(config.logs)}
+            if (proxy := config.proxy_for(str(url))) is not None
+        }
         self._client = httpx.AsyncClient(
             verify=context,
             trust_env=False,  # else httpx reads proxies, and passwords from ~/.netrc, by rules of its own
@@ -131,6 +131,16 @@ class Transport:
             retry_after(response.headers.get("Retry-After")),
             _clock(response.headers.get("Date"), asked, answered),
         )
+
+
+def _by_way_of(proxy: str, context: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+    try:
+        way = httpx.Proxy(proxy, ssl_context=context if proxy.startswith("https:") else None)
+        return httpx.AsyncHTTPTransport(verify=context, proxy=way)
+    except Exception:  # whose text may hold the proxy's password; SOCKS takes a package of its own
+        scheme = proxy.partition("://")[0]
+        what = f"a proxy must be http://host:port or https://host:port; what is set has '{scheme}' and cannot be used"
+        raise OSError(errno.EINVAL, what) from None
 
 
 async def _read_a_little(response: httpx.Response) -> None:
