@@ -233,7 +233,7 @@ async def test_payloads_are_split_by_count_and_bytes(there: Intake, tmp_path: Pa
     )
     assert len(there.bodies("series")) >= 2
     assert {int(key[0].rpartition("_")[2]): value for key, value in there.points.items()} == {
-        n: n for n in range(9_000)
+        n: n for n in range(5_000)
     }
     assert {status for _, status in there.statuses} == {200, 202}
 

@@ -135,7 +135,7 @@ async def outage(folder: Path, kills: int, points: int) -> None:
             started = agent.log.stat().st_size
             while agent.log.stat().st_size == started and process.returncode is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
-            await asyncio.sleep(dice.uniform(0.05, 2.0))
+            await asyncio.sleep(dice.uniform(0.05, 1.5))
             process.send_signal(signal.SIGKILL)
             await process.wait()
         trouble.cancel()
