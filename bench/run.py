@@ -19,6 +19,7 @@ PARTS = (
     "cloudwatch",
     "kubernetes",
     "statsd",
+    "datadog",
     "thousand",
     "isolation",
     "memory",

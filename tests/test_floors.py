@@ -22,9 +22,9 @@ SOURCES = (ROOT / "agent", ROOT / "plugins")
 FLOORS: dict[str, int] = {
     **dict.fromkeys(["metrics", "errors", "units", "secrets", "passwords", "cron", "lease"], 0),
     **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "discovery", "engine", "hookspecs", "kit"], 1),
-    **dict.fromkeys(["advice", "probes", "listen", "resolver"], 1),
+    **dict.fromkeys(["advice", "probes", "listen", "outgoing", "resolver", "spool"], 1),
     **dict.fromkeys(["plugins", "config", "render", "state", "logs"], 2),
-    **dict.fromkeys(["runner", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
+    **dict.fromkeys(["runner", "transitions", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
     **dict.fromkeys(
         ["report", "outlets", "crew", "scouts", "watch", "renewal", "services", "status", "control", "fleet", "alerts"],
         4,

@@ -34,8 +34,10 @@ PUBLIC = {
         "TechnicalMetrics", "Vocabulary", "instrument_asyncpg", "instrument_redis", "instrument_sqlalchemy",
     ],
     vedette.kit: [
-        "Budget", "Deltas", "ListenOptions", "Masker", "PromNames", "Size", "Sketch", "Totals", "given", "json_objects",
-        "mask", "probe_clock", "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix", "ssl_context",
+        "Batches", "Budget", "DamagedError", "Deltas", "Entry", "HttpOptions", "ListenOptions", "Masker", "Outcome",
+        "Piece", "PromNames", "Record", "Size", "Sketch", "Spool", "SpoolTakenError", "Totals", "given",
+        "json_objects", "mask", "probe_clock", "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix",
+        "ssl_context",
     ],
     vedette.testing: [
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import pytest
 from cli.process import environ
 from servers import free_port
 from test_acceptance import rows_of
+from sinks.intake import KEY, intake
 from vedette.config import load
 from vedette.config.problems import Report
 from vedette.config.source import parse
@@ -85,6 +87,38 @@ def test_the_first_yaml_file_and_its_commands(tmp_path: Path) -> None:
     assert "1 instances, 2 sinks" in done.stderr
     done = run("vedette example redis > conf.d/redis.yaml && vedette validate --conf conf.d", tmp_path)
     assert (done.returncode, done.stdout) == (0, "conf.d: 2 instances, no errors\n"), done.stderr
+
+
+@pytest.mark.anyio
+async def test_send_to_datadog_and_what_doctor_says_of_it(tmp_path: Path) -> None:
+    text = section("Send to Datadog")
+    install, doctor, agent = commands(text)
+    assert install == "pip install 'vedette[datadog]'"
+    conf = write_examples(text, tmp_path)
+    options = (conf / "agent.yaml").read_text()
+    async with intake() as there:
+        (conf / "agent.yaml").write_text(options.replace("site: datadoghq.com", f"base_url: {there.url}"))
+        done = await asyncio.to_thread(run, doctor, tmp_path, DD_API_KEY=KEY)
+        found = dict(
+            re.findall(r"^  (\w[\w ]*?)  +(ok|warning|failed|info) ", done.stdout.split("sink datadog")[1], re.M)
+        )
+        assert found == {"queue": "ok", "TCP": "ok", "TLS": "warning", "API key": "ok", "clock": "ok",
+                         "configuration": "ok", "state": "ok"}, done.stdout  # fmt: skip
+        there.ahead = 30
+        done = await asyncio.to_thread(run, doctor, tmp_path, DD_API_KEY=KEY[::-1])
+        assert re.search("^  API key +failed +127.0.0.1:.* refuses it .403.$", done.stdout, re.M), done.stdout
+        assert re.search("^  clock +warning +the server is .* ahead of this machine$", done.stdout, re.M), done.stdout
+        assert KEY[::-1] not in done.stdout + done.stderr
+        proxy = "http://u:hunter2secret@127.0.0.1:9"
+        done = await asyncio.to_thread(run, doctor, tmp_path, DD_API_KEY=KEY, HTTP_PROXY=proxy)
+        assert "127.0.0.1 is reached by way of http://u:****@127.0.0.1:9" in done.stdout
+        assert re.search("^  TCP +failed +nothing listens on 127.0.0.1:9$", done.stdout, re.M), done.stdout
+        assert re.search("^  API key +not reached", done.stdout, re.M), done.stdout
+        done = await asyncio.to_thread(run, f"{agent} --once", tmp_path, DD_API_KEY=KEY)
+        assert done.returncode == 0, done.stderr
+        up = {name for name, *_ in there.points}
+        assert {"vedette.agent.up", "system.load.1", "health_check.status"} <= up
+        assert all("team:payments" in tags for _, tags, *_ in there.points)
 
 
 def test_the_two_commands_do_what_the_readme_says() -> None:

@@ -29,6 +29,7 @@ from vedette.renewal import Renewal
 from vedette.report import FindingsLog, SelfReport, log_problems
 from vedette.scouts import Scouts
 from vedette.services import Services
+from vedette.sink import Home
 from vedette.vitals import Surroundings
 from vedette.watch import Watch
 from vedette.watchdog import Verdicts, Watchdog
@@ -47,9 +48,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("vedette.agent")
 
 _FIRST_REPORT = 2.0
+_ASK_AGAIN = 60.0
+"""Seconds between two renewals of all secrets because one was refused."""
 _SETTLE = 0.2
 """Seconds in which several changes of what discoveries found become one."""
-_NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate")
+_NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate", "report_changes")
 _KILLED_BY_SECOND_SIGNAL = 130
 
 
@@ -82,8 +85,8 @@ class Agent:
         self._on_batch = on_batch
         self._reconfigure = reconfigure
         self._started = time.time()
-        self._outlets = Outlets(configuration.sinks)
         self._surroundings = self._make_surroundings()
+        self._outlets = Outlets(configuration.sinks, self._make_home())
         self._report = self._make_report()
         self._verdicts = Verdicts(state, configuration.masker, enabled=configuration.agent.auto_isolate)
         self._verdicts.read_last_words(configuration.instances)
@@ -101,6 +104,7 @@ class Agent:
         self._reloading = asyncio.Lock()
         self._renewal = Renewal(lambda: self._configuration.vault, self._renew, self.reload)
         self._reloads = 0
+        self._asked_again = -_ASK_AGAIN
         self._left = 0
         self._stopping = asyncio.Event()
         self._services = Services(self, socket_path(configuration.agent, environ, state.directory))
@@ -222,7 +226,12 @@ class Agent:
             self._configuration.masker,
             state.view,
             state.save,
+            changes=options.report_changes,
         )
+
+    def _make_home(self) -> Home:
+        around = self._surroundings
+        return Home(self._state.directory, around.host, around.tags, self._renew_soon)
 
     def _make_report(self) -> SelfReport:
         around = self._surroundings
@@ -278,6 +287,14 @@ class Agent:
         async with self._reloading:
             return await asyncio.to_thread(self._configuration.vault.refresh)
 
+    def _renew_soon(self) -> None:
+        """A secret is refused that was good: read them all again, at most once a minute."""
+        now = asyncio.get_running_loop().time()
+        if now - self._asked_again >= _ASK_AGAIN:
+            self._asked_again = now
+            self._configuration.vault.expire()
+            self._reload_soon()
+
     async def _apply(self, before: Configuration, after: Configuration, changes: Changes) -> None:
         self._configuration = after
         self._reloads += 1
@@ -331,6 +348,7 @@ class Agent:
         if (around.tags, around.host) == (self._surroundings.tags, self._surroundings.host):
             return []
         self._surroundings = around
+        self._outlets.move(self._make_home())
         self._report = self._make_report()
         return self._crew.relabel(around)
 

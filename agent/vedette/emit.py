@@ -326,7 +326,9 @@ class Emit:
         """One log line for the sinks that take logs (not for the agent's own log: that is `self.log`)."""
         if not self._dead:
             full = self._channel.tag_set(tags)
-            self._logs.append(LogRecord(self._channel.mask(message), level, full, time, attributes))
+            mask = self._channel.mask
+            own = {name: _masked(value, mask) for name, value in attributes.items()} if attributes else attributes
+            self._logs.append(LogRecord(mask(message), level, full, time, own))
 
     def masked(self, text: str) -> str:
         """The text without the secrets of the configuration.
@@ -403,6 +405,15 @@ class Gathering(Emit):
 
     async def flush(self) -> None:
         """Keep it."""
+
+
+def _masked(value: Any, mask: Callable[[str], str]) -> Any:
+    """A log's attribute with every text in it masked."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {name: _masked(one, mask) for name, one in value.items()}
+    return [_masked(one, mask) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _number(value: Any, kind: Kind) -> Value | None:

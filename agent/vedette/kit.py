@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from vedette.listen import ListenOptions
-from vedette.metrics import Sketch
+from vedette.metrics import Kind, Sample, Sketch
+from vedette.outgoing import HttpOptions
 from vedette.probes import probe_clock, probe_dns, probe_file, probe_tcp, probe_tls, probe_unix
 from vedette.secrets import Masker, mask
+from vedette.sink import Batches
+from vedette.spool import DamagedError, Entry, Outcome, Piece, Record, Spool, SpoolTakenError
 from vedette.units import Size
 
 if TYPE_CHECKING:
@@ -27,13 +30,22 @@ if TYPE_CHECKING:
     """Totals as they were counted last, as they were emitted last, and the round."""
 
 __all__ = [
+    "Batches",
     "Budget",
+    "DamagedError",
     "Deltas",
+    "Entry",
+    "HttpOptions",
     "ListenOptions",
     "Masker",
+    "Outcome",
+    "Piece",
     "PromNames",
+    "Record",
     "Size",
     "Sketch",
+    "Spool",
+    "SpoolTakenError",
     "Totals",
     "given",
     "json_objects",
@@ -78,6 +90,25 @@ class Deltas:
         if step is None or step[1] <= 0:
             return None
         return float(step[0]) / step[1]
+
+    def reported(self, batch: Batch, sample: Sample) -> Sample | None:
+        """A sample as Datadog gets it: of a counter its growth as a count, of a rate its speed as a gauge.
+
+        Args:
+            batch: the sample's.
+            sample: of any kind; those that are no totals stay as they are.
+
+        Returns:
+            The sample, or None where a total has no growth to report yet.
+        """
+        if sample.kind is not Kind.COUNTER and sample.kind is not Kind.RATE:
+            return sample
+        moment = batch.time if sample.time is None else sample.time
+        step = self.delta if sample.kind is Kind.COUNTER else self.rate
+        value = step(batch.instance, (sample.name, sample.tags), sample.value, moment)
+        if value is None:
+            return None
+        return sample._replace(kind=Kind.COUNT if sample.kind is Kind.COUNTER else Kind.GAUGE, value=value)
 
     def forget(self, owner: str) -> None:
         """Drop every series of this instance."""

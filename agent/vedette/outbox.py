@@ -60,8 +60,10 @@ class Outbox:
         self._names = names
         self._queue: deque[tuple[Batch, Receipt | None]] = deque()
         self._size = 0
-        self._in_hand: tuple[Batch, Receipt | None] | None = None
-        self._second_try = False
+        self._in_hand: list[tuple[Batch, Receipt | None]] = []
+        self._suspects = 0
+        """Batches at the queue's head that were in hand when the sink failed: each is given out alone now."""
+        self._alone = False
         self._closed = False
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Event = asyncio.Event()
@@ -83,6 +85,11 @@ class Outbox:
         """Whether iteration ends once the queue is empty."""
         return self._closed
 
+    @property
+    def ended(self) -> bool:
+        """Whether there will be nothing more to take."""
+        return self._closed and not self._queue
+
     def put(self, batch: Batch, receipt: Receipt | None = None) -> None:
         """Queue a batch; never waits. Beyond the limit the oldest batches are dropped and counted.
 
@@ -97,6 +104,7 @@ class Outbox:
         while self._size > self._limit and len(self._queue) > 1:
             oldest = self._queue.popleft()
             self._size -= len(oldest[0])
+            self._suspects = max(0, self._suspects - 1)
             self._drop(oldest)
         if self._size >= self._limit:
             self._room.clear()
@@ -119,17 +127,15 @@ class Outbox:
         self._wake_sink()
 
     def rewind(self) -> None:
-        """The sink failed: give it the batch in hand once more, and drop it if this was already the second time."""
-        entry, self._in_hand = self._in_hand, None
-        if entry is None:
-            return
-        if self._second_try:
-            self._second_try = False
-            self._drop(entry)
-        else:
-            self._second_try = True
-            self._queue.appendleft(entry)
-            self._size += len(entry[0])
+        """The sink failed: give it what was in hand once more, one by one; what fails it for the second time goes."""
+        entries, self._in_hand = self._in_hand, []
+        if self._alone and entries:
+            self._alone = False
+            self._suspects -= 1
+            self._drop(entries.pop())
+        self._suspects += len(entries)
+        self._queue.extendleft(reversed(entries))
+        self._size += sum(len(batch) for batch, _ in entries)
 
     def _drop(self, entry: tuple[Batch, Receipt | None]) -> None:
         batch, receipt = entry
@@ -142,35 +148,76 @@ class Outbox:
 
         Nothing of it is settled: what it stood for is collected again at the next start.
         """
-        self.dropped += self._size + (len(self._in_hand[0]) if self._in_hand else 0)
+        self.dropped += self._size + sum(len(batch) for batch, _ in self._in_hand)
         self._queue.clear()
-        self._size = 0
-        self._in_hand = None
+        self._size = self._suspects = 0
+        self._in_hand = []
 
     def __aiter__(self) -> Outbox:
         return self
 
     async def __anext__(self) -> Batch:
-        if self._in_hand is not None:
-            (done, receipt), self._in_hand = self._in_hand, None
-            self.delivered += len(done)
-            self._second_try = False
-            if receipt is not None:
+        self.release()()
+        taken = await self._take(1)
+        if not taken:
+            raise StopAsyncIteration
+        return taken[0]
+
+    async def take(self, timeout: float | None = None) -> list[Batch]:
+        """Everything that waits, as soon as there is anything; it stays in hand with what was taken before.
+
+        Args:
+            timeout: seconds to wait; None waits until there is something, or nothing more to come.
+
+        Returns:
+            The batches, oldest first; none after the timeout and at the end.
+        """
+        if self._alone:  # what failed the sink before is to be released before anything else is taken
+            return []
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._take(None)
+        except TimeoutError:
+            return []
+
+    def release(self) -> Callable[[], None]:
+        """The sink is through with what is in hand: it will not be given it again.
+
+        Returns:
+            To be called once that is safe from a kill too: settles the receipts.
+        """
+        done, self._in_hand = self._in_hand, []
+        self.delivered += sum(len(batch) for batch, _ in done)
+        if self._alone and done:
+            self._alone = False
+            self._suspects -= 1
+        receipts = [receipt for _, receipt in done if receipt is not None]
+
+        def settle() -> None:
+            for receipt in receipts:
                 receipt.settle()
+
+        return settle
+
+    async def _take(self, most: int | None) -> list[Batch]:
         while not self._queue:
             if self._closed:
-                raise StopAsyncIteration
+                return []
             self._wake = asyncio.get_running_loop().create_future()
             try:
                 await self._wake
             finally:
                 self._wake = None
-        self._in_hand = self._queue.popleft()
-        batch = self._in_hand[0]
-        self._size -= len(batch)
+        if self._suspects:
+            if self._in_hand:
+                return []
+            most, self._alone = 1, True
+        taken = [self._queue.popleft() for _ in range(len(self._queue) if most is None else most)]
+        self._in_hand += taken
+        self._size -= sum(len(batch) for batch, _ in taken)
         if self._size < self._limit:
             self._room.set()
-        return batch
+        return [batch for batch, _ in taken]
 
     def _wake_sink(self) -> None:
         if self._wake is not None and not self._wake.done():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vedette.outbox import Outbox, supervise
 from vedette.report import AGENT_METRICS, SinkVitals
+from vedette.sink import Home
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,11 +41,12 @@ class _Outlet:
         sink, outbox = self.sink, self.outbox
         return SinkVitals(
             name=self.name,
-            sent=max(0, outbox.delivered - sink.lost),
+            sent=max(0, outbox.delivered - sink.lost) if sink.sent is None else sink.sent,
             dropped=outbox.dropped + sink.lost,
             errors=sink.errors,
-            queued=outbox.queued,
+            queued=outbox.queued + sink.held,
             trouble=sink.trouble,
+            figures=dict(sink.figures),
         )
 
     def is_still(self, configured: Configured) -> bool:
@@ -58,10 +60,12 @@ class Outlets:
 
     Args:
         configured: sink classes with their options, in order.
+        home: what sinks may know of the agent.
     """
 
-    def __init__(self, configured: Iterable[Configured]) -> None:
-        self._outlets = [_made(one) for one in configured]
+    def __init__(self, configured: Iterable[Configured], home: Home | None = None) -> None:
+        self._home = home or Home()
+        self._outlets = [_made(one, self._home) for one in configured]
 
     @property
     def vitals(self) -> list[SinkVitals]:
@@ -72,6 +76,12 @@ class Outlets:
     def durable(self) -> int:
         """How many of them will settle a receipt."""
         return sum(outlet.outbox.durable for outlet in self._outlets)
+
+    def move(self, home: Home) -> None:
+        """Tell every sink what it may know of the agent from now on."""
+        self._home = home
+        for outlet in self._outlets:
+            outlet.sink.home = home
 
     def put(self, batch: Batch, receipt: Receipt | None = None) -> None:
         """Queue a batch for every sink; never waits."""
@@ -111,7 +121,7 @@ class Outlets:
         before = self._outlets
         kept = {outlet.name: outlet for outlet in before if any(outlet.is_still(one) for one in configured)}
         self._outlets = [
-            kept.get(config.name or plugin.name) or _made((plugin, config)) for plugin, config in configured
+            kept.get(config.name or plugin.name) or _made((plugin, config), self._home) for plugin, config in configured
         ]
         ended = [outlet for outlet in before if outlet.name not in kept]
         await _flush(ended, timeout)
@@ -127,10 +137,11 @@ class Outlets:
         await _flush(self._outlets, timeout)
 
 
-def _made(configured: Configured) -> _Outlet:
+def _made(configured: Configured, home: Home) -> _Outlet:
     plugin, config = configured
     names = config.metrics.compile() if config.metrics else None
     sink = plugin(config)
+    sink.home = home
     return _Outlet(sink, Outbox(config.queue, names, durable=sink.durable))
 
 

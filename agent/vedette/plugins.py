@@ -94,6 +94,8 @@ def _own(module: str, point: EntryPoint) -> bool:
 
 def _missing(name: str, module: str, point: EntryPoint) -> str:
     extra = _EXTRAS.get(module.partition(".")[0])
+    if extra and point.dist and name in (point.dist.metadata.get_all("Provides-Extra") or ()):
+        extra = name  # several extras bring this driver: the plugin's own has the rest of what it needs too
     need = f"'vedette[{extra}]'" if extra else module or "the missing package"
     owner = point.dist.name if point.dist else point.value
     return f"{name} (of {owner}) needs {module}, which is not installed: pip install {need}"

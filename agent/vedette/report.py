@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vedette.emit import Channel, Emit
@@ -12,7 +12,7 @@ from vedette.metrics import Kind, Metric
 from vedette.runner import HEALTH_METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from vedette.errors import Problem
     from vedette.metrics import Batch
@@ -26,6 +26,7 @@ _MINUTE = 60.0
 
 _CHECK, _SINK, _DISCOVERY = ("check",), ("sink",), ("discovery",)
 METRICS = (
+    Metric("vedette.agent.up", Kind.GAUGE, help="1, as long as the agent runs: alert where it is missing."),
     Metric("health_check.overall", Kind.GAUGE, help="1 if every instance that is not muted is healthy, else 0."),
     Metric("vedette.check.duration", Kind.GAUGE, "second", "Length of the instance's last run.", _CHECK),
     Metric("vedette.check.lateness", Kind.GAUGE, "second", "Latest start since the last report.", _CHECK),
@@ -38,6 +39,10 @@ METRICS = (
     Metric("vedette.sink.dropped", Kind.COUNTER, "sample", "Samples given up: queue full or not sendable.", _SINK),
     Metric("vedette.sink.errors", Kind.COUNTER, "error", "Failed sends.", _SINK),
     Metric("vedette.sink.queue", Kind.GAUGE, "sample", "Samples waiting for the sink.", _SINK),
+    Metric("vedette.sink.disk", Kind.GAUGE, "byte", "What the sink's queue takes on disk.", _SINK),
+    Metric("vedette.sink.unrecoverable", Kind.COUNTER, "sample", "Samples too old for the receiver by now.", _SINK),
+    Metric("vedette.sink.refused", Kind.COUNTER, "sample", "Samples that the receiver will never take.", _SINK),
+    Metric("vedette.sink.clock_offset", Kind.GAUGE, "second", "How far the receiver's clock is ahead.", _SINK),
     Metric("vedette.state.errors", Kind.COUNTER, "error", "Failed writes of the state store."),
     Metric("vedette.config.problems", Kind.GAUGE, help="Problems in the configuration, warnings included."),
     Metric("vedette.config.broken_files", Kind.GAUGE, "file", "Configuration files that cannot be used as they are."),
@@ -48,6 +53,8 @@ METRICS = (
     Metric("vedette.discovery.errors", Kind.COUNTER, "error", "Failures of the discovery.", _DISCOVERY),
 )
 """Everything the agent emits beside its instances."""
+
+_FIGURES = {metric.name: metric.kind for metric in METRICS if metric.tags == _SINK}
 
 AGENT_METRICS = (*HEALTH_METRICS, *METRICS)
 """What the core emits in all: for catalogues and documentation."""
@@ -64,6 +71,7 @@ class SinkVitals:
         errors: failed sends.
         queued: waiting.
         trouble: what is wrong now; empty while sending works.
+        figures: others of `vedette.sink.*` that this sink has.
     """
 
     name: str
@@ -72,6 +80,7 @@ class SinkVitals:
     errors: int
     queued: int
     trouble: str
+    figures: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 class SelfReport:
@@ -111,6 +120,10 @@ class SelfReport:
             emit.counter("vedette.sink.dropped", sink.dropped, tags)
             emit.counter("vedette.sink.errors", sink.errors, tags)
             emit.gauge("vedette.sink.queue", sink.queued, tags)
+            for name, value in sink.figures.items():
+                say = emit.counter if _FIGURES.get(name) is Kind.COUNTER else emit.gauge
+                say(name, value, tags)
+        emit.gauge("vedette.agent.up", 1)
         emit.gauge("health_check.overall", int(healthy))
         emit.counter("vedette.state.errors", state_errors)
         emit.gauge("vedette.config.problems", len(problems))

@@ -19,6 +19,7 @@ from vedette.metrics import Kind, Sample, Status
 from vedette.outbox import describe
 from vedette.schedule import CronTicks, IntervalTicks, OwnTicks
 from vedette.secrets import OF_THIS_TASK
+from vedette.transitions import transition
 from vedette.units import format_duration
 from vedette.vitals import HEALTH_METRICS, INSTANCE, State, Surroundings, Vitals
 
@@ -320,9 +321,18 @@ class Runner:
         if state is State.OK:
             if before is not State.STARTING:
                 self._log.info("recovered after %s", format_duration(lasted))
+                self._report_change(before, lasted)
         else:
             level = logging.WARNING if state is State.WARNING else logging.ERROR
             self._log.log(level, "%s: %s%s", state.value, message, f" ({hint})" if hint else "")
+            self._report_change(before, lasted)
+
+    def _report_change(self, before: State, lasted: float) -> None:
+        """Tell the sinks of a failure or a recovery, where the agent is to; of a muted instance nothing is told."""
+        ways, now = self._around.changes, time.time()
+        if not ways or self.vitals.muted_until > now:
+            return
+        self._around.deliver(transition(Emit(self._channel, now), self.vitals, before, lasted, ways))
 
     def _hand_over(self, emit: Emit) -> Batch:
         vitals = self.vitals

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +12,8 @@ from vedette.check import model_of
 from vedette.filters import MetricFilter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from vedette.advice import Diagnosis
     from vedette.metrics import Batch, Metric
@@ -32,6 +34,44 @@ class Batches(Protocol):
     def waiting(self) -> int:
         """Batches still in the queue behind the one in hand; 0 is the moment to flush a buffer."""
         ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether the agent stops: nothing comes any more but what waits."""
+        ...
+
+    async def closing(self, timeout: float) -> None:
+        """Wait so many seconds, or until the agent stops."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be nothing more to take."""
+        ...
+
+    async def take(self, timeout: float | None = None) -> list[Batch]:
+        """Everything that waits, which stays in hand until `release`: for sinks that finish many batches at once."""
+        ...
+
+    def release(self) -> Callable[[], None]:
+        """What is in hand is done with; call what this returns once a kill cannot undo that."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """What a sink may know of the agent that it works for.
+
+    Attributes:
+        directory: where a sink may keep what is to outlive the process, in a folder of its own; None if nowhere.
+        host: the host's name on samples.
+        tags: the agent's tags.
+        renew: asks for the secrets of the configuration to be read again: one that was good is refused now.
+    """
+
+    directory: Path | None = None
+    host: str = ""
+    tags: tuple[str, ...] = ()
+    renew: Callable[[], None] = lambda: None
 
 
 class SinkConfig(BaseModel):
@@ -60,7 +100,7 @@ class Sink(Generic[S]):
 
     name: ClassVar[str] = ""
     """The entry point's name, and the word after `type:` in agent.yaml."""
-    durable: ClassVar[bool] = False
+    durable: bool = False
     """Whether what it is through with survives a SIGKILL of the agent: commits then wait until it is."""
     billed: ClassVar[bool] = False
     """Whether what it sends ends at Datadog, which bills each series as a custom metric: for `vedette plan`."""
@@ -77,6 +117,14 @@ class Sink(Generic[S]):
         """Samples given up so far, beyond those that the queue dropped."""
         self.trouble = ""
         """What is wrong now; empty while sending works."""
+        self.home = Home()
+        """The agent; kept up to date by it."""
+        self.held = 0
+        """Samples that it took and keeps, on disk perhaps, and has still to send."""
+        self.sent: int | None = None
+        """Samples sent so far, where the sink counts them; else it is what it is through with and did not lose."""
+        self.figures: dict[str, float] = {}
+        """What else the agent reports of it: names of `vedette.sink.*` in the agent's own metrics, and values."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

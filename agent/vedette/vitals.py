@@ -117,6 +117,7 @@ class Surroundings:
         save: stores one value of an instance, and returns once it is on disk or cannot be: whether it is.
         clock: monotonic seconds on the event loop's time line, but as of now: uvloop's own time stands still within
             an iteration and has steps of a millisecond.
+        changes: how failures and recoveries are told to the sinks: `events`, `logs`.
     """
 
     deliver: Callable[[Batch], None]
@@ -127,3 +128,4 @@ class Surroundings:
     state: Callable[[str], Mapping[str, Any]]
     save: Callable[[str, str, Any], Awaitable[bool]]
     clock: Callable[[], float] = time.monotonic
+    changes: tuple[str, ...] = ()

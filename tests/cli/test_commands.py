@@ -161,7 +161,7 @@ def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     rows = [line.split()[:4] for line in done.stdout.splitlines()[1:] if not line.startswith(" ")]
     checks = ("business_sql", "cloudwatch", "host", "k8s", "postgres", "redis", "sqs", "statsd", "synthetic")
     expected = [("check", name) for name in checks]
-    expected += [("sink", name) for name in ("console", "dogstatsd", "file", "prometheus")]
+    expected += [("sink", name) for name in ("console", "datadog", "dogstatsd", "file", "prometheus")]
     expected += [("discovery", "k8s")]
     expected += [("secret", name) for name in ("aws-iam", "aws-sm", "aws-ssm")]
     assert [(row[0], row[1]) for row in rows if row[2] == "vedette"] == expected

@@ -146,3 +146,12 @@ def test_a_resolver_that_cannot_even_be_made(vault: Vault) -> None:
 
     vault.ask({("broken", "a"): Source(Broken)}, Masker())
     assert vault["broken", "a"].trouble == "'broken' failed (RuntimeError)"
+
+
+def test_what_was_refused_is_asked_for_again_although_it_would_still_hold(vault: Vault, world: World) -> None:
+    made = source(world)
+    assert ask(vault, made, "a") == ["alpha"]
+    world.values["a"] = "newer"
+    assert ask(vault, made, "a") == ["alpha"]
+    vault.expire()
+    assert ask(vault, made, "a") == ["newer"]

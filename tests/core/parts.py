@@ -30,9 +30,10 @@ def instance(plugin: Any, **options: Any) -> Instance:
 class Recorder:
     """Surroundings that keep every batch."""
 
-    def __init__(self, *secrets: str) -> None:
+    def __init__(self, *secrets: str, changes: tuple[str, ...] = ()) -> None:
         self.batches: list[Batch] = []
         self.states: dict[str, dict[str, Any]] = {}
+        self.changes = changes
         self.masker = Masker()
         for secret in secrets:
             self.masker.add(secret)
@@ -48,6 +49,7 @@ class Recorder:
             state=lambda instance: self.states.setdefault(instance, {}),
             save=self.save,
             clock=lambda: asyncio.get_running_loop().time(),
+            changes=self.changes,
         )
 
     def deliver(self, batch: Batch) -> None:

@@ -82,3 +82,11 @@ def test_a_source_that_names_its_service_is_not_of_the_agents_too() -> None:
     assert bridge.tag_set("a:1") == ("a:1", "environment:prod", "instance:apps", "service:agent", "team:a")
     assert "service:agent" in check.tag_set(own)  # here it is a tag of the check's own, of Kubernetes' services say
     assert "service:shop" in check.tag_set(own)
+
+
+def test_what_a_log_line_says_is_masked_at_any_depth() -> None:
+    emit = Emit(channel(masker=lambda text: text.replace("hunter2", "****")), 1.0)
+    emit.log("by hunter2", level="error", who="hunter2", deep={"list": ["a hunter2", 7], "more": ("hunter2",)}, code=3)
+    (log,) = emit.batch().logs
+    assert log.message == "by ****"
+    assert log.attributes == {"who": "****", "deep": {"list": ["a ****", 7], "more": ["****"]}, "code": 3}

@@ -117,6 +117,62 @@ def test_what_is_left_at_the_stop_is_not_settled() -> None:
     assert (settled, outbox.dropped) == ([0, 1], 5)  # those that the full queue had no room for
 
 
+class Groups(Plain):
+    """Finishes all that waits at once."""
+
+    async def run(self, batches: Any) -> None:
+        self.starts.append(asyncio.get_running_loop().time())
+        while not batches.ended:
+            taken = [one.instance for one in await batches.take()]
+            for name in taken:
+                if self.fail_on.get(name, 0) > 0:
+                    self.fail_on[name] -= 1
+                    raise OSError(28, "No space left on device")
+            self.got.append(" ".join(taken))
+            batches.release()()
+
+
+def test_a_sink_may_take_all_that_waits_and_settle_it_at_once() -> None:
+    async def main() -> None:
+        outbox, settled = Outbox(100, durable=True), list[int]()
+        for number in range(3):
+            outbox.put(batch(number, 2), Receipt(1, lambda number=number: settled.append(number)))  # type: ignore[misc]
+        assert [one.instance for one in await outbox.take()] == ["t/0", "t/1", "t/2"]
+        assert await outbox.take(1.0) == []
+        outbox.put(batch(3))
+        assert [one.instance for one in await outbox.take(1.0)] == ["t/3"]  # in hand with the others
+        assert (outbox.queued, outbox.delivered, settled) == (0, 0, [])
+        settle = outbox.release()
+        assert (outbox.delivered, settled) == (7, [])
+        settle()
+        assert settled == [0, 1, 2]
+        outbox.put(batch(4))
+        outbox.close()
+        assert (len(await outbox.take()), outbox.ended, await outbox.take()) == (1, True, [])
+        outbox.abandon()
+        assert outbox.dropped == 1
+
+    run_virtually(main())
+
+
+def test_of_a_group_that_fails_only_the_batch_that_fails_again_is_dropped() -> None:
+    async def main() -> None:
+        sink, outbox = Groups(fail_on=("t/2",), times=2), Outbox(100)
+        for number in range(5):
+            outbox.put(batch(number))
+        task = asyncio.create_task(supervise(sink, outbox))
+        await asyncio.sleep(100)
+        outbox.put(batch(5))
+        outbox.put(batch(6))
+        await asyncio.sleep(1)
+        assert sink.got == ["t/0", "t/1", "t/3", "t/4", "t/5 t/6"]  # one by one until the culprit is found
+        assert (outbox.delivered, outbox.dropped) == (6, 1)
+        outbox.close()
+        await task
+
+    run_virtually(main())
+
+
 def test_a_receipt_waits_for_every_outbox() -> None:
     done: list[str] = []
     Receipt(0, lambda: done.append("none"))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from servers import RedisServer, eventually, redis62
+from sinks.intake import KEY, intake
 from vedette import Batch
 from vedette.agent import Agent
 from vedette.config import load
@@ -447,3 +448,22 @@ async def test_random_edits_touch_nobody_else(
         # A run in progress is a task of its own: what leaks is there between runs too.
         await eventually(lambda: len(asyncio.all_tasks(loop)) <= instances + 8, "no task more than at the start")
         await eventually(lambda: open_files() <= files_open + 2, "no file descriptor more than at the start")
+
+
+async def test_a_key_that_is_refused_is_read_anew_and_what_waits_is_sent_with_the_new_one(tmp_path: Path) -> None:
+    secret = tmp_path / "key"
+    await asyncio.to_thread(secret.write_text, KEY + "\n")
+    async with intake() as there:
+        sink = f'{{type: datadog, api_key: "${{file:{secret}}}", base_url: {there.url}, flush: 100ms}}'
+        site = Site(tmp_path, f"sinks: [{sink}]\n")
+        site.write("host", "instances: [{interval: 1s}]\n")
+        async with site.running():
+            await eventually(lambda: bool(there.values("system.load.1")), "points under the first key")
+            before = set(there.values("system.load.1"))
+            newer = KEY[::-1]
+            there.keys = {newer}
+            await asyncio.to_thread(secret.write_text, newer)  # nobody watches the file
+            await eventually(lambda: len(set(there.values("system.load.1")) - before) > 1, "points under the new key")
+        assert ("/api/v2/series", 403) in there.statuses
+        measured = {int(one.time) for one in site.batches if one.check == "host" and one.samples}
+        assert set(there.values("system.load.1")) == measured

@@ -270,6 +270,49 @@ def test_garbage_is_dropped_counted_by_reason_and_named_once(caplog: pytest.LogC
     ]
 
 
+class Flaps(Base):
+    async def run(self, emit: Any) -> None:
+        self.calls.append("run")
+        if self.calls.count("run") in (2, 3):
+            raise CheckError("login with hunter2secret refused", hint="see the password")
+
+
+@pytest.mark.parametrize("ways", [("events", "logs"), ("events",), ("logs",), ()])
+def test_failures_and_recoveries_are_told_to_the_sinks_if_asked_for(ways: tuple[str, ...]) -> None:
+    recorder = Recorder("hunter2secret", changes=ways)
+    serve(Runner(instance(Flaps, interval="10s"), recorder.surroundings), 60)
+    told = [batch for batch in recorder.batches if batch.events or batch.logs]
+    assert len(told) == (2 if ways else 0)
+    events = [event for batch in told for event in batch.events]
+    logs = [log for batch in told for log in batch.logs]
+    tags = ("check:probe", "environment:test", "instance:probe")
+    refused = "login with **** refused (see the password)"
+    assert [(one.title, one.alert_type, one.aggregation_key, one.tags) for one in events] == [
+        ("probe/probe is failing", "error", "probe/probe", tags),
+        ("probe/probe recovered", "success", "probe/probe", tags),
+    ][: 2 if "events" in ways else 0]
+    assert [(one.level, one.tags) for one in logs] == [("error", tags), ("info", tags)][: 2 if "logs" in ways else 0]
+    if events:
+        assert (events[0].text, events[1].text[-17:]) == (refused, " of being failing")
+    if logs:
+        assert logs[0].message == f"probe/probe is failing: {refused}"
+        assert logs[0].attributes == {
+            "instance": "probe/probe", "check": "probe", "state": "failing", "previous": "ok",
+            "lasted_seconds": logs[0].attributes["lasted_seconds"], "error": "login with **** refused",
+            "hint": "see the password",
+        }  # fmt: skip
+        assert logs[1].message.endswith(" of being failing")
+        assert (logs[1].attributes["state"], logs[1].attributes["previous"]) == ("ok", "failing")
+
+
+def test_a_muted_instance_tells_nothing() -> None:
+    recorder = Recorder(changes=("events", "logs"))
+    runner = Runner(instance(Flaps, interval="10s"), recorder.surroundings)
+    runner.vitals.muted_until = float("inf")
+    serve(runner, 60)
+    assert not any(batch.events or batch.logs for batch in recorder.batches)
+
+
 def test_the_log_speaks_when_the_state_changes_and_not_on_every_run(caplog: pytest.LogCaptureFixture) -> None:
     class Flaky(Base):
         number = 0

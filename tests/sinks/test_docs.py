@@ -24,7 +24,7 @@ def test_every_sink_has_its_chapter() -> None:
     assert sorted(OPTIONS) == sorted(re.findall(r"^## (\w+)$", PAGE, re.MULTILINE)) == Registry().names("sinks")
 
 
-@pytest.mark.parametrize("name", ["console", "dogstatsd", "file", "prometheus"])
+@pytest.mark.parametrize("name", ["console", "datadog", "dogstatsd", "file", "prometheus"])
 def test_the_tables_are_those_of_the_options(name: str) -> None:
     assert OPTIONS[name] == options_table(Registry().load("sinks", name)).strip()
 

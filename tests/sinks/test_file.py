@@ -18,6 +18,7 @@ from sinks.parts import HERE, START, batch, running, sample, until
 from vedette import Batch, Kind, Status
 from vedette.kit import Sketch
 from vedette.metrics import Event, LogRecord, ServiceCheck
+from vedette.outbox import Receipt
 from vedette.sinks.file import FileConfig, FileSink
 
 pytestmark = pytest.mark.anyio
@@ -154,16 +155,19 @@ async def test_rotation_by_others(tmp_path: Path, way: str) -> None:
 
 
 async def outage(sink: FileSink, reason: str, mend: Any, path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Three batches get lost, then the trouble is mended, and the fourth arrives."""
+    """Nothing can be written, nothing is settled; then the trouble is mended, and all of it arrives."""
     caplog.set_level(logging.INFO)
+    settled: list[int] = []
     async with running(sink) as outbox:
         for n in range(3):
-            outbox.put(level(n))
-        await until(lambda: sink.errors == 3, "three failures")
-        assert (sink.lost, sink.trouble) == (3, f"{path}: {reason}")
+            outbox.put(level(n), Receipt(1, lambda n=n: settled.append(n)))  # type: ignore[misc]
+        await until(lambda: sink.errors >= 2, "a second try")
+        assert (sink.lost, outbox.delivered, outbox.dropped, settled) == (0, 0, 0, [])
+        assert sink.trouble == f"{path}: {reason}"
         mend()
+        await until(lambda: len(settled) == 3, "what was waiting")
         outbox.put(level(3))
-    assert numbers(path) == [3]
+    assert (numbers(path), settled) == ([0, 1, 2, 3], [0, 1, 2])
     assert caplog.messages == [f"{path}: {reason}", "sending again"]
 
 
@@ -205,10 +209,13 @@ async def test_a_write_that_is_cut_short_leaves_no_half_a_line(tmp_path: Path, s
     path = tmp_path / "samples.jsonl"
     sink = make(path)
     long = batch(*(sample("level", GAUGE, n, "x" * 500) for n in range(100, 105)))
-    await write(sink, long, long, level(1))
-    assert numbers(path) == [100, 101, 102, 103, 104, 1]
+    async with running(sink) as outbox:
+        for one in (long, long, level(1)):
+            outbox.put(one)
+        await until(lambda: sink.errors > 0, "the second one to fail")
+    assert numbers(path) == [100, 101, 102, 103, 104]
     assert path.stat().st_size < small_files
-    assert (sink.errors, sink.lost, sink.trouble) == (1, 5, "")
+    assert (sink.lost, outbox.dropped, sink.trouble) == (0, 6, f"{path}: File too large")
 
 
 async def test_no_file_stays_open(tmp_path: Path) -> None:

@@ -126,6 +126,11 @@ class AgentConfig(BaseModel):
     report_interval: Duration = Field(
         default=10.0, gt=0, description="Time between the agent's own metrics (`vedette.*`, `health_check.overall`)."
     )
+    report_changes: tuple[Literal["events", "logs"], ...] = Field(
+        default=(),
+        description="Tell the sinks of each failure and recovery of an instance: as `events`, as structured `logs`.",
+        examples=[["events", "logs"]],
+    )
     stop_timeout: Duration = Field(
         default=10.0, gt=0, description="Time that a stop may take: running checks end, queues are flushed."
     )

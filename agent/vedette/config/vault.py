@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,6 +102,11 @@ class Vault:
         self._masker = masker
         stale = [key for key in wanted if key not in self._answers or self._answers[key].reload_due <= now]
         self._renew({key: wanted[key] for key in stale})
+
+    def expire(self) -> None:
+        """Let no answer hold any longer: the next question about each is asked of its resolver."""
+        now = self._clock()
+        self._answers = {key: replace(answer, reload_due=now) for key, answer in self._answers.items()}
 
     def refresh(self) -> bool:
         """Ask again for what is due. Blocking.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from vedette.errors import CheckError
 from vedette.outbox import describe
 from vedette.resolver import try_each
 from vedette.runner import CLOSE_TIMEOUT, State
+from vedette.sink import Home, Sink
+from vedette.state import state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -73,9 +76,10 @@ async def examine(configuration: Configuration, instances: Sequence[Instance], *
     if not all_of_it:
         return cases
     others = [
-        Case(f"{kind} {config.name or plugin.name}", tuple(await _diagnose_other(plugin(config), configuration.masker)))
+        Case(f"{kind} {config.name or plugin.name}", tuple(await _diagnose_other(made, configuration.masker)))
         for kind, plugins in (("sink", configuration.sinks), ("discovery", configuration.discoveries))
         for plugin, config in plugins
+        for made in [_at_home(plugin(config), configuration)]
     ]
     secrets = await _diagnose_secrets(configuration, instances)
     house = Diagnosis(configuration.masker)
@@ -140,6 +144,13 @@ def _closing(check: Any) -> Callable[[Diagnosis], Awaitable[None]]:
         await check.close()
 
     return close
+
+
+def _at_home(plugin: Any, configuration: Configuration) -> Any:
+    """The plugin's object; a sink knows where the agent would have it keep things."""
+    if isinstance(plugin, Sink):
+        plugin.home = Home(state_directory(configuration.agent.state_directory, os.environ))
+    return plugin
 
 
 async def _diagnose_other(plugin: Any, masker: Masker) -> list[Symptom]:

@@ -173,20 +173,14 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
             self._deltas.forget(batch.instance)
 
     def _translate_other(self, client: Client, batch: Batch, sample: Sample, tags: Any) -> None:
-        name, kind, value, own_tags, when = sample
-        moment = batch.time if when is None else when
+        reported = self._deltas.reported(batch, sample)
+        if reported is None:
+            return
+        name, kind, value, _, when = reported
         if kind is Kind.GAUGE:
             self._gauge(client, name, value, when, tags)
         elif kind is Kind.COUNT:
             self._count(client, name, value, when, tags)
-        elif kind is Kind.COUNTER:
-            delta = self._deltas.delta(batch.instance, (name, own_tags), value, moment)
-            if delta is not None:
-                self._count(client, name, delta, when, tags)
-        elif kind is Kind.RATE:
-            rate = self._deltas.rate(batch.instance, (name, own_tags), value, moment)
-            if rate is not None:
-                self._gauge(client, name, rate, when, tags)
         elif kind is Kind.SET:
             client.line(name, "s", _one_line(str(value)), tags)
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -13,10 +12,12 @@ from typing import Any, Literal
 import msgspec
 from pydantic import ByteSize, Field
 
-from vedette import Batch, Diagnosis, Sink, SinkConfig, hookimpl
-from vedette.kit import json_objects
+from vedette import Diagnosis, Sink, SinkConfig, hookimpl
+from vedette.kit import Batches, json_objects
 
 _MODE = 0o640
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 15.0
 
 
 class FileConfig(SinkConfig):
@@ -34,7 +35,7 @@ class FileConfig(SinkConfig):
 
 
 class FileSink(Sink[FileConfig]):
-    """Appends whole lines, one write a batch. What cannot be written is counted as lost; the next batch tries again."""
+    """Appends whole lines, one write a batch. What cannot be written is tried again; the queue fills meanwhile."""
 
     name = "file"
     durable = True
@@ -60,8 +61,12 @@ class FileSink(Sink[FileConfig]):
                 f"{folder} can be written to, {free / 1e9:.1f} GB free of the {least / 1e9:.1f} GB it may take",
             )
 
-    async def run(self, batches: AsyncIterator[Batch]) -> None:
-        """Write every batch until the agent stops."""
+    async def run(self, batches: Batches) -> None:
+        """Write every batch until the agent stops.
+
+        Raises:
+            OSError: the last batch before the stop could not be written.
+        """
         encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
         writer = LineFile(self.config.path, self.config.max_bytes, self.config.keep)
         try:
@@ -69,14 +74,26 @@ class FileSink(Sink[FileConfig]):
                 if not len(batch):
                     continue
                 lines = b"".join(b"%b\n" % encode(item) for item in json_objects(batch))
-                try:
-                    writer.append(lines)
-                except OSError as error:
-                    self.failed(f"{self.config.path}: {error.strerror or error}", lost=len(batch))
-                else:
-                    self.recovered()
+                await self._append(writer, lines, batches)
         finally:
             writer.close()
+
+    async def _append(self, writer: LineFile, lines: bytes, batches: Batches) -> None:
+        """Write until it is written: a commit waits for it, and a listener is slowed down by the queue behind it."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                writer.append(lines)
+            except OSError as error:
+                what = f"{self.config.path}: {error.strerror or error}"
+                if batches.closed:
+                    raise OSError(error.errno, what) from None
+                self.failed(what)
+            else:
+                self.recovered()
+                return
+            await batches.closing(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 class LineFile:

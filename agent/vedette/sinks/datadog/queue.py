@@ -1,0 +1,276 @@
+"""The queue before the intake: a spool in a thread of its own, which knows how old items may get."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vedette.kit import DamagedError, Outcome, Piece, Record, Spool, SpoolTakenError
+from vedette.sinks.datadog import cut
+from vedette.sinks.datadog.lanes import LANES, Kind
+from vedette.sinks.datadog.press import codings, compress, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from vedette.kit import Entry
+    from vedette.sinks.datadog.lanes import Lane
+
+T = TypeVar("T")
+_ENOUGH = 200
+_LOOKED_AT = 2_000
+_SWEEP = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be sent to an endpoint.
+
+    Attributes:
+        pieces: what is in it.
+        raw: its items.
+        body: as it is sent.
+        coding: its content coding.
+    """
+
+    pieces: list[Piece]
+    raw: bytes
+    body: bytes
+    coding: str
+
+    @property
+    def count(self) -> int:
+        """How many items."""
+        return sum(piece.count for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the queue stands, as of its last change.
+
+    Attributes:
+        left: items still to be sent.
+        size: bytes on disk.
+        in_memory: bytes in memory only.
+        volatile: items in memory only.
+        trouble: why they are; empty while they are not.
+        tally: what became of all items so far, earlier processes included.
+        waiting: full requests that wait, by endpoint.
+    """
+
+    left: int = 0
+    size: int = 0
+    in_memory: int = 0
+    volatile: int = 0
+    trouble: str = ""
+    tally: Counter[Outcome] = field(default_factory=Counter)
+    waiting: dict[str, float] | None = None
+
+
+class Queue:
+    """Keeps items until an endpoint has taken them, or would not take them any more.
+
+    Args:
+        directory: of the spool; None keeps everything in memory.
+        budget: bytes on disk.
+        late: seconds that points with historical ingestion may be old.
+        compression: what is preferred.
+    """
+
+    def __init__(self, directory: Path | None, budget: int, late: float, compression: str) -> None:
+        self.standing = Standing()
+        self.notes: list[str] = []
+        """What is worth telling of its opening."""
+        self._spool = Spool(directory, budget)
+        self._late = late
+        self._codings = {lane.name: codings(lane.codings, compression) for lane in LANES}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vedette-datadog")
+        self.repeats: frozenset[int] = frozenset()
+        """Hashes of the points that were queued just before the last process ended."""
+        self._swept: dict[str, float] = {}
+
+    async def _call(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do something in the queue's own thread, to the end even if nobody waits any more."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, partial(self._do, work, *arguments))
+        return await asyncio.shield(future)
+
+    def _do(self, work: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return work(*arguments)
+        finally:
+            spool = self._spool
+            waiting = {lane.name: self._waiting(lane) for lane in LANES}
+            self.standing = Standing(
+                spool.left, spool.size, spool.in_memory, spool.volatile, spool.trouble, Counter(spool.tally), waiting
+            )
+
+    def _waiting(self, lane: Lane) -> float:
+        """How many requests wait for an endpoint; of very many the exact number is of no use."""
+        some = [record for kind in lane.kinds for record in islice(self._spool.pending.get(kind, {}), _ENOUGH)]
+        return max(
+            sum(record.raw for record in some) / lane.most_raw,
+            sum(record.size for record in some) / lane.most_body,
+            sum(record.count for record in some) / lane.most_items,
+        )
+
+    # In
+
+    async def open(self) -> None:
+        """Take over what an earlier process left on disk."""
+        await self._call(self._open)
+
+    def _open(self) -> None:
+        try:
+            tail = self._spool.open()
+        except SpoolTakenError as error:
+            self.notes.append(f"{error}: this one is in memory only")
+            return
+        except OSError:
+            self.notes.append(self._spool.trouble)
+            return
+        self.notes += [f"{name} of the queue on disk was set aside" for name in self._spool.aside]
+        self.repeats = frozenset(_hashes(tail))
+
+    async def put(self, entries: list[Entry]) -> list[Record]:
+        """Queue records; when this returns they are on disk, or `standing.trouble` says why not."""
+        return await self._call(self._spool.put, entries)
+
+    async def rescue(self) -> None:
+        """Try to bring to the disk what is in memory only."""
+        await self._call(self._spool.rescue)
+
+    # Out
+
+    async def next(self, lane: Lane) -> Request | None:
+        """What to send next to an endpoint, the newest first; None if nothing waits for it.
+
+        Its records are kept from eviction until they are settled or given `back`.
+        """
+        return await self._call(self._next, lane)
+
+    def _next(self, lane: Lane) -> Request | None:
+        if time.monotonic() - self._swept.get(lane.name, 0.0) > _SWEEP:
+            self._expire(lane)
+        while True:
+            pieces = cut.together(self._candidates(lane), lane)
+            if not pieces:
+                return None
+            made = self._build(lane, pieces)
+            if made is not None:
+                return made
+
+    async def build(self, lane: Lane, pieces: list[Piece]) -> Request | None:
+        """The request of these pieces; None if none of them can be read."""
+        return await self._call(self._build, lane, pieces)
+
+    def _build(self, lane: Lane, pieces: list[Piece]) -> Request | None:
+        good: list[Piece] = []
+        parts: list[bytes] = []
+        for piece in pieces:
+            try:
+                parts.append(cut.content([piece], self._spool.read))
+            except (DamagedError, ValueError):
+                self._settle([Piece(piece.record, 0, piece.record.count)], Outcome.DAMAGED)
+            else:
+                good.append(piece)
+                piece.record.busy = True
+        if not good:
+            return None
+        raw = b",".join(parts)
+        coding = next(iter(self._codings[lane.name]), "")
+        body = compress(b"%b%b%b" % (lane.head, raw, lane.tail), coding)
+        return Request(good, raw, body, coding)
+
+    def plainer(self, lane: Lane, coding: str) -> bool:
+        """Use another content coding than this one, which the endpoint refuses; returns whether there is one."""
+        known = self._codings[lane.name]
+        if coding not in known:
+            return False
+        known.remove(coding)
+        return True
+
+    async def settle(self, request: Request, outcome: Outcome) -> None:
+        """Its items are not to be sent any more."""
+        await self._call(self._settle, request.pieces, outcome)
+
+    def _settle(self, pieces: Iterable[Piece], outcome: Outcome) -> None:
+        pieces = list(pieces)
+        for piece in pieces:
+            piece.record.busy = False
+        self._spool.settle(pieces, outcome)
+
+    def back(self, request: Request) -> None:
+        """It could not be sent now."""
+        for piece in request.pieces:
+            piece.record.busy = False
+
+    def _candidates(self, lane: Lane) -> Iterator[Piece]:
+        for kind in lane.kinds:
+            oldest, newest = self._window(lane, kind)
+            for record in list(islice(reversed(self._spool.pending.get(kind, {})), _LOOKED_AT)):
+                if record.oldest < oldest or record.newest > newest:
+                    self._expire_items(record, oldest, newest)
+                for start, stop in reversed(record.rest):
+                    yield Piece(record, start, stop)
+
+    def _window(self, lane: Lane, kind: Kind) -> tuple[float, float]:
+        """The times that an endpoint takes now, in Unix seconds."""
+        now = time.time()
+        return now - (self._late if kind is Kind.LATE else lane.oldest), now + lane.ahead
+
+    async def sweep(self) -> None:
+        """Count what no endpoint would take any more, also while none answers."""
+        await self._call(self._sweep)
+
+    def _sweep(self) -> None:
+        for lane in LANES:
+            self._expire(lane)
+
+    def _expire(self, lane: Lane) -> None:
+        """Settle what is too old, or so far ahead that its clock was wrong."""
+        self._swept[lane.name] = time.monotonic()
+        for kind in lane.kinds:
+            oldest, newest = self._window(lane, kind)
+            for record in list(self._spool.pending.get(kind, {})):
+                if not record.busy and (record.oldest < oldest or record.newest > newest):
+                    self._expire_items(record, oldest, newest)
+
+    def _expire_items(self, record: Record, oldest: float, newest: float) -> None:
+        whole = [Piece(record, 0, record.count)]
+        if record.newest < oldest:
+            self._settle(whole, Outcome.EXPIRED)
+            return
+        try:
+            times = cut.times(unpack(record.form, self._spool.read(record), record.raw), record.kind)
+        except (DamagedError, ValueError):
+            self._settle(whole, Outcome.DAMAGED)
+            return
+        for outcome, wrong in (
+            (Outcome.EXPIRED, [one < oldest for one in times]),
+            (Outcome.REFUSED, [one > newest for one in times]),
+        ):
+            self._settle(cut.runs(whole[0], wrong), outcome)
+        rest = [one for one in times if oldest <= one <= newest]
+        if rest:
+            record.oldest, record.newest = min(rest), max(rest)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._thread.submit(self._spool.close)
+        self._thread.shutdown(wait=True)
+
+
+def _hashes(tail: Iterable[tuple[Record, bytes]]) -> Iterator[int]:
+    """Of the points in records. Only points: one that comes twice is the same one, but two log lines may be alike."""
+    for record, body in tail:
+        if record.kind in (Kind.SERIES, Kind.LATE):
+            with suppress(ValueError):
+                yield from map(hash, cut.split(unpack(record.form, body, record.raw)))

@@ -1,0 +1,233 @@
+"""One file of a durable queue with its records, and beside it the file that says what became of them."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from vedette.spool.records import FRAME_SIZE, HEADER, DamagedError, Outcome, Record, frames, intact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_MODE = 0o600
+_NOTE = struct.Struct("<IIIII")
+"""Number of the record, first item, last item + 1, outcome, checksum."""
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Segment:
+    """A segment: written once, at its end only; notes of what became of its records are appended to a second file.
+
+    Args:
+        path: of the file with records.
+        number: its place in the queue.
+    """
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.path = path
+        self.number = number
+        self.size = 0
+        self.noted = 0
+        """Bytes of the notes."""
+        self.records: list[Record] = []
+        self.tally: Counter[Outcome] = Counter()
+        """What became of its items."""
+        self.damaged = False
+        self._file = -1
+        self._notes = -1
+
+    @property
+    def notes_path(self) -> Path:
+        """Of the file with notes."""
+        return self.path.with_suffix(".ack")
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing in it is to be sent any more."""
+        return not any(record.rest for record in self.records)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something of it is being sent."""
+        return any(record.busy for record in self.records)
+
+    # Reading
+
+    def load(self) -> None:
+        """Read what is there: records, and what became of them.
+
+        Raises:
+            OSError: it cannot be read.
+            DamagedError: it is not a segment.
+        """
+        file = os.open(self.path, os.O_RDONLY | _FLAGS)
+        try:
+            data = _read_all(file)
+        finally:
+            os.close(file)
+        self.size = len(data)
+        if not data.startswith(HEADER):
+            if HEADER.startswith(data):
+                return  # killed before its first record
+            raise DamagedError("it does not begin like one")
+        lost = 0
+        for record, whole in frames(memoryview(data)[len(HEADER) :]):
+            record.segment = self
+            record.offset += len(HEADER)
+            self.records.append(record)
+            if not whole:
+                self.damaged = True
+                lost += record.take_off(0, record.count)
+        self._load_notes()
+        self.tally[Outcome.DAMAGED] += lost
+
+    def _load_notes(self) -> None:
+        try:
+            file = os.open(self.notes_path, os.O_RDONLY | _FLAGS)
+        except OSError:
+            return
+        try:
+            data = _read_all(file)
+        finally:
+            os.close(file)
+        self.noted = len(data) - len(data) % _NOTE.size
+        for number, start, stop, outcome, checksum in _NOTE.iter_unpack(data[: self.noted]):
+            known = number < len(self.records) and outcome in Outcome.__members__.values()
+            if known and checksum == zlib.crc32(_NOTE.pack(number, start, stop, outcome, 0)[:-4]):
+                self.tally[Outcome(outcome)] += self.records[number].take_off(start, stop)
+
+    def read(self, record: Record) -> bytes:
+        """The body of one of its records.
+
+        Raises:
+            DamagedError: it is not what was written, or cannot be read.
+        """
+        try:
+            file = os.open(self.path, os.O_RDONLY | _FLAGS)
+            try:
+                data = os.pread(file, FRAME_SIZE + record.size, record.offset - FRAME_SIZE)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise DamagedError(error.strerror or "it cannot be read") from error
+        head, body = data[:FRAME_SIZE], data[FRAME_SIZE:]
+        if len(body) != record.size or not intact(head, body):
+            raise DamagedError("its checksum is wrong")
+        return body
+
+    # Writing
+
+    def append(self, written: bytes, records: Iterable[Record], offsets: Iterable[int]) -> None:
+        """Write frames and have them on disk when this returns; all of them or none.
+
+        Args:
+            written: the frames.
+            records: theirs, from now on of this segment.
+            offsets: where in `written` their bodies begin.
+
+        Raises:
+            OSError: none of them was written.
+        """
+        if self._file < 0:
+            self._begin()
+        start = self.size
+        try:
+            _write_all(self._file, written)
+            os.fdatasync(self._file)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._file, start)
+            raise
+        self.size = start + len(written)
+        for record, offset in zip(records, offsets, strict=True):
+            record.segment, record.number, record.offset = self, len(self.records), start + offset
+            record.body = None
+            self.records.append(record)
+
+    def _begin(self) -> None:
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, _MODE)
+        try:
+            _write_all(file, HEADER)
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError:
+            os.close(file)
+            with suppress(OSError):
+                self.path.unlink()
+            raise
+        self._file = file
+        self.size = len(HEADER)
+
+    def note(self, record: Record, start: int, stop: int, outcome: Outcome) -> int:
+        """Take off items and write down what became of them; returns how many items that were.
+
+        Notes are not forced to the disk: a power cut may have some items sent twice.
+
+        Raises:
+            OSError: it could not be written down; in memory it holds.
+        """
+        number = record.take_off(start, stop)
+        self.tally[outcome] += number
+        if not number:
+            return 0
+        if self._notes < 0:
+            self._notes = os.open(self.notes_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _FLAGS, _MODE)
+            os.ftruncate(self._notes, self.noted)  # what a kill left of the last one
+        head = _NOTE.pack(record.number, start, stop, outcome, 0)[:-4]
+        try:
+            _write_all(self._notes, head + struct.pack("<I", zlib.crc32(head)))
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._notes, self.noted)
+            raise
+        self.noted += _NOTE.size
+        return number
+
+    def close(self) -> None:
+        """Close its files; nothing is appended any more."""
+        for file in (self._file, self._notes):
+            if file >= 0:
+                os.close(file)
+        self._file = self._notes = -1
+
+    def remove(self) -> None:
+        """Delete it; one with damage is kept under another name, for whoever wants to know.
+
+        Raises:
+            OSError: it is still there.
+        """
+        self.close()
+        if self.damaged:
+            set_aside(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+        self.notes_path.unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> None:
+    """Rename a file (or whatever it is) so that it is no part of the queue any more.
+
+    Raises:
+        OSError: it is still there.
+    """
+    path.rename(path.with_name(f"{path.name}.aside"))
+
+
+def _read_all(file: int) -> bytes:
+    with os.fdopen(os.dup(file), "rb") as stream:
+        return stream.read()
+
+
+def _write_all(file: int, data: bytes) -> None:
+    done = 0
+    while done < len(data):
+        done += os.write(file, memoryview(data)[done:])

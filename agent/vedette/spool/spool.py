@@ -1,0 +1,389 @@
+"""The queue itself: its segments, its budget, what it holds in memory while the disk refuses."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vedette.spool.records import FRAME_SIZE, DamagedError, Entry, Outcome, Piece, Record, frame, made
+from vedette.spool.segment import Segment, set_aside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_SEGMENT = re.compile(r"[0-9a-f]{16}\.seg")
+_NOTES = re.compile(r"[0-9a-f]{16}\.ack")
+_TOTALS = "totals.json"
+_LOCK = "lock"
+_LARGEST_SEGMENT = 8 * 1024 * 1024
+_SMALLEST_SEGMENT = 64 * 1024
+_SHARES = 16
+_TAIL = 256 * 1024
+_KEPT_ASIDE = 4
+
+
+class SpoolTakenError(Exception):
+    """Another process has this queue."""
+
+
+class Spool:
+    """A queue of records that survives a kill at any instant. For one thread at a time; every method may block.
+
+    What `put` returned for is on disk (`fdatasync`), unless `trouble` says otherwise: then it is in memory, and goes to
+    the disk with the first `put` or `rescue` that can write again. What `settle` notes is written but not forced to the
+    disk: it survives a kill, while a power cut may have items sent twice.
+
+    Args:
+        directory: its own folder; None has it in memory only.
+        budget: bytes it may take on disk; beyond that the oldest segment goes, and is counted.
+    """
+
+    def __init__(self, directory: Path | None, budget: int) -> None:
+        self.directory = directory
+        self.trouble = ""
+        """Why records are in memory only; empty while they are not."""
+        self.tally: Counter[Outcome] = Counter()
+        """What became of all items so far, those of earlier processes included."""
+        self.pending: dict[int, dict[Record, None]] = {}
+        """Records with something left, by kind, the oldest first."""
+        self.in_memory = 0
+        """Bytes of what is in memory only."""
+        self.left = 0
+        """How many items are still to be sent."""
+        self.aside: list[str] = []
+        """Names of files that were set aside when it was opened, and why."""
+        self._folder = directory or Path()
+        self._budget = budget
+        self._share = min(_LARGEST_SEGMENT, max(_SMALLEST_SEGMENT, budget // _SHARES))
+        self._segments: dict[int, Segment] = {}
+        self._active: Segment | None = None
+        self._next = 1
+        self._memory: dict[Record, None] = {}
+        self._undeleted: set[int] = set()
+        self._folded: Counter[Outcome] = Counter()
+        self._lock = -1
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(segment.size + segment.noted for segment in self._segments.values())
+
+    @property
+    def volatile(self) -> int:
+        """How many of the items that are left are in memory only."""
+        return sum(record.left for record in self._memory)
+
+    # Opening
+
+    def open(self) -> list[tuple[Record, bytes]]:
+        """Take over what an earlier process left.
+
+        Returns:
+            The records written last with their bodies, sent or not: what an interrupted source may hand over once more.
+
+        Raises:
+            SpoolTakenError: another process has it.
+            OSError: the folder cannot be used; the queue works in memory, and `trouble` says so.
+        """
+        if self.directory is None:
+            return []
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            self._failed(error)
+            raise
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.trouble = "another process uses the queue on disk"
+            self.close()
+            self.directory = None
+            raise SpoolTakenError(self.trouble) from None
+        folded = self._load_totals()
+        self._load_segments(folded)
+        tail = self._tail()
+        for segment in list(self._segments.values()):
+            if segment.finished:
+                self._fold(segment)
+        self._tidy()
+        return tail
+
+    def _load_totals(self) -> frozenset[int]:
+        """The counts of segments that are gone; returns which of them may still be there."""
+        path = self._folder / _TOTALS
+        try:
+            known = json.loads(path.read_bytes())
+            self._folded = Counter({Outcome[name]: int(number) for name, number in known["items"].items()})
+            folded = frozenset(map(int, known["folded"]))
+            self._next = max(
+                self._next, *folded, int(known["next"])
+            )  # the number of one that is gone is not used again
+        except FileNotFoundError:
+            return frozenset()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            self._put_aside(path, "the counts are damaged")
+            return frozenset()
+        self.tally.update(self._folded)
+        return folded
+
+    def _load_segments(self, folded: frozenset[int]) -> None:
+        for path in sorted(self._folder.iterdir()):
+            if not _SEGMENT.fullmatch(path.name):
+                continue
+            segment = Segment(path, int(path.stem, 16))
+            self._next = max(self._next, segment.number + 1)
+            if segment.number in folded:
+                self._remove(segment)
+                continue
+            try:
+                segment.load()
+            except (OSError, DamagedError) as error:
+                self._put_aside(path, str(getattr(error, "strerror", None) or error))
+                continue
+            if segment.damaged:
+                self.aside.append(f"{path.name} (damaged in part)")
+            self._segments[segment.number] = segment
+            self.tally.update(segment.tally)
+            for record in segment.records:
+                self._index(record)
+
+    def _tail(self) -> list[tuple[Record, bytes]]:
+        """The newest records."""
+        found: list[tuple[Record, bytes]] = []
+        size = 0
+        for number in sorted(self._segments, reverse=True):
+            for record in reversed(self._segments[number].records):
+                size += record.size
+                if size > _TAIL:
+                    return found
+                with suppress(DamagedError):
+                    found.append((record, self._segments[number].read(record)))
+        return found
+
+    def _tidy(self) -> None:
+        """Remove notes without a segment, and all but the newest of what was set aside."""
+        aside = sorted(self._folder.glob("*.aside"), key=lambda path: path.lstat().st_mtime)
+        for path in self._folder.iterdir():
+            if _NOTES.fullmatch(path.name) and int(path.stem, 16) not in self._segments:
+                aside.insert(0, path)
+        orphans = sum(path.suffix == ".ack" for path in aside)
+        for path in aside[: max(orphans, len(aside) - _KEPT_ASIDE)]:
+            with suppress(OSError):
+                path.unlink()
+
+    def _put_aside(self, path: Path, why: str) -> None:
+        self.aside.append(f"{path.name} ({why})")
+        with suppress(OSError):
+            set_aside(path)
+
+    # Putting in
+
+    def put(self, entries: Iterable[Entry]) -> list[Record]:
+        """Queue entries, all of one fsync; they are on disk when this returns, or in memory if `trouble` says so."""
+        records = [made(entry) for entry in entries]
+        for record in records:
+            self._memory[record] = None
+            self.in_memory += record.size
+            self._index(record)
+        self.rescue()
+        return records
+
+    def rescue(self) -> None:
+        """Try to bring to the disk what is in memory only."""
+        if self._lock < 0 and not self._opens():
+            return
+        waiting = [record for record in self._memory if record.rest or not record.count]
+        while waiting:
+            some = self._some(waiting)
+            try:
+                self._write(some)
+            except OSError as error:
+                self._failed(error)
+                return
+            del waiting[: len(some)]
+            for record in some:
+                self._leave_memory(record)
+            self._evict()
+        self.trouble = ""
+
+    def _opens(self) -> bool:
+        """Whether the folder can be used by now."""
+        with suppress(OSError, SpoolTakenError):
+            if self.directory is not None:
+                self.open()
+        return self._lock >= 0
+
+    def _some(self, waiting: Sequence[Record]) -> list[Record]:
+        """As many as a segment takes, at least one."""
+        room = self._share - (self._active.size if self._active is not None else 0)
+        for number, record in enumerate(waiting):
+            room -= record.size
+            if room < 0 and number:
+                return list(waiting[:number])
+        return list(waiting)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        """Append records; items of theirs that something is known of already are noted at once."""
+        active = self._writable()
+        frames, offsets, size = [], [], 0
+        for record in records:
+            body = record.body or b""
+            entry = Entry(record.kind, record.form, record.count, record.raw, record.oldest, record.newest, body)
+            frames.append(frame(entry))
+            offsets.append(size + FRAME_SIZE)
+            size += len(frames[-1])
+        try:
+            active.append(b"".join(frames), records, offsets)
+        except OSError:
+            self._active = None  # whatever state its end is in, nothing follows it
+            active.close()
+            if not active.records:
+                self._segments.pop(active.number, None)
+                with suppress(OSError):
+                    active.remove()
+            raise
+        for record in records:
+            self._note_gaps(record)
+
+    def _note_gaps(self, record: Record) -> None:
+        """Write down that part of a record was sent while it was in memory; it is counted already."""
+        rest, at = record.rest, 0
+        gaps = []
+        for start, stop in [*rest, (record.count, record.count)]:
+            if at < start:
+                gaps.append((at, start))
+            at = stop
+        if gaps and record.segment is not None:
+            record.rest = [(0, record.count)]
+            with suppress(OSError):
+                for start, stop in gaps:
+                    record.segment.note(record, start, stop, Outcome.SENT)
+            record.rest = rest
+
+    def _writable(self) -> Segment:
+        if self._active is not None and self._active.size < self._share:
+            return self._active
+        if self._active is not None:
+            self._active.close()
+            finished, self._active = self._active, None
+            if finished.finished:
+                self._fold(finished)
+        segment = Segment(self._folder / f"{self._next:016x}.seg", self._next)
+        self._next += 1
+        self._active = self._segments[segment.number] = segment
+        return segment
+
+    def _index(self, record: Record) -> None:
+        if record.rest:
+            self.pending.setdefault(record.kind, {})[record] = None
+            self.left += record.left
+
+    def _leave_memory(self, record: Record) -> None:
+        if self._memory.pop(record, False) is None:
+            self.in_memory -= record.size
+
+    def _failed(self, error: OSError) -> None:
+        self.trouble = f"the queue is in memory only: {self.directory}: {error.strerror or error}"
+
+    # Taking out
+
+    def read(self, record: Record) -> bytes:
+        """The body of a record.
+
+        Raises:
+            DamagedError: it is not what was written.
+        """
+        if record.body is not None:
+            return record.body
+        if record.segment is None:
+            raise DamagedError("it is neither on disk nor in memory")
+        return record.segment.read(record)
+
+    def settle(self, pieces: Iterable[Piece], outcome: Outcome) -> int:
+        """Note what became of items, which are not to be sent any more; returns how many items that were."""
+        number = 0
+        for piece in pieces:
+            record = piece.record
+            if record.segment is None:
+                settled = record.take_off(piece.start, piece.stop)
+            else:
+                settled = self._note(record.segment, record, piece, outcome)
+            self.tally[outcome] += settled
+            self.left -= settled
+            number += settled
+            if not record.rest:
+                self._done_with(record)
+        return number
+
+    def _note(self, segment: Segment, record: Record, piece: Piece, outcome: Outcome) -> int:
+        before = record.left
+        try:
+            return segment.note(record, piece.start, piece.stop, outcome)
+        except OSError as error:  # known in memory; a restart has it sent once more
+            self._failed(error)
+            return before - record.left
+
+    def _done_with(self, record: Record) -> None:
+        self.pending.get(record.kind, {}).pop(record, None)
+        self._leave_memory(record)
+        if record.segment is None:
+            record.body = None
+        elif record.segment is not self._active and record.segment.finished:
+            self._fold(record.segment)
+
+    def _evict(self) -> None:
+        """Give up the oldest segments until the budget is kept."""
+        while self.size > self._budget:
+            old = [one for one in self._segments.values() if one is not self._active and not one.busy]
+            if not old:
+                return
+            for record in list(old[0].records):
+                self.tally[Outcome.EVICTED] += (lost := record.left)
+                old[0].tally[Outcome.EVICTED] += lost
+                self.left -= lost
+                record.rest = []
+                self.pending.get(record.kind, {}).pop(record, None)
+            self._fold(old[0])
+
+    def _fold(self, segment: Segment) -> None:
+        """Add a segment's counts to the totals and delete it; a kill in between counts nothing twice."""
+        if self._segments.pop(segment.number, None) is None:
+            return
+        self._folded.update(segment.tally)
+        self._undeleted.add(segment.number)
+        with suppress(OSError):  # of a full disk, which the deletion helps
+            self._save_totals()
+        self._remove(segment)
+
+    def _remove(self, segment: Segment) -> None:
+        try:
+            segment.remove()
+        except OSError:
+            self._undeleted.add(segment.number)
+        else:
+            self._undeleted.discard(segment.number)
+
+    def _save_totals(self) -> None:
+        path = self._folder / _TOTALS
+        items = {outcome.name: self._folded[outcome] for outcome in Outcome}
+        draft = path.with_suffix(".new")
+        draft.write_text(
+            json.dumps({"items": items, "folded": sorted(self._undeleted), "next": self._next}), encoding="ascii"
+        )
+        draft.replace(path)
+
+    def close(self) -> None:
+        """Let go of the files; what is on disk stays."""
+        for segment in self._segments.values():
+            segment.close()
+        self._active = None
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1

@@ -1,0 +1,426 @@
+"""The queue on disk: nothing that was put is lost, counted twice or brought back, whatever happens to its files."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vedette.kit import DamagedError, Entry, Outcome, Piece, Record, Spool, SpoolTakenError
+
+MB = 1024 * 1024
+
+
+def entry(number: int, count: int = 10, size: int = 100, kind: int = 1) -> Entry:
+    body = f"{number:08d}".encode() * (size // 8)
+    return Entry(kind, 2, count, 3 * len(body), float(number), number + 1.0, body)
+
+
+def opened(folder: Path, budget: int = 100 * MB) -> Spool:
+    spool = Spool(folder, budget)
+    spool.open()
+    return spool
+
+
+def numbers(spool: Spool, kind: int = 1) -> list[int]:
+    return [int(record.oldest) for record in spool.pending.get(kind, {})]
+
+
+def first(spool: Spool) -> Record:
+    return next(iter(spool.pending[1]))
+
+
+def whole(record: Record) -> Piece:
+    return Piece(record, 0, record.count)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_what_was_put_is_there_after_a_restart_as_it_was(tmp_path: Path) -> None:
+    spool = opened(tmp_path / "spool")
+    spool.put([entry(1), entry(2, kind=7)])
+    spool.put([entry(3)])
+    assert (spool.left, spool.trouble) == (30, "")
+    spool.close()
+    spool = opened(tmp_path / "spool")
+    assert (numbers(spool), numbers(spool, 7), spool.left) == ([1, 3], [2], 30)
+    record = first(spool)
+    assert (record.form, record.count, record.raw, record.newest) == (2, 10, 288, 2.0)
+    assert spool.read(record) == entry(1).body
+    assert (tmp_path / "spool").stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "spool").glob("*.seg"))
+    spool.close()
+
+
+def test_what_is_settled_in_parts_stays_settled(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    record = spool.put([entry(1)])[0]
+    assert spool.settle([Piece(record, 2, 5)], Outcome.SENT) == 3
+    assert spool.settle([Piece(record, 4, 6)], Outcome.EXPIRED) == 1  # one of them was sent already
+    assert record.rest == [(0, 2), (6, 10)]
+    spool.close()
+    spool = opened(tmp_path)
+    record = first(spool)
+    assert (record.rest, spool.left) == ([(0, 2), (6, 10)], 6)
+    assert (spool.tally[Outcome.SENT], spool.tally[Outcome.EXPIRED]) == (3, 1)
+    spool.settle([whole(record)], Outcome.REFUSED)
+    assert (spool.pending[1], spool.left, spool.tally[Outcome.REFUSED]) == ({}, 0, 6)
+    spool.close()
+
+
+def test_files_go_when_all_of_them_is_settled_and_the_counts_stay(tmp_path: Path) -> None:
+    spool = opened(tmp_path, MB)  # segments of 64 KB
+    records = [spool.put([entry(number, size=40_000)])[0] for number in range(6)]
+    assert len(list(tmp_path.glob("*.seg"))) == 3
+    spool.settle(map(whole, reversed(records)), Outcome.SENT)  # the newest first
+    assert files(tmp_path) == {"lock", "totals.json", "0000000000000003.seg", "0000000000000003.ack"}
+    spool.close()
+    for _ in range(2):
+        spool = opened(tmp_path)
+        assert (spool.tally[Outcome.SENT], spool.left) == (60, 0)
+        assert files(tmp_path) == {"lock", "totals.json"}
+        spool.close()
+
+
+def test_beyond_the_budget_the_oldest_go_and_are_counted(tmp_path: Path) -> None:
+    spool = opened(tmp_path, MB)
+    for number in range(40):
+        spool.put([entry(number, size=40_000)])
+    assert spool.size <= MB + 80_000
+    gone = 40 - len(numbers(spool))
+    assert numbers(spool) == list(range(gone, 40))
+    assert gone >= 14
+    assert (spool.tally[Outcome.EVICTED], spool.left) == (gone * 10, 400 - gone * 10)
+    spool.close()
+
+
+def test_what_is_being_sent_is_not_evicted(tmp_path: Path) -> None:
+    spool = opened(tmp_path, MB)
+    sending = spool.put([entry(0, size=40_000)])[0]
+    sending.busy = True
+    for number in range(1, 40):
+        spool.put([entry(number, size=40_000)])
+    assert numbers(spool)[0] == 0
+    assert spool.read(sending) == entry(0, size=40_000).body
+    spool.close()
+
+
+def test_two_processes_do_not_share_it(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1)])
+    other = Spool(tmp_path, MB)
+    with pytest.raises(SpoolTakenError, match="another process uses the queue on disk"):
+        other.open()
+    (record,) = other.put([entry(2)])
+    assert (record.segment, other.trouble) == (None, "another process uses the queue on disk")
+    spool.close()
+    spool = opened(tmp_path)
+    assert numbers(spool) == [1]
+    spool.close()
+
+
+# Damage
+
+
+def last_segment(folder: Path) -> Path:
+    return max(folder.glob("*.seg"))
+
+
+def test_every_way_to_be_torn_leaves_what_was_whole(tmp_path: Path) -> None:
+    """A kill in the middle of a write: the file ends anywhere."""
+    spool = opened(tmp_path / "good")
+    spool.put([entry(1)])
+    before = last_segment(tmp_path / "good").stat().st_size
+    spool.put([entry(2)])
+    spool.close()
+    data = last_segment(tmp_path / "good").read_bytes()
+    folder = tmp_path / "torn"
+    for size in (*range(20), *range(20, len(data), 7), before - 1, before, len(data) - 1):
+        folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            path.unlink()
+        (folder / "0000000000000001.seg").write_bytes(data[:size])
+        spool = opened(folder)
+        assert numbers(spool) == ([1] if size >= before else []), size
+        spool.put([entry(3)])  # to a file of its own: nothing is appended to a torn end
+        assert spool.aside == []
+        spool.close()
+        spool = opened(folder)
+        assert numbers(spool) == ([1, 3] if size >= before else [3]), size
+        spool.close()
+
+
+def test_a_flipped_bit_costs_one_record_and_is_counted(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1), entry(2), entry(3)])
+    spool.close()
+    path = last_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"00000002")] ^= 1
+    path.write_bytes(data)
+    spool = opened(tmp_path)
+    assert (numbers(spool), spool.tally[Outcome.DAMAGED]) == ([1, 3], 10)
+    assert spool.aside == [f"{path.name} (damaged in part)"]
+    spool.settle([whole(record) for record in list(spool.pending[1])], Outcome.SENT)
+    assert f"{path.name}.aside" in files(tmp_path)
+    spool.close()
+    spool = opened(tmp_path)
+    assert (spool.left, spool.tally[Outcome.DAMAGED], spool.tally[Outcome.SENT]) == (0, 10, 20)
+    spool.close()
+
+
+def test_damage_that_comes_later_is_noticed_when_it_is_read(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    record = spool.put([entry(1)])[0]
+    path = last_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedError, match="its checksum is wrong"):
+        spool.read(record)
+    path.unlink()
+    with pytest.raises(DamagedError, match="No such file"):
+        spool.read(record)
+    spool.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"vedette", b"PK\x03\x04 something else entirely", os.urandom(300), None])
+def test_a_foreign_file_is_set_aside(tmp_path: Path, content: bytes | None) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1)])
+    spool.close()
+    foreign = tmp_path / "00000000000000ff.seg"
+    if content is None:
+        foreign.mkdir()
+    else:
+        foreign.write_bytes(content)
+    (tmp_path / "readme.txt").write_text("somebody's")
+    (tmp_path / "totals.json").write_text("[1, 2")
+    spool = opened(tmp_path)
+    assert numbers(spool) == [1]
+    assert "totals.json.aside" in files(tmp_path)
+    assert ("00000000000000ff.seg.aside" in files(tmp_path)) == (content not in (b"", b"vedette"))
+    assert "readme.txt" in files(tmp_path)
+    record = spool.put([entry(2)])[0]
+    assert record.segment is not None
+    assert record.segment.number > 0xFF
+    spool.close()
+
+
+def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("precious")
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    (folder / "0000000000000001.seg").symlink_to(target)
+    spool = opened(folder)
+    assert len(spool.aside) == 1
+    spool.put([entry(1)])
+    spool.close()
+    assert target.read_text() == "precious"
+
+
+def test_notes_with_a_torn_end_or_nonsense_hold_as_far_as_they_are_whole(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    record = spool.put([entry(1)])[0]
+    spool.settle([Piece(record, 0, 3)], Outcome.SENT)
+    spool.settle([Piece(record, 3, 6)], Outcome.SENT)
+    spool.close()
+    notes = next(tmp_path.glob("*.ack"))
+    notes.write_bytes(notes.read_bytes()[:-1])
+    spool = opened(tmp_path)
+    record = first(spool)
+    assert record.rest == [(3, 10)]
+    spool.settle([Piece(record, 5, 6)], Outcome.EXPIRED)
+    spool.close()
+    spool = opened(tmp_path)
+    assert first(spool).rest == [(3, 5), (6, 10)]
+    assert (spool.tally[Outcome.SENT], spool.tally[Outcome.EXPIRED]) == (3, 1)
+    spool.close()
+    with notes.open("ab") as stream:
+        stream.write(b"\xff" * 20)
+    spool = opened(tmp_path)
+    assert first(spool).rest == [(3, 5), (6, 10)]
+    spool.close()
+
+
+def test_a_kill_between_the_counts_and_the_deletion_counts_nothing_twice(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.settle([whole(spool.put([entry(1)])[0])], Outcome.SENT)
+    spool.close()
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix in (".seg", ".ack")}
+    spool = opened(tmp_path)  # folds the finished segment
+    assert json.loads((tmp_path / "totals.json").read_text())["items"]["SENT"] == 10
+    spool.close()
+    totals = json.loads((tmp_path / "totals.json").read_text())
+    (tmp_path / "totals.json").write_text(json.dumps({**totals, "folded": [1]}))
+    for name, data in kept.items():  # as if they had not been deleted any more
+        (tmp_path / name).write_bytes(data)
+    spool = opened(tmp_path)
+    assert spool.tally[Outcome.SENT] == 10
+    assert files(tmp_path) == {"lock", "totals.json"}
+    spool.close()
+
+
+def test_the_number_of_a_file_that_is_gone_is_not_used_again(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.settle([whole(spool.put([entry(1)])[0])], Outcome.SENT)
+    spool.close()
+    for _ in range(3):  # the first one folds it, the others find nothing
+        opened(tmp_path).close()
+    spool = opened(tmp_path)
+    spool.put([entry(2)])
+    spool.close()
+    spool = opened(tmp_path)
+    assert (numbers(spool), spool.tally[Outcome.SENT]) == ([2], 10)
+    spool.close()
+
+
+# Disks
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond 4096 bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, before)
+
+
+def test_a_full_disk_degrades_to_memory_and_back(tmp_path: Path, full_disk: None) -> None:
+    spool = opened(tmp_path)
+    (small,) = spool.put([entry(1)])
+    (large,) = spool.put([entry(2, size=8000)])
+    assert (small.safe, large.safe, spool.in_memory) == (True, False, 8000)
+    assert spool.trouble == f"the queue is in memory only: {tmp_path}: File too large"
+    assert spool.read(large) == entry(2, size=8000).body
+    spool.settle([Piece(large, 0, 4)], Outcome.SENT)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    (third,) = spool.put([entry(3)])
+    assert (large.safe, third.safe, spool.in_memory, spool.trouble) == (True, True, 0, "")
+    spool.close()
+    spool = opened(tmp_path)
+    assert numbers(spool) == [1, 2, 3]
+    assert [record.rest for record in spool.pending[1]] == [[(0, 10)], [(4, 10)], [(0, 10)]]
+    spool.close()
+
+
+def test_a_folder_that_cannot_be_made_works_in_memory_until_it_can(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    spool = Spool(tmp_path / "file" / "spool", MB)
+    with pytest.raises(OSError):
+        spool.open()
+    (record,) = spool.put([entry(1)])
+    assert (record.safe, spool.trouble != "") == (False, True)
+    (tmp_path / "file").unlink()
+    (tmp_path / "file").mkdir()
+    spool.rescue()
+    assert (record.safe, spool.trouble) == (True, "")
+    spool.close()
+
+
+def test_without_a_folder_it_is_a_queue_in_memory() -> None:
+    spool = Spool(None, MB)
+    assert spool.open() == []
+    first_, second = spool.put([entry(1), entry(2)])
+    assert (spool.left, spool.trouble, spool.size, spool.in_memory) == (20, "", 0, 192)
+    spool.settle([whole(second)], Outcome.SENT)
+    assert (numbers(spool), spool.in_memory, spool.tally[Outcome.SENT]) == ([1], 96, 10)
+    assert spool.read(first_) == entry(1).body
+    spool.close()
+
+
+# Kills
+
+WRITER = textwrap.dedent("""
+    import os, random, sys
+    from pathlib import Path
+    from vedette.kit import Entry, Outcome, Piece, Spool
+    spool = Spool(Path(sys.argv[1]), 1024 * 1024 * 1024)
+    spool._share = 20_000
+    spool.open()
+    dice = random.Random(int(sys.argv[2]))
+    number = int(sys.argv[3])
+    while True:
+        entries = []
+        for _ in range(dice.randint(1, 3)):
+            body = b"%08d" % number * dice.randint(1, 200)
+            entries.append(Entry(1, 0, 10, len(body), number, number, body))
+            number += 1
+        spool.put(entries)
+        os.write(1, b"put %d\\n" % number)
+        pending = list(spool.pending[1])
+        for record in dice.sample(pending, min(len(pending), dice.randint(0, 4))):
+            start = dice.randint(0, 9)
+            piece = Piece(record, start, dice.randint(start + 1, 10))
+            outcome = dice.choice([Outcome.SENT, Outcome.EXPIRED])
+            settled = spool.settle([piece], outcome)
+            os.write(1, b"settled %d %d\\n" % (outcome, settled))
+""")
+
+
+def killed(folder: Path, seed: int, number: int, lines: int) -> tuple[int, Counter[int]]:
+    """Run the writer, kill it after so many lines; returns what it said: the next number, and what it settled."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(folder), str(seed), str(number)], stdout=subprocess.PIPE
+    )
+    said: Counter[int] = Counter()
+    put = number
+    assert process.stdout is not None
+    for place, line in enumerate(process.stdout):
+        word, *figures = line.split()
+        if word == b"put":
+            put = int(figures[0])
+        else:
+            said[int(figures[0])] += int(figures[1])
+        if place == lines:
+            process.kill()
+    process.stdout.close()
+    process.wait()
+    return put, said
+
+
+def survives(folder: Path, kills: int) -> None:
+    dice = random.Random(1)
+    number, said = 0, Counter[int]()
+    for kill in range(kills):
+        number, more = killed(folder, kill, number, dice.randint(1, 200))
+        said += more
+        spool = opened(folder, 1024 * MB)
+        tally = sum(spool.tally.values())
+        # one record may have been put, and one settled, without a word about it
+        everything = {int(record.oldest) for segment in spool._segments.values() for record in segment.records}
+        most = max(everything, default=number - 1) + 1
+        assert number <= most <= number + 3
+        assert 0 <= tally - sum(said.values()) <= 10
+        assert spool.left + tally == most * 10
+        for record in spool.pending[1]:
+            assert spool.read(record).startswith(b"%08d" % int(record.oldest))
+        said = Counter({int(outcome): count for outcome, count in spool.tally.items()})
+        number = most
+        spool.close()
+        assert spool.aside == []
+
+
+def test_it_survives_kills_in_the_middle_of_its_work(tmp_path: Path) -> None:
+    survives(tmp_path, 3)
+
+
+@pytest.mark.soak
+def test_it_survives_many_kills_in_the_middle_of_its_work(tmp_path: Path) -> None:
+    survives(tmp_path, 60)
