@@ -17,8 +17,8 @@ import pytest
 
 from cli.process import environ
 from servers import free_port
-from test_acceptance import rows_of
 from sinks.intake import KEY, intake
+from test_acceptance import rows_of
 from vedette.config import load
 from vedette.config.problems import Report
 from vedette.config.source import parse
