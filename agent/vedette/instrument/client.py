@@ -24,7 +24,7 @@ from typing import TypeVar
 from vedette.instrument.sender import Sender, packets
 from vedette.instrument.settings import Settings, say
 
-_MOST_WAITING = 20_000  # calls, of some 350 bytes each: 7 MB
+_MOST_WAITING = 40_000  # calls, of some 350 bytes each: 15 MB
 _HURRY_AT = 2_000
 _HELP_AT = 4_000
 _FLUSH_AFTER = 0.1  # seconds that a first line waits for company
