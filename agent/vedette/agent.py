@@ -222,6 +222,7 @@ class Agent:
             self._configuration.masker,
             state.view,
             state.save,
+            state.settled,
         )
 
     def _make_report(self) -> SelfReport:
