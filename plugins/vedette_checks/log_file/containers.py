@@ -1,6 +1,6 @@
 """Files of containers: CRI's format and Docker's json-file, and what the names of the files say.
 
-Sources: Kubernetes, "CRI: log management for container stdout/stderr streams" (`<RFC3339Nano> <stream> <tags> <content>`;
+Sources: Kubernetes, "CRI: log management for container stdout/stderr streams" (`<RFC3339Nano> <stream> <tags> <text>`;
 the first tag is `P` for a part and `F` for the last one); Docker, "JSON File logging driver"; the kubelet's links
 `/var/log/containers/<pod>_<namespace>_<container>-<id>.log` to `/var/log/pods/<namespace>_<pod>_<uid>/<container>/`.
 """

@@ -24,8 +24,8 @@ class Content(Protocol):
     def size(self) -> int | None:
         """How many bytes there are now; None where that is not known."""
 
-    def links(self) -> int:
-        """How many names the file has; 0 where it was deleted."""
+    def about(self) -> os.stat_result:
+        """What the system knows of the file."""
 
     def close(self) -> None:
         """Close it."""
@@ -54,9 +54,9 @@ class Plain:
         """See `Content`."""
         return os.fstat(self._file).st_size
 
-    def links(self) -> int:
+    def about(self) -> os.stat_result:
         """See `Content`."""
-        return os.fstat(self._file).st_nlink
+        return os.fstat(self._file)
 
     def close(self) -> None:
         """Close it."""
@@ -76,7 +76,7 @@ class Packed:
     """
 
     def __init__(self, path: str) -> None:
-        about = os.stat(path)  # noqa: PTH116
+        self._about = about = os.stat(path)  # noqa: PTH116
         self.identity = (about.st_dev, about.st_ino)
         self._file: Any = _OPENERS[os.path.splitext(path)[1]](path, "rb")  # noqa: PTH122
 
@@ -92,9 +92,9 @@ class Packed:
         """It is not known."""
         return None
 
-    def links(self) -> int:
-        """It stays readable."""
-        return 1
+    def about(self) -> os.stat_result:
+        """See `Content`."""
+        return self._about
 
     def close(self) -> None:
         """Close it."""

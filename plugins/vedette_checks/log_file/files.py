@@ -10,9 +10,9 @@ from typing import Any
 
 from vedette_checks.log_file import containers
 from vedette_checks.log_file.config import LogFileConfig
-from vedette_checks.log_file.content import Plain
+from vedette_checks.log_file.content import READABLE, Packed, Plain
 from vedette_checks.log_file.finding import Found, find
-from vedette_checks.log_file.rotated import copied, renamed
+from vedette_checks.log_file.rotated import copied, renamed, unseen
 from vedette_checks.log_file.tail import Position, Tail, where
 
 SOURCES = "sources"
@@ -21,6 +21,8 @@ SOURCES = "sources"
 _OPEN = 500  # files kept open; those beyond are opened again when they change
 _LINGER = 300.0  # seconds that a renamed file is kept, as its writer may not have noticed
 _LINGER_DELETED = 30.0
+_AGAIN = 5.0  # seconds for which what was rotated unseen is looked for
+_MOST_DONE = 1_000
 _SHOWN = 8_192  # last bytes of a file that `vedette check` shows
 
 
@@ -54,6 +56,8 @@ class Files:
         self._config = config
         self._shows = shows
         self._slots: set[str] = set()
+        self._missed: list[tuple[str, str, int, float]] = []
+        self._done: dict[tuple[int, int], str] = {}
         self._copies: dict[tuple[int, int], int] = {}
         self._stored = {} if shows else {slot: Position.restored(value) for slot, value in state.items() if value}
         self._inherited: dict[tuple[int, int], Plain] = {}
@@ -79,9 +83,12 @@ class Files:
             tail = self._found_again(position)
             if tail is None:
                 self.missing.append(position.path)
+                self._catch_up(position.path, position.source, position.changed)
                 continue
             self._add(tail, slot)
             tail.changed = tail.position() != position
+            if tail.moved and not position.moved:
+                self._catch_up(tail.path, tail.source, max(tail.written, position.changed))
         for content in self._inherited.values():
             content.close()
         self._inherited.clear()
@@ -186,8 +193,9 @@ class Files:
             folder, _, name = tail.path.rpartition("/")
             tail.tags = (f"filename:{name}", f"dirname:{folder or '/'}")
         if tail.content is not None:
-            tail.size = tail.content.size() or 0
-        self.tails.insert(0 if tail.moved else len(self.tails), tail)  # what was written first is read first
+            tail.size, tail.written = tail.content.size() or 0, tail.content.about().st_mtime_ns
+        first = sum(one.moved for one in self.tails) if tail.moved else len(self.tails)
+        self.tails.insert(first, tail)  # what was written first is read first
 
     def look(self) -> None:
         """See what grew, what was rotated and what is over."""
@@ -197,6 +205,9 @@ class Files:
                 self._look_at(tail, now)
             except OSError as error:
                 self.trouble[tail.path] = error.strerror or str(error)
+        self._missed = [missed for missed in self._missed if missed[3] > now]
+        for path, source, since, _ in self._missed:
+            self._take_up_unseen(path, source, since)
         self._park()
 
     def _look_at(self, tail: Tail, now: float) -> None:
@@ -206,19 +217,21 @@ class Files:
         content = tail.content
         if content is None:
             return
+        about = content.about()
+        tail.deleted = not about.st_nlink
+        if not tail.packed:
+            if about.st_size < tail.offset:
+                self.truncated(tail)
+            if about.st_size != tail.size:
+                tail.size, tail.grown = about.st_size, now
+                tail.quiet = tail.last = False
+            tail.written = about.st_mtime_ns
         if not tail.moved and there != tail.identity:
             tail.moved = tail.changed = True
-            self.rotations["rename" if content.links() else "delete"] += 1
+            self.rotations["delete" if tail.deleted else "rename"] += 1
+            self._catch_up(tail.path, tail.source, tail.written)
             if there is not None:
                 self._follow(tail, there)
-        size = content.size()
-        if size is not None:
-            if size < tail.offset:
-                self.truncated(tail)
-            if size != tail.size:
-                tail.size, tail.grown = size, now
-                tail.quiet = tail.last = False
-        tail.deleted = not content.links()
         if tail.finished and now - tail.grown > (_LINGER_DELETED if tail.deleted else _LINGER):
             self._give_up(tail)
 
@@ -254,9 +267,39 @@ class Files:
         if rest is not None:
             self._copies.pop(rest.identity, None)
             self._add(rest)
-        else:
-            self.lost += max(0, tail.size - tail.offset)
+        self._catch_up(tail.path, tail.source, rest.written if rest is not None else tail.written)
+        if rest is None and tail.size > tail.offset:
+            self.lost += tail.size - tail.offset
         tail.begin_anew()
+
+    def _catch_up(self, path: str, source: str, since: int) -> None:
+        """Take up what was rotated away after the last file that was seen at a path: another may have come and gone.
+
+        It is done again for some seconds, as files may be renamed and compressed meanwhile.
+        """
+        self._missed.append((path, source, since, time.monotonic() + _AGAIN))
+        self._take_up_unseen(path, source, since)
+
+    def _take_up_unseen(self, path: str, source: str, since: int) -> None:
+        now = where(path)
+        taken = {tail.identity for tail in self.tails} | self._done.keys() | ({now} if now is not None else set())
+        for name, identity in unseen(path, since, taken):
+            try:
+                content = Packed(name) if name.endswith(READABLE) else Plain(name)
+            except OSError as error:
+                self.trouble[name] = error.strerror or str(error)
+                continue
+            tail = Tail(path, source, content, self._config.encoding)
+            tail.moved, tail.size = True, content.size() or 0
+            try:
+                known = any(tail.is_copy_of(other) for other in self.tails)
+            except OSError:
+                known = True  # it is being compressed: what it is made of is there too
+            if known:
+                tail.close()
+            else:
+                self._copies.pop(identity, None)
+                self._add(tail)
 
     def is_copy(self, tail: Tail) -> bool:
         """Whether an unread file is a copy of another: then it is given up until that one is truncated."""
@@ -277,6 +320,9 @@ class Files:
         """All of it was read, and it cannot grow."""
         tail.finished = True
         if tail.packed:
+            self._done[tail.identity] = tail.path
+            if len(self._done) > _MOST_DONE:
+                self._done.pop(next(iter(self._done)))
             self._give_up(tail)
 
     def _park(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
 
 from vedette_checks.log_file.content import READABLE, Packed, Plain
-from vedette_checks.log_file.tail import Position, Tail
+from vedette_checks.log_file.tail import Position, Tail, where
 
 _MOST = 2_000  # names of a folder that are looked at
+_TRIES = 3  # a copy may be compressed under our eyes: gone as one file, not yet there as the other
 
 
 def renamed(position: Position, encoding: str) -> Tail | None:
@@ -30,13 +32,48 @@ def copied(position: Position, encoding: str, taken: Collection[tuple[int, int]]
     if not position.prefix_size:
         return None
     stem = os.path.splitext(os.path.basename(position.path))[0]  # noqa: PTH119, PTH122
-    for path, identity in _siblings(position.path):
-        name = path.rpartition("/")[2]
-        if identity in taken or not name.startswith(stem):
-            continue
-        if (found := _opened(path, position, encoding)) is not None:
-            return found
+    for _ in range(_TRIES):
+        vanished = False
+        for path, identity in _siblings(position.path):
+            if identity not in taken and path.rpartition("/")[2].startswith(stem):
+                if (found := _opened(path, position, encoding)) is not None:
+                    return found
+                vanished = vanished or where(path) != identity
+        if not vanished:
+            break
     return None
+
+
+def unseen(path: str, since: int, taken: Collection[tuple[int, int]]) -> list[tuple[str, tuple[int, int]]]:
+    """Files that were rotated away from a path after another was, and perhaps never seen there; the oldest first.
+
+    Args:
+        path: where they were, before.
+        since: Unix nanoseconds of the last change of that other one.
+        taken: files that are followed already.
+    """
+    name = os.path.basename(path)  # noqa: PTH119
+    stem, end = os.path.splitext(name)  # noqa: PTH122
+    packed = f"(?:{'|'.join(map(re.escape, READABLE))})?"
+    numbered = r"[._-]?[0-9][0-9T:._-]*"
+    like = re.compile(
+        rf"{re.escape(name)}(?:{numbered}|[._-]old){packed}|{re.escape(stem)}{numbered}{re.escape(end)}{packed}"
+    )
+    found = []
+    for one, identity in _siblings(path):
+        if identity not in taken and like.fullmatch(one.rpartition("/")[2]):
+            try:
+                changed = os.stat(one).st_mtime_ns  # noqa: PTH116
+            except OSError:
+                continue
+            if changed > since:
+                found.append((changed, one, identity))
+    names = {one for _, one, _ in found}
+    return [
+        (one, identity)
+        for _, one, identity in sorted(found)
+        if not one.endswith(READABLE) or os.path.splitext(one)[0] not in names  # noqa: PTH122
+    ]
 
 
 def _siblings(path: str) -> Iterator[tuple[str, tuple[int, int]]]:

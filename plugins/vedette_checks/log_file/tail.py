@@ -30,6 +30,7 @@ class Position:
         offset: bytes that were handed on.
         prefix_size: how many of its first bytes `prefix` is of.
         prefix: their fingerprint.
+        changed: when the file was changed last, in nanoseconds.
         before: fingerprint of the bytes before the offset.
         skipping: whether the offset is within a line that was cut.
         key_lines: how many lines of a private key may follow.
@@ -44,6 +45,7 @@ class Position:
     prefix_size: int
     prefix: str
     before: str
+    changed: int
     skipping: bool = False
     key_lines: int = 0
     moved: bool = False
@@ -55,7 +57,7 @@ class Position:
     @classmethod
     def restored(cls, value: Any) -> Position | None:
         """From JSON; None where it is none of these."""
-        kinds = (str, str, int, int, int, int, str, str, bool, int, bool)
+        kinds = (str, str, int, int, int, int, str, str, int, bool, int, bool)
         if not isinstance(value, list) or len(value) != len(kinds):
             return None
         return cls(*value) if all(map(isinstance, value, kinds)) else None
@@ -95,6 +97,8 @@ class Tail:
         """Bytes in the file when it was last looked at."""
         self.wants = 0
         """Bytes to read beyond a block, because a block had nothing complete."""
+        self.written = 0
+        """When it was changed last, in Unix nanoseconds, as of then."""
         self.grown = 0.0
         """Monotonic time at which it was seen to have grown, or begun with."""
         self.ended = 0
@@ -184,6 +188,7 @@ class Tail:
             len(self._prefix),
             self._prefix_digest,
             digest(self._before),
+            self.written,
             self.skipping,
             self.key_lines,
             self.moved,
@@ -209,23 +214,30 @@ class Tail:
 
     def is_copy_of(self, other: Tail) -> bool:
         """Whether all that is in it now is in the other file too, at the same place."""
+        if self.content is None or other.content is None:
+            return False
+        if self.packed:
+            begins = self.content.read(PREFIX, 0)
+            if not other.offset:
+                return bool(begins) and begins == other.content.read(PREFIX, 0)
+            return self._has(other.offset, other._prefix, other._before)
         size = self.size
-        if self.content is None or other.content is None or not size:
+        prefix, others = self.content.read(PREFIX, 0), other._prefix or other.content.read(PREFIX, 0)
+        if not size or not others or not (prefix.startswith(others) or others.startswith(prefix)):
             return False
-        prefix = self.content.read(PREFIX, 0)
-        if not other._prefix or not (prefix.startswith(other._prefix) or other._prefix.startswith(prefix)):
-            return False
-        at = max(0, min(size, other.offset) - OVERLAP)
-        if (
-            size >= other.offset > 0
-            and self.content.read(other.offset - at, at) != other._before[-(other.offset - at) :]
-        ):
+        if size >= other.offset > 0 and not self._has(other.offset, other._prefix, other._before):
             return False
         there = other.content.size()
         if there is None or there < size:
             return size >= other.offset > 0
         at = max(0, size - OVERLAP)
         return self.content.read(size - at, at) == other.content.read(size - at, at)
+
+    def _has(self, offset: int, prefix: bytes, before: bytes) -> bool:
+        """Whether it begins so and has these bytes before a place."""
+        assert self.content is not None  # noqa: S101 - asked before
+        begins = self.content.read(len(prefix), 0)
+        return begins == prefix and self.content.read(len(before), offset - len(before)) == before
 
     def close(self) -> None:
         """Close the file; the place in it stays known."""
