@@ -154,7 +154,7 @@ class LogFile(Listener[LogFileConfig]):
 
     def _has_more(self, tail: Tail) -> bool:
         """Whether there is something to read in a file, or something in it is complete by now."""
-        if tail.content is None:
+        if tail.content is None or (tail.finished and tail.packed):
             return False
         if tail.size > max(tail.offset, tail.ended):
             return True

@@ -22,7 +22,6 @@ _OPEN = 500  # files kept open; those beyond are opened again when they change
 _LINGER = 300.0  # seconds that a renamed file is kept, as its writer may not have noticed
 _LINGER_DELETED = 30.0
 _AGAIN = 5.0  # seconds for which what was rotated unseen is looked for
-_MOST_DONE = 1_000
 _SHOWN = 8_192  # last bytes of a file that `vedette check` shows
 
 
@@ -57,7 +56,6 @@ class Files:
         self._shows = shows
         self._slots: set[str] = set()
         self._missed: list[tuple[str, str, int, float]] = []
-        self._done: dict[tuple[int, int], str] = {}
         self._copies: dict[tuple[int, int], int] = {}
         self._stored = {} if shows else {slot: Position.restored(value) for slot, value in state.items() if value}
         self._inherited: dict[tuple[int, int], Plain] = {}
@@ -74,21 +72,25 @@ class Files:
     def restore(self) -> None:
         """Find the files of the state again, wherever they are now."""
         sources = {str(path) for path in self._config.paths}
+        since: dict[str, tuple[int, bool]] = {}
         for slot, position in self._stored.items():
             if slot == SOURCES:
                 continue
             self.freed.add(slot)
             if position is None or position.source not in sources:
                 continue
+            before, after = since.get(position.path, (position.changed, False))
             tail = self._found_again(position)
+            since[position.path] = (min(before, position.changed), after or tail is None or tail.moved)
             if tail is None:
                 self.missing.append(position.path)
-                self._catch_up(position.path, position.source, position.changed)
                 continue
             self._add(tail, slot)
             tail.changed = tail.position() != position
-            if tail.moved and not position.moved:
-                self._catch_up(tail.path, tail.source, max(tail.written, position.changed))
+        sources_of = {position.path: position.source for position in self._stored.values() if position is not None}
+        for path, (changed, rotated) in since.items():
+            if rotated:
+                self._catch_up(path, sources_of[path], changed)
         for content in self._inherited.values():
             content.close()
         self._inherited.clear()
@@ -212,7 +214,11 @@ class Files:
 
     def _look_at(self, tail: Tail, now: float) -> None:
         there = None if tail.moved else where(tail.path)
-        if tail.content is None and not self._open_again(tail, there):
+        if tail.finished and now - tail.grown > (_LINGER_DELETED if tail.deleted else _LINGER):
+            if not any(one.path == tail.path and one.moved and one.written < tail.written for one in self.tails):
+                self._give_up(tail)  # the oldest first: what is newer than one that is known and unknown was never seen
+            return
+        if tail.content is None and (tail.finished or not self._open_again(tail, there)):
             return
         content = tail.content
         if content is None:
@@ -220,7 +226,7 @@ class Files:
         about = content.about()
         tail.deleted = not about.st_nlink
         if not tail.packed:
-            if about.st_size < tail.offset:
+            if about.st_size < max(tail.offset, tail.size):
                 self.truncated(tail)
             if about.st_size != tail.size:
                 tail.size, tail.grown = about.st_size, now
@@ -232,8 +238,6 @@ class Files:
             self._catch_up(tail.path, tail.source, tail.written)
             if there is not None:
                 self._follow(tail, there)
-        if tail.finished and now - tail.grown > (_LINGER_DELETED if tail.deleted else _LINGER):
-            self._give_up(tail)
 
     def _follow(self, old: Tail, identity: tuple[int, int]) -> None:
         """Another file is in its place: take it up at once."""
@@ -282,7 +286,7 @@ class Files:
 
     def _take_up_unseen(self, path: str, source: str, since: int) -> None:
         now = where(path)
-        taken = {tail.identity for tail in self.tails} | self._done.keys() | ({now} if now is not None else set())
+        taken = {tail.identity for tail in self.tails} | ({now} if now is not None else set())
         for name, identity in unseen(path, since, taken):
             try:
                 content = Packed(name) if name.endswith(READABLE) else Plain(name)
@@ -320,10 +324,7 @@ class Files:
         """All of it was read, and it cannot grow."""
         tail.finished = True
         if tail.packed:
-            self._done[tail.identity] = tail.path
-            if len(self._done) > _MOST_DONE:
-                self._done.pop(next(iter(self._done)))
-            self._give_up(tail)
+            tail.close()
 
     def _park(self) -> None:
         """Close those that did not grow for the longest time, where too many are open."""

@@ -95,6 +95,8 @@ def go(site: Site, style: str, lines: int, rotations: int, kills: int, pause: fl
     ways = list(WAYS[style])
     try:
         agent.wait_for("instances, 1 sinks")
+        site.write(10)
+        wait_until(site.has_all, "the first lines")
         for turn in turns:
             for _ in range(10):
                 site.write(each // 10)
