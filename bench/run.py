@@ -19,6 +19,7 @@ PARTS = (
     "cloudwatch",
     "kubernetes",
     "statsd",
+    "logs",
     "thousand",
     "isolation",
     "memory",

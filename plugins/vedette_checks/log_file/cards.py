@@ -44,6 +44,8 @@ def no_card(text: bytes, start: int, end: int) -> int:
 
 def _within(run: str) -> Iterator[tuple[int, int]]:
     """The card numbers in digits with separators: of those that begin with one group of digits, the longest."""
+    if run.isdigit() and (len(run) > _LONGEST or not _ISSUED.match(run)):
+        return  # most are ids and times
     groups = [found.span() for found in _DIGITS.finditer(run)]
     digits = "".join(run[begin:end] for begin, end in groups)
     ends = dict(zip(accumulate(end - begin for begin, end in groups), (end for _, end in groups), strict=True))

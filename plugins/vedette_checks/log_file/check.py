@@ -25,6 +25,7 @@ _MOST_LINES = 1_000  # of a batch
 _MOST_BYTES = 1 << 20
 _QUIET = 5.0  # seconds after which a part of a container's line is all there is
 _LAST_LINE = 5.0  # seconds after which the last line of a rotated file needs no end
+_REHEARSED = 2.0  # seconds between its own metrics for `vedette check`
 _MOST_SHOWN = 1_000  # lines for `vedette check`
 
 T = TypeVar("T")
@@ -113,7 +114,7 @@ class LogFile(Listener[LogFileConfig]):
             if loop.time() >= say:
                 self._say(emit, files)
                 await self._hand_on(emit, files)
-                say = loop.time() + self.config.interval
+                say = loop.time() + (min(self.config.interval, _REHEARSED) if emit.rehearses else self.config.interval)
             if self._is_idle(emit, files):
                 await asyncio.sleep(self.config.poll)
 

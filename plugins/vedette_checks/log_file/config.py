@@ -12,8 +12,8 @@ from vedette.kit import Size
 from vedette_checks.log_file.patterns import pattern
 from vedette_checks.log_file.rules import NAMED
 
-LONGEST = 1_000_000
-"""Most bytes of a line: Datadog's intake cuts longer ones."""
+LONGEST = 976 << 10
+"""Most bytes of a line, the most that are no more than the million after which Datadog's intake cuts."""
 
 
 def _valid(text: str) -> str:
@@ -165,7 +165,7 @@ class LogFileConfig(CheckConfig):
     @classmethod
     def _cut(cls, value: int) -> int:
         if not 256 <= value <= LONGEST:
-            raise ValueError("must be between 256B and 1MB, which is what Datadog's intake takes")
+            raise ValueError("must be between 256B and 976KB, the million bytes that Datadog's intake takes")
         return value
 
     @field_validator("max_bytes_per_second")

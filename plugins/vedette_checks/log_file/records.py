@@ -24,8 +24,8 @@ _TIME = ("timestamp", "@timestamp", "time", "ts", "_timestamp", "Timestamp", "ev
 _SERVICE = ("service", "dd.service", "syslog.appname")
 
 _WORD = re.compile(
-    r"\b(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERR(?:OR)?|CRIT(?:ICAL)?|FATAL|ALERT|EMERG(?:ENCY)?|PANIC|SEVERE)\b"
-)
+    r"(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERR(?:OR)?|CRIT(?:ICAL)?|FATAL|ALERT|EMERG(?:ENCY)?|PANIC|SEVERE)\b"
+)  # where it begins is asked afterwards: a pattern that begins with letters is found three times as fast
 _NEAR = 80
 _LEVELS = {
     "warn": "warning",
@@ -42,6 +42,7 @@ _LEVELS = {
 _SYSLOG = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
 _TENS = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "critical"}
 _PLAIN_LEVEL = re.compile(r"[a-z]{2,20}")
+_MICRO = len("2026-10-05T12:00:00.123456")
 _NANO = re.compile(r"(\.\d{6})\d+")
 _decode = msgspec.json.Decoder().decode
 
@@ -59,7 +60,9 @@ def level_of(value: Any) -> str | None:
 def time_of(value: Any) -> float | None:
     """Unix seconds of an ISO 8601 text (UTC if it does not say) or of seconds, milli-, micro- or nanoseconds."""
     if isinstance(value, str):
-        text = _NANO.sub(r"\1", value.strip().replace(",", ".", 1))
+        text = value.strip()
+        if len(text) > _MICRO or "," in text:
+            text = _NANO.sub(r"\1", text.replace(",", ".", 1))
         try:
             found = datetime.fromisoformat(text)
         except ValueError:
@@ -70,6 +73,15 @@ def time_of(value: Any) -> float | None:
             if 1e8 <= value / scale < 1e10:
                 return float(value / scale)
     return None
+
+
+def _level_in(text: str) -> str | None:
+    """The level that a line of text names near its beginning."""
+    found = _WORD.search(text, 0, _NEAR)
+    if found is None or (found.start() and text[found.start() - 1].isalnum()):
+        return None
+    word = found[0].lower()
+    return _LEVELS.get(word, word)
 
 
 class Records:
@@ -116,24 +128,21 @@ class Records:
         self.left_out += len(events) - len(chosen)
         constant = {"service": service, **self._constant} if service else self._constant
         if taken.pieces is None and not block.text.count(b"{"):
-            return list(self._plain(block, chosen, constant)), key_lines
+            return self._plain(block, chosen, constant), key_lines
         return list(self._any(block, chosen, constant, taken.pieces)), key_lines
 
-    def _plain(self, block: Block, chosen: Sequence[int], constant: Mapping[str, Any]) -> Iterator[Row]:
+    def _plain(self, block: Block, chosen: Sequence[int], constant: Mapping[str, Any]) -> list[Row]:
         suspects = self.redactor.suspects(block)
-        looks, level, find = self._looks, self._level, _WORD.search
-        events = block.events
-        for number in chosen:
-            text = events[number].decode("utf-8", "replace")
+        events, looks, level = block.events, self._looks, self._level
+        if len(chosen) < len(events):
+            events = [events[number] for number in chosen]
+        texts = [event.decode("utf-8", "replace") for event in events]
+        for place, number in enumerate(chosen) if suspects else ():
             if number in suspects:
-                text = self.redactor.text(text)
-            if not text:
-                continue
-            if looks and (found := find(text, 0, _NEAR)) is not None:
-                word = found[0].lower()
-                yield text, _LEVELS.get(word, word), None, constant
-            else:
-                yield text, level, None, constant
+                texts[place] = self.redactor.text(texts[place])
+        if not looks:
+            return [(text, level, None, constant) for text in texts if text]
+        return [(text, _level_in(text) or level, None, constant) for text in texts if text]
 
     def _any(
         self, block: Block, chosen: Sequence[int], constant: Mapping[str, Any], pieces: Sequence[Piece] | None
@@ -166,11 +175,9 @@ class Records:
         text = event.decode("utf-8", "replace")
         if suspect:
             text = self.redactor.text(text)
-        level, found = self._level, _WORD.search(text, 0, _NEAR) if self._looks else None
-        if found is not None:
-            level = level_of(found[0]) or level
-        elif piece is not None and piece.stream == "stderr" and self._looks:
-            level = "error"
+        level = _level_in(text) if self._looks else self._level
+        if level is None:
+            level = "error" if piece is not None and piece.stream == "stderr" else self._level
         return text, level, time_of(piece.time) if piece is not None and piece.time else None, _about(constant, piece)
 
     def _object(self, fields: dict[str, Any], constant: Mapping[str, Any], piece: Piece | None) -> Row:
