@@ -241,7 +241,7 @@ class LogFile(Listener[LogFileConfig]):
         at_end = got < size
         rest = got - taken.consumed
         tail.wants = min(_MOST_BLOCK, size * 2) if taken.wants else 0
-        if at_end:
+        if at_end and rest < self.config.max_line:
             tail.ended = max(tail.size, tail.offset + rest)
             tail.waits = rest > 0
             if tail.moved and not rest:

@@ -266,15 +266,24 @@ class Files:
     def truncated(self, tail: Tail) -> None:
         """Begin anew in a file that was truncated; what was not read of it may be in a copy."""
         self.rotations["truncate"] += 1
-        taken = {one.identity for one in self.tails}
-        rest = copied(tail.position(), self._config.encoding, taken) if tail.offset else None
-        if rest is not None:
-            self._copies.pop(rest.identity, None)
-            self._add(rest)
+        rest = self._rest_of(tail) if tail.offset else None
         self._catch_up(tail.path, tail.source, rest.written if rest is not None else tail.written)
         if rest is None and tail.size > tail.offset:
             self.lost += tail.size - tail.offset
         tail.begin_anew()
+
+    def _rest_of(self, tail: Tail) -> Tail | None:
+        """The copy that holds what was not read of a file, among those that are new here or as one more."""
+        position = tail.position()
+        for one in self.tails:
+            if one.fresh and one is not tail and one.content is not None and one.resume(position):
+                one.changed = True
+                return one
+        rest = copied(position, self._config.encoding, {one.identity for one in self.tails})
+        if rest is not None:
+            self._copies.pop(rest.identity, None)
+            self._add(rest)
+        return rest
 
     def _catch_up(self, path: str, source: str, since: int) -> None:
         """Take up what was rotated away after the last file that was seen at a path: another may have come and gone.
