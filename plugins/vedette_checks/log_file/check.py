@@ -25,7 +25,6 @@ _MOST_LINES = 1_000  # of a batch
 _MOST_BYTES = 1 << 20
 _QUIET = 5.0  # seconds after which a part of a container's line is all there is
 _LAST_LINE = 5.0  # seconds after which the last line of a rotated file needs no end
-_REHEARSED = 2.0  # seconds between its own metrics for `vedette check`
 _MOST_SHOWN = 1_000  # lines for `vedette check`
 
 T = TypeVar("T")
@@ -100,8 +99,21 @@ class LogFile(Listener[LogFileConfig]):
     async def serve(self, emit: Emit) -> None:
         """Read, hand on, wait for more; what is not handed on is read again by the next start."""
         files = await self._begin(emit)
+        if emit.rehearses:
+            await self._show(emit, files)
+        else:
+            await self._follow(emit, files, asyncio.get_running_loop().time())
+
+    async def _show(self, emit: Emit, files: Files) -> None:
+        """For `vedette check`: what is there, until it is enough or the time is up."""
+        try:
+            await self._follow(emit, files, float("inf"))
+        finally:
+            self._say(emit, files)
+
+    async def _follow(self, emit: Emit, files: Files, say: float) -> None:
         loop = asyncio.get_running_loop()
-        discover = say = loop.time()
+        discover = loop.time()
         while True:
             if loop.time() >= discover:
                 await self._io(files.discover)
@@ -114,7 +126,7 @@ class LogFile(Listener[LogFileConfig]):
             if loop.time() >= say:
                 self._say(emit, files)
                 await self._hand_on(emit, files)
-                say = loop.time() + (min(self.config.interval, _REHEARSED) if emit.rehearses else self.config.interval)
+                say = loop.time() + self.config.interval
             if self._is_idle(emit, files):
                 await asyncio.sleep(self.config.poll)
 
