@@ -20,6 +20,7 @@ PARTS = (
     "kubernetes",
     "statsd",
     "datadog",
+    "logs",
     "thousand",
     "isolation",
     "memory",

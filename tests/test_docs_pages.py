@@ -16,7 +16,7 @@ from servers import free_port, until
 from test_readme import BLOCK, NAMED, ROOT
 
 FILE = re.compile(r"^```python (\S+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ("watch-a-users-journey.md", "numbers-from-sql.md", "plan-and-doctor.md")
+PAGES = ("watch-a-users-journey.md", "numbers-from-sql.md", "plan-and-doctor.md", "logs.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

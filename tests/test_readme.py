@@ -121,6 +121,19 @@ async def test_send_to_datadog_and_what_doctor_says_of_it(tmp_path: Path) -> Non
         assert all("team:payments" in tags for _, tags, *_ in there.points)
 
 
+def test_ship_logs(tmp_path: Path) -> None:
+    text = section("Ship logs")
+    write_examples(text, tmp_path)
+    make, agent = commands(text)
+    assert run(make, tmp_path).returncode == 0
+    done = run(agent, tmp_path)
+    shown = " ".join(re.findall(r"# … (.*?)  …", text))
+    assert done.returncode == 0, done.stderr
+    assert shown == "log_file/payments log error ERROR charge failed for ****"
+    assert shown in done.stdout
+    assert "4111" not in done.stdout + done.stderr
+
+
 def test_the_two_commands_do_what_the_readme_says() -> None:
     demo, timed, test = commands(section("See it"))
     assert (demo, timed, test) == ("make demo", 'make demo ARGS="--for 30s"', "make test")

@@ -226,6 +226,7 @@ class Agent:
             self._configuration.masker,
             state.view,
             state.save,
+            state.settled,
             changes=options.report_changes,
         )
 

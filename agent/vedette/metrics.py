@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -132,15 +133,17 @@ class Event:
     time: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
-    """One log line; `level` as in logging (`info`), `attributes` any JSON values."""
+class LogRecord(NamedTuple):
+    """One log line; `level` as in logging (`info`), `attributes` any JSON values.
+
+    A named tuple like `Sample`, and for the same reason.
+    """
 
     message: str
     level: str = "info"
     tags: Tags = ()
     time: float | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ class Receipt:
 class Outbox:
     """Batches waiting for one sink. A periodic check never waits for it: when it is full the oldest batch goes.
 
+    Of those that wait, the ones go first that nothing waits for: a window or a log line is in no later batch.
+
     Args:
         limit: most samples (statuses, events, logs) that may wait; one larger batch is taken when nothing waits.
         names: the sink's compiled `metrics:` option, or None.
@@ -65,6 +67,7 @@ class Outbox:
         """Batches at the queue's head that were in hand when the sink failed: each is given out alone now."""
         self._alone = False
         self._closed = False
+        self._goes_on = False
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Event = asyncio.Event()
         self._room.set()
@@ -102,16 +105,28 @@ class Outbox:
         self._queue.append((batch, receipt))
         self._size += len(batch)
         while self._size > self._limit and len(self._queue) > 1:
-            oldest = self._queue.popleft()
-            self._size -= len(oldest[0])
-            self._suspects = max(0, self._suspects - 1)
-            self._drop(oldest)
-        if self._size >= self._limit:
+            self._drop_one()
+        if not self.has_room:
             self._room.clear()
         self._wake_sink()
 
+    def _drop_one(self) -> None:
+        """Drop the oldest batch that nothing waits for, or the oldest; the newest stays."""
+        before = range(len(self._queue) - 1)
+        place = next((at for at in before if self._queue[at][1] is None), 0) if self.durable else 0
+        entry = self._queue[place]
+        del self._queue[place]
+        self._suspects -= place < self._suspects
+        self._size -= len(entry[0])
+        self._drop(entry)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether listeners may go on: the other half of the queue is for checks, which cannot wait."""
+        return self._closed or 2 * self._size <= self._limit
+
     async def room(self) -> None:
-        """Wait until the queue is below its limit: how a listener is slowed down to the sink's pace."""
+        """Wait until there is room: how a listener is slowed down to the sink's pace."""
         await self._room.wait()
 
     async def closing(self, timeout: float) -> None:
@@ -119,9 +134,14 @@ class Outbox:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), timeout)
 
-    def close(self) -> None:
-        """Let iteration end once the queue is empty."""
+    def close(self, *, goes_on: bool = False) -> None:
+        """Let iteration end once the queue is empty.
+
+        Args:
+            goes_on: whether the agent does, without this sink or with another in its place.
+        """
         self._closed = True
+        self._goes_on = goes_on
         self._closing.set()
         self._room.set()
         self._wake_sink()
@@ -146,12 +166,17 @@ class Outbox:
     def abandon(self) -> None:
         """Count everything that is left as dropped: the agent stops and the sink did not finish in time.
 
-        Nothing of it is settled: what it stood for is collected again at the next start.
+        Nothing of it is settled: what it stood for is collected again at the next start. Only where the agent goes on
+        it is, lest a listener wait for it for ever.
         """
-        self.dropped += self._size + sum(len(batch) for batch, _ in self._in_hand)
+        left = [*self._in_hand, *self._queue]
+        self.dropped += sum(len(batch) for batch, _ in left)
         self._queue.clear()
         self._size = self._suspects = 0
         self._in_hand = []
+        for _, receipt in left if self._goes_on else ():
+            if receipt is not None:
+                receipt.settle()
 
     def __aiter__(self) -> Outbox:
         return self
@@ -215,7 +240,7 @@ class Outbox:
         taken = [self._queue.popleft() for _ in range(len(self._queue) if most is None else most)]
         self._in_hand += taken
         self._size -= sum(len(batch) for batch, _ in taken)
-        if self._size < self._limit:
+        if self.has_room:
             self._room.set()
         return [batch for batch, _ in taken]
 

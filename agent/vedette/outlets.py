@@ -89,9 +89,9 @@ class Outlets:
             outlet.outbox.put(batch, receipt if outlet.outbox.durable else None)
 
     async def room(self) -> None:
-        """Wait until every queue is below its limit."""
-        for outlet in self._outlets:
-            await outlet.outbox.room()
+        """Wait until every queue has room, at the same moment."""
+        while full := [outlet for outlet in self._outlets if not outlet.outbox.has_room]:
+            await full[0].outbox.room()
 
     def start(self) -> None:
         """Start those that are not running."""
@@ -124,7 +124,7 @@ class Outlets:
             kept.get(config.name or plugin.name) or _made((plugin, config), self._home) for plugin, config in configured
         ]
         ended = [outlet for outlet in before if outlet.name not in kept]
-        await _flush(ended, timeout)
+        await _flush(ended, timeout, goes_on=True)
         predecessors = {outlet.name: outlet.sink for outlet in ended}
         for outlet in self._outlets:
             predecessor = predecessors.get(outlet.name)
@@ -145,10 +145,10 @@ def _made(configured: Configured, home: Home) -> _Outlet:
     return _Outlet(sink, Outbox(config.queue, names, durable=sink.durable))
 
 
-async def _flush(outlets: Sequence[_Outlet], timeout: float) -> None:
+async def _flush(outlets: Sequence[_Outlet], timeout: float, *, goes_on: bool = False) -> None:
     tasks = {outlet.task for outlet in outlets if outlet.task is not None}
     for outlet in outlets:
-        outlet.outbox.close()
+        outlet.outbox.close(goes_on=goes_on)
     if not tasks:
         return
     _, late = await asyncio.wait(tasks, timeout=timeout)

@@ -29,6 +29,8 @@ _EXTRAS = {
     "sqlalchemy": "sql",
 }
 """Import names of drivers that an extra of vedette brings."""
+_EXTRAS_OF = {("log_file", "re2"): "logs"}
+"""Where it is another extra for one of the plugins."""
 
 
 class Registry:
@@ -93,7 +95,8 @@ def _own(module: str, point: EntryPoint) -> bool:
 
 
 def _missing(name: str, module: str, point: EntryPoint) -> str:
-    extra = _EXTRAS.get(module.partition(".")[0])
+    driver = module.partition(".")[0]
+    extra = _EXTRAS_OF.get((name, driver)) or _EXTRAS.get(driver)
     if extra and point.dist and name in (point.dist.metadata.get_all("Provides-Extra") or ()):
         extra = name  # several extras bring this driver: the plugin's own has the rest of what it needs too
     need = f"'vedette[{extra}]'" if extra else module or "the missing package"

@@ -158,7 +158,7 @@ class Runner:
         pause = 1.0
         while True:
             begun = self._around.clock()
-            emit = self._emit = Emit(self._channel, time.time(), self._flush, time.time)
+            emit = self._emit = Emit(self._channel, time.time(), self._flush, time.time, settled=self._settled)
             self.vitals.last_run = time.time()
             error = await self._listen(emit)
             self.vitals.runs += 1
@@ -180,9 +180,14 @@ class Runner:
         return CheckError("the listener ended by itself")
 
     async def _flush(self, batch: Batch) -> None:
+        if batch.commits:  # what stands for something is not pushed into a full queue; cancelled here, it comes again
+            await self._around.room()
         self.vitals.samples += len(batch.samples)
         self._around.deliver(batch)
         await self._around.room()
+
+    async def _settled(self) -> None:
+        await self._around.settled(self.instance.id)
 
     # One run
 

@@ -23,6 +23,8 @@ _KEYWORD_PASSWORD = re.compile(
     r"|(?P<head>\b(?:password|passwd|pwd|secret|token|api_?key|access_?key)\s*[=:]\s*)[^\s&;,'\"]+",
     re.IGNORECASE,
 )
+_HINTS = ("pass", "pwd", "secret", "token", "key")
+"""Of these at least one is in whatever `_KEYWORD_PASSWORD` finds."""
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")  # what nobody encodes
 _ESCAPE = re.compile(
     r"(?P<octets>(?:%[0-9A-Fa-f]{2})+|(?:\\+x[0-9A-Fa-f]{2})+)"
@@ -87,6 +89,8 @@ def mask(text: str) -> str:
     """The text with the passwords of URLs and of `password=…` pairs replaced by `****`."""
     if "://" in text:
         text = _URL_PASSWORD.sub(rf"\g<head>{MASK}@", text)
+    if text.isascii() and not any(map(text.lower().__contains__, _HINTS)):  # ten times as fast as looking closely
+        return text
     return _KEYWORD_PASSWORD.sub(lambda found: found["arn"] or f"{found['head']}{MASK}", text)
 
 

@@ -69,6 +69,9 @@ class StateStore:
         self._pending: dict[tuple[str, str], str] = {}
         self._adopted = 0
         self._written: dict[tuple[str, str], int] = {}
+        self._afloat: dict[str, set[int]] = {}
+        self._landing: list[tuple[str, int]] = []
+        self._landed = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vedette-state") if writable else None
         self._lock: int | None = None
@@ -97,6 +100,8 @@ class StateStore:
         """
         values = self._values.setdefault(instance, {})
         self._adopted += 1
+        if self._thread is not None:
+            self._afloat.setdefault(instance, set()).add(self._adopted)
         rows: dict[tuple[str, str], str] = {}
         for key, value in commits:
             try:
@@ -106,15 +111,28 @@ class StateStore:
                 continue
             values[key] = json.loads(text)
             rows[instance, key] = text
-        return partial(self._persist, rows, self._adopted)
+        return partial(self._persist, instance, rows, self._adopted)
 
-    def _persist(self, rows: dict[tuple[str, str], str], age: int) -> None:
+    def _persist(self, instance: str, rows: dict[tuple[str, str], str], age: int) -> None:
+        if self._thread is not None:
+            self._landing.append((instance, age))
         for key, text in rows.items():
             if age > self._written.get(key, 0):
                 self._written[key] = age
                 self._pending[key] = text
-        if self._pending and self._thread is not None and (self._writer is None or self._writer.done()):
+        if (
+            (self._pending or self._landing)
+            and self._thread is not None
+            and (self._writer is None or self._writer.done())
+        ):
             self._writer = asyncio.get_running_loop().create_task(self._write_all())
+
+    async def settled(self, instance: str) -> None:
+        """Wait until all that this instance committed so far is on disk; not while the disk refuses."""
+        waited_for = frozenset(self._afloat.get(instance, ()))
+        while not self.trouble and not waited_for.isdisjoint(self._afloat.get(instance, ())):
+            self._landed.clear()
+            await self._landed.wait()
 
     async def save(self, instance: str, key: str, value: Any) -> bool:
         """Take over one value and wait until it is on disk; returns whether it got there."""
@@ -160,17 +178,31 @@ class StateStore:
 
     async def _write_all(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._pending:
+        while self._pending or self._landing:
             batch, self._pending = self._pending, {}
+            landing, self._landing = self._landing, []
             try:
-                await loop.run_in_executor(self._thread, self._write, batch)
+                if batch:
+                    await loop.run_in_executor(self._thread, self._write, batch)
             except Exception as error:  # sqlite3's errors have no common root outside the module imported late
                 self._pending = {**batch, **self._pending}
+                self._landing = landing + self._landing
                 self._failed(f"state is kept in memory only: {self._path}: {error}")
                 return
+            self._land(landing)
             if self.trouble:
                 self.trouble = ""
                 log.info("state is durable again")
+
+    def _land(self, ages: list[tuple[str, int]]) -> None:
+        """Those commits are on disk."""
+        for instance, age in ages:
+            left = self._afloat.get(instance)
+            if left is not None:
+                left.discard(age)
+                if not left:
+                    del self._afloat[instance]
+        self._landed.set()
 
     def _write(self, rows: dict[tuple[str, str], str]) -> None:
         with closing(_connect(self._path.absolute().as_uri())) as database, database:
@@ -180,6 +212,7 @@ class StateStore:
 
     def _failed(self, what: str) -> None:
         self.errors += 1
+        self._landed.set()
         if what != self.trouble:
             self.trouble = what
             log.warning("%s", what)

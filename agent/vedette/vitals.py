@@ -103,6 +103,10 @@ class Vitals:
         return self.state in (State.OK, State.WARNING)
 
 
+async def _at_once(instance: str) -> None:
+    """Nothing is durable here that could be waited for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the agent gives every instance.
@@ -115,6 +119,7 @@ class Surroundings:
         masker: blots out secrets.
         state: gives an instance's stored values.
         save: stores one value of an instance, and returns once it is on disk or cannot be: whether it is.
+        settled: waits until what an instance committed is durable, or cannot be.
         clock: monotonic seconds on the event loop's time line, but as of now: uvloop's own time stands still within
             an iteration and has steps of a millisecond.
         changes: how failures and recoveries are told to the sinks: `events`, `logs`.
@@ -127,5 +132,6 @@ class Surroundings:
     masker: Masker
     state: Callable[[str], Mapping[str, Any]]
     save: Callable[[str, str, Any], Awaitable[bool]]
+    settled: Callable[[str], Awaitable[None]] = _at_once
     clock: Callable[[], float] = time.monotonic
     changes: tuple[str, ...] = ()

@@ -159,7 +159,18 @@ def test_validate_needs_no_network_and_warns_of_unset_secrets(tmp_path: Path) ->
 def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     done = vedette("plugins", cwd=tmp_path)
     rows = [line.split()[:4] for line in done.stdout.splitlines()[1:] if not line.startswith(" ")]
-    checks = ("business_sql", "cloudwatch", "host", "k8s", "postgres", "redis", "sqs", "statsd", "synthetic")
+    checks = (
+        "business_sql",
+        "cloudwatch",
+        "host",
+        "k8s",
+        "log_file",
+        "postgres",
+        "redis",
+        "sqs",
+        "statsd",
+        "synthetic",
+    )
     expected = [("check", name) for name in checks]
     expected += [("sink", name) for name in ("console", "datadog", "dogstatsd", "file", "prometheus")]
     expected += [("discovery", "k8s")]
@@ -168,7 +179,7 @@ def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["business_sql", "cloudwatch", "host", "k8s", "postgres", "redis", "sqs", "statsd", "synthetic"]
+    "name", ["business_sql", "cloudwatch", "host", "k8s", "log_file", "postgres", "redis", "sqs", "statsd", "synthetic"]
 )
 def test_the_example_file_is_valid_as_printed(tmp_path: Path, name: str) -> None:
     conf(tmp_path, **{name: vedette("example", name, cwd=tmp_path).stdout})

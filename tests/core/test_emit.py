@@ -10,6 +10,7 @@ import pytest
 from vedette import Kind, Metric
 from vedette.emit import Channel, Emit
 from vedette.filters import MetricFilter
+from vedette.secrets import Masker
 
 METRICS = (
     Metric("probe.level", Kind.GAUGE),
@@ -90,3 +91,16 @@ def test_what_a_log_line_says_is_masked_at_any_depth() -> None:
     (log,) = emit.batch().logs
     assert log.message == "by ****"
     assert log.attributes == {"who": "****", "deep": {"list": ["a ****", 7], "more": ["****"]}, "code": 3}
+
+
+def test_log_lines_in_bulk_are_not_masked_and_single_ones_are_in_every_part() -> None:
+    masker = Masker()
+    masker.add("hunter2x")
+    channel = Channel("t/t", "t", (), (), ("instance:t",), masker=masker)
+    emit = Emit(channel, 5.0)
+    emit.log("got hunter2x", level="error", deep={"hunter2x": ["hunter2x", 1]})
+    emit.logs([("raw password=x", "info", 4.0, {"a": 1})], ("source:x",))
+    first, second = emit.batch().logs
+    assert first == ("got ****", "error", ("instance:t",), None, {"deep": {"****": ["****", 1]}})
+    assert second == ("raw password=x", "info", ("instance:t", "source:x"), 4.0, {"a": 1})
+    assert (emit.known("password=hunter2x"), emit.masked("password=y")) == ("password=****", "password=****")

@@ -233,3 +233,27 @@ def test_a_stop_does_not_wait_for_a_failing_sinks_next_attempt() -> None:
         assert outbox.dropped == 1
 
     run_virtually(main())
+
+
+def test_what_nothing_waits_for_goes_first() -> None:
+    settled: list[str] = []
+    outbox = Outbox(limit=4, durable=True)
+    outbox.put(batch(0, samples=2), Receipt(1, lambda: settled.append("window")))
+    outbox.put(batch(1, samples=2))
+    outbox.put(batch(2, samples=2))
+    assert (outbox.queued, outbox.dropped, settled) == (4, 2, [])
+    assert [asyncio.run(_next(outbox)) for _ in range(2)] == ["t/0", "t/2"]
+
+
+async def _next(outbox: Outbox) -> str:
+    return (await anext(outbox)).instance
+
+
+def test_what_a_sink_leaves_behind_is_settled_where_the_agent_goes_on() -> None:
+    for goes_on, expected in ((True, ["done"]), (False, [])):
+        settled: list[str] = []
+        outbox = Outbox(limit=4, durable=True)
+        outbox.put(batch(0, samples=2), Receipt(1, lambda settled=settled: settled.append("done")))  # type: ignore[misc]
+        outbox.close(goes_on=goes_on)
+        outbox.abandon()
+        assert (settled, outbox.dropped) == (expected, 2)

@@ -193,3 +193,30 @@ def test_last_words_are_on_disk_at_once_and_from_any_thread(tmp_path: Path) -> N
     reader = StateStore(tmp_path, writable=False)
     assert reader.view("vedette/watchdog") == {"a/b": {"reason": "x"}}
     assert reader.record("vedette/watchdog", "a/b", 1) is False
+
+
+async def test_settled_waits_for_the_disk_and_not_for_a_disk_that_refuses(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    await store.settled("logs/a")  # nothing was committed
+    land = store.adopt("logs/a", [("mark", 1)])
+    waiting = asyncio.create_task(store.settled("logs/a"))
+    await store.settled("logs/b")  # that of another is none of its business
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    land()
+    await asyncio.wait_for(waiting, 10)
+    assert StateStore(tmp_path, writable=False).view("logs/a")["mark"] == 1
+    newer, older = store.adopt("logs/a", [("mark", 3)]), store.adopt("logs/a", [("mark", 4)])
+    older()
+    await asyncio.sleep(0)
+    newer()  # superseded: there is nothing to write
+    await asyncio.wait_for(store.settled("logs/a"), 10)
+    (tmp_path / "state.db").unlink()
+    (tmp_path / "state.db").mkdir()
+    store.apply("logs/a", [("mark", 5)])
+    await asyncio.wait_for(store.settled("logs/a"), 10)
+    assert store.trouble
+    (tmp_path / "state.db").rmdir()
+    store.apply("logs/a", [("mark", 6)])
+    await store.close()
+    assert not store.trouble

@@ -34,6 +34,7 @@ STYLES = {
     "stuck": "bold magenta",
     "unknown": "magenta",
 }
+_MOST_LOGS = 50
 
 
 def terminal() -> Console:
@@ -60,6 +61,10 @@ def print_run(runner: Runner, batches: list[Batch]) -> None:
     for status in batch.statuses:
         line = Text.assemble(("● ", STYLES[status.status.name.lower()]), status.name, f" {status.status.name}")
         console.print(line.append(f"  {status.message}" if status.message else ""))
+    for log in batch.logs[-_MOST_LOGS:]:
+        console.print(Text.assemble((f"{log.level} ", STYLES.get(log.level, "")), log.message))
+    if len(batch.logs) > _MOST_LOGS:
+        console.print(Text(f"{len(batch.logs)} log lines; --json shows all", "dim"))
     counted = ", ".join(f"{number} {reason}" for reason, number in (vitals.dropped or {}).items())
     took = f"{len(batch.samples)} samples in {format_duration(vitals.duration)}"
     console.print(Text(f"{took}; dropped: {counted}" if counted else took, "dim"))

@@ -37,6 +37,7 @@ from vedette.isolation.frames import (
     Room,
     Run,
     Save,
+    Settled,
     Setup,
     Standing,
     Stop,
@@ -231,7 +232,14 @@ class _Inmate:
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         self._around = Surroundings(
-            self._deliver, self._room, setup.tags, setup.host, masker, lambda _: self._state, self._save
+            self._deliver,
+            self._room,
+            setup.tags,
+            setup.host,
+            masker,
+            lambda _: self._state,
+            self._save,
+            self._wait_for_the_disk,
         )
         self._runner = _ChildRunner(setup, self._around, link)
         self._longest = setup.instance.config.deadline + setup.instance.config.grace
@@ -304,6 +312,9 @@ class _Inmate:
 
     async def _room(self) -> None:
         await self._ask(Room)
+
+    async def _wait_for_the_disk(self, instance: str) -> None:
+        await self._ask(Settled)
 
     async def _save(self, instance: str, key: str, value: Any) -> bool:
         try:

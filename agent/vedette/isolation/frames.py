@@ -73,7 +73,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """To a `Save` or `Room` with the same number."""
+    """To a `Save`, `Room` or `Settled` with the same number."""
 
     number: int
     good: bool
@@ -164,6 +164,13 @@ class Save:
 @dataclass(frozen=True, slots=True)
 class Room:
     """Answer once the sinks have room."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Answer once what was committed is durable, or cannot be."""
 
     number: int
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vedette.check import Check
-from vedette.emit import Emit
+from vedette.emit import Emit, masked_values
 from vedette.isolation.frames import (
     Answer,
     Done,
@@ -28,6 +28,7 @@ from vedette.isolation.frames import (
     Room,
     Run,
     Save,
+    Settled,
     Setup,
     Standing,
 )
@@ -269,6 +270,8 @@ class IsolatedRunner(Runner):
                 self._do(self._save(child, message))
             case Room():
                 self._do(self._make_room(child, message))
+            case Settled():
+                self._do(self._wait_for_the_disk(child, message))
             case Logged():
                 self._pass_on(message)
             case Refused():
@@ -296,7 +299,10 @@ class IsolatedRunner(Runner):
             samples=samples,
             statuses=tuple(replace(one, message=mask(one.message)) for one in batch.statuses),
             events=tuple(replace(one, title=mask(one.title), text=mask(one.text)) for one in batch.events),
-            logs=tuple(replace(one, message=mask(one.message)) for one in batch.logs),
+            logs=tuple(
+                one._replace(message=mask(one.message), attributes=masked_values(one.attributes, mask))
+                for one in batch.logs
+            ),
         )
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
@@ -309,6 +315,10 @@ class IsolatedRunner(Runner):
 
     async def _make_room(self, child: Child, asked: Room) -> None:
         await self._around.room()
+        child.send(Answer(asked.number, good=True))
+
+    async def _wait_for_the_disk(self, child: Child, asked: Settled) -> None:
+        await self._around.settled(self.instance.id)
         child.send(Answer(asked.number, good=True))
 
     def _pass_on(self, said: Logged) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vedette.advice import Estimate
 from vedette.agent import agent_tags
-from vedette.check import Check
+from vedette.check import Check, Listener
 from vedette.dry import NOT_ASKED, try_out
 from vedette.errors import CheckError
 from vedette.outbox import describe
@@ -126,6 +126,10 @@ async def make_plan(configuration: Configuration, runs: int, *, acting: bool = F
             estimates[trial.instance.id] = await _estimates(check, trial, configuration)
 
     trials = await try_out(configuration, configuration.instances, runs, pause=pause, acting=acting, ask=ask)
+    for trial in trials:
+        if trial.refrained and issubclass(trial.instance.plugin, Listener):  # it need not run to be asked
+            plugin = trial.instance.plugin
+            estimates[trial.instance.id] = await _estimates(plugin(trial.instance.config), trial, configuration)
     options = configuration.agent.plan
     lines = tuple(_line(trial, options, estimates.get(trial.instance.id, _unasked(trial))) for trial in trials)
     measured = [trial for trial in trials if trial.batches and trial.vitals.state not in _UNMEASURED]
@@ -162,7 +166,7 @@ def _line(trial: Trial, options: PlanConfig, estimates: tuple[Estimate, ...]) ->
     name, vitals = trial.instance.id, trial.vitals
     budget = options.budget.instances.get(name, options.budget.series)
     if trial.refrained:
-        return Line(name, "not run", trial.refrained, _how_to_run(trial), budget=budget)
+        return Line(name, "not run", trial.refrained, _how_to_run(trial), budget=budget, estimates=estimates)
     if vitals.state in _UNMEASURED:
         return Line(name, vitals.state.value, vitals.message, vitals.hint, budget=budget)
     batches = _without_health(trial.batches)

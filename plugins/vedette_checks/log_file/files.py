@@ -1,0 +1,356 @@
+"""The files of an instance: found, followed through rotations, given up. All of it blocks, and runs in a thread."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vedette_checks.log_file import containers
+from vedette_checks.log_file.config import LogFileConfig
+from vedette_checks.log_file.content import READABLE, Packed, Plain
+from vedette_checks.log_file.finding import Found, find
+from vedette_checks.log_file.rotated import copied, renamed, unseen
+from vedette_checks.log_file.tail import Position, Tail, where
+
+SOURCES = "sources"
+"""Key of the state under which the paths are that were followed before."""
+
+_OPEN = 500  # files kept open; those beyond are opened again when they change
+_LINGER = 300.0  # seconds that a renamed file is kept, as its writer may not have noticed
+_LINGER_DELETED = 30.0
+_AGAIN = 5.0  # seconds for which what was rotated unseen is looked for
+_SHOWN = 8_192  # last bytes of a file that `vedette check` shows
+
+
+class Files:
+    """Keeps a tail for each file.
+
+    Args:
+        config: the options.
+        state: what was stored.
+        shows: show what is there instead of following it.
+    """
+
+    def __init__(self, config: LogFileConfig, state: Mapping[str, Any], *, shows: bool = False) -> None:
+        self.tails: list[Tail] = []
+        self.matched = 0
+        """Files that the paths match."""
+        self.trouble: dict[str, str] = {}
+        """Why files cannot be read, by path."""
+        self.rotations: Counter[str] = Counter()
+        """Rotations by how, since that was last told."""
+        self.lost = 0
+        """Bytes that were cut off before they were read, since that was last told."""
+        self.over = 0
+        """Files beyond `max_files`."""
+        self.missing: list[str] = []
+        """Files that were not read to their end and are gone, since that was last told."""
+        self.freed: set[str] = set()
+        """Slots of the state that are free, and not yet stored as such."""
+        self.known = set(state.get(SOURCES) or ()) if isinstance(state.get(SOURCES), list) else set()
+        """Paths of the configuration whose files were looked for before."""
+        self._config = config
+        self._shows = shows
+        self._slots: set[str] = set()
+        self._missed: list[tuple[str, str, int, float]] = []
+        self._copies: dict[tuple[int, int], int] = {}
+        self._stored = {} if shows else {slot: Position.restored(value) for slot, value in state.items() if value}
+        self._inherited: dict[tuple[int, int], Plain] = {}
+
+    # At the start
+
+    def inherit(self, tails: Iterable[Tail]) -> None:
+        """Take over open files from a predecessor: one that was deleted cannot be opened again."""
+        for tail in tails:
+            if isinstance(tail.content, Plain):
+                self._inherited[tail.identity] = tail.content
+                tail.content = None
+
+    def restore(self) -> None:
+        """Find the files of the state again, wherever they are now."""
+        sources = {str(path) for path in self._config.paths}
+        since: dict[str, tuple[int, bool]] = {}
+        for slot, position in self._stored.items():
+            if slot == SOURCES:
+                continue
+            self.freed.add(slot)
+            if position is None or position.source not in sources:
+                continue
+            before, after = since.get(position.path, (position.changed, False))
+            tail = self._found_again(position)
+            since[position.path] = (min(before, position.changed), after or tail is None or tail.moved)
+            if tail is None:
+                self.missing.append(position.path)
+                continue
+            self._add(tail, slot)
+            tail.changed = tail.position() != position
+        sources_of = {position.path: position.source for position in self._stored.values() if position is not None}
+        for path, (changed, rotated) in since.items():
+            if rotated:
+                self._catch_up(path, sources_of[path], changed)
+        for content in self._inherited.values():
+            content.close()
+        self._inherited.clear()
+
+    def _found_again(self, position: Position) -> Tail | None:
+        identity = (position.device, position.inode)
+        content = self._inherited.pop(identity, None)
+        if content is not None and (tail := self._resumed(content, position)) is not None:
+            tail.moved = where(position.path) != identity
+            return tail
+        if where(position.path) == identity:
+            try:
+                tail = self._resumed(Plain(position.path), position)
+            except OSError:
+                tail = None
+            if tail is not None:
+                return tail
+        else:
+            tail = renamed(position, self._config.encoding)
+            if tail is not None:
+                self.rotations["rename"] += 1
+                return tail
+        taken = {tail.identity for tail in self.tails}
+        if (tail := copied(position, self._config.encoding, taken)) is not None:
+            self.rotations["copy"] += 1
+        return tail
+
+    def _resumed(self, content: Plain, position: Position) -> Tail | None:
+        tail = Tail(position.path, position.source, content, self._config.encoding)
+        try:
+            if tail.resume(position):
+                return tail
+        except OSError:
+            pass
+        tail.close()
+        return None
+
+    # While it runs
+
+    def discover(self) -> None:
+        """Take up files that are new, and say which can not be read."""
+        found = find(self._config.paths, self._config.exclude)
+        self.matched = len(found)
+        matched = {one.identity: one for one in found}
+        by_identity = {tail.identity: tail for tail in self.tails}
+        self._copies = {
+            identity: size
+            for identity, size in self._copies.items()
+            if identity in matched and matched[identity].size == size
+        }
+        self.trouble = {}
+        new = [one for one in found if one.identity not in by_identity and one.identity not in self._copies]
+        room = max(0, self._config.max_files - len(self.tails))
+        self.over = max(0, len(new) - room)
+        for one in new[:room]:
+            self._take_up(one)
+        for tail in self.tails:
+            if tail.finished and (now := matched.get(tail.identity)) is not None:
+                tail.path, tail.source, tail.moved, tail.finished = now.path, now.source, False, False
+                tail.changed = True
+        self.known.update(str(path) for path in self._config.paths)
+
+    def _take_up(self, one: Found) -> None:
+        try:
+            content = Plain(one.path)
+        except OSError as error:
+            self.trouble[one.path] = error.strerror or str(error)
+            return
+        tail = Tail(one.path, one.source, content, self._config.encoding)
+        try:
+            size = tail.size = content.size() or 0
+            if self._shows:
+                tail.begin_at(max(0, size - _SHOWN))
+                tail.skipping = tail.offset > 0
+            elif one.source not in self.known and self._config.start_position == "end":
+                tail.begin_at(size)
+        except OSError as error:
+            self.trouble[one.path] = error.strerror or str(error)
+            tail.close()
+            return
+        self._add(tail)
+
+    def _add(self, tail: Tail, slot: str = "") -> None:
+        """Have it among the tails, with its tags and a place in the state."""
+        if not slot:
+            number = 0
+            while (slot := f"f{number}") in self._slots:
+                number += 1
+        self._slots.add(slot)
+        self.freed.discard(slot)
+        tail.slot = slot
+        tail.grown = time.monotonic()
+        of_container = containers.tags_of(tail.path)
+        tail.container = self._config.format == "container" or (
+            self._config.format == "auto" and of_container is not None
+        )
+        if of_container is not None:
+            tail.tags = of_container
+            named = dict(tag.split(":", 1) for tag in of_container)
+            tail.service = named.get("container_name", "")
+        else:
+            folder, _, name = tail.path.rpartition("/")
+            tail.tags = (f"filename:{name}", f"dirname:{folder or '/'}")
+        if tail.content is not None:
+            tail.size, tail.written = tail.content.size() or 0, tail.content.about().st_mtime_ns
+        first = sum(one.moved for one in self.tails) if tail.moved else len(self.tails)
+        self.tails.insert(first, tail)  # what was written first is read first
+
+    def look(self) -> None:
+        """See what grew, what was rotated and what is over."""
+        now = time.monotonic()
+        for tail in list(self.tails):
+            try:
+                self._look_at(tail, now)
+            except OSError as error:
+                self.trouble[tail.path] = error.strerror or str(error)
+        self._missed = [missed for missed in self._missed if missed[3] > now]
+        for path, source, since, _ in self._missed:
+            self._take_up_unseen(path, source, since)
+        self._park()
+
+    def _look_at(self, tail: Tail, now: float) -> None:
+        there = None if tail.moved else where(tail.path)
+        if tail.finished and now - tail.grown > (_LINGER_DELETED if tail.deleted else _LINGER):
+            if not any(one.path == tail.path and one.moved and one.written < tail.written for one in self.tails):
+                self._give_up(tail)  # the oldest first: what is newer than one that is known and unknown was never seen
+            return
+        if tail.content is None and (tail.finished or not self._open_again(tail, there)):
+            return
+        content = tail.content
+        if content is None:
+            return
+        about = content.about()
+        tail.deleted = not about.st_nlink
+        if not tail.packed:
+            if about.st_size < max(tail.offset, tail.size):
+                self.truncated(tail)
+            if about.st_size != tail.size:
+                tail.size, tail.grown = about.st_size, now
+                tail.quiet = tail.last = False
+            tail.written = about.st_mtime_ns
+        if not tail.moved and there != tail.identity:
+            tail.moved = tail.changed = True
+            self.rotations["delete" if tail.deleted else "rename"] += 1
+            self._catch_up(tail.path, tail.source, tail.written)
+            if there is not None:
+                self._follow(tail, there)
+
+    def _follow(self, old: Tail, identity: tuple[int, int]) -> None:
+        """Another file is in its place: take it up at once."""
+        if not any(tail.identity == identity for tail in self.tails):
+            self._copies.pop(identity, None)
+            self.known.add(old.source)
+            self._take_up(Found(old.path, identity, 0.0, 0, old.source))
+
+    def _open_again(self, tail: Tail, there: tuple[int, int] | None) -> bool:
+        """Open a file that was closed for want of room, where it has changed or is another's now."""
+        position = tail.position()
+        if there == tail.identity:
+            if os.stat(tail.path).st_size == tail.ended:  # noqa: PTH116
+                return False
+            tail.content = Plain(tail.path)
+            return True
+        again = renamed(position, self._config.encoding)
+        if again is None:
+            self._give_up(tail)
+            if there is not None:
+                self._follow(tail, there)
+            return False
+        tail.content, again.content = again.content, None
+        return True
+
+    def truncated(self, tail: Tail) -> None:
+        """Begin anew in a file that was truncated; what was not read of it may be in a copy."""
+        self.rotations["truncate"] += 1
+        rest = self._rest_of(tail) if tail.offset else None
+        self._catch_up(tail.path, tail.source, rest.written if rest is not None else tail.written)
+        if rest is None and tail.size > tail.offset:
+            self.lost += tail.size - tail.offset
+        tail.begin_anew()
+
+    def _rest_of(self, tail: Tail) -> Tail | None:
+        """The copy that holds what was not read of a file, among those that are new here or as one more."""
+        position = tail.position()
+        for one in self.tails:
+            if one.fresh and one is not tail and one.content is not None and one.resume(position):
+                one.changed = True
+                return one
+        rest = copied(position, self._config.encoding, {one.identity for one in self.tails})
+        if rest is not None:
+            self._copies.pop(rest.identity, None)
+            self._add(rest)
+        return rest
+
+    def _catch_up(self, path: str, source: str, since: int) -> None:
+        """Take up what was rotated away after the last file that was seen at a path: another may have come and gone.
+
+        It is done again for some seconds, as files may be renamed and compressed meanwhile.
+        """
+        self._missed.append((path, source, since, time.monotonic() + _AGAIN))
+        self._take_up_unseen(path, source, since)
+
+    def _take_up_unseen(self, path: str, source: str, since: int) -> None:
+        now = where(path)
+        taken = {tail.identity for tail in self.tails} | ({now} if now is not None else set())
+        for name, identity in unseen(path, since, taken):
+            try:
+                content = Packed(name) if name.endswith(READABLE) else Plain(name)
+            except OSError as error:
+                self.trouble[name] = error.strerror or str(error)
+                continue
+            tail = Tail(path, source, content, self._config.encoding)
+            tail.moved, tail.size = True, content.size() or 0
+            try:
+                known = any(tail.is_copy_of(other) for other in self.tails)
+            except OSError:
+                known = True  # it is being compressed: what it is made of is there too
+            if known:
+                tail.close()
+            else:
+                self._copies.pop(identity, None)
+                self._add(tail)
+
+    def is_copy(self, tail: Tail) -> bool:
+        """Whether an unread file is a copy of another: then it is given up until that one is truncated."""
+        if any(other is not tail and tail.is_copy_of(other) for other in self.tails):
+            self._copies[tail.identity] = tail.size
+            self._give_up(tail)
+            return True
+        return False
+
+    def _give_up(self, tail: Tail) -> None:
+        tail.close()
+        if tail in self.tails:
+            self.tails.remove(tail)
+            self._slots.discard(tail.slot)
+            self.freed.add(tail.slot)
+
+    def finish(self, tail: Tail) -> None:
+        """All of it was read, and it cannot grow."""
+        tail.finished = True
+        if tail.packed:
+            tail.close()
+
+    def _park(self) -> None:
+        """Close those that did not grow for the longest time, where too many are open."""
+        able = [tail for tail in self.tails if tail.content is not None and not tail.moved and not tail.waits]
+        beyond = len(able) - _OPEN
+        if beyond > 0:
+            idle = [tail for tail in able if tail.size == tail.offset]
+            for tail in sorted(idle, key=lambda one: one.grown)[:beyond]:
+                tail.ended = tail.size
+                tail.close()
+
+    @property
+    def lag(self) -> int:
+        """Bytes that are there and not read."""
+        return sum(max(0, tail.size - tail.offset) for tail in self.tails)
+
+    def close(self) -> None:
+        """Close all files."""
+        for tail in self.tails:
+            tail.close()

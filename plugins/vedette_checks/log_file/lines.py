@@ -1,0 +1,183 @@
+"""From bytes of a file to events: lines, cut where they are too long, put together where they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vedette_checks.log_file.codec import Codec
+from vedette_checks.log_file.config import MultilineConfig
+from vedette_checks.log_file.containers import Piece, merged, pieces_of
+from vedette_checks.log_file.patterns import pattern
+
+MARK = b"...TRUNCATED..."
+"""What ends a line that was cut, as Datadog's agent does it."""
+
+_LONGEST_WORD = 1_000
+
+
+@dataclass(slots=True)
+class Taken:
+    """What was made of a block.
+
+    Attributes:
+        events: in UTF-8, complete.
+        consumed: bytes of the file that need not be read again.
+        skipping: whether the file goes on with the rest of a line that was cut.
+        wants: more bytes must be read at once, or nothing would ever be complete.
+        truncated: lines that were cut.
+        pieces: of containers, what was said beside each event.
+        text: all events joined by newlines, where that is at hand.
+    """
+
+    events: list[bytes] = field(default_factory=list)
+    consumed: int = 0
+    skipping: bool = False
+    wants: bool = False
+    truncated: int = 0
+    pieces: list[Piece] | None = None
+    text: bytes | None = None
+
+
+class Splitter:
+    """Makes events of blocks. Keeps nothing: what is not complete is read again with what follows.
+
+    Args:
+        limit: most bytes of an event.
+        multiline: which lines belong together.
+    """
+
+    def __init__(self, limit: int, multiline: MultilineConfig | None = None) -> None:
+        self._limit = limit
+        self._multiline = multiline
+        self._start = pattern(multiline.start) if multiline is not None and multiline.start is not None else None
+        self._continues = (
+            pattern(multiline.continues) if multiline is not None and multiline.continues is not None else None
+        )
+
+    def take(
+        self, data: bytes, codec: Codec, *, container: bool, skipping: bool, at_end: bool, quiet: bool, final: bool
+    ) -> Taken:
+        """The events of a block.
+
+        Args:
+            data: bytes from where the last block was consumed.
+            codec: of the file.
+            container: whether it is a container's.
+            skipping: whether it begins within a line that was cut.
+            at_end: whether the file ended with it.
+            quiet: whether nothing came for so long that an event without an end is complete.
+            final: whether nothing will come any more.
+        """
+        taken, whole = Taken(), len(data)
+        if skipping:
+            begin = codec.first_end(data)
+            if not begin:
+                taken.consumed, taken.skipping = codec.whole(len(data)), not (final and at_end)
+                return taken
+            taken.consumed, data = begin, data[begin:]
+        elif data[:1] == b"\0" and codec.newline == b"\n":
+            data = data.lstrip(b"\0")
+            taken.consumed = whole - len(data)
+        end = codec.end(data)
+        if final and at_end and end < len(data):
+            end = len(data)
+        if not end:
+            self._cut_short(taken, data, codec, at_end=at_end)
+            return taken
+        body = data if end == len(data) else data[:end]
+        lines = codec.lines(body)
+        if not container and self._multiline is None:
+            taken.events, taken.consumed = lines, taken.consumed + end
+            taken.text = body if type(codec) is Codec else None
+        else:
+            done = at_end and (quiet or final)
+            self._put_together(taken, lines, end, codec, container=container, done=done)
+            taken.wants = not taken.consumed and not at_end
+        self._tidy(taken)
+        return taken
+
+    def _cut_short(self, taken: Taken, data: bytes, codec: Codec, *, at_end: bool) -> None:
+        """A line without an end in sight."""
+        most = codec.whole(self._limit)
+        if len(data) < most:
+            taken.wants = not at_end
+            return
+        taken.events = codec.lines(data[:most])[:1]
+        taken.events[0] = _cut(taken.events[0] + b" ", len(taken.events[0]))
+        taken.consumed, taken.skipping, taken.truncated = taken.consumed + most, True, 1
+
+    def _put_together(
+        self, taken: Taken, lines: list[bytes], end: int, codec: Codec, *, container: bool, done: bool
+    ) -> None:
+        if container:
+            pieces, held = merged(pieces_of(lines), self._limit, done=done)
+        else:
+            pieces, held = [Piece(line, number, number + 1) for number, line in enumerate(lines)], len(lines)
+        if self._multiline is not None:
+            pieces, held = self._grouped(pieces, held, done=done)
+        taken.pieces = pieces
+        taken.events = [piece.content for piece in pieces]
+        taken.consumed += end if held == len(lines) else end - codec.size(lines[held:])
+
+    def _grouped(self, pieces: Sequence[Piece], held: int, *, done: bool) -> tuple[list[Piece], int]:
+        """Pieces that belong together as one; the last ones wait for what follows, unless all is `done`."""
+        assert self._multiline is not None  # noqa: S101 - asked before
+        groups: list[list[Piece]] = []
+        size = 0
+        for piece in pieces:
+            if groups and size + len(piece.content) < self._limit and self._goes_on(groups[-1], piece):
+                groups[-1].append(piece)
+                size += len(piece.content) + 1
+            else:
+                groups.append([piece])
+                size = len(piece.content)
+        if groups and not done and held == groups[-1][-1].end:
+            held = groups.pop()[0].start
+        return [_joined(group) for group in groups], held
+
+    def _goes_on(self, group: Sequence[Piece], piece: Piece) -> bool:
+        assert self._multiline is not None  # noqa: S101 - asked before
+        if len(group) >= self._multiline.max_lines or group[-1].stream != piece.stream:
+            return False
+        text = piece.content.decode("utf-8", "replace")
+        if self._start is not None:
+            return self._start.search(text) is None
+        return self._continues.search(text) is not None  # type: ignore[union-attr]
+
+    def _tidy(self, taken: Taken) -> None:
+        """Line ends of Windows, and lines that are too long."""
+        text, events = taken.text, taken.events
+        changed = False
+        if text is None or b"\r" in text:
+            events[:] = [event.removesuffix(b"\r") for event in events]
+            changed = True
+        if text is None or len(text) > self._limit:
+            for number, event in enumerate(events):
+                if len(event) > self._limit:
+                    events[number] = _cut(event, self._limit)
+                    taken.truncated += 1
+                    changed = True
+        if changed:
+            taken.text = None
+
+
+def _joined(group: Sequence[Piece]) -> Piece:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    content = b"\n".join(piece.content.removesuffix(b"\r") for piece in group)
+    return Piece(content, first.start, group[-1].end, first.time, first.stream)
+
+
+def _cut(event: bytes, limit: int) -> bytes:
+    """The beginning of a line and the mark; a word is left out that is cut, as no rule would know a half of it."""
+    kept = event[: limit - len(MARK)]
+    blank = max(kept.rfind(mark, len(kept) - _LONGEST_WORD) for mark in (b" ", b",", b"\t", b'"'))
+    kept = kept[:blank] if blank > 0 else kept[: max(0, len(kept) - _LONGEST_WORD)] or kept
+    return kept.decode("utf-8", "ignore").encode().rstrip(b"0123456789 -+") + MARK
+
+
+def expect(multiline: MultilineConfig | None, default: float) -> float:
+    """Seconds without anything new after which an event is complete."""
+    return default if multiline is None else multiline.timeout

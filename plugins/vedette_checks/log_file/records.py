@@ -1,0 +1,207 @@
+"""From an event to a log record: JSON's own message, level and time, or a line of text with a level in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from vedette_checks.log_file.config import LogFileConfig
+from vedette_checks.log_file.containers import Piece
+from vedette_checks.log_file.lines import Taken
+from vedette_checks.log_file.patterns import Block, Rules
+from vedette_checks.log_file.redaction import Redactor, blot_keys
+
+Row = tuple[str, str, float | None, Mapping[str, Any]]
+"""Message, level, Unix seconds, attributes."""
+
+_MESSAGE = ("message", "msg", "log", "event", "short_message", "MESSAGE")
+_LEVEL = ("status", "level", "severity", "levelname", "log.level", "syslog.severity")
+_TIME = ("timestamp", "@timestamp", "time", "ts", "_timestamp", "Timestamp", "eventTime", "date", "asctime")
+_SERVICE = ("service", "dd.service", "syslog.appname")
+
+_WORD = re.compile(
+    r"(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERR(?:OR)?|CRIT(?:ICAL)?|FATAL|ALERT|EMERG(?:ENCY)?|PANIC|SEVERE)\b"
+)  # where it begins is asked afterwards: a pattern that begins with letters is found three times as fast
+_NEAR = 80
+_LEVELS = {
+    "warn": "warning",
+    "err": "error",
+    "severe": "error",
+    "crit": "critical",
+    "fatal": "critical",
+    "panic": "emergency",
+    "emerg": "emergency",
+    "information": "info",
+    "informational": "info",
+    "ok": "info",
+}
+_SYSLOG = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
+_TENS = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "critical"}
+_PLAIN_LEVEL = re.compile(r"[a-z]{2,20}")
+_MICRO = len("2026-10-05T12:00:00.123456")
+_NANO = re.compile(r"(\.\d{6})\d+")
+_decode = msgspec.json.Decoder().decode
+
+
+def level_of(value: Any) -> str | None:
+    """A level as logging has it, of a word or a number of syslog's (RFC 5424) or pino's; None if it is none."""
+    if isinstance(value, str):
+        word = value.strip().lower()
+        return _LEVELS.get(word, word) if _PLAIN_LEVEL.fullmatch(word) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _SYSLOG[value] if 0 <= value <= 7 else _TENS.get(value)
+    return None
+
+
+def time_of(value: Any) -> float | None:
+    """Unix seconds of an ISO 8601 text (UTC if it does not say) or of seconds, milli-, micro- or nanoseconds."""
+    if isinstance(value, str):
+        text = value.strip()
+        if len(text) > _MICRO or "," in text:
+            text = _NANO.sub(r"\1", text.replace(",", ".", 1))
+        try:
+            found = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        for scale in (1.0, 1e3, 1e6, 1e9):
+            if 1e8 <= value / scale < 1e10:
+                return float(value / scale)
+    return None
+
+
+def _level_in(text: str) -> str | None:
+    """The level that a line of text names near its beginning."""
+    found = _WORD.search(text, 0, _NEAR)
+    if found is None or (found.start() and text[found.start() - 1].isalnum()):
+        return None
+    word = found[0].lower()
+    return _LEVELS.get(word, word)
+
+
+class Records:
+    """Makes rows of events, and leaves out and replaces what the options say.
+
+    Args:
+        config: the options.
+        known: blots out the secrets of the configuration.
+    """
+
+    def __init__(self, config: LogFileConfig, known: Callable[[str], str] = str) -> None:
+        self.redactor = Redactor(config, known)
+        self.left_out = 0
+        """Lines dropped by `include_lines` and `exclude_lines`, since that was last told."""
+        self._include, self._exclude = Rules(config.include_lines), Rules(config.exclude_lines)
+        self._keys = config.credentials
+        self._json = config.format != "text"
+        self._looks = config.level == "auto"
+        self._level = "info" if self._looks else config.level
+        self._constant = {key: value for key in ("service", "source") if (value := getattr(config, key))}
+
+    def rows(self, taken: Taken, key_lines: int = 0, service: str = "") -> tuple[list[Row], int]:
+        """The records of what was taken from a file.
+
+        Args:
+            taken: its events.
+            key_lines: what this has returned for the events before.
+            service: what to call the service where nothing says it.
+
+        Returns:
+            They, and how many lines of a private key may follow.
+        """
+        events, text = taken.events, taken.text
+        block = Block(events, text)
+        if self._keys and (key_lines or b"PRIVATE KEY-----" in block.text):
+            key_lines = blot_keys(events, key_lines)
+            block = Block(events)
+        chosen: Sequence[int] = range(len(events))
+        if self._include:
+            chosen = sorted(self._include.matching(block))
+        if self._exclude:
+            left_out = self._exclude.matching(block)
+            chosen = [number for number in chosen if number not in left_out]
+        self.left_out += len(events) - len(chosen)
+        constant = {"service": service, **self._constant} if service else self._constant
+        if taken.pieces is None and not block.text.count(b"{"):
+            return self._plain(block, chosen, constant), key_lines
+        return list(self._any(block, chosen, constant, taken.pieces)), key_lines
+
+    def _plain(self, block: Block, chosen: Sequence[int], constant: Mapping[str, Any]) -> list[Row]:
+        suspects = self.redactor.suspects(block)
+        events, looks, level = block.events, self._looks, self._level
+        if len(chosen) < len(events):
+            events = [events[number] for number in chosen]
+        texts = [event.decode("utf-8", "replace") for event in events]
+        for place, number in enumerate(chosen) if suspects else ():
+            if number in suspects:
+                texts[place] = self.redactor.text(texts[place])
+        if not looks:
+            return [(text, level, None, constant) for text in texts if text]
+        return [(text, _level_in(text) or level, None, constant) for text in texts if text]
+
+    def _any(
+        self, block: Block, chosen: Sequence[int], constant: Mapping[str, Any], pieces: Sequence[Piece] | None
+    ) -> Iterator[Row]:
+        suspects = self.redactor.suspects(block)
+        for number in chosen:
+            event = block.events[number]
+            if not event:
+                continue
+            piece = pieces[number] if pieces is not None else None
+            fields = self._fields(event) if self._json else None
+            if fields is None:
+                yield self._line(event, number in suspects, constant, piece)
+            else:
+                if number in suspects:
+                    fields = self.redactor.fields(fields)
+                yield self._object(fields, constant, piece)
+
+    @staticmethod
+    def _fields(event: bytes) -> dict[str, Any] | None:
+        if event[:1] != b"{" and event.lstrip()[:1] != b"{":
+            return None
+        try:
+            found = _decode(event)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _line(self, event: bytes, suspect: bool, constant: Mapping[str, Any], piece: Piece | None) -> Row:
+        text = event.decode("utf-8", "replace")
+        if suspect:
+            text = self.redactor.text(text)
+        level = _level_in(text) if self._looks else self._level
+        if level is None:
+            level = "error" if piece is not None and piece.stream == "stderr" else self._level
+        return text, level, time_of(piece.time) if piece is not None and piece.time else None, _about(constant, piece)
+
+    def _object(self, fields: dict[str, Any], constant: Mapping[str, Any], piece: Piece | None) -> Row:
+        message = next((fields.pop(key) for key in _MESSAGE if isinstance(fields.get(key), str)), "")
+        level, time = None, None
+        for key in _LEVEL:
+            if key in fields and (level := level_of(fields[key])) is not None:
+                del fields[key]
+                break
+        for key in _TIME:
+            if key in fields and (time := time_of(fields[key])) is not None:
+                del fields[key]
+                break
+        if piece is not None:
+            time = time if time is not None else time_of(piece.time)
+            level = level or ("error" if piece.stream == "stderr" else None)
+        named = next((fields[key] for key in _SERVICE if isinstance(fields.get(key), str) and fields[key]), "")
+        about = {**_about(constant, piece), **fields}
+        if named:
+            about["service"] = named
+        return message, level or self._level, time, about
+
+
+def _about(constant: Mapping[str, Any], piece: Piece | None) -> Mapping[str, Any]:
+    if piece is None or not piece.stream:
+        return constant
+    return {**constant, "stream": piece.stream}

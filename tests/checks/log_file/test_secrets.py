@@ -1,0 +1,175 @@
+"""Card numbers, passwords, tokens and keys, planted everywhere, show in nothing that is written."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checks.log_file.parts import append, following
+from cli.process import Running, vedette, wait_until
+from vedette_checks.log_file.cards import card_numbers, is_card_number
+
+CARDS = {
+    "visa": "4111111111111111",
+    "visa 13": "4222222222222",
+    "visa 19": "4000000000000000006",
+    "mastercard": "5555555555554444",
+    "mastercard 2": "2223003122003222",
+    "amex": "378282246310005",
+    "discover": "6011111111111117",
+    "diners": "30569309025904",
+    "jcb": "3566002020360505",
+    "unionpay": "6200000000000005",
+    "maestro": "6759649826438453",
+}
+SECRETS = {
+    "password": "correct-horse-7battery",
+    "bearer": "mF_9.B5f-4.1JqMabcdef",
+    "aws": "AKIAIOSFODNN7EXAMPLE",
+    "github": "ghp_" + "a1B2" * 9,
+    "stripe": "sk_live_" + "Zz9" * 8,
+    "slack": "xoxb-123456789012-abcdefABCDEF",
+    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl",
+    "datadog": "0123456789abcdef0123456789abcdef",
+}
+KEY = base64.b64encode(random.Random(3).randbytes(600)).decode()
+CONFIGURED = "c0nfigured-S3cret!"
+
+
+def forms(card: str) -> list[str]:
+    fours = [card[at : at + 4] for at in range(0, len(card), 4)]
+    return [card, " ".join(fours), "-".join(fours), "+".join(fours), "%20".join(fours)]
+
+
+@pytest.mark.parametrize("card", CARDS.values(), ids=CARDS)
+def test_card_numbers_are_found_in_every_form(card: str) -> None:
+    for form in forms(card):
+        for before, after in [("", ""), ("pan=", ";"), ("12 ", " 03/29"), ("x", "y"), ("id 7 ", " 123"), ("\n", "\t")]:
+            text = f"{before}{form}{after}"
+            assert [text[begin:end] for begin, end in card_numbers(text)] == [form], text
+    wrong = card[:-1] + str((int(card[-1]) + 1) % 10)
+    assert list(card_numbers(wrong)) == []
+
+
+def test_what_is_no_card_number() -> None:
+    for text in ["1728123456789", "1728123456789012345", "0.4111111111111111", "2026-10-05 12:00:00", "1" * 16,
+                 "41111111111111111111111", "10.0.0.1 8080 443", "+49 30 1234567 89"]:  # fmt: skip
+        assert list(card_numbers(text)) == [], text
+    assert is_card_number("4111111111111111")
+    assert not is_card_number("4111111111111111 ")
+
+
+def lines() -> list[str]:
+    """Each of them in text, in JSON of every shape, behind escapes, in the names of fields."""
+    made: list[str] = []
+    for card in CARDS.values():
+        for form in forms(card):
+            made += [f"paid with {form} today", json.dumps({"message": f"card {form}", "deep": [{"a": {form: form}}]})]
+        made += [json.dumps({"message": "m", "pan": int(card), "list": [int(card)], "trace_id": card[:16]})]
+        made += ['{"message": "' + "".join(f"\\u{ord(digit):04x}" for digit in card) + '"}']
+    p, s = SECRETS["password"], SECRETS
+    made += [
+        f"login password={p} ok", f"PASSWORD: '{p}'", f'{{"message": "in", "user": {{"db_password": "{p}"}}}}',
+        f'{{"message": "in", "passwd": ["{p}", {{"x": "{p}"}}]}}', f"postgres://app:{p}@db:5432/pay",
+        f'text with {{"password": "{p}"}} in it', r'escaped {\"password\": \"' + p + r'\"} in it',
+        f'{{"message": "m", "\\u0070assword": "{p}"}}', f"Authorization: Basic {p}", f"Cookie: session={p}; a={p}",
+        f"curl -H 'Authorization: Bearer {s['bearer']}'", f"dd-api-key: {s['datadog']}", f"?api_key={s['datadog']}&a=1",
+        f"https://hooks/?token={s['datadog']}", f"configured {CONFIGURED}", json.dumps({"message": "m", "x": CONFIGURED}),
+        *(f"found {s[name]} in it" for name in ("aws", "github", "stripe", "slack", "jwt")),
+        *(json.dumps({"message": "m", "x": [s[name]]}) for name in ("aws", "github", "stripe", "slack", "jwt")),
+        "-----BEGIN RSA PRIVATE KEY-----", *(KEY[at : at + 64] for at in range(0, len(KEY), 64)),
+        "-----END RSA PRIVATE KEY-----", "after the key",
+        json.dumps({"message": f"-----BEGIN PRIVATE KEY-----\n{KEY}\n-----END PRIVATE KEY-----"}),
+    ]  # fmt: skip
+    return made
+
+
+def planted() -> list[str]:
+    found = [*SECRETS.values(), CONFIGURED, *(KEY[at : at + 24] for at in range(0, len(KEY) - 24, 24))]
+    return [*found, *(form for card in CARDS.values() for form in forms(card))]
+
+
+def shown(text: str) -> list[str]:
+    return [secret for secret in planted() if secret in text]
+
+
+def test_the_plants_are_found_where_nothing_is_replaced() -> None:
+    assert len(shown("\n".join(lines()))) > 0.9 * len(planted())
+
+
+def test_nothing_that_an_agent_writes_shows_any_of_them(tmp_path: Path) -> None:
+    conf = tmp_path / "conf.d"
+    conf.mkdir()
+    (conf / "agent.yaml").write_text(
+        "sinks: [{type: file, path: ../out.jsonl}, {type: console}]\nlog: {level: debug}\n"
+    )
+    (conf / "log_file.yaml").write_text(
+        "defaults: {start_position: beginning, poll: 50ms, timeout: 3s}\ninstances:\n"
+        f"  - {{name: plain, paths: ['{tmp_path}/log/*.log'], tags: ['x:${{env:CONFIGURED}}']}}\n"
+        f"  - {{name: cri, paths: ['{tmp_path}/cri/*.log'], format: container}}\n"
+    )
+    (tmp_path / "log").mkdir()
+    (tmp_path / "cri").mkdir()
+    texts = lines()
+    (tmp_path / "log" / "a.log").write_text("".join(f"{line}\n" for line in [*texts, "the end"]))
+    parts = [f"2026-10-05T12:00:00Z stdout P {line[:9]}\n2026-10-05T12:00:00Z stdout F {line[9:]}\n" for line in texts]
+    (tmp_path / "cri" / "a.log").write_text("".join(parts) + "2026-10-05T12:00:00Z stdout F the end\n")
+    out = tmp_path / "out.jsonl"
+    with Running(cwd=tmp_path, CONFIGURED=CONFIGURED) as agent:
+        wait_until(lambda: out.exists() and out.read_text().count('"the end"') == 2, "all lines", 60)
+        agent.end(signal.SIGTERM)
+    text = out.read_text()
+    assert shown(text.replace(f'"x:{CONFIGURED}"', "")) == []
+    assert shown("\n".join(agent.lines).replace(f"x:{CONFIGURED}", "")) == []
+    for path in (tmp_path / "state").rglob("*"):
+        assert path.is_dir() or shown(path.read_bytes().decode("latin-1")) == [], path
+    rows = [json.loads(line) for line in text.splitlines() if '"kind":"log"' in line]
+    assert len(rows) == 2 * (len(texts) + 1)
+    assert sum(row["value"] == "after the key" for row in rows) == 2
+    done = vedette("check", "log_file", "--json", cwd=tmp_path, CONFIGURED=CONFIGURED)
+    assert shown((done.stdout + done.stderr).replace(f'"x:{CONFIGURED}"', "")) == []
+
+
+@pytest.mark.anyio
+async def test_rules_of_ones_own_and_what_is_counted(tmp_path: Path) -> None:
+    rules: list[dict[str, Any]] = [
+        {"name": "email"},
+        {"name": "iban"},
+        {"name": "ip_address"},
+        {"name": "customer", "pattern": r"customer-(\d)\d+", "replace": r"customer-\1***"},
+        {"name": "umlaut", "pattern": "ä+"},
+    ]
+    content = (
+        'a@b.example DE89370400440532013000 10.1.2.3 fe80::1 customer-12345\n{"message": "m", "to": "c@d.example"}\n'
+        '{"message": "m", "to": "\\u0063ustomer-77"}\nääh\n4111111111111111\n'
+    )
+    async with following(tmp_path, redact=rules) as follow:
+        append(tmp_path / "a.log", content)
+        first, second, third, fourth, fifth = await follow.wait_for(5)
+        await follow.until(lambda: follow.total("log_file.redacted", "rule:umlaut") == 1)
+        assert follow.total("log_file.redacted", "rule:email") == 2
+        assert follow.total("log_file.redacted", "rule:customer") == 2
+        assert follow.total("log_file.redacted", "rule:card_numbers") == 1
+    assert first.message == "**** **** **** **** customer-1***"
+    assert (second.attributes["to"], third.attributes["to"]) == ("****", "customer-7***")
+    assert (fourth.message, fifth.message) == ("****h", "****")
+
+
+@pytest.mark.anyio
+async def test_what_is_switched_off_passes_and_ids_of_traces_stay(tmp_path: Path) -> None:
+    card, trace = CARDS["visa"], "4000000000000000006"
+    (tmp_path / "off").mkdir()
+    append(tmp_path / "off" / "a.log", f"{card} password=abc\n")
+    append(tmp_path / "a.log", json.dumps({"message": "m", "dd.trace_id": trace, "a": trace}) + "\n")
+    async with following(tmp_path / "off", card_numbers=False, credentials=False) as follow:
+        await follow.wait_for(1)
+    assert follow.messages == [f"{card} password=abc"]
+    async with following(tmp_path) as follow:
+        (record,) = await follow.wait_for(1)
+    assert record.attributes == {"dd.trace_id": trace, "a": "****"}
