@@ -17,7 +17,6 @@ READABLE = tuple(_OPENERS)
 
 class Content(Protocol):
     """Bytes by their place."""
-        ...
 
     def read(self, size: int, offset: int) -> bytes:
         """Up to so many bytes from there; fewer only at the end. Raises OSError."""
