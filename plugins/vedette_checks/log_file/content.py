@@ -20,15 +20,19 @@ class Content(Protocol):
 
     def read(self, size: int, offset: int) -> bytes:
         """Up to so many bytes from there; fewer only at the end. Raises OSError."""
+        ...
 
     def size(self) -> int | None:
         """How many bytes there are now; None where that is not known."""
+        ...
 
     def about(self) -> os.stat_result:
         """What the system knows of the file."""
+        ...
 
     def close(self) -> None:
         """Close it."""
+        ...
 
 
 class Plain:

@@ -50,7 +50,8 @@ class Files:
         """Files that were not read to their end and are gone, since that was last told."""
         self.freed: set[str] = set()
         """Slots of the state that are free, and not yet stored as such."""
-        self.known = set(state.get(SOURCES) or ()) if isinstance(state.get(SOURCES), list) else set()
+        before = state.get(SOURCES)
+        self.known: set[str] = set(before) if isinstance(before, list) else set()
         """Paths of the configuration whose files were looked for before."""
         self._config = config
         self._shows = shows

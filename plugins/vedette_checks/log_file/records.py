@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -75,13 +75,44 @@ def time_of(value: Any) -> float | None:
     return None
 
 
-def _level_in(text: str) -> str | None:
-    """The level that a line of text names near its beginning."""
-    found = _WORD.search(text, 0, _NEAR)
-    if found is None or (found.start() and text[found.start() - 1].isalnum()):
-        return None
-    word = found[0].lower()
-    return _LEVELS.get(word, word)
+class _Looker:
+    """Finds the level that a line of text names near its beginning.
+
+    Args:
+        default: of lines that name none.
+    """
+
+    def __init__(self, default: str) -> None:
+        self._default = default
+
+    def level(self, text: str) -> str:
+        """That of one line."""
+        found = self._find(text)
+        return self._default if found is None else found[0]
+
+    def levels(self, texts: Iterable[str]) -> list[str]:
+        """Those of many. Mostly one has it at the same place as the line before, which is seen at a glance."""
+        made: list[str] = []
+        level, word, at = self._default, "", -1
+        for text in texts:
+            if at < 0 or not text.startswith(word, at):
+                found = self._find(text)
+                level, word, at = found if found is not None else (self._default, "", -1)
+            made.append(level)
+        return made
+
+    @staticmethod
+    def _find(text: str) -> tuple[str, str, int] | None:
+        """The level, the word with what is around it, and where that begins."""
+        found = _WORD.search(text, 0, _NEAR)
+        if found is None:
+            return None
+        begin, end = found.span()
+        if begin and text[begin - 1].isalnum():
+            return None
+        at, word = max(0, begin - 1), found[0].lower()
+        around = text[at : end + 1]
+        return _LEVELS.get(word, word), around, at if len(around) == end + 1 - at else -1
 
 
 class Records:
@@ -101,6 +132,7 @@ class Records:
         self._json = config.format != "text"
         self._looks = config.level == "auto"
         self._level = "info" if self._looks else config.level
+        self._looker, self._on_stderr = _Looker(self._level), _Looker("error")
         self._constant = {key: value for key in ("service", "source") if (value := getattr(config, key))}
 
     def rows(self, taken: Taken, key_lines: int = 0, service: str = "") -> tuple[list[Row], int]:
@@ -142,7 +174,8 @@ class Records:
                 texts[place] = self.redactor.text(texts[place])
         if not looks:
             return [(text, level, None, constant) for text in texts if text]
-        return [(text, _level_in(text) or level, None, constant) for text in texts if text]
+        levels = self._looker.levels(texts)
+        return [(text, level, None, constant) for text, level in zip(texts, levels, strict=True) if text]
 
     def _any(
         self, block: Block, chosen: Sequence[int], constant: Mapping[str, Any], pieces: Sequence[Piece] | None
@@ -175,9 +208,10 @@ class Records:
         text = event.decode("utf-8", "replace")
         if suspect:
             text = self.redactor.text(text)
-        level = _level_in(text) if self._looks else self._level
-        if level is None:
-            level = "error" if piece is not None and piece.stream == "stderr" else self._level
+        level = self._level
+        if self._looks:
+            looker = self._on_stderr if piece is not None and piece.stream == "stderr" else self._looker
+            level = looker.level(text)
         return text, level, time_of(piece.time) if piece is not None and piece.time else None, _about(constant, piece)
 
     def _object(self, fields: dict[str, Any], constant: Mapping[str, Any], piece: Piece | None) -> Row:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import os
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from checks.log_file.parts import append, copytruncate, following
+from checks.log_file.parts import Following, append, copytruncate, following
 from vedette import Status
 from vedette_checks.log_file.names import CAN_READ
 
@@ -235,11 +236,15 @@ async def test_rotations_restarts_and_pauses_in_any_order(tmp_path: Path, seed: 
                     case "look":
                         await follow.looked()
             if source.random() < 0.5:
-                await follow.until(lambda: len(came) + len(follow.messages) >= len(written))
+                await follow.until(partial(_enough, follow, len(written) - len(came)))
         came += follow.messages
         state = follow.serving.state
     async with following(tmp_path, state=state, paths=paths) as follow:
-        await follow.until(lambda: len(came) + len(follow.messages) >= len(written))
+        await follow.until(partial(_enough, follow, len(written) - len(came)))
         await follow.looked()
     came += follow.messages
     assert sorted(came) == sorted(written)
+
+
+def _enough(follow: Following, number: int) -> bool:
+    return len(follow.messages) >= number
