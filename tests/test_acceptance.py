@@ -167,6 +167,7 @@ def test_the_agents_own_metrics_are_all_reported(tmp_path: Path) -> None:
     kinds = {row["name"]: (row["kind"], sorted(tag.partition(":")[0] for tag in row["tags"])) for row in rows()}
     both, sink = ["check", "instance"], ["sink"]
     assert {name: kinds[name] for name in kinds if name.startswith("vedette.")} == {
+        "vedette.agent.up": ("gauge", []),
         "vedette.check.duration": ("gauge", both),
         "vedette.check.lateness": ("gauge", both),
         "vedette.check.skipped": ("counter", both),

@@ -66,6 +66,8 @@ class Spool:
         self._next = 1
         self._memory: dict[Record, None] = {}
         self._undeleted: set[int] = set()
+        self._kept: set[int] = set()
+        """Segments that stay although they may be finished: their sources may not know yet that they were taken."""
         self._folded: Counter[Outcome] = Counter()
         self._lock = -1
 
@@ -109,9 +111,9 @@ class Spool:
         folded = self._load_totals()
         self._load_segments(folded)
         tail = self._tail()
+        self._kept = {record.segment.number for record, _ in tail if record.segment is not None}
         for segment in list(self._segments.values()):
-            if segment.finished:
-                self._fold(segment)
+            self._fold_if_finished(segment)
         self._tidy()
         return tail
 
@@ -243,6 +245,7 @@ class Spool:
             active.append(b"".join(frames), records, offsets)
         except OSError:
             self._active = None  # whatever state its end is in, nothing follows it
+            self._kept.add(active.number)
             active.close()
             if not active.records:
                 self._segments.pop(active.number, None)
@@ -272,9 +275,9 @@ class Spool:
             return self._active
         if self._active is not None:
             self._active.close()
-            finished, self._active = self._active, None
-            if finished.finished:
-                self._fold(finished)
+            before, self._kept, self._active = self._kept, {self._active.number}, None
+            for number in before:
+                self._fold_if_finished(self._segments.get(number))
         segment = Segment(self._folder / f"{self._next:016x}.seg", self._next)
         self._next += 1
         self._active = self._segments[segment.number] = segment
@@ -335,8 +338,8 @@ class Spool:
         self._leave_memory(record)
         if record.segment is None:
             record.body = None
-        elif record.segment is not self._active and record.segment.finished:
-            self._fold(record.segment)
+        else:
+            self._fold_if_finished(record.segment)
 
     def _evict(self) -> None:
         """Give up the oldest segments until the budget is kept."""
@@ -351,6 +354,12 @@ class Spool:
                 record.rest = []
                 self.pending.get(record.kind, {}).pop(record, None)
             self._fold(old[0])
+
+    def _fold_if_finished(self, segment: Segment | None) -> None:
+        if segment is None or segment is self._active or segment.number in self._kept:
+            return
+        if segment.finished:
+            self._fold(segment)
 
     def _fold(self, segment: Segment) -> None:
         """Add a segment's counts to the totals and delete it; a kill in between counts nothing twice."""
