@@ -49,19 +49,25 @@ async def test_every_sink_says_what_was_sent(tmp_path: Path, udp_capture: UdpCap
         f"  - {{type: prometheus, listen: '127.0.0.1:{page}'}}\n"
         "  - {type: file, path: ../out.jsonl}\n",
     )
-    site.write("statsd", f"instances: [{{name: apps, listen: '127.0.0.1:{port}', interval: 200ms, tags: [t:x]}}]\n")
+    site.write("statsd", f"instances: [{{name: apps, listen: '127.0.0.1:{port}', interval: 1s, tags: [t:x]}}]\n")
+    pages: list[str] = []
     async with site.running():
         await _up(site)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
             out.sendto(PACKET, ("127.0.0.1", port))
         await eventually(lambda: _came(site).statuses, "the hand-over")
+        with httpx.Client(trust_env=False) as client:  # at once: the page forgets what is unseen for three intervals
+            await eventually(lambda: _shows(client, page, pages), "the page")
         lines = await udp_capture.wait_for(lambda lines: any("_sc|app.ok" in line for line in lines), 10)
         await eventually(lambda: any(row["name"] == "app.ok" for row in site.rows()), "the file")
-        async with httpx.AsyncClient(trust_env=False) as client:
-            text = (await client.get(f"http://127.0.0.1:{page}/metrics")).text
     _check_lines([line for line in lines if "vedette." not in line and "health_check" not in line])
-    _check_page(text)
+    _check_page(pages[-1])
     _check_file(site.rows())
+
+
+def _shows(client: httpx.Client, port: int, pages: list[str]) -> bool:
+    pages.append(client.get(f"http://127.0.0.1:{port}/metrics").text)
+    return "app_ok" in pages[-1]
 
 
 def _check_lines(lines: list[str]) -> None:
