@@ -64,6 +64,7 @@ class SinkVitals:
         errors: failed sends.
         queued: waiting.
         trouble: what is wrong now; empty while sending works.
+        fenced: not sent since the lease had ended under which they were collected.
     """
 
     name: str
@@ -72,6 +73,7 @@ class SinkVitals:
     errors: int
     queued: int
     trouble: str
+    fenced: int = 0
 
 
 class SelfReport:

@@ -38,6 +38,8 @@ class State(enum.StrEnum):
     CRITICAL = "critical"
     FAILING = "failing"
     STUCK = "stuck"
+    STANDBY = "standby"
+    """It runs on another agent of the fleet, or on none at the moment."""
     STOPPED = "stopped"
 
 
