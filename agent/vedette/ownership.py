@@ -1,4 +1,4 @@
-"""Floor 4: hands the leases that the fleet grants to the crew, takes them back, and keeps the state that follows them."""
+"""Floor 4: hands the leases that the fleet grants to the crew, and takes them back; keeps the state that follows them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("vedette.fleet")
 
 _IN_HAND = 0.3
-"""Seconds that sinks have to finish with what they are sending, before an instance is given up together with its state."""
+"""Seconds that sinks have to finish with what they are sending, before an instance is given up with its state."""
 _LEAVE = 2.0
 
 
@@ -52,7 +52,9 @@ class Ownership:
         self._moving: dict[str, asyncio.Task[None]] = {}
         self._lingering: dict[str, asyncio.Task[None]] = {}
         self._unsettled: dict[str, int] = {}
+        self._settled: dict[str, asyncio.Event] = {}
         self._paused = False
+        self._identity = ""
 
     # The fleet
 
@@ -63,6 +65,7 @@ class Ownership:
         from vedette.fleet.fleet import Fleet  # only where there is one
 
         plugin, config = configured
+        self._identity = identity
         self._fleet = Fleet(plugin(config), identity, self._look)
         self.want()
         self._task = watched(self._fleet.run(), "vedette/fleet")
@@ -183,10 +186,11 @@ class Ownership:
 
     async def _until_settled(self, name: str, lease: Lease) -> None:
         """Wait a moment for sinks that are sending something of it: what they have sent needs not be sent again."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _IN_HAND
-        while lease.term.current and self._unsettled.get(name, 0) > 0 and loop.time() < until:
-            await asyncio.sleep(0.01)
+        if lease.term.current and self._unsettled.get(name, 0) > 0:
+            self._settled[name] = settled = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(settled.wait(), _IN_HAND)
+            del self._settled[name]
 
     # State
 
@@ -202,6 +206,8 @@ class Ownership:
             if self._granted.get(name) is not lease:
                 return
             self._unsettled[name] -= 1
+            if not self._unsettled[name] and name in self._settled:
+                self._settled[name].set()
             if lease.term.current and self._fleet is not None:
                 persist()
                 self._fleet.save(name, values)
@@ -230,7 +236,7 @@ class Ownership:
         owner = vitals.owners.get(name, "")
         if vitals.state == "lost":
             return f"this agent is cut off from its fleet: {vitals.trouble}"
-        if owner and owner != vitals.identity:
+        if owner and owner != self._identity:
             return f"runs on {owner}"
         return "this agent is joining its fleet" if vitals.state == "joining" else "no agent runs it yet"
 

@@ -73,7 +73,7 @@ _PLUGINS: Final = (_SINKS.key, _DISCOVERIES.key, _FLEET)
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What reading the options of plugins takes: where relative paths start; who knows the plugins, gets the problems, the secrets."""
+    """What reading plugins' options takes: where paths start; who knows the plugins, gets the problems, the secrets."""
 
     base: Path | None
     registry: Registry
