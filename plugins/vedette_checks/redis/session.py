@@ -13,7 +13,7 @@ from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.credentials import CredentialProvider
 
 from vedette.kit import ssl_context
-from vedette_checks.redis.config import Address, RedisConfig
+from vedette_checks.redis.address import Address, ServerOptions
 
 Command = tuple[str | bytes | int | float, ...]
 """A command's name and arguments."""
@@ -54,14 +54,14 @@ class Session:
     and a check needs one connection and must not wait through retries that its deadline does not allow for.
 
     Args:
-        config: the instance's options, for the certificates.
+        config: the options, for the certificates.
         address: where the server is and how to log in.
 
     Raises:
         OSError: a certificate file cannot be read, or ssl.SSLError: it holds none.
     """
 
-    def __init__(self, config: RedisConfig, address: Address) -> None:
+    def __init__(self, config: ServerOptions, address: Address) -> None:
         options: dict[str, Any] = {
             "db": address.db,
             "username": address.username or None,
