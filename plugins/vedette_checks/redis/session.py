@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic, perf_counter
@@ -139,6 +140,36 @@ class Session:
             if "DENIED" in str(error):
                 raise
         self.greeted = True
+
+    async def listen(self, channel: str, silence: float) -> AsyncIterator[None]:
+        """Yields once the channel is subscribed to, and at each of its messages.
+
+        Args:
+            channel: its name.
+            silence: seconds without a message after which the server is pinged; after as many more it counts as gone.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: no connection, or it failed; TimeoutError: the server is silent.
+        """
+        connection = self._connection
+        async with asyncio.timeout(silence):
+            if not connection.is_connected:
+                await self._connect()
+            await connection.send_command("SUBSCRIBE", channel, check_health=False)
+        pinged = False
+        while True:
+            try:
+                async with asyncio.timeout(silence):
+                    message = await connection.read_response(disconnect_on_error=False)
+            except TimeoutError:
+                if pinged:
+                    raise
+                pinged = True
+                await connection.send_command("PING", check_health=False)
+                continue
+            pinged = False
+            if message[0] != b"pong":
+                yield
 
     def close(self) -> None:
         """Drop the connection without waiting for the server, which may hang."""
