@@ -14,7 +14,8 @@ from redis import exceptions
 
 from vedette import Diagnosis
 from vedette.kit import probe_clock, probe_tcp, probe_tls, probe_unix, ssl_context
-from vedette_checks.redis.config import Address, RedisConfig
+from vedette_checks.redis.address import Address
+from vedette_checks.redis.config import RedisConfig
 from vedette_checks.redis.counters import Counter
 from vedette_checks.redis.findings import Advisor
 from vedette_checks.redis.info import parse_info
