@@ -78,7 +78,7 @@ class Outlets:
         return len(self._outlets)
 
     def put(self, batch: Batch, receipt: Receipt | None = None, *, all_settle: bool = False) -> None:
-        """Queue a batch for every sink; never waits. Durable ones settle the receipt, with `all_settle` the others too."""
+        """Queue a batch for every sink; never waits. Durable ones settle the receipt, with `all_settle` all of them."""
         for outlet in self._outlets:
             outlet.outbox.put(batch, receipt if all_settle or outlet.outbox.durable else None)
 

@@ -1,4 +1,4 @@
-"""Floor 4: hands the leases that the fleet grants to the crew, and takes them back; keeps the state that follows them."""
+"""Floor 4: hands the leases that the fleet grants to the crew, takes them back, keeps the state that follows them."""
 
 from __future__ import annotations
 
