@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -60,6 +62,9 @@ class EngineUnavailable(VedetteError):
 
 E = TypeVar("E", bound=EngineConfig)
 
+_ROUTINE = frozenset({"seq", "state"})
+"""Fields of a record that its owner writes again and again, and that nobody waits for."""
+
 
 class Engine(Generic[E]):
     """A few linearizable records with compare-and-set. Subclass it as `Engine[YourConfig]`, set `name`.
@@ -82,6 +87,21 @@ class Engine(Generic[E]):
         model = model_of(cls, EngineConfig)
         if model is not None:
             cls.config_class = model
+
+    @staticmethod
+    def gist(value: str) -> str:
+        """Eight hex digits for what of a record's value is news to others: all but its `seq` and its `state`.
+
+        For `changes`: every member beats every few seconds, and watermarks move with every window; who reports that
+        too makes everybody read all the time.
+        """
+        try:
+            fields = json.loads(value)
+        except ValueError:
+            fields = value
+        if isinstance(fields, dict):
+            fields = {name: fields[name] for name in sorted(fields.keys() - _ROUTINE)}
+        return hashlib.blake2b(json.dumps(fields).encode(), digest_size=4).hexdigest()
 
     async def open(self) -> None:
         """Get ready; called once, before all else. It need not reach the server."""
