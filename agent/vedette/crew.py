@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vedette.runner import Runner
 
@@ -83,9 +83,10 @@ class Crew:
     # Leases
 
     @property
-    def owned(self) -> dict[str, str]:
+    def owned(self) -> dict[str, Literal["leader", "hash"]]:
         """The instances that only one agent of the fleet may run, and which one: `leader` or `hash`."""
-        return {name: runner.instance.run_on for name, runner in self._runners.items() if runner.instance.owned}
+        modes = {name: runner.instance.run_on for name, runner in self._runners.items()}
+        return {name: mode for name, mode in modes.items() if mode != "every_node"}
 
     def lease(self, name: str) -> Lease | None:
         """The lease that was granted for an instance and not taken back."""

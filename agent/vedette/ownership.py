@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from vedette.config import Configuration
     from vedette.crew import Crew
     from vedette.engine import Engine, EngineConfig
-    from vedette.fleet.fleet import Fleet, FleetVitals, Holding
+    from vedette.fleet.fleet import Fleet, Holding
+    from vedette.fleet.vitals import FleetVitals
     from vedette.lease import Lease
     from vedette.metrics import Batch
     from vedette.runner import Runner
@@ -237,7 +238,8 @@ class Ownership:
         if vitals.state == "lost":
             return f"this agent is cut off from its fleet: {vitals.trouble}"
         if owner and owner != self._identity:
-            return f"runs on {owner}"
+            alive = any(one.identity == owner for one in vitals.members)
+            return f"runs on {owner}" if alive else f"ran on {owner}, which is gone; another agent takes over"
         return "this agent is joining its fleet" if vitals.state == "joining" else "no agent runs it yet"
 
 

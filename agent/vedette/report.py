@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vedette.errors import Problem
-    from vedette.fleet.fleet import FleetVitals
+    from vedette.fleet.vitals import FleetVitals
     from vedette.metrics import Batch
     from vedette.runner import Vitals
     from vedette.scouts import ScoutVitals
@@ -138,7 +138,7 @@ class SelfReport:
             emit.gauge("vedette.discovery.problems", scout.problems, tags)
             emit.counter("vedette.discovery.errors", scout.errors, tags)
         if fleet is not None:
-            _add_fleet(emit, fleet)
+            _add_fleet(emit, fleet, [one.instance for one in instances if one.run_on != "every_node"])
             fenced = sum((one.dropped or {}).get("fenced", 0) for one in instances) + sum(one.fenced for one in sinks)
             emit.counter("vedette.fleet.fenced", fenced, (f"fleet:{fleet.name}",))
         return emit.batch()
@@ -187,13 +187,14 @@ def _idle(vitals: Vitals) -> bool:
     return vitals.state is State.STANDBY
 
 
-def _add_fleet(emit: Emit, fleet: FleetVitals) -> None:
+def _add_fleet(emit: Emit, fleet: FleetVitals, ours: Sequence[str]) -> None:
     tags = (f"fleet:{fleet.name}",)
     me = next((one for one in fleet.members if one.me), None)
+    alive = {one.identity for one in fleet.members}
     emit.gauge("vedette.fleet.member", int(fleet.state == "member"), tags)
     emit.gauge("vedette.fleet.members", sum(one.ready for one in fleet.members), tags)
     emit.gauge("vedette.fleet.owned", me.owns if me is not None else 0, tags)
-    emit.gauge("vedette.fleet.orphans", sum(not owner for owner in fleet.owners.values()), tags)
+    emit.gauge("vedette.fleet.orphans", sum(fleet.owners.get(name) not in alive for name in ours), tags)
     emit.gauge("vedette.fleet.lease_left", fleet.left, tags)
     emit.counter("vedette.fleet.moves", fleet.moves, tags)
     emit.counter("vedette.fleet.beats", fleet.beats, tags)

@@ -55,7 +55,12 @@ class Runner:
         self.instance = instance
         self.lease = lease
         self.vitals = Vitals(
-            instance.id, instance.check, file=instance.file, line=instance.line, origin=instance.origin
+            instance.id,
+            instance.check,
+            file=instance.file,
+            line=instance.line,
+            origin=instance.origin,
+            run_on=instance.run_on,
         )
         self._around = surroundings = _own(instance, surroundings)
         self._log = logging.LoggerAdapter(logging.getLogger(f"vedette.{instance.id}"), {"instance": instance.id})

@@ -71,6 +71,7 @@ class Vitals:
         isolated_because: why, where the watchdog decided it and not the configuration.
         blocked: how often it held the event loop so long that all others had to wait.
         origin: what was found that it was made for; empty for one that a file alone makes.
+        run_on: which agents of a fleet run it: `every_node`, `leader` or `hash`.
         muted_until: until when it does not count for `health_check.overall` and alerts nobody; 0 if it does.
     """
 
@@ -98,6 +99,7 @@ class Vitals:
     isolated_because: str = ""
     blocked: int = 0
     muted_until: float = 0.0
+    run_on: str = "every_node"
 
     @property
     def healthy(self) -> bool:

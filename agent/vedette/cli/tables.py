@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from vedette.control import Snapshot
     from vedette.errors import Problem
-    from vedette.fleet.fleet import FleetVitals
+    from vedette.fleet.vitals import FleetVitals
     from vedette.metrics import Batch, Metric, Sample, Value
     from vedette.report import SinkVitals
     from vedette.runner import Runner, Vitals
@@ -231,6 +231,7 @@ def _details(vitals: Vitals, now: float) -> Group:
         "dropped": ", ".join(f"{number:,} {reason}" for reason, number in (vitals.dropped or {}).items()) or "none",
         "backoff": f"{vitals.backoff} x the interval" if vitals.backoff != 1 else "",
         "isolated": isolation(vitals),
+        "run on": f"one agent of the fleet ({vitals.run_on})" if vitals.run_on != "every_node" else "",
         "held the loop": f"{vitals.blocked:,} times" if vitals.blocked else "",
         "muted": f"for {format_duration(vitals.muted_until - now)} more" if is_muted(vitals, now) else "",
         "configured": f"{vitals.file}:{vitals.line}" if vitals.file else "",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from vedette.config.changes import Changes
     from vedette.errors import Problem
-    from vedette.fleet.fleet import FleetVitals
+    from vedette.fleet.vitals import FleetVitals
     from vedette.report import SinkVitals
     from vedette.runner import Vitals
     from vedette.scouts import ScoutVitals

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vedette.control import Operations
-    from vedette.fleet.fleet import FleetVitals
+    from vedette.fleet.vitals import FleetVitals
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def snapshot_of(data: Mapping[str, Any]) -> Snapshot:
 def _fleet_of(row: Mapping[str, Any] | None) -> FleetVitals | None:
     if row is None:
         return None
-    from vedette.fleet.fleet import FleetVitals, MemberVitals  # only where there is one
+    from vedette.fleet.vitals import FleetVitals, MemberVitals  # only where there is one
 
     return _make(FleetVitals, {**row, "members": tuple(_make(MemberVitals, one) for one in row["members"])})
 

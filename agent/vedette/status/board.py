@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vedette.control import Operations, Snapshot
-    from vedette.fleet.fleet import FleetVitals
+    from vedette.fleet.vitals import FleetVitals
     from vedette.runner import Vitals
 
 HEADINGS: Final = ("state", "last run", "took", "late by", "next run", "runs", "message")

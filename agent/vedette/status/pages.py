@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vedette.errors import Problem
-    from vedette.fleet.fleet import FleetVitals, MemberVitals
+    from vedette.fleet.vitals import FleetVitals, MemberVitals
     from vedette.report import SinkVitals
     from vedette.runner import Vitals
     from vedette.scouts import ScoutVitals
@@ -281,6 +281,7 @@ def _facts(vitals: Vitals, now: float) -> Markup:
         "dropped": dropped,
         "backoff": f"{vitals.backoff} × the interval" if vitals.backoff != 1 else "",
         "isolated": isolation(vitals),
+        "run on": f"one agent of the fleet ({vitals.run_on})" if vitals.run_on != "every_node" else "",
         "held the loop": f"{vitals.blocked:,} times" if vitals.blocked else "",
         "muted until": clock_time(vitals.muted_until, now) if is_muted(vitals, now) else "",
         "configured in": f"{vitals.file}:{vitals.line}" if vitals.file else "",
