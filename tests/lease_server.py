@@ -17,12 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 from aiohttp import web
 
 sys.path.insert(0, str(Path(__file__).parent))
 from lease_store import GROUP, Change, LeaseStore, Object, Refusal, selects
-from servers import Server
 
 ALL = frozenset({"create", "delete", "get", "list", "patch", "update", "watch"})
 _LEASES = re.compile(rf"/apis/{GROUP}/v1(?:/namespaces/([^/]+))?/leases(?:/([^/]+))?")
@@ -347,34 +345,6 @@ async def lease_api(**options: Any) -> AsyncIterator[LeaseApi]:
         yield api
     finally:
         await api.stop()
-
-
-class LeaseServer(Server):
-    """The server as a process of its own, which can be killed, frozen and restarted; its Leases last.
-
-    Attributes:
-        kubeconfig: leads to it, once it was started.
-    """
-
-    def command_line(self) -> list[str]:
-        return [sys.executable, __file__, str(self.port), str(self.journal)]
-
-    @property
-    def journal(self) -> Path:
-        return self.directory / "journal"
-
-    @property
-    def kubeconfig(self) -> Path:
-        return write_kubeconfig(self.port, self.directory / "kubeconfig")
-
-    def ready(self) -> bool:
-        with suppress(httpx.HTTPError):
-            return httpx.get(f"http://127.0.0.1:{self.port}/version", timeout=1.0).status_code == 200
-        return False
-
-    def fault(self, *verbs: str, **options: Any) -> None:
-        """Let requests go wrong; see `Fault`."""
-        httpx.post(f"http://127.0.0.1:{self.port}/faults", json={"verbs": verbs, **options}, timeout=5.0)
 
 
 async def _serve(port: int, journal: Path | None) -> None:

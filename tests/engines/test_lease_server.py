@@ -12,8 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from lease_server import LeaseApi, LeaseServer, lease_api
-from lease_store import LeaseStore
+from lease_server import LeaseApi, lease_api
 
 pytestmark = pytest.mark.anyio
 
@@ -125,19 +124,3 @@ async def test_rights_and_logins_are_refused_as_recorded() -> None:
             for token, file in (("t", "auth/403-no-rbac.lease-get"), ("other", "auth/401-invalid-token")):
                 answer = await client.get(url, headers={"Authorization": f"Bearer {token}"})
                 assert answer.text == gzip.decompress((RECORDINGS / f"{file}.json.gz").read_bytes()).decode()
-
-
-def test_its_process_keeps_what_it_has_over_a_crash(tmp_path: Path) -> None:
-    server = LeaseServer(tmp_path)
-    server.start()
-    try:
-        url = f"http://127.0.0.1:{server.port}{PAYMENTS}"
-        made = httpx.post(url, json={"metadata": {"name": "a"}, "spec": {"holderIdentity": "x"}}, timeout=30).json()
-        server.fault("get", status=503)
-        assert [httpx.get(f"{url}/a", timeout=30).status_code for _ in range(2)] == [503, 200]
-        server.kill()
-        server.start()
-        assert httpx.get(f"{url}/a", timeout=30).json() == made
-    finally:
-        server.stop()
-    assert LeaseStore(server.journal).version == int(made["metadata"]["resourceVersion"])
