@@ -242,6 +242,9 @@ class Agent:
             return await self._ownership.save(instance, key, value)
         return await self._state.save(instance, key, value)
 
+    async def _written(self, instance: str) -> None:
+        await self._ownership.written(instance)
+
     async def _room(self) -> None:
         await self._outlets.room()
 
@@ -255,6 +258,7 @@ class Agent:
             self._configuration.masker,
             state.view,
             self._save,
+            self._written,
         )
 
     def _make_report(self) -> SelfReport:

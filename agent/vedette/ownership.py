@@ -54,6 +54,7 @@ class Ownership:
         self._lingering: dict[str, asyncio.Task[None]] = {}
         self._unsettled: dict[str, int] = {}
         self._settled: dict[str, asyncio.Event] = {}
+        self._writing: dict[str, set[asyncio.Future[bool]]] = {}
         self._paused = False
         self._identity = ""
 
@@ -128,9 +129,9 @@ class Ownership:
         """See what is different between what the fleet grants and what the crew runs."""
         if self._paused:
             return
-        holdings = self._holdings
-        for name in {*self._granted, *holdings}:
-            wanted = holdings[name].lease if name in holdings else None
+        held = {name: holding.lease for name, holding in self._holdings.items() if holding.lease.held}
+        for name in {*self._granted, *held}:
+            wanted = held.get(name)
             if name not in self._moving and name not in self._lingering and self._granted.get(name) is not wanted:
                 self._moving[name] = task = watched(self._move(name), f"vedette/fleet {name}")
                 task.add_done_callback(partial(self._moved, name))
@@ -148,13 +149,13 @@ class Ownership:
             self._begin(name, holding)
 
     def _begin(self, name: str, holding: Holding) -> None:
-        if self._fleet is None or self._crew().get(name) is None:
+        self._granted[name] = holding.lease
+        if self._fleet is None or self._crew().get(name) is None:  # it is about to be given back
             return
         if holding.state:
             self._state.restore(name, holding.state)
         elif local := dict(self._state.view(name)):  # of before there was a fleet, or before its engine lost everything
             self._fleet.save(name, local)
-        self._granted[name] = holding.lease
         self._unsettled[name] = 0
         self._crew().grant(name, holding.lease)
 
@@ -211,9 +212,19 @@ class Ownership:
                 self._settled[name].set()
             if lease.term.current and self._fleet is not None:
                 persist()
-                self._fleet.save(name, values)
+                writing = self._writing.setdefault(name, set())
+                writing.add(written := self._fleet.save(name, values))
+                written.add_done_callback(writing.discard)
 
         return then
+
+    async def written(self, name: str) -> None:
+        """Wait until the engine has what an instance committed: while it is silent no more is sent that it cannot know.
+
+        So whoever takes over sends the last packet again, and not all since the engine was heard last.
+        """
+        if writing := self._writing.get(name):
+            await asyncio.wait(writing)
 
     async def save(self, name: str, key: str, value: Any) -> bool:
         """Store one value now; returns whether it is where the next owner will find it."""

@@ -100,7 +100,9 @@ class Runner:
         return self.lease.held if self.lease is not None else not self.instance.owned
 
     async def _until_it_may(self) -> None:
-        """Return at once if a run may begin; else never: a lease that has ended does not come back."""
+        """Return as soon as a run may begin; never after the lease: one that has ended does not come back."""
+        if self.lease is not None and self._around.written is not None:
+            await self._around.written(self.instance.id)
         if not self.may_run:
             await asyncio.get_running_loop().create_future()
 

@@ -119,6 +119,7 @@ class Surroundings:
         masker: blots out secrets.
         state: gives an instance's stored values.
         save: stores one value of an instance, and returns once it is on disk or cannot be: whether it is.
+        written: waits until the fleet has what an owned instance committed.
         clock: monotonic seconds on the event loop's time line, but as of now: uvloop's own time stands still within
             an iteration and has steps of a millisecond.
     """
@@ -130,4 +131,5 @@ class Surroundings:
     masker: Masker
     state: Callable[[str], Mapping[str, Any]]
     save: Callable[[str, str, Any], Awaitable[bool]]
+    written: Callable[[str], Awaitable[None]] | None = None
     clock: Callable[[], float] = time.monotonic
