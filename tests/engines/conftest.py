@@ -5,13 +5,27 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from vedette import Engine
+from vedette import Engine, EngineUnavailable
 
 from .backends import BACKENDS, Backend
+
+T = TypeVar("T")
+LONG = 20.0
+"""Seconds: far more than any request may take here."""
+
+
+async def answered(request: Callable[[], Awaitable[T]]) -> T:
+    """What a request brings, once the server is there again."""
+    async with asyncio.timeout(LONG):
+        while True:
+            try:
+                return await request()
+            except EngineUnavailable:
+                await asyncio.sleep(0.01)
 
 
 @pytest.fixture(scope="session", params=sorted(BACKENDS))

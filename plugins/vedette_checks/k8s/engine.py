@@ -185,10 +185,7 @@ class KubernetesEngine(Engine[KubernetesEngineConfig]):
                         if news:
                             yield
             except (ApiError, CheckError, msgspec.MsgspecError) as error:
-                if not isinstance(error, ApiError) or error.fault is not Fault.EXPIRED or not told:
-                    raise _unavailable(error, "watch leases") from None
-                version = await self._timely(self._version, "list leases")
-                yield
+                raise _unavailable(error, "watch leases") from None
             if not told and monotonic() - begun < _SHORT:
                 raise EngineUnavailable("the watch of leases ends as soon as it begins; is a proxy in between?")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,13 +14,15 @@ from redis import exceptions
 
 from vedette import EngineUnavailable
 from vedette_checks.redis.address import Address, ServerOptions
-from vedette_checks.redis.findings import Advisor, Finding
+from vedette_checks.redis.findings import Finding
 from vedette_checks.redis.nodes import UNREACHABLE, OptionAdvisor
 from vedette_checks.redis.search import Search, search_for
 from vedette_checks.redis.session import Command, Replies, Session
 
 _AT_ONCE = 4  # connections
 _HOPS = 5  # redirections of a cluster
+_IN_SCRIPT = re.compile(r"executing the script|ACL failure in script")
+"""What a server says where a user may run scripts and not what is in them: Redis 6, Redis 7 and Valkey."""
 _PAUSE = 0.05  # seconds, where a cluster asks for patience
 
 
@@ -82,7 +85,7 @@ class Primary:
             async with asyncio.timeout(self._patience):
                 yield attempt
         except (*UNREACHABLE, Refused) as error:
-            raise EngineUnavailable(str(self._why(error, attempt))) from error
+            raise EngineUnavailable(str(self.why(error, attempt))) from error
 
     async def ask(self, commands: Sequence[Command], attempt: Attempt) -> list[Any]:
         """The replies to commands, the first of which says by its key where it belongs; goes where it is sent.
@@ -163,7 +166,7 @@ class Primary:
                 yield
         except UNREACHABLE as error:
             attempt.greeted = session.greeted
-            raise EngineUnavailable(str(self._why(error, attempt))) from error
+            raise EngineUnavailable(str(self.why(error, attempt))) from error
         finally:
             session.close()
 
@@ -172,8 +175,9 @@ class Primary:
         while self._idle:
             self._idle.pop()[1].close()
 
-    def _why(self, error: Exception, attempt: Attempt) -> Finding:
-        advisor = self.advisor(attempt.address)
+    def why(self, error: Exception, attempt: Attempt) -> Finding:
+        """What is wrong when a request failed so."""
+        advisor = OptionAdvisor(attempt.address, self._patience, self._search.options)
         if isinstance(error, exceptions.ReadOnlyError):
             error = Refused(error)
         if not isinstance(error, Refused):
@@ -182,11 +186,7 @@ class Primary:
             return Finding(
                 f"{attempt.address} is a replica, which keeps no records", "give its primary, or its sentinels"
             )
-        if "executing the script" in str(error):
+        if _IN_SCRIPT.search(str(error)):
             user = attempt.address.username or "default"
             return Finding(f"the user {user} lacks rights to the fleet's records", "`vedette doctor` says which")
         return advisor.refusal(error.error, error.command, self._key.rpartition(":")[0] + ":*")
-
-    def advisor(self, address: Address) -> Advisor:
-        """What explains errors of this server, in the words of the options that lead to it."""
-        return OptionAdvisor(address, self._patience, self._search.options)
