@@ -68,7 +68,7 @@ class EngineUnavailable(VedetteError):
 
 E = TypeVar("E", bound=EngineConfig)
 
-_ROUTINE = frozenset({"seq", "state"})
+_ROUTINE = frozenset({"seq", "state", "token"})
 """Fields of a record that its owner writes again and again, and that nobody waits for."""
 
 
@@ -96,7 +96,7 @@ class Engine(Generic[E]):
 
     @staticmethod
     def gist(value: str) -> str:
-        """Eight hex digits for what of a record's value is news to others: all but its `seq` and its `state`.
+        """Eight hex digits for what of a record's value is news to others: all but its `seq`, `state` and `token`.
 
         For `changes`: every member beats every few seconds, and watermarks move with every window; who reports that
         too makes everybody read all the time.

@@ -50,7 +50,6 @@ class Participant:
         self._clock = clock
         self._new_id = new_id
         self._shelf = Shelf(ttl, clock, self.tally)
-        self._tokens: dict[str, int] = {}
         self._former: set[str] = set()
         self._removing: dict[str, float] = {}
         self._now = -inf
@@ -166,7 +165,6 @@ class Participant:
         self._former.add(self.seat.id)
         for tenure in self.tenures.values():
             tenure.lose()
-            self._tokens[tenure.instance] = tenure.token
 
     @property
     def _named(self) -> set[str]:
@@ -183,13 +181,12 @@ class Participant:
         wanted, members, ready = self._shelf.wanted.modes, self.roster.members, self.ready
         for instance in wanted:
             if instance not in self.tenures:
-                token = self._tokens.get(instance, 0)
-                self.tenures[instance] = Tenure(instance, self.seat, self._ttl, self._clock, self.tally, token)
+                self.tenures[instance] = Tenure(instance, self.seat, self._ttl, self._clock, self.tally)
         for instance, tenure in list(self.tenures.items()):
             mine = ready and instance in wanted and elect(instance, members, self._shelf.known) == self.seat.id
             tenure.assign(mine)
             if instance not in wanted and not tenure.owned and not tenure.busy:
-                self._tokens[instance] = self.tenures.pop(instance).token
+                del self.tenures[instance]
         self._sort()
         unknown = any(one.mine and not one.known for one in self._active)
         self._claims_at = min(self._claims_at, now if unknown else now + self._ttl * BEAT)
@@ -209,7 +206,7 @@ class Participant:
     # What the engine has of all
 
     def _survey(self, now: float) -> Iterator[Request]:
-        """Read the claims: while one is waited for at each beat, else now and then."""
+        """Read the claims: often while one is waited for, which its owner is about to give up; else now and then."""
         if self.tenures and now >= self._claims_at and not self._claims_busy:
             self._claims_busy = True
             yield Read(CLAIMS, partial(self._surveyed, self.seat, now))
@@ -228,7 +225,7 @@ class Participant:
             tenure.update(records.get(f"{CLAIMS}{tenure.instance}"), asked)
         self._sort()
         waiting = any(one.mine and not one.owned for one in self._active)
-        self._claims_at = now + self._ttl * (BEAT if waiting else SWEEP)
+        self._claims_at = now + self._ttl * (RETRY if waiting else SWEEP)
 
     def _bury(self, now: float) -> Iterator[Request]:
         """Remove the records of those who are dead, and of those that this agent was before."""

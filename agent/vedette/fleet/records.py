@@ -30,6 +30,7 @@ class Member:
         order: grows with every joiner; the ready member with the lowest leads.
         catalogue: digest of what its configuration has; empty as long as the catalogue is not stored.
         ttl: seconds without a change of this record until it counts as dead.
+        token: the highest fencing token that it knows of, in case the engine forgets.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Member:
     order: int
     catalogue: str
     ttl: float
+    token: int = 0
 
     def text(self) -> str:
         """As JSON."""
@@ -50,6 +52,7 @@ class Member:
                 "order": self.order,
                 "catalogue": self.catalogue,
                 "ttl": self.ttl,
+                "token": self.token,
                 "protocol": PROTOCOL,
             }
         )
@@ -73,6 +76,7 @@ class Member:
                 order=int(value["order"]),
                 catalogue=str(value["catalogue"]),
                 ttl=float(value["ttl"]),
+                token=int(value["token"]),
             )
         except (KeyError, TypeError, ValueError):
             return cls(member_id, identity_of(member_id), 0, ready=False, order=0, catalogue="", ttl=ttl)

@@ -33,6 +33,8 @@ class Tally:
     errors: int = 0
     claims: int = 0
     moves: int = 0
+    token: int = 0
+    """The highest fencing token that anyone was seen to know of."""
     trouble: str = ""
     """Why the engine cannot be used now; empty while it can."""
 
@@ -146,7 +148,16 @@ class Seat:
     def _beat(self, now: float) -> Write:
         self._seq += 1
         self._pledged, self.writing = None, True
-        member = Member(self.id, self._identity, self._seq, self._waited(now), self._order, self.catalogue, self._ttl)
+        member = Member(
+            id=self.id,
+            identity=self._identity,
+            seq=self._seq,
+            ready=self._waited(now),
+            order=self._order,
+            catalogue=self.catalogue,
+            ttl=self._ttl,
+            token=self._tally.token,
+        )
         value = member.text()
         return Write(member_key(self.id), value, self._revision, None, partial(self._wrote, now, member, value))
 
@@ -179,6 +190,7 @@ class Seat:
             self._read_at = now + self._ttl * RETRY
             return
         self._roster.update(reply, now)
+        self._tally.token = max(self._tally.token, *(one.token for one in self._roster.members), 0)
         self._last_read, self._read_at = now, inf
         own = next((one for one in reply if one.key == member_key(self.id)), None)
         if self.parting:

@@ -34,12 +34,9 @@ class Tenure:
         ttl: seconds.
         clock: the seat's.
         tally: counts.
-        token: the highest token ever seen for the instance, which an engine that forgot may not know.
     """
 
-    def __init__(
-        self, instance: str, seat: Seat, ttl: float, clock: Callable[[], float], tally: Tally, token: int
-    ) -> None:
+    def __init__(self, instance: str, seat: Seat, ttl: float, clock: Callable[[], float], tally: Tally) -> None:
         self.instance = instance
         self.lease: Lease | None = None
         """Granted, and not taken back."""
@@ -51,7 +48,6 @@ class Tenure:
         """Whether it was ever read."""
         self.mine = False
         """This seat is the one that shall own it."""
-        self.token = token
         self._seat = seat
         self._ttl = ttl
         self._clock = clock
@@ -140,7 +136,7 @@ class Tenure:
     def _take(self, alive: Container[str]) -> Request | None:
         if not self.known or self._seat.writing or self._seat.present is None or not self._free(alive):
             return None
-        return self._write(self._seat.id, 1 + max(self.token, self.claim.token))
+        return self._write(self._seat.id, 1 + self._tally.token)
 
     def _free(self, alive: Container[str]) -> bool:
         """Whether nobody can have a lease. The living give up by themselves; the dead have no record, and no term."""
@@ -187,9 +183,9 @@ class Tenure:
             self._keep(Claim.parse(reply.value) if reply else Claim(), reply.revision if reply else None)
 
     def _keep(self, claim: Claim, revision: str | None) -> None:
-        if self.known and claim.token > self.token:
+        if self.known and claim.token > self.claim.token:
             self._tally.moves += 1
         self.known, self.claim, self._revision = True, claim, revision
-        self.token = max(self.token, claim.token)
+        self._tally.token = max(self._tally.token, claim.token)
         if not self.owned or (self.lease is not None and self.lease.token != claim.token):
             self.lose()
