@@ -92,7 +92,7 @@ class Agent:
         self._verdicts = Verdicts(state, configuration.masker, enabled=configuration.agent.auto_isolate)
         self._verdicts.read_last_words(configuration.instances)
         self._crew = Crew(configuration.instances, self._surroundings, self._runner)
-        self._ownership = Ownership(lambda: self._crew, state, self._deliver)
+        self._ownership = Ownership(lambda: self._crew, state, self._deliver, configuration.masker)
         self._watchdog = None
         if limits is not None:
             self._watchdog = Watchdog(lambda: self._crew, self._verdicts, configuration.masker, state.directory, limits)

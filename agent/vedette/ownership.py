@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vedette.lease import Lease
     from vedette.metrics import Batch
     from vedette.runner import Runner
+    from vedette.secrets import Masker
     from vedette.state import StateStore
 
     Configured = tuple[type[Engine[Any]], EngineConfig]
@@ -41,10 +43,14 @@ class Ownership:
         crew: the runners.
         state: the local store, which has the newest values of what this agent owns.
         deliver: hands a batch to the sinks.
+        masker: blots out secrets.
     """
 
-    def __init__(self, crew: Callable[[], Crew], state: StateStore, deliver: Callable[[Batch], None]) -> None:
+    def __init__(
+        self, crew: Callable[[], Crew], state: StateStore, deliver: Callable[[Batch], None], masker: Masker
+    ) -> None:
         self._crew = crew
+        self._masker = masker
         self._state = state
         self._deliver = deliver
         self._fleet: Fleet | None = None
@@ -117,7 +123,10 @@ class Ownership:
     @property
     def vitals(self) -> FleetVitals | None:
         """Where the fleet stands; None without one."""
-        return self._fleet.vitals if self._fleet is not None else None
+        if self._fleet is None:
+            return None
+        vitals = self._fleet.vitals
+        return replace(vitals, trouble=self._masker(vitals.trouble)) if vitals.trouble else vitals
 
     # Leases
 
@@ -247,7 +256,7 @@ class Ownership:
             return "agent.yaml has no `fleet:` any more, so nobody knows which agent should run it"
         owner = vitals.owners.get(name, "")
         if vitals.state == "lost":
-            return f"this agent is cut off from its fleet: {vitals.trouble}"
+            return "this agent is cut off from its fleet"
         if owner and owner != self._identity:
             alive = any(one.identity == owner for one in vitals.members)
             return f"runs on {owner}" if alive else f"ran on {owner}, which is gone; another agent takes over"

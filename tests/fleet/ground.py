@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -26,7 +27,9 @@ from .witness import install
 
 PATIENCE = 60.0
 INSTANCES = 60
-INTERVAL = 0.5
+INTERVAL = 1.0
+RECENT = 2.5 * INTERVAL
+"""Seconds in which every instance runs that runs at all."""
 
 
 class Wires:
@@ -137,7 +140,7 @@ class Ground:
         self.ttl = ttl
         self.wires = Wires()
         self.members: list[Member] = []
-        self._path = install(folder)
+        self._path = os.pathsep.join((install(folder), *filter(None, [os.environ.get("PYTHONPATH")])))
 
     def add(self, name: str, instances: int = INSTANCES, **more: str) -> Member:
         """A member that is not started yet."""
@@ -164,7 +167,9 @@ class Ground:
 
     def await_settled(self, instances: int = INSTANCES, members: int = 3, since: float | None = None) -> None:
         begun = boottime() if since is None else since
-        until(lambda: self.settled(instances, members, max(begun, boottime() - 0.6)), "the fleet to settle", PATIENCE)
+        until(
+            lambda: self.settled(instances, members, max(begun, boottime() - RECENT)), "the fleet to settle", PATIENCE
+        )
 
     def end(self) -> None:
         for member in self.members:

@@ -32,7 +32,9 @@ def validate(options: Namespace) -> int:
             raise nothing_to_run(directory)
         return BAD_CONFIGURATION
     more = f", {templates} template{'' if templates == 1 else 's'}" if templates else ""
-    print(f"{directory}: {number} instance{'' if number == 1 else 's'}{more}, no errors")
+    owned = sum(one.owned for one in configuration.instances)
+    one_each = f" ({owned} of them on one agent of the fleet)" if owned else ""
+    print(f"{directory}: {number} instance{'' if number == 1 else 's'}{one_each}{more}, no errors")
     return OK
 
 

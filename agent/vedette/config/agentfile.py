@@ -11,7 +11,7 @@ from vedette.config.explain import Section, validate
 from vedette.config.model import AgentConfig
 from vedette.config.source import Entry, Hole, Mapping, Node, Scalar, Sequence
 from vedette.config.untrusted import is_open
-from vedette.config.values import absolute, harvest, localize
+from vedette.config.values import absolute, harvest, lend, localize
 
 if TYPE_CHECKING:
     from vedette.config.checkfile import Document
@@ -245,6 +245,7 @@ def _validated(
     if config is None:
         return None
     harvest(config, reading.masker.add)
+    lend(config, reading.masker)
     return plugin, config if reading.base is None else localize(config, reading.base)
 
 
