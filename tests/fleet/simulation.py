@@ -190,7 +190,9 @@ class Judge:
             holders = [node.id for node in self.world.holders(instance)]
             if len(holders) != 1:
                 raise Violation(f"{instance}: {holders} hold it at the end")
-            if all(one.catalogue in catalogues for one in members) and holders != [elect(instance, members, catalogues)]:
+            if all(one.catalogue in catalogues for one in members) and holders != [
+                elect(instance, members, catalogues)
+            ]:
                 raise Violation(f"{instance}: {holders} hold it at the end, and are not first")
 
 
@@ -311,7 +313,10 @@ class Node:
             self.world.judge.ran(lease)
             self._running[instance] = lease.token
             self.world.at(
-                self.world.random.expovariate(10 / TTL), self.when_awake, self.life, lambda: self._ended(instance, lease)
+                self.world.random.expovariate(10 / TTL),
+                self.when_awake,
+                self.life,
+                lambda: self._ended(instance, lease),
             )
 
     def _ended(self, instance: str, lease: Lease) -> None:
@@ -345,7 +350,10 @@ class Node:
     def _halt(self, instance: str, token: int) -> None:
         if not self.world.rough or self.world.random.random() < 0.9:  # else it hangs
             self.world.at(
-                self.world.random.uniform(0, TTL / 10), self.when_awake, self.life, lambda: self._halted(instance, token)
+                self.world.random.uniform(0, TTL / 10),
+                self.when_awake,
+                self.life,
+                lambda: self._halted(instance, token),
             )
 
     def _halted(self, instance: str, token: int) -> None:
@@ -393,7 +401,9 @@ class World:
 
     def members(self) -> list[Member]:
         return [
-            Member.parse(key, value, TTL) for key, (value, _) in self.store.records.items() if key.startswith("members/")
+            Member.parse(key, value, TTL)
+            for key, (value, _) in self.store.records.items()
+            if key.startswith("members/")
         ]
 
     def wanted(self) -> set[str]:

@@ -131,6 +131,9 @@ class Rounds:
         worst = max(gaps, key=gaps.__getitem__)
         self.gaps.append(gaps[worst])
         self.done[kind] += 1
+        if gaps[worst] > 2 * place.ttl + INTERVAL:
+            print("\n".join(str(deed) for deed in place.court.runs(begun - 3) if deed.instance == worst))
+            print("\n".join(f"{member.name}:\n{member.log[-2000:]}" for member in place.members))
         print(f"{kind} of {victim.name} for {length:.1f} s: {worst} did not run for {gaps[worst]:.2f} s", flush=True)
 
     def judge(self) -> None:
@@ -159,6 +162,6 @@ def test_fifty_rounds(tmp_path: Path, backend: str) -> None:
             place.add(name, **more).start()
         place.await_settled()
         rounds = Rounds(place, seed=9)
-        for number in range(int(__import__("os").environ.get("F3N","56"))):
+        for number in range(int(__import__("os").environ.get("F3N", "56"))):
             rounds.one(KINDS[number % len(KINDS)])
         rounds.judge()
