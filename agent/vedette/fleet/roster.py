@@ -73,11 +73,11 @@ class Roster:
         """
         seen: dict[str, Sighting] = {}
         for key, value, revision in records:
-            member = Member.parse(key, value, self._ttl)
-            known = self._seen.get(member.id)
-            since = known.since if known is not None and known.revision == revision else now
-            seen[member.id] = Sighting(member, revision, since)
-            self.longest_ttl = max(self.longest_ttl, member.ttl)
+            sighting = self._seen.get(key.removeprefix(MEMBERS))
+            if sighting is None or sighting.revision != revision:
+                sighting = Sighting(Member.parse(key, value, self._ttl), revision, now)
+                self.longest_ttl = max(self.longest_ttl, sighting.member.ttl)
+            seen[sighting.member.id] = sighting
         before, self._seen = self._seen, seen
         if _standing(before.values()) != _standing(seen.values()):
             self.version += 1
