@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 SECRET = "hunter2-is-secret"
 RIGHTS = "resetchannels ~vedette:fleet:{default}:* &vedette:fleet:{default}:* +eval +evalsha +hget +hgetall +hset "
 RIGHTS += "+hdel +publish +subscribe +select +client|setname +ping"
-"""What docs/fleet.md tells to give; `test_the_documented_rights_are_those` holds it to that."""
+"""What docs/engines.md tells to give; `test_the_documented_rights_are_those` holds it to that."""
 
 Opening = Callable[..., Awaitable[RedisEngine]]
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from vedette import Login, Password, Secret
-from vedette_checks.redis.topology import ClusterConfig, SentinelConfig
+from vedette_checks.redis.topology import ClusterPlace, SentinelConfig
 
 _DATABASE = re.compile(r"/?(\d{0,9})", re.ASCII)
 _PLACE = ("host", "port", "unix_socket_path")
@@ -87,7 +87,7 @@ class ServerOptions(BaseModel):
     sentinel: SentinelConfig | None = Field(
         None, description="Watch a master that sentinels name, instead of a host: it is found anew at each run."
     )
-    cluster: ClusterConfig | None = Field(None, description="Watch all nodes of a cluster, instead of a host.")
+    cluster: ClusterPlace | None = Field(None, description="Watch all nodes of a cluster, instead of a host.")
     db: int = Field(0, description="Database that `keys`, `counters` and the round trip use.", ge=0)
     username: str = Field("", description="ACL user (Redis 6 and later).", examples=["vedette"])
     password: Password | None = Field(

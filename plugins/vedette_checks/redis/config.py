@@ -12,7 +12,7 @@ from vedette_checks.redis.address import ServerOptions
 from vedette_checks.redis.names import METRICS
 from vedette_checks.redis.options import ScanConfig, SlowlogConfig
 from vedette_checks.redis.template import KeyTemplate
-from vedette_checks.redis.topology import CLUSTER_METRICS, SENTINEL_METRICS
+from vedette_checks.redis.topology import CLUSTER_METRICS, SENTINEL_METRICS, ClusterConfig
 
 Read = Literal["get", "scard", "llen", "zcard", "zcount", "hget", "hlen", "xlen", "pfcount"]
 """How a counter's value is read: the Redis command of that name."""
@@ -149,6 +149,9 @@ class RedisConfig(ServerOptions, CheckConfig):
         "UTC",
         description="Time zone of `schedule` and of the `{%…}` fields of `counters`.",
         examples=["Europe/Berlin"],
+    )
+    cluster: ClusterConfig | None = Field(  # pyright: ignore[reportIncompatibleVariableOverride] - it is frozen
+        None, description="Watch all nodes of a cluster, instead of a host."
     )
     round_trip: bool = Field(
         True,

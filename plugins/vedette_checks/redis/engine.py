@@ -19,7 +19,7 @@ from vedette import Diagnosis, Engine, EngineConfig, EngineConflict, EngineRecor
 from vedette_checks.redis.address import ServerOptions
 from vedette_checks.redis.primary import Primary, Refused
 from vedette_checks.redis.scripts import GET, READ, REMOVE, WRITE, Script
-from vedette_checks.redis.topology import ClusterConfig, SentinelConfig
+from vedette_checks.redis.topology import ClusterPlace, SentinelConfig
 
 KINDS = ("members", "claims", "catalogues")
 """What comes before the slash of a key."""
@@ -33,11 +33,12 @@ class RedisEngineConfig(ServerOptions, EngineConfig):
     sentinel: SentinelConfig | None = Field(
         None, description="Ask sentinels for the server that is the master, instead of a host."
     )
-    cluster: ClusterConfig | None = Field(None, description="Nodes of a cluster, instead of a host.")
+    cluster: ClusterPlace | None = Field(None, description="Nodes of a cluster, instead of a host.")
+    db: int = Field(0, description="Database of the records.", ge=0)
     replicas: int = Field(
         0,
         description="How many replicas must have a write before it counts (WAIT). With sentinels or a cluster, so many "
-        "that a server that was cut off from the others has too few: then it keeps nobody in office.",
+        "that a server that is cut off from the others has too few: then nobody stays in office by it.",
         ge=0,
         le=100,
     )

@@ -98,6 +98,7 @@ class Primary:
         async with self._gate:
             address = await self.where(attempt)
             asking: list[Command] = []
+            replies: list[Any] = []
             for _ in range(_HOPS):
                 replies = (await self._exchange(address, [*asking, *commands], attempt))[len(asking) :]
                 turn, asking = replies[0], []

@@ -18,7 +18,7 @@ from vedette_checks.redis.findings import Finding
 from vedette_checks.redis.info import number
 from vedette_checks.redis.nodes import UNREACHABLE, OptionAdvisor
 from vedette_checks.redis.session import Command, Replies, Session
-from vedette_checks.redis.topology import REDIS_PORT, SENTINEL_PORT, ClusterConfig, SentinelConfig, split_address
+from vedette_checks.redis.topology import REDIS_PORT, SENTINEL_PORT, ClusterPlace, SentinelConfig, split_address
 
 Options = tuple[tuple[str, str], ...]
 _SHARE = 0.5  # of the patience, for finding it
@@ -134,7 +134,7 @@ class InCluster:
     lasts = inf  # whoever serves the slot no more says so
     options: Options = (("`host`", "`cluster.addresses`"),)
 
-    def __init__(self, options: ServerOptions, cluster: ClusterConfig, key: str, patience: float) -> None:
+    def __init__(self, options: ServerOptions, cluster: ClusterPlace, key: str, patience: float) -> None:
         self._options = options
         self._key = key
         self._limit = patience * _SHARE
