@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from typing import Any
 
-
 _LATE = 30.0
 
 

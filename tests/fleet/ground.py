@@ -25,7 +25,7 @@ from vedette.lease import boottime
 from .court import Court
 from .witness import install
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 INSTANCES = 60
 INTERVAL = 1.0
 RECENT = 2.5 * INTERVAL
@@ -55,8 +55,9 @@ class Wires:
 
         return asyncio.run_coroutine_threadsafe(begin(), self._loop).result(PATIENCE)
 
-    def speak(self, proxy: SilentProxy, requests: bool, replies: bool) -> None:
+    def speak(self, proxy: SilentProxy | None, requests: bool, replies: bool) -> None:
         """See `SilentProxy`."""
+        assert proxy is not None
         done = threading.Event()
 
         def act() -> None:
@@ -82,7 +83,7 @@ class Wires:
 class Member:
     """An agent process."""
 
-    def __init__(self, name: str, folder: Path, wire: SilentProxy, **more: str) -> None:
+    def __init__(self, name: str, folder: Path, wire: SilentProxy | None, **more: str) -> None:
         self.name = name
         self.folder = folder
         self.wire = wire
@@ -142,15 +143,16 @@ class Ground:
         self.members: list[Member] = []
         self._path = os.pathsep.join((install(folder), *filter(None, [os.environ.get("PYTHONPATH")])))
 
-    def add(self, name: str, instances: int = INSTANCES, **more: str) -> Member:
-        """A member that is not started yet."""
+    def add(self, name: str, instances: int = INSTANCES, *, wired: bool = False, **more: str) -> Member:
+        """A member that is not started yet; `wired`: its way to the engine can be cut."""
         folder = self.folder / name
         conf = folder / "conf.d"
         conf.mkdir(parents=True)
-        wire = self.wires.lay(self.backend.server.port)
-        fleet = {"backend": "redis", "host": "127.0.0.1", "port": wire.port, "ttl": self.ttl}
+        wire = self.wires.lay(self.backend.server.port) if wired else None
+        port = wire.port if wire is not None else self.backend.server.port
+        fleet = {"backend": "redis", "host": "127.0.0.1", "port": port, "ttl": self.ttl}
         if isinstance(self.backend.server, LeaseServer):
-            kubeconfig = write_kubeconfig(wire.port, folder / "kubeconfig")
+            kubeconfig = write_kubeconfig(port, folder / "kubeconfig")
             fleet = {"backend": "kubernetes", "kubeconfig": str(kubeconfig), "namespace": "vedette", "ttl": self.ttl}
         agent = {"hostname": name, "fleet": fleet, "sinks": [{"type": "witness"}], "report_interval": "1h"}
         windows = [{"name": f"i{number}", "run_on": "hash", "interval": INTERVAL} for number in range(instances)]

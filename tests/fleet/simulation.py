@@ -142,7 +142,9 @@ class Judge:
     def ran(self, lease: Lease) -> None:
         """A run began."""
         self.runs += 1
-        if self._granted_to[lease.instance, lease.token] <= self.forgiven:  # it does not know yet what the engine forgot
+        if (
+            self._granted_to[lease.instance, lease.token] <= self.forgiven
+        ):  # it does not know yet what the engine forgot
             return
         if lease.token < self._begun[lease.instance]:
             raise Violation(f"{lease.instance}: began with {lease.token} after {self._begun[lease.instance]}")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from vedette.fleet.requests import Failure, Request
     from vedette.fleet.vitals import State
 
-_AT_ONCE = 16
-"""Requests about claims that may be under way together."""
+_AT_ONCE = 3
+"""Requests about claims that may be under way together: fewer than an engine has connections, so that no beat waits."""
 
 
 class Participant:
