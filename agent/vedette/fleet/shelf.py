@@ -93,7 +93,7 @@ class Shelf:
             yield Read(CATALOGUES, partial(self._swept, named))
 
     def _missing(self, named: Collection[str]) -> str:
-        return next((one for one in named if one not in self._known), "")
+        return min((one for one in named if one not in self._known), default="")
 
     def _wrote(self, digest: str, reply: str | Failure) -> None:
         if not self._failed(reply):
