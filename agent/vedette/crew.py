@@ -70,7 +70,10 @@ class Crew:
         """Let everyone serve who does not yet."""
         for name, runner in self._runners.items():
             if name not in self._tasks and not runner.stands_by:
-                self._tasks[name] = watched(runner.serve(), name)
+                self._start(name)
+
+    def _start(self, name: str) -> None:
+        self._tasks[name] = watched(self._runners[name].serve(), name)
 
     async def run_each_once(self, stopping: asyncio.Event) -> None:
         """One run of each, at the same time; ended early by the event."""
@@ -85,8 +88,11 @@ class Crew:
     @property
     def owned(self) -> dict[str, Literal["leader", "hash"]]:
         """The instances that only one agent of the fleet may run, and which one: `leader` or `hash`."""
-        modes = {name: runner.instance.run_on for name, runner in self._runners.items()}
-        return {name: mode for name, mode in modes.items() if mode != "every_node"}
+        modes: dict[str, Literal["leader", "hash"]] = {}
+        for name, runner in self._runners.items():
+            if (mode := runner.instance.run_on) != "every_node":
+                modes[name] = mode
+        return modes
 
     def lease(self, name: str) -> Lease | None:
         """The lease that was granted for an instance and not taken back."""
@@ -96,7 +102,8 @@ class Crew:
         """Let an instance run under this lease, with a check object that begins with the state as it is now."""
         self._leases[name] = lease
         self._renew(name)
-        self.start()
+        if not self._runners[name].stands_by:
+            self._start(name)  # and nobody else: others may be on their way to be taken back
 
     async def take_back(self, name: str) -> Runner | None:
         """Let an instance run no more and stand by again.

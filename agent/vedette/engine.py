@@ -47,12 +47,20 @@ class EngineRecord(NamedTuple):
     Attributes:
         key: `members/<id>`, `claims/<instance id>` or `catalogues/<digest>`.
         value: JSON text.
-        revision: what the engine calls this version of it; opaque, only compared for equality.
+        revision: what the engine calls this version of it; only compared for equality, and never given twice. An
+            engine that may lose writes it has answered (it restarts from an older copy, or a replica that lagged
+            takes over) appends `@` and what is different after each such event, of all records: then every revision
+            of before is void, though the record be the same.
     """
 
     key: str
     value: str
     revision: str
+
+    @property
+    def memory(self) -> str:
+        """What is different once the engine may have lost writes: what follows the `@` in the revision."""
+        return self.revision.partition("@")[2]
 
 
 class EngineConflict(VedetteError):

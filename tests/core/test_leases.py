@@ -318,6 +318,30 @@ async def test_each_grant_makes_the_check_anew_with_the_state_as_it_is_then() ->
     assert {one.lease.token for one in recorder.batches if one.lease is not None} == {1, 2}
 
 
+async def test_a_grant_while_another_is_taken_back_starts_nobody_else() -> None:
+    recorder, clock, closing = Recorder(), Hand(), asyncio.Event()
+
+    class Slow(Probe):
+        async def close(self) -> None:
+            if self.config.name == "a":
+                await closing.wait()
+
+    a, b = owned(Slow, name="a", interval="10ms"), owned(Slow, name="b", interval="10ms")
+    async with crew_of(recorder, a, b) as crew:
+        first = clock.lease(a.id)
+        crew.grant(a.id, first)
+        first.revoke()
+        ending = asyncio.create_task(crew.take_back(a.id))
+        await asyncio.sleep(0.01)
+        assert not ending.done()
+        crew.grant(b.id, clock.lease(b.id))
+        closing.set()
+        await ending
+        crew.grant(a.id, clock.lease(a.id, token=2))
+        for name in (a.id, b.id):
+            await eventually(lambda name=name: crew.get(name).vitals.runs > 1)  # type: ignore[misc, union-attr]
+
+
 async def test_an_edit_goes_on_under_the_lease_and_whoever_is_for_all_agents_now_needs_none() -> None:
     recorder, lease = Recorder(), Hand().lease()
     async with crew_of(recorder, owned(interval="10ms")) as crew:

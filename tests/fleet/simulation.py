@@ -10,14 +10,14 @@ from __future__ import annotations
 import heapq
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 import msgspec
 
-from vedette import Engine, EngineConflict, EngineRecord, EngineUnavailable
+from vedette import EngineConflict, EngineRecord, EngineUnavailable
 from vedette.fleet.participant import Participant
 from vedette.fleet.records import Catalogue, Member, Mode
 from vedette.fleet.requests import Get, Read, Request, Write
@@ -54,6 +54,8 @@ class Store:
         self.up = True
         self.records: dict[str, tuple[str, int]] = {}
         self.copies: list[tuple[float, dict[str, tuple[str, int]]]] = []
+        self.forgetful: Callable[[], None] | None = None
+        """What befalls it soon after the next change of an owner."""
         self._epoch = 0
         self._revisions = count(1)
 
@@ -92,6 +94,9 @@ class Store:
         ):
             return EngineConflict(request.key)
         before = self.records.get(request.key)
+        if guard is not None and self.forgetful is not None:
+            self.world.at(self.world.random.uniform(0, 0.03) * TTL, self.forgetful)
+            self.forgetful = None
         self.records[request.key] = (request.value, next(self._revisions))
         self.world.judge.written(request, before[0] if before else None)
         self._changed(before is None or _gist(before[0]) != _gist(request.value))
@@ -127,14 +132,14 @@ class Judge:
         self._begun: dict[str, int] = defaultdict(int)
         self._kept: dict[str, int] = defaultdict(int)
         self._granted_at: dict[str, float] = defaultdict(float)
-        self._granted_to: dict[tuple[str, int], float] = {}
+        self._written_at: dict[tuple[str, int], float] = {}
 
     def granted(self, node: Node, lease: Lease) -> None:
         """Leases begin by answers and end by time: no two hold unless they do at this moment."""
         self.grants += 1
         if not lease.held:
             return
-        self._granted_at[lease.instance] = self._granted_to[lease.instance, lease.token] = self.world.now
+        self._granted_at[lease.instance] = self.world.now
         for other in self.world.holders(lease.instance):
             if other is not node:
                 raise Violation(f"{lease.instance}: both {other.identity} and {node.identity} hold it")
@@ -143,7 +148,7 @@ class Judge:
         """A run began."""
         self.runs += 1
         if (
-            self._granted_to[lease.instance, lease.token] <= self.forgiven
+            self._written_at[lease.instance, lease.token] <= self.forgiven
         ):  # it does not know yet what the engine forgot
             return
         if lease.token < self._begun[lease.instance]:
@@ -156,6 +161,7 @@ class Judge:
             return
         instance = request.key.removeprefix("claims/")
         claim = msgspec.json.decode(request.value)
+        self._written_at[instance, claim["token"]] = self.world.now
         last = msgspec.json.decode(before) if before else {"token": 0, "state": {}}
         if claim["token"] < last["token"]:
             raise Violation(f"{instance}: token {claim['token']} after {last['token']}")
@@ -498,13 +504,14 @@ class World:
 class History:
     """One life of a fleet: some agents, some instances, trouble for a while, and then none."""
 
-    def __init__(self, seed: int, fences: Fences) -> None:
+    def __init__(self, seed: int, fences: Fences, kinds: Sequence[str] = ()) -> None:
         self.world = world = World(seed, fences)
         self.random = world.random
         instances = [f"check/{n}" for n in range(self.random.randint(2, 5))]
         self.all: dict[str, Mode] = {one: self.random.choice(("hash", "hash", "leader")) for one in instances}
         world.nodes += [Node(world, f"node{n}", self.all) for n in range(self.random.randint(2, 4))]
-        self.kinds = self.random.sample(sorted(self.troubles), self.random.randint(1, 5))
+        self.pace = 6.0 if kinds else 2.5
+        self.kinds = kinds or self.random.sample(sorted(self.troubles), self.random.randint(1, 5))
 
     @property
     def troubles(self) -> dict[str, Callable[[Node], None]]:
@@ -518,7 +525,9 @@ class History:
             "reload": self._reload,
             "lose": lambda _: self._lose(),
             "empty": lambda _: self.world.store.forget({}),
-            "go back": lambda _: self._go_back(),
+            "go back": lambda _: self._go_back(self.random.choice((0.02, 0.2, 2)) * self.random.random() * TTL),
+            "empty after a claim": lambda _: self._after_a_claim(lambda: self.world.store.forget({})),
+            "go back after a claim": lambda _: self._after_a_claim(lambda: self._go_back(0.03 * TTL)),
         }
 
     def run(self) -> Judge:
@@ -554,12 +563,12 @@ class History:
         if kind in ("kill", "leave") and self.random.random() < 0.7:
             node = self.random.choice(self.world.nodes)
             self.world.at(self.random.expovariate(2 / TTL), node.start)
-        self.world.at(self.random.expovariate(2.5 / TTL), self._trouble)
+        self.world.at(self.random.expovariate(self.pace / TTL), self._trouble)
 
     def _calm(self) -> None:
         """Everything is as it should be again; who is dead may stay so."""
         world = self.world
-        world.rough, world.store.up = False, True
+        world.rough, world.store.up, world.store.forgetful = False, True, None
         for node in world.nodes:
             node.cut.clear()
             if node.frozen:
@@ -585,13 +594,15 @@ class History:
         self.world.store.up = False
         self.world.at(self.random.uniform(0.05, 2) * TTL, lambda: setattr(self.world.store, "up", True))
 
-    def _go_back(self) -> None:
+    def _go_back(self, age: float) -> None:
         store = self.world.store
-        age = self.random.choice((0.02, 0.2, 2)) * self.random.random() * TTL
         copies = [copy for made, copy in store.copies if made <= self.world.now - age]
         store.forget(copies[-1] if copies else {})
 
+    def _after_a_claim(self, forget: Callable[[], None]) -> None:
+        self.world.store.forgetful = forget
 
-def live(seed: int, fences: Fences | None = None) -> Judge:
-    """One history."""
-    return History(seed, fences or Fences()).run()
+
+def live(seed: int, fences: Fences | None = None, kinds: Sequence[str] = ()) -> Judge:
+    """One history, of any troubles or of some kinds."""
+    return History(seed, fences or Fences(), kinds).run()

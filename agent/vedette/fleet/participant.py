@@ -49,7 +49,8 @@ class Participant:
         self._ttl = ttl
         self._clock = clock
         self._new_id = new_id
-        self._shelf = Shelf(ttl, clock, self.tally)
+        self._wanted = Catalogue.of({})
+        self._known: dict[str, Mapping[str, Mode]] = {}
         self._former: set[str] = set()
         self._removing: dict[str, float] = {}
         self._now = -inf
@@ -59,11 +60,13 @@ class Participant:
         member_id = f"{self.identity}_{self._new_id()}"
         self.seat = Seat(member_id, self.identity, self.roster, self._ttl, self._clock, self.tally)
         self.tenures: dict[str, Tenure] = {}
-        self._shelf.reset()
+        self._shelf = Shelf(self._wanted, self._known, self._ttl, self._clock, self.tally)
         self._active: list[Tenure] = []
+        self._turn = 0
         self._decided = (-1, -1)
         self._claims_busy = False
         self._claims_at = self._last_claims = -inf
+        self._waiting_since = inf
 
     @property
     def ready(self) -> bool:
@@ -92,7 +95,8 @@ class Participant:
 
     def want(self, modes: Mapping[str, Mode]) -> None:
         """What this agent's configuration has for the fleet."""
-        self._shelf.want(Catalogue.of(modes))
+        self._wanted = Catalogue.of(modes)
+        self._shelf.want(self._wanted)
 
     def hint(self) -> None:
         """Something may have changed in the engine."""
@@ -136,7 +140,7 @@ class Participant:
         times = [self.seat.due, *(one.due(self._now) for one in self._active)]
         if not self.leaving:
             times += [self._removal(one) for one in self._others()]
-            times.append(self._shelf.due(self._named))
+            times.append(self._shelf.due(self.roster.named))
             times.append(self._claims_at if self.tenures and not self._claims_busy else inf)
         return min(times)
 
@@ -152,12 +156,12 @@ class Participant:
             if not self.seat.parting and not any(one.unwritten for one in self._active):
                 self.part()
             return [*self.seat.requests(), *self._tend()]
-        if self.seat.catalogue != self._shelf.stored:
+        if self._shelf.stored and self._shelf.stored != self.seat.catalogue:
             self.seat.catalogue = self._shelf.stored
             self.seat.hasten()
         if self._decided != (self.roster.version, self._shelf.version):
             self._decide(now)
-        shelf = self._shelf.requests(self._named)
+        shelf = self._shelf.requests(self.roster.named)
         return [*self.seat.requests(), *self._bury(now), *shelf, *self._survey(now), *self._tend()]
 
     def _end(self) -> None:
@@ -165,10 +169,6 @@ class Participant:
         self._former.add(self.seat.id)
         for tenure in self.tenures.values():
             tenure.lose()
-
-    @property
-    def _named(self) -> set[str]:
-        return {one.member.catalogue for one in self.roster}
 
     def _others(self) -> Iterator[Sighting]:
         return (one for one in self.roster if one.member.id != self.seat.id)
@@ -178,30 +178,36 @@ class Participant:
     def _decide(self, now: float) -> None:
         """Rank anew: the members, or what they have, are different."""
         self._decided = (self.roster.version, self._shelf.version)
-        wanted, members, ready = self._shelf.wanted.modes, self.roster.members, self.ready
+        wanted, members, ready = self._wanted.modes, self.roster.members, self.ready
         for instance in wanted:
             if instance not in self.tenures:
                 self.tenures[instance] = Tenure(instance, self.seat, self._ttl, self._clock, self.tally)
         for instance, tenure in list(self.tenures.items()):
-            mine = ready and instance in wanted and elect(instance, members, self._shelf.known) == self.seat.id
+            mine = ready and instance in wanted and elect(instance, members, self._known) == self.seat.id
             tenure.assign(mine)
-            if instance not in wanted and not tenure.owned and not tenure.busy:
+            if instance not in wanted and tenure.idle:
                 del self.tenures[instance]
         self._sort()
         unknown = any(one.mine and not one.known for one in self._active)
         self._claims_at = min(self._claims_at, now if unknown else now + self._ttl * BEAT)
 
     def _sort(self) -> None:
-        self._active = [one for one in self.tenures.values() if one.mine or one.owned or one.busy]
+        self._active = [one for one in self.tenures.values() if not one.idle]
 
     def _tend(self) -> Iterator[Request]:
+        """Owners before states, and states in turn: a slow engine must not leave the last ones out for ever."""
         room = _AT_ONCE - sum(one.busy for one in self._active)
-        for tenure in self._active:
-            if room <= 0:
-                return
+        if room <= 0:
+            return
+        held = [one for one in self._active if one.lease is not None]
+        first = self._turn % max(1, len(held))
+        for tenure in (*(one for one in self._active if one.lease is None), *held[first:], *held[:first]):
             if (request := tenure.request(self.roster)) is not None:
+                self._turn += tenure.lease is not None
                 room -= 1
                 yield request
+                if room <= 0:
+                    return
 
     # What the engine has of all
 
@@ -225,7 +231,9 @@ class Participant:
             tenure.update(records.get(f"{CLAIMS}{tenure.instance}"), asked)
         self._sort()
         waiting = any(one.mine and not one.owned for one in self._active)
-        self._claims_at = now + self._ttl * (RETRY if waiting else SWEEP)
+        self._waiting_since = min(self._waiting_since, now) if waiting else inf
+        pause = SWEEP if not waiting else RETRY if now < self._waiting_since + self._ttl else BEAT
+        self._claims_at = now + self._ttl * pause
 
     def _bury(self, now: float) -> Iterator[Request]:
         """Remove the records of those who are dead, and of those that this agent was before."""

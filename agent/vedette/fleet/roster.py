@@ -47,6 +47,8 @@ class Roster:
         """The longest that any member was ever seen to have: no term of anyone lasts longer."""
         self.version = 0
         """Grows when what ranking depends on has changed."""
+        self.named: frozenset[str] = frozenset()
+        """Digests of the catalogues that members name."""
         self._ttl = ttl
         self._seen: dict[str, Sighting] = {}
 
@@ -80,14 +82,18 @@ class Roster:
             seen[sighting.member.id] = sighting
         before, self._seen = self._seen, seen
         if _standing(before.values()) != _standing(seen.values()):
-            self.version += 1
+            self._changed()
 
     def drop(self, member_id: str, revision: str) -> None:
         """A record was removed."""
         seen = self._seen.get(member_id)
         if seen is not None and seen.revision == revision:
             del self._seen[member_id]
-            self.version += 1
+            self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+        self.named = frozenset(one.catalogue for one in self.members if one.catalogue)
 
 
 def _standing(sightings: Iterable[Sighting]) -> set[tuple[str, str, bool, int, str]]:

@@ -216,14 +216,15 @@ class Seat:
     def _recognised(self, own: EngineRecord | None, now: float) -> bool:
         """Whether the engine has the own record as it should: if not, it lost what it had answered for.
 
-        It may have a later one than it answered for: a write whose answer was lost.
+        It may have a later one than it answered for, a write whose answer was lost, if its memory is the same.
         """
+        known = self.present
         if own is None:
-            return self._revision is None
-        if own.revision == self._revision:
+            return known is None
+        if known is not None and own.revision == known.revision:
             return True
         seq = Member.parse(own.key, own.value, self._ttl).seq
-        if seq <= self._known_seq:
+        if seq <= self._known_seq or (known is not None and own.memory != known.memory):
             return False
         self._keep(own.revision, own.value, seq, now)
         self._beat_at = -inf

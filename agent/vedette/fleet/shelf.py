@@ -24,26 +24,33 @@ SWEEP = 4.0
 
 
 class Shelf:
-    """Stores the own catalogue, fetches those that members name, removes those that nobody names for long.
+    """For one seat: stores the own catalogue, fetches those that members name, removes those that nobody names.
 
     Nothing that must be right depends on it: a member whose catalogue is unknown is a candidate for nothing, and
     keeps what it owns.
 
     Args:
+        wanted: the own catalogue.
+        known: contents by digest, from the seats of before; what is learnt is added.
         ttl: seconds.
         clock: seconds.
         tally: counts.
     """
 
-    def __init__(self, ttl: float, clock: Callable[[], float], tally: Tally) -> None:
-        self.known: dict[str, Mapping[str, Mode]] = {}
-        """Contents by digest."""
+    def __init__(
+        self,
+        wanted: Catalogue,
+        known: dict[str, Mapping[str, Mode]],
+        ttl: float,
+        clock: Callable[[], float],
+        tally: Tally,
+    ) -> None:
         self.version = 0
         """Grows with what is known."""
         self.stored = ""
         """Digest of the own catalogue once it is in the engine."""
-        self.wanted = Catalogue.of({})
-        """The own one."""
+        self._wanted = wanted
+        self._known = known
         self._ttl = ttl
         self._clock = clock
         self._tally = tally
@@ -51,15 +58,12 @@ class Shelf:
         self._again_at = self._sweep_at = -inf
         self._unused: dict[str, str] = {}
         self._waste: list[EngineRecord] = []
+        self.want(wanted)
 
     def want(self, catalogue: Catalogue) -> None:
         """The configuration is another."""
-        self.wanted = catalogue
+        self._wanted = catalogue
         self._learn(catalogue.digest, catalogue.modes)
-
-    def reset(self) -> None:
-        """The engine may have forgotten everything."""
-        self.stored, self._waste = "", []
 
     def due(self, named: Collection[str]) -> float:
         """When there is something to ask.
@@ -69,7 +73,7 @@ class Shelf:
         """
         if self._busy:
             return inf
-        urgent = self.stored != self.wanted.digest or self._waste or self._missing(named)
+        urgent = self.stored != self._wanted.digest or self._waste or self._missing(named)
         return max(self._again_at, -inf if urgent else self._sweep_at)
 
     def requests(self, named: Collection[str]) -> Iterator[Request]:
@@ -77,7 +81,7 @@ class Shelf:
         if self.due(named) > self._clock():
             return
         self._busy = True
-        mine = self.wanted
+        mine = self._wanted
         if self.stored != mine.digest:
             yield Write(_key(mine.digest), mine.text, None, None, partial(self._wrote, mine.digest))
         elif missing := self._missing(named):
@@ -89,7 +93,7 @@ class Shelf:
             yield Read(CATALOGUES, partial(self._swept, named))
 
     def _missing(self, named: Collection[str]) -> str:
-        return next((one for one in named if one and one not in self.known), "")
+        return min((one for one in named if one not in self._known), default="")
 
     def _wrote(self, digest: str, reply: str | Failure) -> None:
         if not self._failed(reply):
@@ -107,19 +111,20 @@ class Shelf:
         if self._failed(reply) or not isinstance(reply, list):
             return
         self._sweep_at = self._clock() + self._ttl * SWEEP
-        used = {*named, self.wanted.digest}
+        used = {*named, self._wanted.digest}
         unused = {one.key: one.revision for one in reply if one.key.removeprefix(CATALOGUES) not in used}
         self._waste = [one for one in reply if self._unused.get(one.key) == one.revision and one.key in unused]
         self._unused = unused
-        self.known = {digest: modes for digest, modes in self.known.items() if digest in used}
-        if _key(self.wanted.digest) not in {one.key for one in reply}:
+        for digest in self._known.keys() - used:
+            del self._known[digest]
+        if _key(self._wanted.digest) not in {one.key for one in reply}:
             self.stored = ""
 
     def _removed(self, reply: Failure | None) -> None:
         self._failed(reply)
 
     def _learn(self, digest: str, modes: Mapping[str, Mode]) -> None:
-        self.known[digest] = modes
+        self._known[digest] = modes
         self.version += 1
 
     def _failed(self, reply: object) -> bool:

@@ -25,8 +25,8 @@ class Tenure:
 
     A lease is granted by one thing only: the answer that a write of this seat's claim was made. Every write names
     the revision it replaces, so this one also voids all writes of before whose outcome is unknown: whatever is
-    under way still, such as a release that a network held back, can no longer be made. So an unknown outcome needs
-    no care of its own: write again; a conflict says to look.
+    under way still, such as a release that a network held back, can no longer be made. So an unknown outcome means:
+    write again, whatever is right by now; a conflict says to look.
 
     Args:
         instance: instance id.
@@ -57,6 +57,7 @@ class Tenure:
         self.busy = False
         """A request is under way."""
         self._look = False
+        self._doubt = False
         self._again_at = self._touched = -inf
         self._pending: list[tuple[Mapping[str, Any], Callable[[bool], None]]] = []
 
@@ -64,6 +65,11 @@ class Tenure:
     def owned(self) -> bool:
         """Whether the record says that this seat is the owner; runs it only with a lease, though."""
         return self.claim.owner == self._seat.id
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is none of this seat's business, and nothing that is under way can make it so."""
+        return not (self.mine or self.owned or self.busy or self._doubt)
 
     @property
     def unwritten(self) -> bool:
@@ -131,6 +137,8 @@ class Tenure:
             return self._write(self._seat.id, self.claim.token) if self._pending else None
         if self.mine:
             return self._take(alive)
+        if self._doubt:  # nobody else would find out that the claim was made after all; another token voids it
+            return self._write("", self.claim.token + 1)
         return self._write("", self.claim.token) if self.owned else None
 
     def _take(self, alive: Container[str]) -> Request | None:
@@ -158,6 +166,7 @@ class Tenure:
         self.busy, self._touched = False, now
         if isinstance(reply, EngineUnavailable):
             self._tally.failed(reply)
+            self._doubt = self._doubt or claiming
             self._again_at = now + self._ttl * RETRY
         elif isinstance(reply, EngineConflict):
             self._look = True
@@ -185,6 +194,7 @@ class Tenure:
     def _keep(self, claim: Claim, revision: str | None) -> None:
         if self.known and claim.token > self.claim.token:
             self._tally.moves += 1
+        self._doubt = self._doubt and revision == self._revision
         self.known, self.claim, self._revision = True, claim, revision
         self._tally.token = max(self._tally.token, claim.token)
         if not self.owned or (self.lease is not None and self.lease.token != claim.token):
