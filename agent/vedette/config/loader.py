@@ -81,7 +81,8 @@ def load(
     agent_document = next((d for d in documents if _role(d.found) == AGENT), None)
     agent_report = agent_document.report if agent_document else Report(_shown(directory / f"{AGENT}.yaml"))
     agent = read_agent(agent_document, agent_report, registry, masker, sinks=sinks)
-    fleet = agent.has_fleet or agent_report.failed  # a broken agent.yaml may be about to say that there is one
+    broken = any(_is_agent(problem, directory) for report in (*reports, agent_report) for problem in report.problems)
+    fleet = agent.has_fleet or broken  # agent.yaml may be about to say that there is one
     checks = [document for document in documents if _role(document.found) == "check"]
     manner = Manner(fleet, thorough, _variables(agent.discoveries) if sinks else None)
     instances, templates = _instances(checks, registry, masker, manner)
