@@ -6,7 +6,9 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 
-from vedette import Engine, EngineConfig, EngineConflict, EngineRecord, EngineUnavailable
+from pydantic import Field
+
+from vedette import Duration, Engine, EngineConfig, EngineConflict, EngineRecord, EngineUnavailable
 
 
 class Memory:
@@ -29,7 +31,10 @@ class Memory:
 
 
 class MemoryConfig(EngineConfig):
-    """No options of its own."""
+    """Short ttls are allowed."""
+
+    backend: str = "memory"
+    ttl: Duration = Field(1.0, ge=0.1)
 
 
 class MemoryEngine(Engine[MemoryConfig]):

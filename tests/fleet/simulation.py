@@ -130,7 +130,7 @@ class Judge:
         self.runs = 0
         self.saves = 0
         self._begun: dict[str, int] = defaultdict(int)
-        self._kept: dict[str, int] = defaultdict(int)
+        self._kept: set[tuple[str, int]] = set()
         self._granted_at: dict[str, float] = defaultdict(float)
         self._written_at: dict[tuple[str, int], float] = {}
 
@@ -169,20 +169,19 @@ class Judge:
             raise Violation(f"{instance}: state {claim['state']} replaced {last['state']}")
 
     def saved(self, instance: str, value: int) -> None:
-        """An agent was told that the engine has this value: no later owner may have begun before it."""
+        """An agent was told, now or while it was stopped, that the engine has this value."""
         self.saves += 1
-        if value <= self._kept[instance]:
+        if (instance, value) in self._kept:
             raise Violation(f"{instance}: {value} was kept twice")
         if self.world.store.state(instance).get("n", 0) < value:
             raise Violation(f"{instance}: {value} is lost")
-        self._kept[instance] = value
+        self._kept.add((instance, value))
 
     def forgotten(self, store: Store) -> None:
         """The engine lost what it lost."""
         self._begun.clear()
         self.forgiven = self.world.now
-        for instance in list(self._kept):
-            self._kept[instance] = min(self._kept[instance], store.state(instance).get("n", 0))
+        self._kept = {(one, value) for one, value in self._kept if value <= store.state(one).get("n", 0)}
 
     forgiven = float("-inf")
     """When the engine forgot last."""
@@ -543,11 +542,10 @@ class History:
         world.at(1.8 * TTL, self._trouble)
         world.pass_time(self.random.uniform(5, 9) * TTL)
         self._calm()
-        while world.now < world.last_trouble + 2 * TTL:
-            world.pass_time(world.last_trouble + 2 * TTL)
-        world.judge.settled()
-        world.pass_time(world.last_trouble + 3.5 * TTL)
-        world.judge.at_rest()
+        for shares, judgement in ((2.0, world.judge.settled), (3.5, world.judge.at_rest)):
+            while world.now < world.last_trouble + shares * TTL:
+                world.pass_time(world.last_trouble + shares * TTL)
+            judgement()
         return world.judge
 
     def _work(self, until: float) -> None:

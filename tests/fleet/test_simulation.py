@@ -19,7 +19,7 @@ from vedette.lease import Term
 
 
 def test_no_history_violates_anything() -> None:
-    judges = [live(seed) for seed in range(60)]
+    judges = [live(seed) for seed in range(50)]
     assert sum(judge.grants for judge in judges) > 400
     assert sum(judge.saves for judge in judges) > 1000
 
@@ -70,28 +70,36 @@ MUTATIONS = {
     ),
     "a term is longer than others' patience": Mutation(patch.object(seat, "TERM", 1.3), "cut, stop"),
     "others have too little patience": Mutation(
-        patch.object(Sighting, "expires", property(lambda self: self.since + self.member.ttl * 0.6)), "cut, stop"
+        patch.object(Sighting, "expires", property(lambda self: self.since + self.member.ttl * 0.6)), "stop, cut"
     ),
     "the owner is not looked at": Mutation(patch.object(Tenure, "_free", lambda *_: True), "leave, start"),
     "what the engine forgot is forgiven": Mutation(
         patch.object(Seat, "_recognised", _resume), "go back after a claim, leave, start"
     ),
     "the clock stands still in a suspend": Mutation(None, "suspend, start", clock_counts_suspends=False),
-    "removals do not compare": Mutation(None, "cut, stop, suspend", removals_compare=False),
+    "removals do not compare": Mutation(None, "stop", removals_compare=False),
     "writes of claims do not compare": Mutation(None, "cut, stop", writes_compare=False),
-    "claims have no guard": Mutation(None, "empty after a claim, reload, start", guards=False),
+    "claims have no guard": Mutation(None, "empty after a claim, start, reload", guards=False),
     "revisions outlive what the engine forgot": Mutation(
         None, "go back after a claim, leave, start", revisions_die=False
     ),
 }
 
 
+def found(mutation: Mutation, seeds: int) -> str:
+    """What the first history that needs the fence ends with; empty if none does."""
+    with mutation.change:
+        for seed in range(seeds):
+            try:
+                live(seed, Fences(**mutation.fences), mutation.kinds)
+            except Violation as violation:
+                return str(violation)
+    return ""
+
+
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_fence_that_is_missing_is_found(name: str) -> None:
-    mutation = MUTATIONS[name]
-    with mutation.change, pytest.raises(Violation, match="hold it|holds it|replaced|began with|kept twice|lost"):
-        for seed in range(300):
-            live(seed, Fences(**mutation.fences), mutation.kinds)
+    assert found(MUTATIONS[name], seeds=300)
 
 
 def test_the_troubles_that_find_mutations_do_not_find_anything_else() -> None:
