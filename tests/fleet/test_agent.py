@@ -165,12 +165,15 @@ async def test_two_agents_share_and_one_takes_over_what_the_other_had(tmp_path: 
                 one.agent.run_now(f"counting/{standing}")
             one.agent.run_now(f"counting/{running}")
             assert {batch.host for batch in one.batches if batch.instance == f"counting/{running}"} == {""}
+            await _looks_right(one, two)
         # it has stopped: everything is the other's at once, and goes on from where it was
         await until(lambda: all(two.states()[name] == "ok" for name in OURS), "the other to have all")
         for name in OURS:
             await until(lambda name=name: len(two.numbers(name)) > 2, "it to run all")
             together = [*one.numbers(name), *two.numbers(name)]
-            assert sorted(together) == list(range(1, len(together) + 1))
+            assert set(together) == set(
+                range(1, max(together) + 1)
+            )  # on a busy machine a term may end, and one come twice
     assert Counting.saves == [True] * len(Counting.saves)
     assert not [key for key in memory.records if key.startswith("members/")]
     assert all(engine.closed == 1 for house in (one, two) for engine in house.engines)
@@ -208,8 +211,10 @@ async def test_a_lost_engine_stops_what_is_owned_and_nothing_else(tmp_path: Path
         figures = {name: one.newest(f"vedette.fleet.{name}") for name in ("member", "members", "orphans", "fenced")}
         assert figures == {"member": 1, "members": 1, "orphans": 0, "fenced": 0}
         assert (one.newest("health_check.overall"), overall(one.agent.snapshot())) == (1, Overall.OK)
-        memory.lost = "nothing listens there"
+        memory.lost = "<nothing> listens there"
         await until(lambda: one.agent.snapshot().fleet.trouble, "it to notice")
+        assert "&lt;nothing&gt; listens" in str(parts(Board(one.agent))["fleet"])
+        assert "<nothing> listens" in _printed(one.agent.snapshot())
         assert overall(one.agent.snapshot()) in (Overall.WARNING, Overall.FAILING)
         await until(lambda: one.agent.snapshot().fleet.state == "lost", "its term to end")
         await until(lambda: all(one.states()[name] == "standby" for name in OURS), "all of it to stand by")
@@ -221,8 +226,11 @@ async def test_a_lost_engine_stops_what_is_owned_and_nothing_else(tmp_path: Path
         await until(lambda: len(one.numbers("every")) > ran + 3, "the others to go on")
         await until(lambda: one.newest("health_check.overall") == 0, "it to say so")
         assert (one.newest("vedette.fleet.member"), one.newest("vedette.fleet.orphans")) == (0, 3)
+        memory.wipe()
         memory.lost = ""
         await until(lambda: all(one.states()[name] == "ok" for name in OURS), "everything to come back")
+        await until(lambda: len(one.numbers("a")) > 10, "it to go on")
+        assert set(one.numbers("a")) == set(range(1, one.numbers("a")[-1] + 1))  # its own store had the watermark
         await until(lambda: one.newest("health_check.overall") == 1, "it to say so")
 
 
@@ -246,7 +254,7 @@ async def test_reloads_change_what_it_wants_and_which_fleet_it_is_in(tmp_path: P
         numbers = one.numbers("a")[-1]
         await until(lambda: one.states()["a"] == "ok", "it to join anew")
         await until(lambda: one.numbers("a")[-1] > numbers, "it to go on")
-        assert one.numbers("a") == list(range(1, len(one.numbers("a")) + 1))
+        assert set(one.numbers("a")) == set(range(1, one.numbers("a")[-1] + 1))
 
         one.ttl = 0.0
         before = one.agent._configuration
@@ -259,33 +267,22 @@ async def test_reloads_change_what_it_wants_and_which_fleet_it_is_in(tmp_path: P
         )
 
 
-async def test_the_status_shows_members_owners_and_trouble(tmp_path: Path) -> None:
-    memory = Memory()
-    one, two = House(tmp_path, "one", memory), House(tmp_path, "two<b>", memory)
-    async with one.running(), two.running():
-        await until(lambda: (one.states()["a"], two.states()["b"]) == ("ok", "ok"), "each to have its own")
-        await until(lambda: len(one.agent.snapshot().fleet.owners) == 3, "one to know all owners")
-        answer = await perform(one.agent, {"op": "status"})
-        again = snapshot_of(_plain(answer))
-        assert again.fleet is not None
-        assert [member.identity for member in again.fleet.members] == ["one", "two-b"]
-        text = _printed(again)
-        lines = [line.split() for line in text.splitlines()]
-        place = next(n for n, line in enumerate(lines) if line[:2] == ["fleet", "payments"])
-        assert lines[place][2:4] == ["(memory):", "member,"]
-        assert [line[0] for line in lines[place + 2 : place + 4]] == ["one", "two-b"]
-        owns = sum(int(line[line.index("ready") + 1]) for line in lines[place + 2 : place + 4])
-        assert owns == 3
-        assert sum("runs on two-b" in " ".join(line) for line in lines) == sum(
-            state == "standby" for state in one.states().values()
-        )
-        html = str(parts(Board(one.agent))["fleet"])
-        assert "<th scope=row>two-b</th>" in html
-        assert "This agent is a member, on memory" in html
-        memory.lost = "<nothing> listens"
-        await until(lambda: one.agent.snapshot().fleet.trouble, "it to notice")
-        assert "&lt;nothing&gt; listens" in str(parts(Board(one.agent))["fleet"])
-        assert "<nothing> listens" in _printed(one.agent.snapshot())
+async def _looks_right(one: House, two: House) -> None:
+    """The status, over the wire and back, as a table and on the page."""
+    await until(lambda: len(one.agent.snapshot().fleet.owners) == 3, "it to know all owners")
+    again = snapshot_of(_plain(await perform(one.agent, {"op": "status"})))
+    assert again.fleet is not None
+    assert [member.identity for member in again.fleet.members] == ["one", "two"]
+    lines = [line.split() for line in _printed(again).splitlines()]
+    place = next(n for n, line in enumerate(lines) if line[:2] == ["fleet", "payments"])
+    assert lines[place][2:4] == ["(memory):", "member,"]
+    assert [line[0] for line in lines[place + 2 : place + 4]] == ["one", "two"]
+    assert sum(int(line[line.index("ready") + 1]) for line in lines[place + 2 : place + 4]) == 3
+    standing = sum(state == "standby" for state in one.states().values())
+    assert sum("runs on two" in " ".join(line) for line in lines) == standing
+    html = str(parts(Board(one.agent))["fleet"])
+    assert "<th scope=row>two</th>" in html
+    assert "This agent is a member, on memory" in html
 
 
 def _plain(answer: Any) -> Any:

