@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -28,6 +30,12 @@ class EngineConfig(BaseModel):
         description="Name of the fleet: agents of several fleets may share an engine.",
         pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$",
     )
+    identity: str = Field(
+        "",
+        description="Name of this agent in the fleet, unlike any other's. Default: the host name on its samples.",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,199})?$",
+        examples=["node-7"],
+    )
     ttl: Duration = Field(
         15.0, description="After so long without a sign of life an agent counts as dead.", ge=1, le=600
     )
@@ -39,12 +47,20 @@ class EngineRecord(NamedTuple):
     Attributes:
         key: `members/<id>`, `claims/<instance id>` or `catalogues/<digest>`.
         value: JSON text.
-        revision: what the engine calls this version of it; opaque, only compared for equality.
+        revision: what the engine calls this version of it; only compared for equality, and never given twice. An
+            engine that may lose writes it has answered (it restarts from an older copy, or a replica that lagged
+            takes over) appends `@` and what is different after each such event, of all records: then every revision
+            of before is void, though the record be the same.
     """
 
     key: str
     value: str
     revision: str
+
+    @property
+    def memory(self) -> str:
+        """What is different once the engine may have lost writes: what follows the `@` in the revision."""
+        return self.revision.partition("@")[2]
 
 
 class EngineConflict(VedetteError):
@@ -59,6 +75,9 @@ class EngineUnavailable(VedetteError):
 
 
 E = TypeVar("E", bound=EngineConfig)
+
+_ROUTINE = frozenset({"seq", "state", "token"})
+"""Fields of a record that its owner writes again and again, and that nobody waits for."""
 
 
 class Engine(Generic[E]):
@@ -82,6 +101,21 @@ class Engine(Generic[E]):
         model = model_of(cls, EngineConfig)
         if model is not None:
             cls.config_class = model
+
+    @staticmethod
+    def gist(value: str) -> str:
+        """Eight hex digits for what of a record's value is news to others: all but its `seq`, `state` and `token`.
+
+        For `changes`: every member beats every few seconds, and watermarks move with every window; who reports that
+        too makes everybody read all the time.
+        """
+        try:
+            fields = json.loads(value)
+        except ValueError:
+            fields = value
+        if isinstance(fields, dict):
+            fields = {name: fields[name] for name in sorted(fields.keys() - _ROUTINE)}
+        return hashlib.blake2b(json.dumps(fields).encode(), digest_size=4).hexdigest()
 
     async def open(self) -> None:
         """Get ready; called once, before all else. It need not reach the server."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from vedette.lease import Lease
 
 
 class Kind(enum.StrEnum):
@@ -162,6 +164,7 @@ class Batch:
         logs: log lines.
         commits: (key, value) pairs to store once every outbox has accepted the batch.
         closed: the instance is gone: sinks forget its series.
+        lease: the right to run the instance, under which this was collected; None where every agent may run it.
     """
 
     instance: str
@@ -175,6 +178,7 @@ class Batch:
     logs: tuple[LogRecord, ...] = ()
     commits: tuple[tuple[str, Any], ...] = ()
     closed: bool = False
+    lease: Lease | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         """How many things there are to deliver."""

@@ -57,6 +57,8 @@ class Outbox:
         """Samples that the sink has taken and finished with."""
         self.dropped = 0
         """Samples that were given up because the queue was full or the sink failed on them twice."""
+        self.fenced = 0
+        """Samples that the sink did not get since the lease had ended under which they were collected."""
         self.durable = durable
         self._limit = limit
         self._names = names
@@ -98,7 +100,7 @@ class Outbox:
 
         Args:
             batch: what to send.
-            receipt: told once the batch is settled; only durable outboxes may have one.
+            receipt: told once the batch is settled.
         """
         if self._names is not None:
             batch = _filtered(batch, self._names)
@@ -221,32 +223,48 @@ class Outbox:
         def settle() -> None:
             for receipt in receipts:
                 receipt.settle()
+                receipt.settle()
 
         return settle
 
     async def _take(self, most: int | None) -> list[Batch]:
-        while not self._queue:
-            if self._closed:
-                return []
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
-        if self._suspects:
-            if self._in_hand:
-                return []
-            most, self._alone = 1, True
-        taken = [self._queue.popleft() for _ in range(len(self._queue) if most is None else most)]
-        self._in_hand += taken
-        self._size -= sum(len(batch) for batch, _ in taken)
+        while True:
+            while not self._queue:
+                if self._closed:
+                    return []
+                self._wake = asyncio.get_running_loop().create_future()
+                try:
+                    await self._wake
+                finally:
+                    self._wake = None
+            if self._suspects:
+                if self._in_hand:
+                    return []
+                most, self._alone = 1, True
+            if taken := self._valid([self._queue.popleft() for _ in range(most or len(self._queue))]):
+                self._in_hand += taken
+                return [batch for batch, _ in taken]
+
+    def _valid(self, entries: list[tuple[Batch, Receipt | None]]) -> list[tuple[Batch, Receipt | None]]:
+        """Those that may still be sent. Others are counted, not settled: whoever has the lease collects them again."""
+        self._size -= sum(len(batch) for batch, _ in entries)
         if self.has_room:
             self._room.set()
-        return [batch for batch, _ in taken]
+        valid = [entry for entry in entries if not _is_void(entry[0])]
+        self.fenced += sum(len(batch) for batch, _ in entries) - sum(len(batch) for batch, _ in valid)
+        if self._alone and not valid:
+            self._alone = False
+            self._suspects -= 1
+        return valid
 
     def _wake_sink(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
+
+
+def _is_void(batch: Batch) -> bool:
+    """Whether another agent may have sent newer values of these series; that they end is always news."""
+    return batch.lease is not None and not batch.closed and not batch.lease.held
 
 
 def _filtered(batch: Batch, names: NameFilter) -> Batch:

@@ -44,6 +44,7 @@ class _Outlet:
             sent=max(0, outbox.delivered - sink.lost) if sink.sent is None else sink.sent,
             dropped=outbox.dropped + sink.lost,
             errors=sink.errors,
+            fenced=outbox.fenced + sink.fenced,
             queued=outbox.queued + sink.held,
             trouble=sink.trouble,
             figures=dict(sink.figures),
@@ -77,16 +78,19 @@ class Outlets:
         """How many of them will settle a receipt."""
         return sum(outlet.outbox.durable for outlet in self._outlets)
 
+    def __len__(self) -> int:
+        return len(self._outlets)
+
     def move(self, home: Home) -> None:
         """Tell every sink what it may know of the agent from now on."""
         self._home = home
         for outlet in self._outlets:
             outlet.sink.home = home
 
-    def put(self, batch: Batch, receipt: Receipt | None = None) -> None:
-        """Queue a batch for every sink; never waits."""
+    def put(self, batch: Batch, receipt: Receipt | None = None, *, all_settle: bool = False) -> None:
+        """Queue a batch for every sink; never waits. Durable ones settle the receipt, with `all_settle` all of them."""
         for outlet in self._outlets:
-            outlet.outbox.put(batch, receipt if outlet.outbox.durable else None)
+            outlet.outbox.put(batch, receipt if all_settle or outlet.outbox.durable else None)
 
     async def room(self) -> None:
         """Wait until every queue has room, at the same moment."""

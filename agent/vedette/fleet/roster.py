@@ -1,0 +1,134 @@
+"""Floor 4: who is in the fleet as last read, who has been silent for too long, and who is first for an instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from vedette.fleet.records import MEMBERS, Member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from vedette.engine import EngineRecord
+    from vedette.fleet.records import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A member's record as it was read.
+
+    Attributes:
+        member: what it says.
+        revision: of the record.
+        since: when this revision was first seen here, on this machine's clock.
+    """
+
+    member: Member
+    revision: str
+    since: float
+
+    @property
+    def expires(self) -> float:
+        """When the member counts as dead unless its record changes."""
+        return self.since + self.member.ttl
+
+
+class Roster:
+    """The members' records. Only a record that is not in the engine any more is out: so all agree who is in.
+
+    Args:
+        ttl: this agent's own, in seconds.
+    """
+
+    def __init__(self, ttl: float) -> None:
+        self.longest_ttl = ttl
+        """The longest that any member was ever seen to have: no term of anyone lasts longer."""
+        self.version = 0
+        """Grows when what ranking depends on has changed."""
+        self.named: frozenset[str] = frozenset()
+        """Digests of the catalogues that members name."""
+        self._ttl = ttl
+        self._seen: dict[str, Sighting] = {}
+
+    def __contains__(self, member_id: object) -> bool:
+        return member_id in self._seen
+
+    def __iter__(self) -> Iterator[Sighting]:
+        return iter(self._seen.values())
+
+    def get(self, member_id: str) -> Sighting | None:
+        """One member, if it is in."""
+        return self._seen.get(member_id)
+
+    @property
+    def members(self) -> list[Member]:
+        """All of them."""
+        return [one.member for one in self._seen.values()]
+
+    def update(self, records: Iterable[EngineRecord], now: float) -> None:
+        """Take over what was read, at `now` on this machine's clock or before.
+
+        The clock starts when the answer is here, not when the record was written: a member lives longer in others'
+        eyes than in its own.
+        """
+        seen: dict[str, Sighting] = {}
+        for key, value, revision in records:
+            sighting = self._seen.get(key.removeprefix(MEMBERS))
+            if sighting is None or sighting.revision != revision:
+                sighting = Sighting(Member.parse(key, value, self._ttl), revision, now)
+                self.longest_ttl = max(self.longest_ttl, sighting.member.ttl)
+            seen[sighting.member.id] = sighting
+        before, self._seen = self._seen, seen
+        if _standing(before.values()) != _standing(seen.values()):
+            self._changed()
+
+    def drop(self, member_id: str, revision: str) -> None:
+        """A record was removed."""
+        seen = self._seen.get(member_id)
+        if seen is not None and seen.revision == revision:
+            del self._seen[member_id]
+            self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+        self.named = frozenset(one.catalogue for one in self.members if one.catalogue)
+
+
+def _standing(sightings: Iterable[Sighting]) -> set[tuple[str, str, bool, int, str]]:
+    return {(m.id, m.identity, m.ready, m.order, m.catalogue) for m in (one.member for one in sightings)}
+
+
+def elect(instance: str, members: Iterable[Member], catalogues: Mapping[str, Mapping[str, Mode]]) -> str:
+    """Who shall own an instance: member id, empty if nobody can.
+
+    Candidates are ready and their configuration has the instance. `hash`: rendezvous hashing (Thaler, Ravishankar:
+    "Using Name-Based Mappings to Increase Hit Rates", 1998), so that a change moves only what it must. `leader`: who
+    came first. While configurations differ on which, `leader` it is, for all alike.
+
+    Args:
+        instance: instance id.
+        members: the roster.
+        catalogues: what is known of the members' configurations, by digest.
+    """
+    offers = [
+        (mode, one)
+        for one in members
+        if one.ready and (mode := catalogues.get(one.catalogue, {}).get(instance)) is not None
+    ]
+    if not offers:
+        return ""
+    if any(mode == "leader" for mode, _ in offers):
+        return min((one.order, one.id) for _, one in offers)[1]
+    return max((weight(one.identity, instance), one.id) for _, one in offers)[1]
+
+
+def weight(identity: str, instance: str) -> int:
+    """How much an instance belongs to an agent, the same after each restart."""
+    return int.from_bytes(blake2b(f"{identity}|{instance}".encode(), digest_size=8).digest(), "big")
+
+
+def member_key(member_id: str) -> str:
+    """Where a member's record is."""
+    return f"{MEMBERS}{member_id}"
