@@ -15,7 +15,6 @@ from common import report
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from fleet.memory import Memory, MemoryConfig, MemoryEngine  # type: ignore[import-not-found]
-
 from vedette.fleet import Fleet
 from vedette.fleet.records import Mode
 
