@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _COLUMN = 34
-_FILES = {"sink": "agent.yaml", "discovery": "agent.yaml", "notifier": "alerts.yaml"}
+_FILES = {"sink": "agent.yaml", "discovery": "agent.yaml", "engine": "agent.yaml", "notifier": "alerts.yaml"}
+_HEADS = {"check": "name", "engine": "backend"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class _Choice:
 
 
 def example_yaml(plugin: Plugin) -> str:
-    """An example file for a check (or the list entry for a sink or notifier) that is valid as it stands.
+    """An example file for a check (or what agent.yaml has of a sink, an engine and so on) that is valid as it stands.
 
     Required options are set to their examples. The others are commented out; the file is also valid with every `# `
     taken away. A line with `##` is text, and so is an option that cannot be set beside those before it.
@@ -45,8 +46,9 @@ def example_yaml(plugin: Plugin) -> str:
     own = [line for option in options if not option.common for line in _described(option, choice)]
     common = [line for option in options if option.common for line in _compact(option, choice)]
     body = [*own, "", f"## Options of every {family(plugin)}:", *common]
-    head = [f"  - {key}: {value}" for key, value in _head(plugin).items()]
-    lines = [*_title(plugin), *head, *(f"    {line}".rstrip() for line in body)]
+    mark, indent = ("  - ", "    ") if family(plugin) != "engine" else ("  ", "  ")
+    head = [f"{mark}{key}: {value}" for key, value in _head(plugin).items()]
+    lines = [*_title(plugin), *head, *(f"{indent}{line}".rstrip() for line in body)]
     return "\n".join(lines) + "\n"
 
 
@@ -72,6 +74,8 @@ def _title(plugin: Plugin) -> list[str]:
     how = f"{how}example where there is none."
     if family(plugin) == "check":
         where = f"Copy this file to conf.d/{plugin.name}.yaml. `defaults:` beside `instances:` sets options for all."
+    elif family(plugin) == "engine":
+        where = f"`{_key(plugin)}:` in {_FILES[family(plugin)]}."
     else:
         where = f"One entry of `{_key(plugin)}:` in {_FILES[family(plugin)]}."
     lines = [f"## {line}" for line in [*text, *textwrap.wrap(f"{where} {how}", _WIDTH)]]
@@ -82,13 +86,13 @@ def _title(plugin: Plugin) -> list[str]:
 
 
 def _key(plugin: Plugin) -> str:
-    """The key of the list in which the plugin is configured."""
-    return "autodiscovery" if family(plugin) == "discovery" else f"{family(plugin)}s"
+    """The key under which the plugin is configured."""
+    return {"discovery": "autodiscovery", "engine": "fleet"}.get(family(plugin), f"{family(plugin)}s")
 
 
 def _head(plugin: Plugin) -> dict[str, str]:
-    """The option that begins an entry of `instances:` or `sinks:`."""
-    return {"name" if family(plugin) == "check" else "type": plugin.name}
+    """The option that begins an entry of `instances:` or `sinks:`, and stands first under `fleet:`."""
+    return {_HEADS.get(family(plugin), "type"): plugin.name}
 
 
 def _choose(plugin: Plugin, options: list[Option]) -> _Choice:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from vedette.check import CheckConfig
 from vedette.discovery import DiscoveryConfig
+from vedette.engine import EngineConfig
 from vedette.notifier import NotifierConfig
 from vedette.render.yamltext import flow
 from vedette.secrets import MASK, Secret
@@ -26,14 +27,24 @@ if TYPE_CHECKING:
 
     from vedette.check import Check, Listener
     from vedette.discovery import Discovery
+    from vedette.engine import Engine
     from vedette.notifier import Notifier
     from vedette.sink import Sink
 
-    Plugin = type[Check[Any]] | type[Listener[Any]] | type[Sink[Any]] | type[Notifier[Any]] | type[Discovery[Any]]
+    Plugin = (
+        type[Check[Any]]
+        | type[Listener[Any]]
+        | type[Sink[Any]]
+        | type[Notifier[Any]]
+        | type[Discovery[Any]]
+        | type[Engine[Any]]
+    )
     """What has options to write about."""
 
-_BASES: dict[Literal["check", "sink", "notifier", "discovery"], type[BaseModel]] = {
+Family = Literal["check", "sink", "notifier", "discovery", "engine"]
+_BASES: dict[Family, type[BaseModel]] = {
     "check": CheckConfig, "sink": SinkConfig, "notifier": NotifierConfig, "discovery": DiscoveryConfig,
+    "engine": EngineConfig,
 }  # fmt: skip
 _DEFAULT = re.compile(r"\s*Default: (?P<text>.*?)\.?\s*$")
 _PLAIN: dict[Any, str] = {
@@ -70,7 +81,7 @@ class Option:
     common: bool = False
 
 
-def family(plugin: Plugin) -> Literal["check", "sink", "notifier", "discovery"]:
+def family(plugin: Plugin) -> Family:
     """What the plugin is, for people."""
     return next(word for word, base in _BASES.items() if issubclass(plugin.config_class, base))
 

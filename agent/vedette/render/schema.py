@@ -30,7 +30,7 @@ def json_schema(plugin: Plugin) -> dict[str, Any]:
     head = {"$schema": _DRAFT, "title": f"vedette: {plugin.name}", "description": summary(plugin)}
     tail = {"$defs": definitions} if definitions else {}
     if family(plugin) != "check":
-        options["properties"]["type"] = {"const": plugin.name}
+        options["properties"]["backend" if family(plugin) == "engine" else "type"] = {"const": plugin.name}
         return {**options, **head, **tail}
     required = options.pop("required", [])
     return {**head, **_file(plugin, options, required), "$defs": {**definitions, "options": options}}

@@ -106,7 +106,7 @@ class Access:
         """Send a request, with a token that is current.
 
         Args:
-            method: GET or POST.
+            method: GET, POST, PUT or DELETE.
             url: path and query, or a whole address of a kubelet.
             headers: besides the login.
             timeout: for its parts.

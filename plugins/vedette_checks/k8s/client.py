@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -93,8 +93,38 @@ class Client:
 
     async def post(self, path: str, body: Any, *, patience: float = 10.0) -> bytes:
         """Send JSON and return the answer's body; for access reviews, which change nothing. Raises as `get`."""
+        return await self._send("POST", path, body, patience)
+
+    async def write(
+        self,
+        method: Literal["POST", "PUT", "DELETE"],
+        path: str,
+        body: Any,
+        query: Query | None = None,
+        *,
+        patience: float,
+    ) -> bytes:
+        """Change an object and return the answer's body.
+
+        A PUT and a DELETE may be sent twice: aiohttp does so where a kept connection turns out to be closed.
+
+        Args:
+            method: POST creates, PUT replaces.
+            path: path of the request.
+            body: the object as JSON, or for DELETE its options.
+            query: its query.
+            patience: seconds for all of it.
+
+        Raises:
+            ApiError, CheckError: as `get`. Without an answer it may have happened nevertheless.
+        """
+        return await with_new_login(
+            self.access, lambda left: self._send(method, target(path, query), body, left), patience
+        )
+
+    async def _send(self, method: str, path: str, body: Any, patience: float) -> bytes:
         timeout = aiohttp.ClientTimeout(total=patience, sock_connect=_CONNECT)
-        async with self._answer("POST", path, timeout, body) as answer:
+        async with self._answer(method, path, timeout, body) as answer:
             return await self._whole(answer)
 
     @asynccontextmanager

@@ -1,9 +1,9 @@
-"""What an instance needs of its cluster, and what it lacks: for `vedette doctor`."""
+"""What an instance, or the fleet, needs of its cluster, and what it lacks: for `vedette doctor`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import urlsplit
 
 import msgspec
@@ -49,12 +49,26 @@ class _Review(msgspec.Struct):
 
 
 async def diagnose(config: K8sConfig, diagnosis: Diagnosis) -> None:
-    """Look at the way to the API server, layer by layer, then at who the agent is and what it may do.
+    """Look at the way to the API server, layer by layer, then at who the agent is and what it may do."""
 
-    An access review is asked with POST, but the server stores nothing of it.
+    async def look(client: Client, user: str) -> None:
+        await judge(client, rules(config), user, "the runs need", diagnosis)
+        if config.usage and "nodes" in config.watched:
+            await _metrics(client, diagnosis)
+
+    await examine(Access(config.kubeconfig, config.context), diagnosis, look)
+
+
+async def examine(access: Access, diagnosis: Diagnosis, look: Callable[[Client, str], Awaitable[None]]) -> None:
+    """Look at the way to the API server and at who the agent is, then at the rest.
+
+    Args:
+        access: the way, not open.
+        diagnosis: where to say it.
+        look: the rest; gets the client, and the user as the server names it.
     """
-    access = Access(config.kubeconfig, config.context)
-    if config.kubeconfig is not None and not probe_file(diagnosis, config.kubeconfig, "kubeconfig", private=True):
+    file = access.kubeconfig
+    if file is not None and not probe_file(diagnosis, file, "kubeconfig", private=True):
         diagnosis.not_reached("login")
         return
     try:
@@ -63,7 +77,9 @@ async def diagnose(config: K8sConfig, diagnosis: Diagnosis) -> None:
         if not await _reach(access, diagnosis):
             diagnosis.not_reached("login")
             return
-        await _look(config, Client(access), diagnosis)
+        client = Client(access)
+        if (user := await _login(client, diagnosis)) is not None:
+            await look(client, user or "the agent's user")
     except CheckError as error:
         diagnosis.failed("configuration", error.message, error.hint)
         diagnosis.not_reached("login")
@@ -82,7 +98,8 @@ async def _reach(access: Access, diagnosis: Diagnosis) -> bool:
     return await probe_tls(diagnosis, host, port, ssl_context(ca_file=access.authority, verify=access.verify))
 
 
-async def _look(config: K8sConfig, client: Client, diagnosis: Diagnosis) -> None:
+async def _login(client: Client, diagnosis: Diagnosis) -> str | None:
+    """Who the agent is to the server, empty where it does not tell; None if it cannot log in."""
     try:
         version = msgspec.json.decode(await client.get("/version"), type=_Version).git_version
         diagnosis.ok("API server", f"Kubernetes {version}")
@@ -90,18 +107,16 @@ async def _look(config: K8sConfig, client: Client, diagnosis: Diagnosis) -> None
         if error.fault in (Fault.UNAUTHORIZED, Fault.UNREACHABLE, Fault.UNTRUSTED):
             found = of_server(error)
             diagnosis.failed("login", found.message, found.hint)
-            return
+            return None
         diagnosis.info("API server", f"it does not tell its version: {error.message}")
     user = await _user(client)
     if user == "system:anonymous":
         diagnosis.failed(
             "login", "the cluster takes the agent for nobody", "no token was sent: see the kubeconfig's user"
         )
-        return
+        return None
     diagnosis.ok("login", f"as {user}" if user else "the server does not tell as whom")
-    await _rights(config, client, user or "the agent's user", diagnosis)
-    if config.usage and "nodes" in config.watched:
-        await _metrics(client, diagnosis)
+    return user
 
 
 async def _user(client: Client) -> str:
@@ -114,8 +129,19 @@ async def _user(client: Client) -> str:
         return "system:anonymous" if anonymous else ""
 
 
-async def _rights(config: K8sConfig, client: Client, user: str, diagnosis: Diagnosis) -> None:
-    asked = list(_single(config))
+async def judge(client: Client, needed: Iterable[Rule], user: str, who: str, diagnosis: Diagnosis) -> None:
+    """Look at whether the agent has some rights, and say how it came out.
+
+    An access review is asked with POST, but the server stores nothing of it.
+
+    Args:
+        client: sends the requests.
+        needed: the rights.
+        user: whose rights.
+        who: what they are for, such as `the runs need`.
+        diagnosis: where to say it.
+    """
+    asked = [Rule(rule.group, rule.resource, (verb,), rule.namespace) for rule in needed for verb in rule.verbs]
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(rule: Rule) -> bool | None:
@@ -136,13 +162,7 @@ async def _rights(config: K8sConfig, client: Client, user: str, diagnosis: Diagn
         what = ", ".join(f"{' and '.join(rule.verbs)} {rule.resource}" for rule in missing.values())
         diagnosis.failed("rights", f"{user} may not {what}", "apply what it lacks", snippet(missing.values(), user))
     elif not unknown:
-        diagnosis.ok("rights", f"all {len(asked)} that the runs need")
-
-
-def _single(config: K8sConfig) -> Iterator[Rule]:
-    for rule in rules(config):
-        for verb in rule.verbs:
-            yield Rule(rule.group, rule.resource, (verb,), rule.namespace)
+        diagnosis.ok("rights", f"all {len(asked)} that {who}")
 
 
 async def _may(client: Client, rule: Rule) -> bool | None:

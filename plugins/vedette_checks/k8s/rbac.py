@@ -10,6 +10,8 @@ from vedette_checks.k8s.config import K8sConfig
 from vedette_checks.k8s.resources import RESOURCES, sources
 
 WATCH = ("list", "watch")
+LEASES = ("create", "delete", "get", "list", "update", "watch")
+"""What the fleet does with its leases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ def rules(config: K8sConfig) -> Iterator[Rule]:
         yield Rule("", "nodes/stats", ("get",))
     if config.usage and "nodes" in config.watched:
         yield Rule("metrics.k8s.io", "nodes", ("get",) if config.scope == "node" else ("list",))
+
+
+def fleet_rules(namespace: str) -> tuple[Rule, ...]:
+    """What the fleet's engine needs, in the namespace of its leases."""
+    return (Rule("coordination.k8s.io", "leases", LEASES, namespace),)
 
 
 def snippet(missing: Iterable[Rule], user: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from vedette import CheckError, Emit, Status
 from vedette.kit import Budget
-from vedette_checks.redis.config import Address, RedisConfig
+from vedette_checks.redis.address import Address
+from vedette_checks.redis.config import RedisConfig
 from vedette_checks.redis.counters import Counter
 from vedette_checks.redis.findings import Finding
 from vedette_checks.redis.info import number

@@ -14,7 +14,8 @@ from redis import exceptions
 
 from vedette import Diagnosis
 from vedette.kit import probe_clock, probe_tcp, probe_tls, probe_unix, ssl_context
-from vedette_checks.redis.config import Address, RedisConfig
+from vedette_checks.redis.address import Address, ServerOptions
+from vedette_checks.redis.config import RedisConfig
 from vedette_checks.redis.counters import Counter
 from vedette_checks.redis.findings import Advisor
 from vedette_checks.redis.info import parse_info
@@ -77,7 +78,7 @@ async def diagnose(config: RedisConfig, diagnosis: Diagnosis) -> None:
 async def _look(
     config: RedisConfig, address: Address, patience: float, needs: Sequence[Need], diagnosis: Diagnosis
 ) -> None:
-    if not await _reach(config, address, diagnosis):
+    if not await reach(config, address, diagnosis):
         for what in ("login", "rights"):
             diagnosis.not_reached(what)
         return
@@ -92,7 +93,8 @@ async def _look(
         node.close()
 
 
-async def _reach(config: RedisConfig, address: Address, diagnosis: Diagnosis) -> bool:
+async def reach(config: ServerOptions, address: Address, diagnosis: Diagnosis) -> bool:
+    """Whether the server's port or socket takes connections, and its certificate is good; says so in lines."""
     if address.path:
         return await probe_unix(diagnosis, Path(address.path))
     if not await probe_tcp(diagnosis, address.host, address.port):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from redis import exceptions
 
 from vedette import CheckError, SecretError
-from vedette_checks.redis.config import Address
+from vedette_checks.redis.address import Address
 
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
 _ARGUMENTS = re.compile(r"[,;]? with args.*", re.DOTALL)  # an unknown command is quoted back, a password with it

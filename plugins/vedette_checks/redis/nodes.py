@@ -12,7 +12,8 @@ from redis.exceptions import RedisError
 
 from vedette import Emit, SecretError
 from vedette.kit import Totals
-from vedette_checks.redis.config import Address, RedisConfig
+from vedette_checks.redis.address import Address
+from vedette_checks.redis.config import RedisConfig
 from vedette_checks.redis.counters import Counter
 from vedette_checks.redis.findings import Advisor, Finding
 from vedette_checks.redis.keys import KeyLength

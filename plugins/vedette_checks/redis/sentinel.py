@@ -15,7 +15,8 @@ from typing import Any
 from redis import exceptions
 
 from vedette import Emit, Status
-from vedette_checks.redis.config import Address, RedisConfig
+from vedette_checks.redis.address import Address
+from vedette_checks.redis.config import RedisConfig
 from vedette_checks.redis.counters import Counter
 from vedette_checks.redis.findings import Advisor, Finding
 from vedette_checks.redis.info import number, parse_info

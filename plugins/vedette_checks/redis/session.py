@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic, perf_counter
@@ -13,7 +14,7 @@ from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.credentials import CredentialProvider
 
 from vedette.kit import ssl_context
-from vedette_checks.redis.config import Address, RedisConfig
+from vedette_checks.redis.address import Address, ServerOptions
 
 Command = tuple[str | bytes | int | float, ...]
 """A command's name and arguments."""
@@ -54,14 +55,14 @@ class Session:
     and a check needs one connection and must not wait through retries that its deadline does not allow for.
 
     Args:
-        config: the instance's options, for the certificates.
+        config: the options, for the certificates.
         address: where the server is and how to log in.
 
     Raises:
         OSError: a certificate file cannot be read, or ssl.SSLError: it holds none.
     """
 
-    def __init__(self, config: RedisConfig, address: Address) -> None:
+    def __init__(self, config: ServerOptions, address: Address) -> None:
         options: dict[str, Any] = {
             "db": address.db,
             "username": address.username or None,
@@ -139,6 +140,36 @@ class Session:
             if "DENIED" in str(error):
                 raise
         self.greeted = True
+
+    async def listen(self, channel: str, silence: float) -> AsyncIterator[None]:
+        """Yields once the channel is subscribed to, and at each of its messages.
+
+        Args:
+            channel: its name.
+            silence: seconds without a message after which the server is pinged; after as many more it counts as gone.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: no connection, or it failed; TimeoutError: the server is silent.
+        """
+        connection = self._connection
+        async with asyncio.timeout(silence):
+            if not connection.is_connected:
+                await self._connect()
+            await connection.send_command("SUBSCRIBE", channel, check_health=False)
+        pinged = False
+        while True:
+            try:
+                async with asyncio.timeout(silence):
+                    message = await connection.read_response(disconnect_on_error=False)
+            except TimeoutError:
+                if pinged:
+                    raise
+                pinged = True
+                await connection.send_command("PING", check_health=False)
+                continue
+            pinged = False
+            if message[0] != b"pong":
+                yield
 
     def close(self) -> None:
         """Drop the connection without waiting for the server, which may hang."""

@@ -39,7 +39,7 @@ class SentinelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     addresses: tuple[str, ...] = Field(
-        description="The sentinels, as `host:port`; the port is 26379 where it is left out. List all: each is watched.",
+        description="The sentinels, as `host:port`; the port is 26379 where it is left out. List all: each is asked.",
         examples=[["sentinel1.internal:26379", "sentinel2.internal:26379", "sentinel3.internal:26379"]],
         min_length=1,
     )
@@ -63,8 +63,8 @@ class SentinelConfig(BaseModel):
         return self
 
 
-class ClusterConfig(BaseModel):
-    """The option `cluster`."""
+class ClusterPlace(BaseModel):
+    """The option `cluster`, as far as it says where that is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,12 +74,17 @@ class ClusterConfig(BaseModel):
         examples=[["cache1.internal:6379", "cache2.internal:6379"]],
         min_length=1,
     )
-    max_nodes: int = Field(100, description="Visit at most this many nodes, primaries first.", ge=1)
 
     @field_validator("addresses")
     @classmethod
     def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return _check(value, REDIS_PORT)
+
+
+class ClusterConfig(ClusterPlace):
+    """The option `cluster` of the check."""
+
+    max_nodes: int = Field(100, description="Visit at most this many nodes, primaries first.", ge=1)
 
 
 _NAME = ("redis_name", "master_ip")

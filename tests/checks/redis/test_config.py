@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import vedette_checks.redis
 from vedette_checks.redis import Redis, RedisConfig
-from vedette_checks.redis.config import Address, parse_url
+from vedette_checks.redis.address import Address, parse_url
 
 SECRET = "hunter2-is-secret"
 HGET = "`read: hget` needs `field`, and only it may have one"

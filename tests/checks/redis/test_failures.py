@@ -16,7 +16,7 @@ import redis
 
 from servers import Certificates, RedisServer, free_port, redis62, relay, until
 from vedette import CheckError, Status
-from vedette_checks.redis.config import Address
+from vedette_checks.redis.address import Address
 from vedette_checks.redis.findings import Advisor
 
 from .driver import Servers, Watches

@@ -11,7 +11,7 @@ from servers import RedisServer
 from vedette import Kind, Status
 from vedette.emit import Channel, Emit
 from vedette_checks.redis import Redis
-from vedette_checks.redis.config import Address
+from vedette_checks.redis.address import Address
 from vedette_checks.redis.findings import Advisor
 from vedette_checks.redis.options import SlowlogConfig
 from vedette_checks.redis.part import Scene
