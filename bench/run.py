@@ -22,6 +22,7 @@ PARTS = (
     "datadog",
     "logs",
     "thousand",
+    "fleet",
     "isolation",
     "memory",
     "start",

@@ -6,14 +6,14 @@ do with its answer. Whoever drives it asks again after every answer. docs/fleet.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from vedette.engine import EngineConflict, EngineUnavailable
 from vedette.fleet.records import CLAIMS, Catalogue
 from vedette.fleet.requests import Read, Remove
-from vedette.fleet.roster import Roster, Sighting, elect, member_key
+from vedette.fleet.roster import Roster, Sighting, elect, member_key, weight
 from vedette.fleet.seat import BEAT, HINTED, RETRY, Seat, Tally
 from vedette.fleet.shelf import SWEEP, Shelf
 from vedette.fleet.tenure import Tenure
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 3
 """Requests about claims that may be under way together: fewer than an engine has connections, so that no beat waits."""
+_REMEMBERED = 50_000
+"""Weights: of a thousand instances for fifty agents."""
 
 
 class Participant:
@@ -51,6 +53,7 @@ class Participant:
         self._new_id = new_id
         self._wanted = Catalogue.of({})
         self._known: dict[str, Mapping[str, Mode]] = {}
+        self._weigh = lru_cache(_REMEMBERED)(weight)
         self._former: set[str] = set()
         self._removing: dict[str, float] = {}
         self._now = -inf
@@ -178,13 +181,14 @@ class Participant:
     def _decide(self, now: float) -> None:
         """Rank anew: the members, or what they have, are different."""
         self._decided = (self.roster.version, self._shelf.version)
-        wanted, members, ready = self._wanted.modes, self.roster.members, self.ready
+        wanted, ready = self._wanted.modes, self.ready
+        members = [one for one in self.roster.members if one.ready]
         for instance in wanted:
             if instance not in self.tenures:
                 self.tenures[instance] = Tenure(instance, self.seat, self._ttl, self._clock, self.tally)
         for instance, tenure in list(self.tenures.items()):
-            mine = ready and instance in wanted and elect(instance, members, self._known) == self.seat.id
-            tenure.assign(mine)
+            eligible = ready and instance in wanted
+            tenure.assign(eligible and elect(instance, members, self._known, self._weigh) == self.seat.id)
             if instance not in wanted and tenure.idle:
                 del self.tenures[instance]
         self._sort()
