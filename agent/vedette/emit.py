@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from decimal import Decimal
+from functools import partial
+from itertools import repeat
 from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -30,6 +32,7 @@ _LONGEST_MESSAGE = 4_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _BADNESS = {Status.OK: 0, Status.WARNING: 1, Status.UNKNOWN: 2, Status.CRITICAL: 3}
 _sample = tuple.__new__  # what Sample(…) does, without its detour through keyword arguments
+_log_record = partial(tuple.__new__, LogRecord)
 _SINGLE_VALUED = frozenset({Kind.GAUGE, Kind.COUNTER, Kind.RATE})
 
 
@@ -333,19 +336,27 @@ class Emit:
             self._logs.append(LogRecord(mask(message), level, full, time, masked_values(attributes, mask)))
 
     def logs(
-        self, rows: Iterable[tuple[str, str, float | None, Mapping[str, Any]]], tags: tuple[str, ...] = ()
+        self,
+        messages: Sequence[str],
+        levels: Iterable[str],
+        times: Iterable[float | None],
+        attributes: Iterable[Mapping[str, Any]],
+        tags: tuple[str, ...] = (),
     ) -> None:
         """Many log lines that share their tags, for a tenth of what one each costs: nothing in them is masked.
 
         Whoever calls it has seen to that: with `masked` or `known` on a whole block of them, or on each.
 
         Args:
-            rows: message, level, Unix seconds (None is now), attributes of each.
-            tags: their tags.
+            messages: that of each.
+            levels: as many, or an iterator that has more.
+            times: Unix seconds of each, likewise; None is now.
+            attributes: of each, likewise.
+            tags: those of all.
         """
         if not self._dead:
-            full = self._channel.tag_set(tags)
-            self._logs += [_sample(LogRecord, (text, level, full, at, more)) for text, level, at, more in rows]
+            full = repeat(self._channel.tag_set(tags))
+            self._logs += map(_log_record, zip(messages, levels, full, times, attributes, strict=False))
 
     def known(self, text: str) -> str:
         """The text without the secrets that the configuration has; what only looks like a password stays."""

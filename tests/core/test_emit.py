@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import repeat
 from typing import Any
 
 import pytest
@@ -99,7 +100,7 @@ def test_log_lines_in_bulk_are_not_masked_and_single_ones_are_in_every_part() ->
     channel = Channel("t/t", "t", (), (), ("instance:t",), masker=masker)
     emit = Emit(channel, 5.0)
     emit.log("got hunter2x", level="error", deep={"hunter2x": ["hunter2x", 1]})
-    emit.logs([("raw password=x", "info", 4.0, {"a": 1})], ("source:x",))
+    emit.logs(["raw password=x"], repeat("info"), [4.0], [{"a": 1}], ("source:x",))
     first, second = emit.batch().logs
     assert first == ("got ****", "error", ("instance:t",), None, {"deep": {"****": ["****", 1]}})
     assert second == ("raw password=x", "info", ("instance:t", "source:x"), 4.0, {"a": 1})

@@ -15,7 +15,7 @@ from vedette_checks.log_file.config import LogFileConfig
 from vedette_checks.log_file.files import SOURCES, Files
 from vedette_checks.log_file.lines import Splitter, Taken
 from vedette_checks.log_file.names import CAN_READ, METRICS
-from vedette_checks.log_file.records import Records, Row
+from vedette_checks.log_file.records import Records
 from vedette_checks.log_file.tail import ChangedError, Tail
 
 _BLOCK = 256 << 10  # bytes read at once
@@ -266,23 +266,23 @@ class LogFile(Listener[LogFileConfig]):
         self._counts["bytes"] += taken.consumed
         self._counts["truncated"] += taken.truncated
         self._batch_bytes += taken.consumed
-        if rows:
-            self._line_size += 0.2 * (taken.consumed / len(rows) - self._line_size)
-        rows = self._within_budget(rows, taken.consumed)
-        emit.logs(rows, tail.tags)
-        self._counts["lines"] += len(rows)
-        self._batch_lines += len(rows)
+        number = len(rows.messages)
+        if number:
+            self._line_size += 0.2 * (taken.consumed / number - self._line_size)
+        room = self._room(number, taken.consumed)
+        emit.logs(rows.messages[:room], rows.levels, rows.times, rows.attributes, tail.tags)
+        self._counts["lines"] += room
+        self._batch_lines += room
 
-    def _within_budget(self, rows: list[Row], size: int) -> list[Row]:
+    def _room(self, number: int, size: int) -> int:
+        """How many of so many lines may be handed on, which use up the budget."""
+        room = number
         if self.config.over_budget == "drop":
-            room = 0 if self._bytes.left <= 0 else int(min(len(rows), max(0.0, self._lines.left)))
-            if room < len(rows):
-                self._counts["over_budget"] += len(rows) - room
-                rows = rows[:room]
-                size = 0 if not room else size
-        self._lines.use(len(rows))
-        self._bytes.use(size)
-        return rows
+            room = 0 if self._bytes.left <= 0 else int(min(number, max(0.0, self._lines.left)))
+            self._counts["over_budget"] += number - room
+        self._lines.use(room)
+        self._bytes.use(size if room else 0)
+        return room
 
     # Handing on
 

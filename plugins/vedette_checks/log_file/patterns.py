@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -49,7 +50,23 @@ class Block:
     def __init__(self, events: Sequence[bytes], text: bytes | None = None) -> None:
         self.events = events
         self.text = b"\n".join(events) if text is None else text
+        self._lines = text is not None
         self._ends: list[int] | None = None
+
+    @cached_property
+    def decoded(self) -> str:
+        """All of it; what is no UTF-8 is U+FFFD."""
+        return self.text.decode("utf-8", "replace")
+
+    @property
+    def texts(self) -> list[str]:
+        """Each event so."""
+        if not self._lines:
+            return [event.decode("utf-8", "replace") for event in self.events]
+        found = self.decoded.split("\n")
+        if not found[-1]:
+            found.pop()
+        return found
 
     def search(self, find: Any, doubt: Callable[[bytes, int, int], int] | None = None) -> list[int]:
         """The numbers of the events in which a pattern for bytes matches somewhere, rising.

@@ -53,8 +53,7 @@ class Redactor:
             found.update(self._rules.matching(block))
             if b"\\" in block.text:  # escapes of JSON hide what a pattern looks for
                 found.update(number for number, event in enumerate(block.events) if b"\\" in event)
-        text = block.text.decode("utf-8", "replace")
-        if self.known(text) != text:
+        if self.known(block.decoded) != block.decoded:
             found.update(range(len(block.events)))
         return found
 

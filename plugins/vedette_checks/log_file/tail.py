@@ -214,8 +214,10 @@ class Tail:
 
     def is_copy_of(self, other: Tail) -> bool:
         """Whether all that is in it now is in the other file too, at the same place."""
-        if self.content is None or other.content is None:
+        if self.content is None:
             return False
+        if other.content is None:  # it was read to its end
+            return other.offset > 0 and self._has(other.offset, other._prefix, other._before)
         if self.packed:
             begins = self.content.read(PREFIX, 0)
             if not other.offset:
