@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vedette import logs
 from vedette.config import load
@@ -24,6 +24,7 @@ from vedette.crew import Crew, watched
 from vedette.isolation.isolated import make_runner
 from vedette.outbox import Receipt
 from vedette.outlets import Outlets
+from vedette.ownership import Ownership, identity_of
 from vedette.plugins import Registry
 from vedette.renewal import Renewal
 from vedette.report import FindingsLog, SelfReport, log_problems
@@ -39,8 +40,9 @@ if TYPE_CHECKING:
 
     from vedette.config import Configuration, Instance
     from vedette.config.changes import Changes
+    from vedette.lease import Lease
     from vedette.metrics import Batch
-    from vedette.runner import Runner
+    from vedette.runner import Runner, Vitals
     from vedette.state import StateStore
     from vedette.watchdog import Limits
 
@@ -51,6 +53,8 @@ _SETTLE = 0.2
 """Seconds in which several changes of what discoveries found become one."""
 _NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate")
 _KILLED_BY_SECOND_SIGNAL = 130
+_HAND_OVER = 1.0
+"""Seconds that the other agents of the fleet wait at most for this one's sinks."""
 
 
 class Agent:
@@ -88,6 +92,7 @@ class Agent:
         self._verdicts = Verdicts(state, configuration.masker, enabled=configuration.agent.auto_isolate)
         self._verdicts.read_last_words(configuration.instances)
         self._crew = Crew(configuration.instances, self._surroundings, self._runner)
+        self._ownership = Ownership(lambda: self._crew, state, self._deliver, configuration.masker)
         self._watchdog = None
         if limits is not None:
             self._watchdog = Watchdog(lambda: self._crew, self._verdicts, configuration.masker, state.directory, limits)
@@ -105,26 +110,33 @@ class Agent:
         self._stopping = asyncio.Event()
         self._services = Services(self, socket_path(configuration.agent, environ, state.directory))
 
-    def _runner(self, instance: Instance, surroundings: Surroundings) -> Runner:
-        return make_runner(instance, surroundings, self._verdicts.reason(instance))
+    def _runner(self, instance: Instance, surroundings: Surroundings, lease: Lease | None) -> Runner:
+        return make_runner(instance, surroundings, self._verdicts.reason(instance), lease)
 
     def snapshot(self) -> Snapshot:
         """A picture of the agent as it is now."""
         return Snapshot(
             time=time.time(),
             started=self._started,
-            instances=tuple(replace(runner.vitals) for runner in self._crew),
+            instances=tuple(map(self._vitals, self._crew)),
             sinks=tuple(self._outlets.vitals),
             problems=self._configuration.problems,
             discoveries=tuple(self._scouts.vitals(self._findings.made, self._findings.wrong)),
             directory=str(self._configuration.directory),
             host=self._surroundings.host,
             state_errors=self._state.errors,
+            fleet=self._ownership.vitals,
         )
+
+    def _vitals(self, runner: Runner) -> Vitals:
+        if runner.stands_by:
+            return replace(runner.vitals, message=self._ownership.whereabouts(runner.instance.id))
+        return replace(runner.vitals)
 
     def run_now(self, instance: str) -> None:
         """See `Operations`."""
-        if why := self._one(instance).run_now():
+        runner = self._one(instance)
+        if why := self._ownership.whereabouts(instance) if runner.stands_by else runner.run_now():
             raise ControlError(f"{instance} cannot run now: {why}")
 
     def mute(self, instance: str, until: float) -> None:
@@ -155,6 +167,7 @@ class Agent:
         _freeze()
         try:
             if once:
+                _warn_of_left_out(self._crew.owned)
                 await self._crew.run_each_once(self._stopping)
             else:
                 self._start()
@@ -170,6 +183,7 @@ class Agent:
 
     def _start(self) -> None:
         self._crew.start()
+        self._ownership.join(self._configuration.fleet, self._identity)
         self._scouts.start()
         self._tasks.add(watched(self._follow(), "vedette/discovery"))
         self._tasks.add(watched(self._report_regularly(), "vedette/agent"))
@@ -178,6 +192,10 @@ class Agent:
             self._tasks.add(watched(self._renewal.run(), "vedette/secrets"))
         more = f", {number} discoveries" if (number := len(self._configuration.discoveries)) else ""
         log.info("%d instances, %d sinks%s", len(self._crew), len(self._outlets.vitals), more)
+
+    @property
+    def _identity(self) -> str:
+        return identity_of(self._configuration, self._surroundings.host)
 
     # Batches
 
@@ -196,18 +214,36 @@ class Agent:
                 self._files.problems,
                 self._reloads,
                 self._scouts.vitals(self._findings.made, self._findings.wrong),
+                self._ownership.vitals,
             )
         )
 
     def _deliver(self, batch: Batch) -> None:
-        self._outlets.put(batch, self._receipt(batch) if batch.commits else None)
+        if batch.commits:
+            self._outlets.put(batch, self._receipt(batch), all_settle=batch.lease is not None)
+        else:
+            self._outlets.put(batch)
         self._services.consume(batch)
         if self._on_batch is not None:
             self._on_batch(batch)
 
     def _receipt(self, batch: Batch) -> Receipt:
-        """Commits are visible at once, and on disk as soon as every durable sink has what they stand for."""
+        """Commits are visible at once, and on disk as soon as every durable sink has what they stand for.
+
+        Those of an owned instance wait for all sinks: what is fenced in a queue is for the next owner to collect.
+        """
+        if batch.lease is not None:
+            return Receipt(len(self._outlets), self._ownership.adopt(batch, batch.lease))
         return Receipt(self._outlets.durable, self._state.adopt(batch.instance, batch.commits))
+
+    async def _save(self, instance: str, key: str, value: Any) -> bool:
+        runner = self._crew.get(instance)
+        if runner is not None and runner.instance.owned:
+            return await self._ownership.save(instance, key, value)
+        return await self._state.save(instance, key, value)
+
+    async def _written(self, instance: str) -> None:
+        await self._ownership.written(instance)
 
     async def _room(self) -> None:
         await self._outlets.room()
@@ -221,7 +257,8 @@ class Agent:
             options.hostname or socket.gethostname(),
             self._configuration.masker,
             state.view,
-            state.save,
+            self._save,
+            self._written,
         )
 
     def _make_report(self) -> SelfReport:
@@ -292,8 +329,11 @@ class Agent:
         if before.discoveries != after.discoveries:
             await self._scouts.swap(after.discoveries)
             self._found.set()
+        identity = self._identity
         for batch in self._relabelled():
             self._deliver(batch)
+        if before.fleet != after.fleet or identity != self._identity:
+            await self._ownership.swap(after.fleet, self._identity)
         await self._change_instances(after, changes)
         await self._services.have_page(after.agent.http, len(after.instances))
         self._renewal.look()
@@ -305,9 +345,11 @@ class Agent:
     async def _change_instances(self, after: Configuration, changes: Changes) -> None:
         """Have the instances of this configuration; what did not change goes on."""
         afresh = {change.name: change for change in changes.changed}
-        for batch in await self._crew.swap(after.instances, afresh):
-            if batch.instance not in afresh or not afresh[batch.instance].same_series:
-                self._deliver(batch)
+        async with self._ownership.paused():
+            for batch in await self._crew.swap(after.instances, afresh):
+                if batch.instance not in afresh or not afresh[batch.instance].same_series:
+                    self._deliver(batch)
+        self._ownership.want()
         for name in changes.removed:
             self._state.forget(name)
             logs.forget(f"vedette.{name}", f"vedette.check.{name.replace('/', '.', 1)}")
@@ -358,11 +400,15 @@ class Agent:
         await self._services.stop()
         for task in self._tasks:
             task.cancel()
+        await self._ownership.close()
         await self._scouts.close()
         await self._crew.halt_all(deadline - loop.time())
         self._report_now()
         await self._crew.close_all()
-        await self._outlets.close(max(0.5, deadline - loop.time()))
+        flushing = asyncio.ensure_future(self._outlets.close(max(0.5, deadline - loop.time())))
+        await asyncio.wait({flushing}, timeout=_HAND_OVER)  # what it settles goes with what is handed over
+        await self._ownership.leave()
+        await flushing
         await self._state.close()
         self._crew.warn_of_stuck()
 
@@ -374,6 +420,12 @@ def _freeze() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def _warn_of_left_out(owned: Mapping[str, str]) -> None:
+    if owned:
+        text = "not run, since only one agent of the fleet may, and with --once this one joins none: %s"
+        log.warning(text, ", ".join(owned))
 
 
 def agent_tags(configured: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vedette.runner import Runner
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 
     from vedette.config import Instance
+    from vedette.lease import Lease
     from vedette.metrics import Batch
     from vedette.vitals import Surroundings
 
@@ -20,6 +21,8 @@ log = logging.getLogger("vedette.agent")
 
 class Crew:
     """Every instance's runner, in configuration order, and the tasks in which they serve.
+
+    An instance that only one agent of a fleet may run stands by until a lease is granted.
 
     Args:
         instances: what to run.
@@ -31,11 +34,12 @@ class Crew:
         self,
         instances: Iterable[Instance],
         surroundings: Surroundings,
-        make: Callable[[Instance, Surroundings], Runner] = Runner,
+        make: Callable[[Instance, Surroundings, Lease | None], Runner] = Runner,
     ) -> None:
         self._make = make
         self._surroundings = surroundings
         self._runners: dict[str, Runner] = {}
+        self._leases: dict[str, Lease] = {}
         for instance in instances:
             self._add(instance)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -43,7 +47,8 @@ class Crew:
     def _add(self, instance: Instance) -> Runner | None:
         """Make its runner; a check whose code fails even before its first run keeps no other from starting."""
         try:
-            runner = self._runners[instance.id] = self._make(instance, self._surroundings)
+            lease = self._leases.get(instance.id) if instance.owned else None
+            runner = self._runners[instance.id] = self._make(instance, self._surroundings, lease)
         except Exception as error:
             text = "%s cannot be started: the check failed (%s); log: {level: debug} shows where"
             log.error(text, instance.id, type(error).__name__)
@@ -64,16 +69,60 @@ class Crew:
     def start(self) -> None:
         """Let everyone serve who does not yet."""
         for name, runner in self._runners.items():
-            if name not in self._tasks:
-                self._tasks[name] = watched(runner.serve(), name)
+            if name not in self._tasks and not runner.stands_by:
+                self._start(name)
+
+    def _start(self, name: str) -> None:
+        self._tasks[name] = watched(self._runners[name].serve(), name)
 
     async def run_each_once(self, stopping: asyncio.Event) -> None:
         """One run of each, at the same time; ended early by the event."""
-        runs = asyncio.gather(*(runner.run() for runner in self))
+        runs = asyncio.gather(*(runner.run() for runner in self if not runner.stands_by))
         stop = asyncio.ensure_future(stopping.wait())
         stop.add_done_callback(lambda _: runs.cancel())
         await asyncio.wait([runs])
         stop.cancel()
+
+    # Leases
+
+    @property
+    def owned(self) -> dict[str, Literal["leader", "hash"]]:
+        """The instances that only one agent of the fleet may run, and which one: `leader` or `hash`."""
+        modes: dict[str, Literal["leader", "hash"]] = {}
+        for name, runner in self._runners.items():
+            if (mode := runner.instance.run_on) != "every_node":
+                modes[name] = mode
+        return modes
+
+    def lease(self, name: str) -> Lease | None:
+        """The lease that was granted for an instance and not taken back."""
+        return self._leases.get(name)
+
+    def grant(self, name: str, lease: Lease) -> None:
+        """Let an instance run under this lease, with a check object that begins with the state as it is now."""
+        self._leases[name] = lease
+        self._renew(name)
+        if not self._runners[name].stands_by:
+            self._start(name)  # and nobody else: others may be on their way to be taken back
+
+    async def take_back(self, name: str) -> Runner | None:
+        """Let an instance run no more and stand by again.
+
+        Returns:
+            The runner that had the lease, which may have left a run behind; None if the instance is gone.
+        """
+        await self.halt([name])
+        self._leases.pop(name, None)
+        before = self._runners.get(name)
+        if before is not None:
+            await before.stop()
+            self._renew(name)
+        return before
+
+    def _renew(self, name: str) -> None:
+        before = self._runners.get(name)
+        if before is not None and (made := self._add(before.instance)) is not None:
+            made.resume(before)
 
     async def halt(self, names: Iterable[str], timeout: float | None = None) -> None:
         """Let these run no more; runs under way get the grace to clean up."""
@@ -119,13 +168,15 @@ class Crew:
                 self._runners[name] = runner
             elif (made := self._add(instance)) is not None and name in gone:
                 made.succeed(gone[name])
+        self._leases = {name: lease for name, lease in self._leases.items() if name in wanted and wanted[name].owned}
         await asyncio.gather(*(runner.stop() for runner in gone.values()))
-        return [runner.farewell() for runner in gone.values()]
+        return [runner.farewell() for runner in gone.values() if not runner.stands_by]
 
     def relabel(self, surroundings: Surroundings) -> list[Batch]:
         """Give everyone new tags and a new host name; returns the batches that end the old series."""
         self._surroundings = surroundings
-        return [runner.relabel(surroundings) for runner in self]
+        farewells = [(runner, runner.relabel(surroundings)) for runner in self]
+        return [farewell for runner, farewell in farewells if not runner.stands_by]
 
 
 def watched(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -30,6 +30,12 @@ class EngineConfig(BaseModel):
         description="Name of the fleet: agents of several fleets may share an engine.",
         pattern=r"^[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?$",
     )
+    identity: str = Field(
+        "",
+        description="Name of this agent in the fleet, unlike any other's. Default: the host name on its samples.",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,199})?$",
+        examples=["node-7"],
+    )
     ttl: Duration = Field(
         15.0, description="After so long without a sign of life an agent counts as dead.", ge=1, le=600
     )

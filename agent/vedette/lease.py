@@ -55,18 +55,18 @@ class Lease:
         token: grows with every change of the owner (Kleppmann, "How to do distributed locking", 2016: fencing token).
     """
 
-    __slots__ = ("_revoked", "_term", "instance", "token")
+    __slots__ = ("_revoked", "instance", "term", "token")
 
     def __init__(self, term: Term, instance: str, token: int) -> None:
         self.instance = instance
         self.token = token
-        self._term = term
+        self.term = term
         self._revoked = False
 
     @property
     def held(self) -> bool:
         """Whether it holds at this moment. To be asked immediately before whatever only the owner may do."""
-        return not self._revoked and self._term.current
+        return not self._revoked and self.term.current
 
     def revoke(self) -> None:
         """Take it back for good; the next owner gets another."""

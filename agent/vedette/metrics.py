@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vedette.lease import Lease
+
 
 class Kind(enum.StrEnum):
     """What a number means, so that each sink can translate it."""
@@ -159,6 +161,7 @@ class Batch:
         logs: log lines.
         commits: (key, value) pairs to store once every outbox has accepted the batch.
         closed: the instance is gone: sinks forget its series.
+        lease: the right to run the instance, under which this was collected; None where every agent may run it.
     """
 
     instance: str
@@ -172,6 +175,7 @@ class Batch:
     logs: tuple[LogRecord, ...] = ()
     commits: tuple[tuple[str, Any], ...] = ()
     closed: bool = False
+    lease: Lease | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         """How many things there are to deliver."""

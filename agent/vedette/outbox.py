@@ -55,6 +55,8 @@ class Outbox:
         """Samples that the sink has taken and finished with."""
         self.dropped = 0
         """Samples that were given up because the queue was full or the sink failed on them twice."""
+        self.fenced = 0
+        """Samples that the sink did not get since the lease had ended under which they were collected."""
         self.durable = durable
         self._limit = limit
         self._names = names
@@ -88,7 +90,7 @@ class Outbox:
 
         Args:
             batch: what to send.
-            receipt: told once the batch is settled; only durable outboxes may have one.
+            receipt: told once the batch is settled.
         """
         if self._names is not None:
             batch = _filtered(batch, self._names)
@@ -157,24 +159,32 @@ class Outbox:
             self._second_try = False
             if receipt is not None:
                 receipt.settle()
-        while not self._queue:
-            if self._closed:
-                raise StopAsyncIteration
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
-        self._in_hand = self._queue.popleft()
-        batch = self._in_hand[0]
-        self._size -= len(batch)
-        if self._size < self._limit:
-            self._room.set()
-        return batch
+        while True:
+            while not self._queue:
+                if self._closed:
+                    raise StopAsyncIteration
+                self._wake = asyncio.get_running_loop().create_future()
+                try:
+                    await self._wake
+                finally:
+                    self._wake = None
+            entry = self._queue.popleft()
+            self._size -= len(entry[0])
+            if self._size < self._limit:
+                self._room.set()
+            if not _is_void(entry[0]):
+                self._in_hand = entry
+                return entry[0]
+            self.fenced += len(entry[0])  # and not settled: whoever has the lease now collects it again
 
     def _wake_sink(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
+
+
+def _is_void(batch: Batch) -> bool:
+    """Whether another agent may have sent newer values of these series; that they end is always news."""
+    return batch.lease is not None and not batch.closed and not batch.lease.held
 
 
 def _filtered(batch: Batch, names: NameFilter) -> Batch:

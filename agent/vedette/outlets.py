@@ -43,6 +43,7 @@ class _Outlet:
             sent=max(0, outbox.delivered - sink.lost),
             dropped=outbox.dropped + sink.lost,
             errors=sink.errors,
+            fenced=outbox.fenced + sink.fenced,
             queued=outbox.queued,
             trouble=sink.trouble,
         )
@@ -73,10 +74,13 @@ class Outlets:
         """How many of them will settle a receipt."""
         return sum(outlet.outbox.durable for outlet in self._outlets)
 
-    def put(self, batch: Batch, receipt: Receipt | None = None) -> None:
-        """Queue a batch for every sink; never waits."""
+    def __len__(self) -> int:
+        return len(self._outlets)
+
+    def put(self, batch: Batch, receipt: Receipt | None = None, *, all_settle: bool = False) -> None:
+        """Queue a batch for every sink; never waits. Durable ones settle the receipt, with `all_settle` all of them."""
         for outlet in self._outlets:
-            outlet.outbox.put(batch, receipt if outlet.outbox.durable else None)
+            outlet.outbox.put(batch, receipt if all_settle or outlet.outbox.durable else None)
 
     async def room(self) -> None:
         """Wait until every queue is below its limit."""

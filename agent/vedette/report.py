@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from vedette.emit import Channel, Emit
 from vedette.metrics import Kind, Metric
-from vedette.runner import HEALTH_METRICS
+from vedette.runner import HEALTH_METRICS, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vedette.errors import Problem
+    from vedette.fleet.vitals import FleetVitals
     from vedette.metrics import Batch
     from vedette.runner import Vitals
     from vedette.scouts import ScoutVitals
@@ -24,7 +25,7 @@ log = logging.getLogger("vedette.config")
 _MOST_LOGGED = 20
 _MINUTE = 60.0
 
-_CHECK, _SINK, _DISCOVERY = ("check",), ("sink",), ("discovery",)
+_CHECK, _SINK, _DISCOVERY, _FLEET = ("check",), ("sink",), ("discovery",), ("fleet",)
 METRICS = (
     Metric("health_check.overall", Kind.GAUGE, help="1 if every instance that is not muted is healthy, else 0."),
     Metric("vedette.check.duration", Kind.GAUGE, "second", "Length of the instance's last run.", _CHECK),
@@ -46,6 +47,16 @@ METRICS = (
     Metric("vedette.discovery.instances", Kind.GAUGE, help="Instances made of what it found.", tags=_DISCOVERY),
     Metric("vedette.discovery.problems", Kind.GAUGE, help="Problems in what targets ask for.", tags=_DISCOVERY),
     Metric("vedette.discovery.errors", Kind.COUNTER, "error", "Failures of the discovery.", _DISCOVERY),
+    Metric("vedette.fleet.member", Kind.GAUGE, help="1 while this agent may run what one agent may run.", tags=_FLEET),
+    Metric("vedette.fleet.members", Kind.GAUGE, help="Agents that may, as far as this one knows.", tags=_FLEET),
+    Metric("vedette.fleet.owned", Kind.GAUGE, help="Instances whose lease this agent holds.", tags=_FLEET),
+    Metric("vedette.fleet.orphans", Kind.GAUGE, help="Instances of this agent's files that nobody owns.", tags=_FLEET),
+    Metric("vedette.fleet.lease_left", Kind.GAUGE, "second", "Until its leases end unless it is heard.", _FLEET),
+    Metric("vedette.fleet.moves", Kind.COUNTER, help="Changes of owner that it has seen.", tags=_FLEET),
+    Metric("vedette.fleet.beats", Kind.COUNTER, help="Signs of life that the engine answered.", tags=_FLEET),
+    Metric("vedette.fleet.claims", Kind.COUNTER, "write", "Writes of owners and of state.", _FLEET),
+    Metric("vedette.fleet.errors", Kind.COUNTER, "error", "Requests that the engine did not answer.", _FLEET),
+    Metric("vedette.fleet.fenced", Kind.COUNTER, "sample", "Not sent since the lease had ended.", _FLEET),
 )
 """Everything the agent emits beside its instances."""
 
@@ -64,6 +75,7 @@ class SinkVitals:
         errors: failed sends.
         queued: waiting.
         trouble: what is wrong now; empty while sending works.
+        fenced: not sent since the lease had ended under which they were collected.
     """
 
     name: str
@@ -72,6 +84,7 @@ class SinkVitals:
     errors: int
     queued: int
     trouble: str
+    fenced: int = 0
 
 
 class SelfReport:
@@ -97,14 +110,16 @@ class SelfReport:
         problems: Sequence[Problem],
         reloads: int = 0,
         discoveries: Iterable[ScoutVitals] = (),
+        fleet: FleetVitals | None = None,
     ) -> Batch:
         """The figures as of now; resets each instance's worst lateness."""
-        now = time.time()
+        now, instances, sinks = time.time(), tuple(instances), tuple(sinks)
         emit = Emit(self._channel, now)
-        healthy = True
+        healthy = fleet is None or fleet.state != "lost"
         for vitals in instances:
-            healthy = healthy and (vitals.healthy or not vitals.runs or vitals.muted_until > now)
-            _add_instance(emit, vitals)
+            healthy = healthy and (vitals.healthy or not vitals.runs or vitals.muted_until > now or _idle(vitals))
+            if not _idle(vitals):
+                _add_instance(emit, vitals)
         for sink in sinks:
             tags = (f"sink:{sink.name}",)
             emit.counter("vedette.sink.sent", sink.sent, tags)
@@ -122,6 +137,10 @@ class SelfReport:
             emit.gauge("vedette.discovery.instances", scout.instances, tags)
             emit.gauge("vedette.discovery.problems", scout.problems, tags)
             emit.counter("vedette.discovery.errors", scout.errors, tags)
+        if fleet is not None:
+            _add_fleet(emit, fleet, [one.instance for one in instances if one.run_on != "every_node"])
+            fenced = sum((one.dropped or {}).get("fenced", 0) for one in instances) + sum(one.fenced for one in sinks)
+            emit.counter("vedette.fleet.fenced", fenced, (f"fleet:{fleet.name}",))
         return emit.batch()
 
 
@@ -161,6 +180,26 @@ class FindingsLog:
         if len(new) > self._room > 0:
             log.warning("%s", "there are more problems in what was found: `vedette status` shows them")
         self._room = max(0, self._room - len(new))
+
+
+def _idle(vitals: Vitals) -> bool:
+    """Whether another agent of the fleet has the say about it."""
+    return vitals.state is State.STANDBY
+
+
+def _add_fleet(emit: Emit, fleet: FleetVitals, ours: Sequence[str]) -> None:
+    tags = (f"fleet:{fleet.name}",)
+    me = next((one for one in fleet.members if one.me), None)
+    alive = {one.identity for one in fleet.members}
+    emit.gauge("vedette.fleet.member", int(fleet.state == "member"), tags)
+    emit.gauge("vedette.fleet.members", sum(one.ready for one in fleet.members), tags)
+    emit.gauge("vedette.fleet.owned", me.owns if me is not None else 0, tags)
+    emit.gauge("vedette.fleet.orphans", sum(fleet.owners.get(name) not in alive for name in ours), tags)
+    emit.gauge("vedette.fleet.lease_left", fleet.left, tags)
+    emit.counter("vedette.fleet.moves", fleet.moves, tags)
+    emit.counter("vedette.fleet.beats", fleet.beats, tags)
+    emit.counter("vedette.fleet.claims", fleet.claims, tags)
+    emit.counter("vedette.fleet.errors", fleet.errors, tags)
 
 
 def _add_instance(emit: Emit, vitals: Vitals) -> None:

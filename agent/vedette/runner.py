@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from vedette.config import Instance
+    from vedette.lease import Lease
     from vedette.metrics import Batch
     from vedette.schedule import Ticks
 
@@ -37,16 +38,29 @@ _LONGEST_SLEEP = 60.0
 _LISTENER_PAUSE = 30.0
 _MOST_BACKOFF = 4
 _SHARE_TO_LISTEN = 0.8
+_COUNTED = ("last_run", "duration", "runs", "failures", "skipped", "samples", "blocked", "muted_until")
 
 
 class Runner:
-    """One instance at work: its check object, its runs one after another, and its vitals."""
+    """One instance at work: its check object, its runs one after another, and its vitals.
 
-    def __init__(self, instance: Instance, surroundings: Surroundings) -> None:
+    Args:
+        instance: what to run.
+        surroundings: what the agent gives.
+        lease: the right to run it, where only one agent of the fleet may; without one it just stands by.
+    """
+
+    def __init__(self, instance: Instance, surroundings: Surroundings, lease: Lease | None = None) -> None:
         plugin = instance.plugin
         self.instance = instance
+        self.lease = lease
         self.vitals = Vitals(
-            instance.id, instance.check, file=instance.file, line=instance.line, origin=instance.origin
+            instance.id,
+            instance.check,
+            file=instance.file,
+            line=instance.line,
+            origin=instance.origin,
+            run_on=instance.run_on,
         )
         self._around = surroundings = _own(instance, surroundings)
         self._log = logging.LoggerAdapter(logging.getLogger(f"vedette.{instance.id}"), {"instance": instance.id})
@@ -62,13 +76,35 @@ class Runner:
         self._emit: Emit | None = None
         self._check: Any = None
         self._threaded = False
-        self._prepare()
+        if self.stands_by:
+            self.vitals.state = State.STANDBY
+        else:
+            self._prepare()
 
     def _prepare(self) -> None:
         """Make the check's object."""
         plugin = self.instance.plugin
         self._check = plugin(self.instance.config, self._around.state(self.instance.id))
         self._threaded = not issubclass(plugin, Listener) and not inspect.iscoroutinefunction(plugin.run)
+
+    # The lease
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether it is without a lease and needs one."""
+        return self.instance.owned and self.lease is None
+
+    @property
+    def may_run(self) -> bool:
+        """Whether a run may begin at this moment."""
+        return self.lease.held if self.lease is not None else not self.instance.owned
+
+    async def _until_it_may(self) -> None:
+        """Return as soon as a run may begin; never after the lease: one that has ended does not come back."""
+        if self.lease is not None and self._around.written is not None:
+            await self._around.written(self.instance.id)
+        if not self.may_run:
+            await asyncio.get_running_loop().create_future()
 
     # The instance's life
 
@@ -85,7 +121,9 @@ class Runner:
         clock = self._around.clock
         ticks = self._ticks(clock())
         while True:
-            if await self._sleep_until(ticks):  # asked for: the ticks stay where they are
+            asked = await self._sleep_until(ticks)
+            await self._until_it_may()
+            if asked:  # the ticks stay where they are
                 await self.run()
             else:
                 now, wall = clock(), time.time()
@@ -156,6 +194,7 @@ class Runner:
     async def _serve_listener(self) -> None:
         pause = 1.0
         while True:
+            await self._until_it_may()
             begun = self._around.clock()
             emit = self._emit = Emit(self._channel, time.time(), self._flush, time.time)
             self.vitals.last_run = time.time()
@@ -172,6 +211,7 @@ class Runner:
     async def _listen(self, emit: Emit) -> BaseException:
         try:
             await self._open()
+            await self._until_it_may()
             self._conclude(State.OK, "", "")
             await self._check.serve(emit)
         except (Exception, SystemExit) as error:
@@ -179,8 +219,7 @@ class Runner:
         return CheckError("the listener ended by itself")
 
     async def _flush(self, batch: Batch) -> None:
-        self.vitals.samples += len(batch.samples)
-        self._around.deliver(batch)
+        self._give(batch)
         await self._around.room()
 
     # One run
@@ -218,6 +257,8 @@ class Runner:
     async def _collect(self, emit: Emit) -> None:
         try:
             await self._open()
+            if not self.may_run:  # what it hands over is not passed on either
+                return
             if self.listens:
                 await self._listen_for_a_while(emit)
             elif self._threaded:
@@ -245,7 +286,7 @@ class Runner:
     async def _run_in_thread(self, emit: Emit) -> None:
         if self._thread is None:  # a thread of its own: a hung one must not take a place in a shared pool
             self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"vedette-{self.instance.id}")
-        job = self._thread.submit(self._check.run, emit)
+        job = self._thread.submit(self._run_here, emit)
         running = asyncio.wrap_future(job)
         try:
             await asyncio.shield(running)
@@ -253,6 +294,11 @@ class Runner:
             if not job.cancel():  # a thread cannot be cancelled: the run lasts until it ends
                 await asyncio.wait({running})
             raise
+
+    def _run_here(self, emit: Emit) -> None:
+        """In the thread: it may have taken a while to begin."""
+        if self.may_run:
+            self._check.run(emit)
 
     def _judge(self, task: asyncio.Task[None], emit: Emit, in_time: bool) -> bool:
         """Conclude the vitals from how the run ended; returns whether to close and reopen."""
@@ -339,16 +385,23 @@ class Runner:
         """Hand a run's batch over; while runs come less often it says so, lest sinks think that the series ended."""
         if self.vitals.backoff > 1:
             batch = replace(batch, interval=self.vitals.backoff * batch.interval)
+        self._give(batch)
+        return batch
+
+    def _give(self, batch: Batch) -> None:
+        """Give a batch to the agent, unless the lease has ended: another agent may have gone on from there."""
+        if self.lease is not None:
+            if not self.lease.held:
+                self._channel.dropped["fenced"] += len(batch)
+                return
+            batch = replace(batch, lease=self.lease)
         self.vitals.samples += len(batch.samples)
         self._around.deliver(batch)
-        return batch
 
     def _last_words(self, task: asyncio.Task[None], emit: Emit) -> None:
         """Hand over what a run collected that came to its end although the agent stops; of others nothing is said."""
         if task.done() and not task.cancelled() and task.exception() is None:
-            batch = emit.batch()
-            self.vitals.samples += len(batch.samples)
-            self._around.deliver(batch)
+            self._give(emit.batch())
 
     def _warn_of_undeclared(self) -> None:
         if self._channel.undeclared:
@@ -370,6 +423,8 @@ class Runner:
     async def _reopen(self) -> None:
         """Close what the failed run left behind; the next run opens anew."""
         self._opened = False
+        if self._check is None:
+            return
         error = await _bounded(self._check.close(), CLOSE_TIMEOUT)
         if error is not None:
             self._log.debug("close failed", exc_info=error)
@@ -390,6 +445,14 @@ class Runner:
         """The same instance stands elsewhere in the files now."""
         self.instance = instance
         self.vitals.file, self.vitals.line = instance.file, instance.line
+
+    def resume(self, predecessor: Runner) -> None:
+        """Go on counting where a runner of the same instance stopped that had the lease before, or stood by."""
+        vitals, before = self.vitals, predecessor.vitals
+        for name in _COUNTED:
+            setattr(vitals, name, getattr(before, name))
+        self._channel.dropped.update(predecessor._channel.dropped)
+        vitals.since = time.time()
 
     def succeed(self, predecessor: Runner) -> None:
         """Take the place of a runner of the same instance that serves no more and is about to be stopped."""
@@ -421,6 +484,11 @@ class Runner:
     def abandoned(self) -> bool:
         """Whether a run is still going on that nobody waits for."""
         return self._current is not None and not self._current.done()
+
+    async def ended(self) -> None:
+        """Wait until no run is going on."""
+        if self._current is not None and not self._current.done():
+            await asyncio.wait({self._current})
 
 
 def _own(instance: Instance, surroundings: Surroundings) -> Surroundings:

@@ -75,6 +75,8 @@ class Sink(Generic[S]):
         """Failed sends so far."""
         self.lost = 0
         """Samples given up so far, beyond those that the queue dropped."""
+        self.fenced = 0
+        """Samples held back so far since the lease had ended under which they were collected (see `Batch.lease`)."""
         self.trouble = ""
         """What is wrong now; empty while sending works."""
 

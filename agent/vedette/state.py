@@ -86,6 +86,11 @@ class StateStore:
         if not self._values.get(instance, True):
             del self._values[instance]
 
+    def restore(self, instance: str, values: Mapping[str, Any]) -> None:
+        """Put what another agent committed last in the place of what is here, which is older."""
+        self._values.setdefault(instance, {}).clear()
+        self.apply(instance, values.items())
+
     def apply(self, instance: str, commits: Iterable[tuple[str, Any]]) -> None:
         """Take over commits: visible at once, on disk soon. Must be called on the event loop."""
         self.adopt(instance, commits)()

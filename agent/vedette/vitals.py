@@ -38,6 +38,8 @@ class State(enum.StrEnum):
     CRITICAL = "critical"
     FAILING = "failing"
     STUCK = "stuck"
+    STANDBY = "standby"
+    """It runs on another agent of the fleet, or on none at the moment."""
     STOPPED = "stopped"
 
 
@@ -69,6 +71,7 @@ class Vitals:
         isolated_because: why, where the watchdog decided it and not the configuration.
         blocked: how often it held the event loop so long that all others had to wait.
         origin: what was found that it was made for; empty for one that a file alone makes.
+        run_on: which agents of a fleet run it: `every_node`, `leader` or `hash`.
         muted_until: until when it does not count for `health_check.overall` and alerts nobody; 0 if it does.
     """
 
@@ -96,6 +99,7 @@ class Vitals:
     isolated_because: str = ""
     blocked: int = 0
     muted_until: float = 0.0
+    run_on: str = "every_node"
 
     @property
     def healthy(self) -> bool:
@@ -115,6 +119,7 @@ class Surroundings:
         masker: blots out secrets.
         state: gives an instance's stored values.
         save: stores one value of an instance, and returns once it is on disk or cannot be: whether it is.
+        written: waits until the fleet has what an owned instance committed.
         clock: monotonic seconds on the event loop's time line, but as of now: uvloop's own time stands still within
             an iteration and has steps of a millisecond.
     """
@@ -126,4 +131,5 @@ class Surroundings:
     masker: Masker
     state: Callable[[str], Mapping[str, Any]]
     save: Callable[[str, str, Any], Awaitable[bool]]
+    written: Callable[[str], Awaitable[None]] | None = None
     clock: Callable[[], float] = time.monotonic

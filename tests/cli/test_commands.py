@@ -92,12 +92,13 @@ def test_check_reads_state_and_never_writes_it(tmp_path: Path) -> None:
         (
             ("example", "prometeus"),
             3,
-            "vedette: no check, sink, notifier or discovery is called 'prometeus'; did you mean 'prometheus'?",
+            "vedette: no check, sink, notifier, discovery or engine is called 'prometeus'; did you mean 'prometheus'?",
         ),
         (
             ("schema", "zzz"),
             3,
-            "vedette: no check, sink, notifier or discovery is called 'zzz'; `vedette plugins` lists what is installed",
+            "vedette: no check, sink, notifier, discovery or engine is called 'zzz'; "
+            "`vedette plugins` lists what is installed",
         ),
         (("run", "--for", "soon"), 64, "vedette run: --for must be a duration such as 500ms, 15s, 5m, 1h or 1d"),
         (
@@ -163,6 +164,7 @@ def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     expected = [("check", name) for name in checks]
     expected += [("sink", name) for name in ("console", "dogstatsd", "file", "prometheus")]
     expected += [("discovery", "k8s")]
+    expected += [("engine", "kubernetes"), ("engine", "redis")]
     expected += [("secret", name) for name in ("aws-iam", "aws-sm", "aws-ssm")]
     assert [(row[0], row[1]) for row in rows if row[2] == "vedette"] == expected
 

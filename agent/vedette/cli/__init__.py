@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
 
     _operate(commands)
 
-    _command(commands, "plugins", "list the installed checks, sinks, notifiers and secret resolvers")
+    _command(commands, "plugins", "list the installed checks, sinks, fleet engines, notifiers and secret resolvers")
     example = _command(commands, "example", "print a complete example file of a check or sink")
     example.add_argument("name", metavar="NAME", help="name of the check or sink")
     schema = _command(commands, "schema", "print the JSON Schema of a check's file, for editors")

@@ -14,6 +14,7 @@ from vedette.agent import agent_tags
 from vedette.cli import BAD_CONFIGURATION, CRITICAL, OK, WARNING
 from vedette.cli.common import conf_directory, leave_within, print_problems, run_loop, unknown_plugin
 from vedette.config import Instance, load
+from vedette.dry import anywhere
 from vedette.errors import ConfigError, Problem
 from vedette.kit import json_objects
 from vedette.logs import set_up
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from vedette.metrics import Batch
 
 _BETWEEN_RUNS = 1.0
+_OWNED = "one agent of the fleet runs this; here it is run beside it, without the state that the fleet keeps"
 _EXITS = {State.OK: OK, State.WARNING: WARNING}
 
 
@@ -36,6 +38,8 @@ def check(options: Namespace) -> int:
     configuration, instances = _find(options, Registry())
     if not instances:
         return BAD_CONFIGURATION
+    if any(one.owned for one in instances):
+        print(_OWNED, file=sys.stderr)
     set_up(configuration.agent.log.model_copy(update={"level": "warning"}), configuration.masker)
     state = StateStore(state_directory(configuration.agent.state_directory, os.environ), writable=False)
     return run_loop(_run_and_print(configuration, instances, state, options))
@@ -111,7 +115,7 @@ async def _run_all(
         state=state.view,
         save=state.save,
     )
-    return list(await asyncio.gather(*(_run_one(Runner(one, surroundings), runs) for one in instances)))
+    return list(await asyncio.gather(*(_run_one(Runner(anywhere(one), surroundings), runs) for one in instances)))
 
 
 async def _run_one(runner: Runner, runs: int) -> tuple[Runner, list[Batch]]:

@@ -34,6 +34,9 @@ def plan(options: Namespace) -> int:
     if number := len(configuration.templates):
         plural = "" if number == 1 else "s"
         print(f"not in this plan: {number} template{plural}, which cost what is found for them", file=sys.stderr)
+    if owned := sum(one.owned for one in configuration.instances):
+        text = "run on one agent of the fleet, so that their cost counts once for all agents"
+        print(f"{owned} of {len(configuration.instances)} instances {text}", file=sys.stderr)
     if not configuration.instances:
         raise nothing_to_run(directory)
     set_up(configuration.agent.log.model_copy(update={"level": "error"}), configuration.masker)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vedette.cli import BAD_CONFIGURATION, OK
 from vedette.cli.common import conf_directory, nothing_to_run, print_problems, unknown_plugin
@@ -12,6 +12,7 @@ from vedette.plugins import Registry
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Mapping
 
     from vedette.plugins import Group
 
@@ -31,7 +32,9 @@ def validate(options: Namespace) -> int:
             raise nothing_to_run(directory)
         return BAD_CONFIGURATION
     more = f", {templates} template{'' if templates == 1 else 's'}" if templates else ""
-    print(f"{directory}: {number} instance{'' if number == 1 else 's'}{more}, no errors")
+    owned = sum(one.owned for one in configuration.instances)
+    one_each = f" ({owned} of them on one agent of the fleet)" if owned else ""
+    print(f"{directory}: {number} instance{'' if number == 1 else 's'}{one_each}{more}, no errors")
     return OK
 
 
@@ -40,7 +43,7 @@ def plugins(options: Namespace) -> int:
     from vedette.cli.tables import print_plugins
 
     registry = Registry()
-    groups: tuple[Group, ...] = ("checks", "sinks", "discoveries", "notifiers", "secrets")
+    groups: tuple[Group, ...] = ("checks", "sinks", "discoveries", "engines", "notifiers", "secrets")
     rows = [(group, name, *_origin(registry, group, name)) for group in groups for name in registry.names(group)]
     print_plugins(rows)
     return OK
@@ -81,8 +84,12 @@ def _plugin(name: str) -> Any:
     groups: tuple[Group, ...] = ("discoveries", "notifiers", "sinks", "checks")
     for group in groups:
         known.update(dict.fromkeys(registry.names(group), group))
-    more: dict[str, Group] = {f"discovery/{one}": "discoveries" for one in registry.names("discoveries")}
-    known.update(more)  # a check may have the same name
+    for prefix, group in _PREFIXES.items():  # a check may have the same name
+        known.update({f"{prefix}/{one}": group for one in registry.names(group)})
     if name not in known:
-        raise unknown_plugin(name, known, "check, sink, notifier or discovery")
-    return registry.load(known[name], name.removeprefix("discovery/"))
+        raise unknown_plugin(name, known, "check, sink, notifier, discovery or engine")
+    prefix, _, rest = name.partition("/")
+    return registry.load(known[name], rest if prefix in _PREFIXES else name)
+
+
+_PREFIXES: Final[Mapping[str, Group]] = {"discovery": "discoveries", "engine": "engines"}

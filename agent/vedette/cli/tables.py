@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from vedette.control import Snapshot
     from vedette.errors import Problem
+    from vedette.fleet.vitals import FleetVitals
     from vedette.metrics import Batch, Metric, Sample, Value
     from vedette.report import SinkVitals
     from vedette.runner import Runner, Vitals
@@ -162,7 +163,7 @@ def _vitals_row(vitals: Vitals, now: float) -> tuple[Any, ...]:
         Text("muted" if is_muted(vitals, now) else vitals.state.value, STYLES.get(vitals.state.value, "dim")),
         datetime.fromtimestamp(vitals.last_run).strftime("%H:%M:%S") if ran else "-",
         format_duration(vitals.duration) if ran and vitals.state is not State.STARTING else "-",
-        f"in {format_duration(wait)}" if wait > 0 else "now",
+        f"in {format_duration(wait)}" if wait > 0 else "-" if vitals.state is State.STANDBY else "now",
         str(vitals.runs),
         str(vitals.samples),
         Text(vitals.message, overflow="ellipsis"),
@@ -183,6 +184,7 @@ def print_status(snapshot: Snapshot, *, single: bool = False) -> None:
     parts += [Text(""), instances_table(snapshot)] if snapshot.instances else []
     parts += [Text(""), _sinks_table(snapshot.sinks)] if snapshot.sinks else []
     parts += [Text(""), _discoveries_table(snapshot.discoveries)] if snapshot.discoveries else []
+    parts += [Text(""), *_fleet_parts(snapshot.fleet)] if snapshot.fleet is not None else []
     parts += [Text(""), Text("configuration", "bold"), *map(_problem, snapshot.problems)] if snapshot.problems else []
     console.print(Group(*parts))
 
@@ -190,7 +192,8 @@ def print_status(snapshot: Snapshot, *, single: bool = False) -> None:
 def _summary(snapshot: Snapshot) -> Text:
     wrong = sum(is_wrong(vitals, snapshot.time) for vitals in snapshot.instances)
     worst = overall(snapshot)
-    words = {0: ("all is well", "green"), 1: ("warning", "yellow"), 2: (f"{wrong} failing", "bold red")}
+    failing = f"{wrong} failing" if wrong else "cut off from its fleet"
+    words = {0: ("all is well", "green"), 1: ("warning", "yellow"), 2: (failing, "bold red")}
     up = format_duration(max(0.0, snapshot.time - snapshot.started))
     return Text.assemble(words[worst], f": {len(snapshot.instances)} instances on {snapshot.host}, up {up}")
 
@@ -228,6 +231,7 @@ def _details(vitals: Vitals, now: float) -> Group:
         "dropped": ", ".join(f"{number:,} {reason}" for reason, number in (vitals.dropped or {}).items()) or "none",
         "backoff": f"{vitals.backoff} x the interval" if vitals.backoff != 1 else "",
         "isolated": isolation(vitals),
+        "run on": f"one agent of the fleet ({vitals.run_on})" if vitals.run_on != "every_node" else "",
         "held the loop": f"{vitals.blocked:,} times" if vitals.blocked else "",
         "muted": f"for {format_duration(vitals.muted_until - now)} more" if is_muted(vitals, now) else "",
         "configured": f"{vitals.file}:{vitals.line}" if vitals.file else "",
@@ -257,6 +261,26 @@ def _discoveries_table(discoveries: Iterable[ScoutVitals]) -> Table:
         numbers = (one.targets, one.instances, one.problems, one.errors)
         table.add_row(Text(one.name), *(f"{number:,}" for number in numbers), Text(one.trouble, "bold red"))
     return table
+
+
+def _fleet_parts(fleet: FleetVitals) -> list[Any]:
+    """What the fleet looks like from here: a line about this agent, and its members."""
+    words = {"member": "green", "joining": "yellow", "lost": "bold red"}
+    line = Text.assemble(f"fleet {fleet.name} ({fleet.backend}): ", (fleet.state, words.get(fleet.state, "dim")))
+    line.append(f", lease for {format_duration(fleet.left)}" if fleet.left else "")
+    line.append(f", {fleet.moves:,} moves, {fleet.errors:,} errors")
+    if fleet.trouble:
+        line.append(f"\n  {fleet.trouble}", "bold red")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("agent", "state", "owns", "changed"):
+        table.add_column(heading, justify="right" if heading == "owns" else "left")
+    for one in sorted(fleet.members, key=lambda member: member.identity):
+        marks = [mark for mark, holds in (("this one", one.me), ("leader", one.identity == fleet.leader)) if holds]
+        name = f"{one.identity} ({', '.join(marks)})" if marks else one.identity
+        table.add_row(
+            Text(name), "ready" if one.ready else "joining", f"{one.owns:,}", f"{format_duration(one.age)} ago"
+        )
+    return [line, table]
 
 
 def _problem(problem: Problem) -> Text:

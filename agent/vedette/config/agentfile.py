@@ -1,29 +1,50 @@
-"""Floor 2: agent.yaml: the agent's own options, its sinks and its discoveries."""
+"""Floor 2: agent.yaml: the agent's own options, its sinks, its discoveries and its fleet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vedette.config.checkfile import load_plugin
 from vedette.config.explain import Section, validate
 from vedette.config.model import AgentConfig
 from vedette.config.source import Entry, Hole, Mapping, Node, Scalar, Sequence
 from vedette.config.untrusted import is_open
-from vedette.config.values import absolute, harvest, localize
+from vedette.config.values import absolute, harvest, lend, localize
 
 if TYPE_CHECKING:
     from vedette.config.checkfile import Document
+    from vedette.config.problems import Path as Path_
     from vedette.config.problems import Report
     from vedette.discovery import Discovery, DiscoveryConfig
+    from vedette.engine import Engine, EngineConfig
     from vedette.plugins import Group, Registry
     from vedette.secrets import Masker
     from vedette.sink import Sink, SinkConfig
 
 Sinks = tuple[tuple["type[Sink[Any]]", "SinkConfig"], ...]
 Discoveries = tuple[tuple["type[Discovery[Any]]", "DiscoveryConfig"], ...]
+ConfiguredEngine = tuple["type[Engine[Any]]", "EngineConfig"]
 DEFAULT_SINK: Final = "console"
+
+
+class AgentFile(NamedTuple):
+    """What stands in agent.yaml.
+
+    Attributes:
+        options: the agent's own.
+        sinks: sink classes with their options.
+        discoveries: likewise.
+        fleet: the coordination engine with its options; None without a fleet, where it is broken or not asked for.
+        has_fleet: whether there is a `fleet:`, valid or not.
+    """
+
+    options: AgentConfig
+    sinks: Sinks = ()
+    discoveries: Discoveries = ()
+    fleet: ConfiguredEngine | None = None
+    has_fleet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +66,14 @@ class _List:
 
 _SINKS: Final = _List("sinks", "sinks", "sink", "console")
 _DISCOVERIES: Final = _List("autodiscovery", "discoveries", "discovery", "k8s")
-_LISTS: Final = (_SINKS.key, _DISCOVERIES.key)
+_FLEET: Final = "fleet"
+_PLUGINS: Final = (_SINKS.key, _DISCOVERIES.key, _FLEET)
+"""Keys whose options belong to plugins."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What reading a list takes: where relative paths start; who knows the plugins, gets the problems, the secrets."""
+    """What reading plugins' options takes: where paths start; who knows the plugins, gets the problems, the secrets."""
 
     base: Path | None
     registry: Registry
@@ -60,15 +83,15 @@ class _Reading:
 
 def read_agent(
     document: Document | None, report: Report, registry: Registry, masker: Masker, *, sinks: bool
-) -> tuple[AgentConfig, Sinks, Discoveries]:
-    """The agent's options, sinks and discoveries; a missing or empty agent.yaml means the defaults and one console.
+) -> AgentFile:
+    """The agent's options and its plugins'; a missing or empty agent.yaml means the defaults and one console.
 
     Args:
         document: agent.yaml, if there is one.
         report: gets the problems.
         registry: knows the plugins.
         masker: learns the secrets.
-        sinks: False leaves sinks and discoveries alone: a one-shot run of a check imports none.
+        sinks: False leaves the plugins alone: a one-shot run of a check imports none.
     """
     root = Mapping({}, 1)
     if document is not None:
@@ -76,8 +99,8 @@ def read_agent(
             root = document.root
         elif not (isinstance(document.root, Scalar) and document.root.value is None):
             report.error(document.root.line, (), "must be a mapping of options")
-    own = Mapping({key: entry for key, entry in root.entries.items() if key not in _LISTS}, root.line)
-    config = validate(Section(AgentConfig, own, (), root.line, extra_names=("secrets", *_LISTS)), report, masker)
+    own = Mapping({key: entry for key, entry in root.entries.items() if key not in _PLUGINS}, root.line)
+    config = validate(Section(AgentConfig, own, (), root.line, extra_names=("secrets", *_PLUGINS)), report, masker)
     config = config or AgentConfig()
     harvest(config, masker.add)
     base = document.found.path.parent if document is not None else None
@@ -85,8 +108,10 @@ def read_agent(
         config = localize(config, base)
     if config.state_directory and base is not None:
         config = config.model_copy(update={"state_directory": str(absolute(config.state_directory, base))})
+    fleet = root.entries.get(_FLEET)
+    has_fleet = fleet is not None and not _is_nothing(fleet)
     if not sinks:
-        return config, (), ()
+        return AgentFile(config, has_fleet=has_fleet)
     reading = _Reading(base, registry, report, masker)
     entry = root.entries.get(_SINKS.key)
     if entry is None or _is_nothing(entry):
@@ -95,7 +120,28 @@ def read_agent(
     found = root.entries.get(_DISCOVERIES.key)
     discoveries = () if found is None or _is_nothing(found) else tuple(_plugins(_DISCOVERIES, found, reading))
     _check_allowed(discoveries, found, reading)
-    return config, tuple(_plugins(_SINKS, entry, reading)), discoveries
+    engine = _engine(fleet, reading) if fleet is not None and has_fleet else None
+    return AgentFile(config, tuple(_plugins(_SINKS, entry, reading)), discoveries, engine, has_fleet)
+
+
+def _engine(entry: Entry, reading: _Reading) -> ConfiguredEngine | None:
+    """The coordination engine with its options, or None after reporting what is wrong."""
+    node, path, report = entry.node, (_FLEET,), reading.report
+    if isinstance(node, Hole):
+        return None
+    if not isinstance(node, Mapping):
+        report.error(entry.line, path, "must be a mapping of options", "such as {backend: redis}")
+        return None
+    named = node.entries.get("backend")
+    if named is None:
+        names = ", ".join(reading.registry.names("engines"))
+        report.error(entry.line, (*path, "backend"), "is required", f"there are: {names}")
+        return None
+    if not isinstance(named.node, Scalar) or not isinstance(named.node.value, str):
+        if not isinstance(named.node, Hole):
+            report.error(named.line, (*path, "backend"), "must be the name of an engine")
+        return None
+    return _validated("engines", named.node.value, named.line, (*path, "backend"), node, path, reading)
 
 
 def without_secrets(document: Document) -> tuple[Document, Entry | None]:
@@ -175,14 +221,31 @@ def _taken(item: Mapping, path: tuple[str, int], names: dict[str, int], report: 
 def _plugin(
     kind: str, item: Mapping, path: tuple[str, int], listed: _List, reading: _Reading
 ) -> tuple[Any, Any] | None:
-    line = item.entries["type"].line
-    plugin = load_plugin(listed.group, kind, reading.registry, reading.report, line, (*path, "type"))
+    return _validated(listed.group, kind, item.entries["type"].line, (*path, "type"), item, path, reading)
+
+
+def _validated(
+    group: Group, name: str, line: int, named_at: Path_, options: Mapping, path: Path_, reading: _Reading
+) -> tuple[Any, Any] | None:
+    """A plugin with its validated options, or None after reporting why there is none.
+
+    Args:
+        group: where it is registered.
+        name: its name, which stands on this line at `named_at`.
+        line: see `name`.
+        named_at: see `name`.
+        options: its options as written.
+        path: where they stand.
+        reading: what it takes.
+    """
+    plugin = load_plugin(group, name, reading.registry, reading.report, line, named_at)
     if plugin is None:
         return None
-    config = validate(Section(plugin.config_class, item, path, item.line), reading.report, reading.masker)
+    config = validate(Section(plugin.config_class, options, path, options.line), reading.report, reading.masker)
     if config is None:
         return None
     harvest(config, reading.masker.add)
+    lend(config, reading.masker)
     return plugin, config if reading.base is None else localize(config, reading.base)
 
 

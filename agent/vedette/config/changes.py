@@ -29,7 +29,7 @@ class Change:
     """One instance or sink that is configured differently.
 
     Attributes:
-        name: instance id, `sink <name>`, `discovery <name>` or `agent.yaml`.
+        name: instance id, `sink <name>`, `discovery <name>`, `fleet` or `agent.yaml`.
         what: the options that differ, such as `interval 30s → 15s`; names only where a value may be secret.
         same_series: whether its series go on as before.
     """
@@ -112,6 +112,7 @@ def in_force(old: Configuration, new: Configuration) -> Configuration:
         agent=old.agent if new.fatal else new.agent,
         sinks=old.sinks if new.fatal else new.sinks,
         discoveries=old.discoveries if new.fatal else new.discoveries,
+        fleet=old.fleet if new.fatal else new.fleet,
         instances=tuple(sorted(instances, key=lambda one: (one.file, one.line))),
         templates=tuple(sorted(templates, key=lambda one: (one.file, one.line))),
         problems=tuple(sorted(problems, key=lambda problem: (problem.file, problem.line))),
@@ -141,16 +142,23 @@ def _some(names: list[str]) -> str:
 
 
 def _equal(one: Instance, other: Instance) -> bool:
-    return one.plugin is other.plugin and one.content == other.content and one.config == other.config
+    same = one.plugin is other.plugin and one.run_on == other.run_on
+    return same and one.content == other.content and one.config == other.config
 
 
 def _change(old: Instance, new: Instance, masker: Masker) -> Change:
     names = [name for name in {**old.content, **new.content} if old.content.get(name) != new.content.get(name)]
     what = [_option(name, old.content, new.content, new.config, masker) for name in names]
     if not what:
-        what = ["the check itself" if old.plugin is not new.plugin else "its folder"]
+        what = [_beside_its_options(old, new)]
     clock_only = bool(names) and set(names) <= set(_OWN_CLOCK)
     return Change(new.id, tuple(what), same_series=clock_only)
+
+
+def _beside_its_options(old: Instance, new: Instance) -> str:
+    if old.run_on != new.run_on:
+        return f"runs on {old.run_on} → {new.run_on}"
+    return "the check itself" if old.plugin is not new.plugin else "its folder"
 
 
 def _option(name: str, old: dict[str, Any], new: dict[str, Any], model: BaseModel, masker: Masker) -> str:
@@ -180,6 +188,8 @@ def _agent_changes(old: Configuration, new: Configuration) -> tuple[Change, ...]
         made.append(Change("agent.yaml", tuple(differing)))
     made += _plugin_changes("sink", old.sinks, new.sinks)
     made += _plugin_changes("discovery", old.discoveries, new.discoveries)
+    if old.fleet != new.fleet:
+        made.append(Change("fleet", ("added" if old.fleet is None else "removed" if new.fleet is None else "changed",)))
     return tuple(made)
 
 

@@ -13,6 +13,8 @@ from vedette.config.values import harvest, lend, localize
 from vedette.errors import VedetteError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from vedette.check import Check, CheckConfig, Listener
     from vedette.config.files import Found
     from vedette.config.problems import Path, Report
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
     from vedette.secrets import Masker
 
 KEYS: Final = ("check", "defaults", "instances", "alerts")
-_KINDS: Final = {"checks": ("check", "checks"), "discoveries": ("discovery", "discoveries")}
+_KINDS: Final = {
+    "checks": ("check", "checks"),
+    "discoveries": ("discovery", "discoveries"),
+    "engines": ("engine", "engines"),
+}
 _NO_INSTANCES: Final = "a check that needs no options runs with `instances: [{}]`"
 
 
@@ -70,6 +76,21 @@ class Candidate:
     def place(self) -> str:
         """File and line for people."""
         return f"{self.document.found.shown}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How instances are made of candidates.
+
+    Attributes:
+        fleet: whether the agent belongs to a fleet, where an instance may run on one agent only.
+        thorough: ask each check's `examine` too, which may cost time and memory.
+        variables: those of the configured discoveries, for templates; None if they are not known.
+    """
+
+    fleet: bool
+    thorough: bool = False
+    variables: Collection[str] | None = None
 
 
 def check_name(document: Document) -> str | None:
@@ -271,8 +292,8 @@ def _where(earlier: Candidate, candidate: Candidate) -> str:
     return f"the instance at {earlier.place}"
 
 
-def build(candidate: Candidate, masker: Masker, *, thorough: bool = False) -> Instance | None:
-    """The validated instance, or None after reporting why there is none; `thorough` asks its `examine` too."""
+def build(candidate: Candidate, masker: Masker, manner: Manner) -> Instance | None:
+    """The validated instance, or None after reporting why there is none; the masker learns its secrets."""
     report, path = candidate.document.report, candidate.path
     section = Section(
         candidate.plugin.config_class,
@@ -282,12 +303,12 @@ def build(candidate: Candidate, masker: Masker, *, thorough: bool = False) -> In
         help=f"`vedette example {candidate.check}` shows the options",
     )
     config = validate(section, report, masker)
-    if config is None or not _supported(candidate, config):
+    if config is None or not _can_be_placed(candidate, config, fleet=manner.fleet):
         return None
     config = localize(config, candidate.document.found.path.parent)
     harvest(config, masker.add)
     lend(config, masker)
-    if not _ask_plugin(candidate, config, masker) or (thorough and not _examine(candidate, config, masker)):
+    if not _ask_plugin(candidate, config, masker) or (manner.thorough and not _examine(candidate, config, masker)):
         return None
     return Instance(
         id=f"{candidate.check}/{candidate.name}",
@@ -297,20 +318,30 @@ def build(candidate: Candidate, masker: Masker, *, thorough: bool = False) -> In
         file=candidate.document.found.shown,
         line=candidate.line,
         content=plain(candidate.own),
+        run_on=config.run_on if manner.fleet else "every_node",
     )
 
 
-def _supported(candidate: Candidate, config: CheckConfig) -> bool:
-    """Whether this version can run the instance as it asks to be run."""
-    wishes = []
-    if config.run_on != "every_node" and "run_on" in config.model_fields_set:  # else the check implies it
-        wishes.append(("run_on", "needs `fleet:` in agent.yaml, which this version does not have"))
-    for option, message in wishes:
-        entry = candidate.own.entries.get(option)
-        line, inherited = (entry.line, entry.inherited) if entry else (candidate.line, False)
-        path: Path = ("defaults", option) if inherited else (*candidate.path, option)
-        candidate.document.report.error(line, path, message)
-    return not wishes
+def _can_be_placed(candidate: Candidate, config: CheckConfig, *, fleet: bool) -> bool:
+    """Whether the instance can run where it asks to: on one agent of a fleet only if there is a fleet.
+
+    One whose check merely implies it runs on every agent meanwhile, as long as there is one agent only.
+    """
+    if config.run_on == "every_node" or fleet:
+        return True
+    report, entry = candidate.document.report, candidate.own.entries.get("run_on")
+    if "run_on" not in config.model_fields_set:
+        report.warning(candidate.line, candidate.path, _ON_EACH, _ON_PURPOSE)
+        return True
+    line, inherited = (entry.line, entry.inherited) if entry else (candidate.line, False)
+    path: Path = ("defaults", "run_on") if inherited else (*candidate.path, "run_on")
+    report.error(line, path, "needs `fleet:` in agent.yaml", _WITHOUT_FLEET)
+    return False
+
+
+_ON_EACH: Final = "every agent that has this file runs it, and sends the same series, since agent.yaml has no `fleet:`"
+_ON_PURPOSE: Final = "`run_on: every_node` says that it is meant so"
+_WITHOUT_FLEET: Final = "docs/fleet.md shows how; without it, `run_on: every_node` has each agent run it"
 
 
 def _ask_plugin(candidate: Candidate, config: Any, masker: Masker) -> bool:

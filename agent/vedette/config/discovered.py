@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Final
 
-from vedette.config.checkfile import Candidate, Document, build
+from vedette.config.checkfile import Candidate, Document, Manner, build
 from vedette.config.files import Found
 from vedette.config.problems import Path, Report, printable, suggest
 from vedette.config.source import Entry, Mapping, Node, Scalar, Sequence, parse
@@ -83,7 +83,7 @@ class Maker:
             files: the configuration folder's own, with templates and discoveries.
             found: targets by the name of their discovery; of others nothing is made.
         """
-        basis = (files.templates, files.discoveries, files.agent.tags)
+        basis = (files.templates, files.discoveries, files.agent.tags, files.fleet is not None)
         if basis != self._basis:
             self._known, self._basis = {}, basis
         known: dict[tuple[str, str], tuple[Target, Made]] = {}
@@ -286,7 +286,7 @@ class _Maker:
 
     def _built(self, candidate: Candidate) -> Instance | None:
         masker = Masker(self.files.masker)
-        instance = build(candidate, masker)
+        instance = build(candidate, masker, Manner(fleet=self.files.fleet is not None))
         if instance is None:
             return None
         content = {**instance.content, "target": self.target.id}  # another of the same name is another target

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from vedette.config.agentfile import read_agent, without_secrets
-from vedette.config.checkfile import Document, build, candidates, check_name, report_twins
+from vedette.config.checkfile import Document, Manner, build, candidates, check_name, report_twins
 from vedette.config.files import find, read
 from vedette.config.interpolate import Secrets
 from vedette.config.model import AgentConfig, Configuration, Instance
@@ -20,7 +20,7 @@ from vedette.errors import Problem
 from vedette.secrets import Masker
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
     from collections.abc import Mapping as Dict
     from pathlib import Path
 
@@ -61,7 +61,7 @@ def load(
         secrets: `resolve` resolves every reference and reports failures as errors; `lazy` asks no resolver
             plugin, and a variable or file that is missing is a warning.
         only: read only the files of this check, beside agent.yaml.
-        sinks: False leaves `sinks:` and `autodiscovery:` of agent.yaml alone and imports no such plugin.
+        sinks: False leaves `sinks:`, `autodiscovery:` and `fleet:` of agent.yaml alone and imports no such plugin.
         thorough: ask each check's `examine` too, which may cost time and memory.
         masker: learns the secrets; a running agent gives its own.
         vault: keeps what resolver plugins answered; likewise.
@@ -80,30 +80,34 @@ def load(
 
     agent_document = next((d for d in documents if _role(d.found) == AGENT), None)
     agent_report = agent_document.report if agent_document else Report(_shown(directory / f"{AGENT}.yaml"))
-    agent, made_sinks, discoveries = read_agent(agent_document, agent_report, registry, masker, sinks=sinks)
+    agent = read_agent(agent_document, agent_report, registry, masker, sinks=sinks)
+    broken = any(_is_agent(problem, directory) for report in (*reports, agent_report) for problem in report.problems)
+    fleet = agent.has_fleet or broken  # agent.yaml may be about to say that there is one
     checks = [document for document in documents if _role(document.found) == "check"]
-    instances, templates = _instances(checks, registry, masker, thorough, _variables(discoveries) if sinks else None)
-    if sinks and not discoveries and not agent_report.failed:
+    manner = Manner(fleet, thorough, _variables(agent.discoveries) if sinks else None)
+    instances, templates = _instances(checks, registry, masker, manner)
+    if sinks and not agent.discoveries and not agent_report.failed:
         _warn_of_templates(templates, documents)
     _warn_of_alerts(documents)
     problems += [p for report in (*reports, agent_report) for p in report.problems]
-    if only is None and not problems and not discoveries and not any(_role(f) == "check" for f in found):
+    if only is None and not problems and not agent.discoveries and not any(_role(f) == "check" for f in found):
         problems.append(_nothing_to_do(directory))
     problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))
     fatal = any(problem.severity == "error" and _is_agent(problem, directory) for problem in problems)
     return Configuration(
         directory,
-        agent,
-        made_sinks,
+        agent.options,
+        agent.sinks,
         instances,
         tuple(problems),
         masker,
         fatal,
         found_secrets.files,
         vault,
-        discoveries,
+        agent.discoveries,
         templates,
         found_secrets.sources,
+        agent.fleet,
     )
 
 
@@ -194,11 +198,11 @@ def _filled(document: Document, secrets: Secrets) -> Document:
 
 
 def _instances(
-    documents: list[Document], registry: Registry, masker: Masker, thorough: bool, more: Collection[str] | None
+    documents: list[Document], registry: Registry, masker: Masker, manner: Manner
 ) -> tuple[tuple[Instance, ...], tuple[Template, ...]]:
     found = [candidate for document in documents for candidate in candidates(document, registry)]
     report_twins(found)
-    built = [(one, _built(one, masker, thorough, more)) for one in found]
+    built = [(one, _built(one, masker, manner)) for one in found]
     broken = {document.found.shown: document.report.broken_instances() for document in documents}
     good: list[Instance] = []
     templates: list[Template] = []
@@ -213,14 +217,12 @@ def _instances(
     return tuple(good), tuple(templates)
 
 
-def _built(
-    candidate: Candidate, masker: Masker, thorough: bool, more: Collection[str] | None
-) -> Instance | Template | None:
+def _built(candidate: Candidate, masker: Masker, manner: Manner) -> Instance | Template | None:
     if candidate.match is None:
-        return build(candidate, masker, thorough=thorough)
+        return build(candidate, masker, manner)
     from vedette.config.template import make_template  # only where there is one
 
-    return make_template(candidate, more, masker, thorough=thorough)
+    return make_template(candidate, masker, manner)
 
 
 def _variables(discoveries: Discoveries) -> frozenset[str]:

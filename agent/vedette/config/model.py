@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vedette.check import Check, CheckConfig, Listener
     from vedette.config.template import Template
     from vedette.discovery import Discovery, DiscoveryConfig
+    from vedette.engine import Engine, EngineConfig
     from vedette.errors import Problem
     from vedette.secrets import Masker
     from vedette.sink import Sink, SinkConfig
@@ -98,7 +99,7 @@ class HttpConfig(ListenOptions):
 
 
 class AgentConfig(BaseModel):
-    """agent.yaml, but for its `sinks:` and `secrets:`, whose options belong to their plugins."""
+    """agent.yaml, but for its `sinks:`, `secrets:` and so on, whose options belong to their plugins."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -145,6 +146,8 @@ class Instance:
         content: the resolved options as plain data; two instances are equal if this is.
         origin: what was found that it was made for, such as `pod payments/api-7f9c`; empty for one of a file.
         masker: knows the secrets that came with what was found, beside all others; None for one of a file.
+        run_on: which agents run it, as it is in force: `every_node` where a check implies `leader` and there is no
+            fleet.
     """
 
     id: str
@@ -156,6 +159,12 @@ class Instance:
     content: dict[str, Any] = field(hash=False, repr=False)
     origin: str = ""
     masker: Masker | None = field(default=None, hash=False, repr=False, compare=False)
+    run_on: Literal["every_node", "leader", "hash"] = "every_node"
+
+    @property
+    def owned(self) -> bool:
+        """Whether only one agent of the fleet may run it at a time."""
+        return self.run_on != "every_node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +184,7 @@ class Configuration:
         discoveries: discovery classes with their validated options, in order.
         templates: what instances are made of for each target that fits.
         resolvers: who resolves each reference, by its scheme and name; `env` and `file` are not among them.
+        fleet: the coordination engine's class with its validated options; None without a fleet.
     """
 
     directory: Path
@@ -189,3 +199,4 @@ class Configuration:
     discoveries: tuple[tuple[type[Discovery[Any]], DiscoveryConfig], ...] = ()
     templates: tuple[Template, ...] = ()
     resolvers: Mapping[Key, Source] = field(default_factory=dict, repr=False, compare=False)
+    fleet: tuple[type[Engine[Any]], EngineConfig] | None = None

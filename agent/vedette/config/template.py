@@ -19,8 +19,9 @@ from vedette.passwords import Minted
 from vedette.secrets import Masker, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
+    from vedette.config.checkfile import Manner
     from vedette.config.files import Found
     from vedette.discovery import Container, Target
 
@@ -129,29 +130,26 @@ class Template:
         return Candidate(document, self.check, self.plugin, self.index, name, True, own, self.line)
 
 
-def make_template(
-    candidate: Candidate, more: Collection[str] | None, masker: Masker, *, thorough: bool
-) -> Template | None:
+def make_template(candidate: Candidate, masker: Masker, manner: Manner) -> Template | None:
     """The template, checked with sample values as far as that goes; None after reporting what is wrong.
 
     Args:
         candidate: an instance with `match:`.
-        more: variables of the configured discoveries; None if that is not known.
         masker: knows secrets.
-        thorough: ask the check's `examine` too.
+        manner: how its instances are made.
     """
     found, own = candidate.document.found, candidate.own
     report = Report(found.shown)
     if candidate.given and not NAME.fullmatch(candidate.name):
         report.error(own.entries["name"].line, (*candidate.path, "name"), NAME_SHAPE)
     match = _match(candidate, report, masker)
-    sample = substitute(own, Samples(more), candidate.path, report)
+    sample = substitute(own, Samples(manner.variables), candidate.path, report)
     made = None
     if match is not None and isinstance(sample, Mapping):
         made = Template(
             candidate.check, candidate.plugin, match, own, candidate.name, found, candidate.index, candidate.line
         )
-        build(made.candidate(_SAMPLE_NAME, sample, report), Masker(masker), thorough=thorough)
+        build(made.candidate(_SAMPLE_NAME, sample, report), Masker(masker), manner)
     if match is not None and not match.namespace:
         _warn_of_secrets(own, candidate, report)
     candidate.document.report.take(report)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from vedette.config.changes import Changes
     from vedette.errors import Problem
+    from vedette.fleet.vitals import FleetVitals
     from vedette.report import SinkVitals
     from vedette.runner import Vitals
     from vedette.scouts import ScoutVitals
@@ -34,6 +35,7 @@ class Snapshot:
         host: the host name on the samples.
         state_errors: failed writes of the state store.
         discoveries: each discovery's vitals.
+        fleet: where the fleet stands; None without one.
     """
 
     time: float
@@ -45,6 +47,7 @@ class Snapshot:
     host: str = ""
     state_errors: int = 0
     discoveries: tuple[ScoutVitals, ...] = ()
+    fleet: FleetVitals | None = None
 
 
 class ControlError(VedetteError):
@@ -109,6 +112,11 @@ def is_wrong(vitals: Vitals, now: float) -> bool:
     return vitals.state in (State.CRITICAL, State.FAILING, State.STUCK) and not is_muted(vitals, now)
 
 
+def is_cut_off(fleet: FleetVitals | None) -> bool:
+    """Whether this agent runs nothing of what one agent of the fleet may run, since it lost its engine."""
+    return fleet is not None and fleet.state == "lost"
+
+
 def isolation(vitals: Vitals) -> str:
     """Where the instance runs, and why, if that is not in the agent's own process; else nothing."""
     if not vitals.isolated:
@@ -118,11 +126,12 @@ def isolation(vitals: Vitals) -> str:
 
 def overall(snapshot: Snapshot) -> Overall:
     """The worst of all that is not muted; a mere warning about the configuration counts for nothing."""
-    if any(is_wrong(vitals, snapshot.time) for vitals in snapshot.instances):
+    fleet = snapshot.fleet
+    if any(is_wrong(vitals, snapshot.time) for vitals in snapshot.instances) or is_cut_off(fleet):
         return Overall.FAILING
     warned = any(v.state is State.WARNING and not is_muted(v, snapshot.time) for v in snapshot.instances)
     broken = any(problem.severity == "error" for problem in snapshot.problems)
-    troubled = any(sink.trouble for sink in snapshot.sinks) or any(one.trouble for one in snapshot.discoveries)
+    troubled = any(one.trouble for one in (*snapshot.sinks, *snapshot.discoveries, *([fleet] if fleet else ())))
     return Overall.WARNING if warned or broken or troubled else Overall.OK
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vedette.control import Operations
+    from vedette.fleet.vitals import FleetVitals
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ def picture(snapshot: Snapshot, instance: str = "") -> dict[str, Any]:
         "instances": chosen,
         "sinks": snapshot.sinks,
         "discoveries": snapshot.discoveries,
+        "fleet": snapshot.fleet,
         "problems": snapshot.problems,
     }
 
@@ -63,7 +65,15 @@ def snapshot_of(data: Mapping[str, Any]) -> Snapshot:
     problems = tuple(_make(Problem, row) for row in data["problems"])
     discoveries = tuple(_make(ScoutVitals, row) for row in data.get("discoveries", ()))
     parts = {"instances": instances, "sinks": sinks, "problems": problems, "discoveries": discoveries}
-    return _make(Snapshot, {**data, **parts})
+    return _make(Snapshot, {**data, **parts, "fleet": _fleet_of(data.get("fleet"))})
+
+
+def _fleet_of(row: Mapping[str, Any] | None) -> FleetVitals | None:
+    if row is None:
+        return None
+    from vedette.fleet.vitals import FleetVitals, MemberVitals  # only where there is one
+
+    return _make(FleetVitals, {**row, "members": tuple(_make(MemberVitals, one) for one in row["members"])})
 
 
 def _make(kind: type[T], row: Mapping[str, Any]) -> T:

@@ -37,7 +37,7 @@ class Case:
     """What was found of one instance, sink, discovery or resolver of secrets, or of the house itself.
 
     Attributes:
-        name: instance id, `sink <name>`, `discovery <name>`, `secrets <resolver>` or `agent`.
+        name: instance id, `sink <name>`, `discovery <name>`, `fleet <name>`, `secrets <resolver>` or `agent`.
         symptoms: line by line.
     """
 
@@ -77,6 +77,11 @@ async def examine(configuration: Configuration, instances: Sequence[Instance], *
         for kind, plugins in (("sink", configuration.sinks), ("discovery", configuration.discoveries))
         for plugin, config in plugins
     ]
+    if configuration.fleet is not None:
+        plugin, options = configuration.fleet
+        others.append(
+            Case(f"fleet {options.name}", tuple(await _diagnose_other(plugin(options), configuration.masker)))
+        )
     secrets = await _diagnose_secrets(configuration, instances)
     house = Diagnosis(configuration.masker)
     await asyncio.to_thread(look_at_house, configuration, house)
@@ -89,7 +94,8 @@ async def _diagnose_secrets(configuration: Configuration, instances: Sequence[In
     for scheme, reference in sorted(configuration.resolvers):
         wanted.setdefault(scheme, {})[reference] = ()
     schemes = {source.plugin: scheme for (scheme, _), source in configuration.resolvers.items()}
-    options = [*(one.config for one in instances), *(config for _, config in configuration.sinks)]
+    options: list[Any] = [*(one.config for one in instances), *(config for _, config in configuration.sinks)]
+    options += [configuration.fleet[1]] if configuration.fleet is not None else []
     for made in minted(options):
         references = wanted[schemes[made.plugin]]
         references[made.reference] = tuple(dict.fromkeys((*references[made.reference], *made.logins)))

@@ -37,7 +37,7 @@ def known_secrets(configuration: Configuration) -> frozenset[str]:
     values: set[str] = set()
     for instance in configuration.instances:
         harvest(instance.config, values.add)
-    for _, config in configuration.sinks:
+    for _, config in (*configuration.sinks, *([configuration.fleet] if configuration.fleet is not None else [])):
         harvest(config, values.add)
     return frozenset(values - {""})
 

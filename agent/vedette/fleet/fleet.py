@@ -260,11 +260,11 @@ class Fleet:
             return
         self._state = state
         if state == "lost":
-            log.warning("fleet: %s; nothing that only one agent may run is run here", self._part.tally.trouble)
+            log.warning("%s; nothing that only one agent may run is run here", self._part.tally.trouble)
         elif state == "member":
-            log.info("fleet: %s is ready", self._part.seat.id)
+            log.info("%s is ready", self._part.seat.id)
         elif before == "member":
-            log.warning("fleet: joining anew as %s", self._part.seat.id)
+            log.warning("joining anew as %s", self._part.seat.id)
 
 
 def _unavailable(error: Exception) -> EngineUnavailable:
@@ -272,5 +272,5 @@ def _unavailable(error: Exception) -> EngineUnavailable:
         return error
     if isinstance(error, TimeoutError):
         return EngineUnavailable("the engine gave no answer")
-    log.error("fleet: a bug in the engine", exc_info=error)
+    log.error("a bug in the engine", exc_info=error)
     return EngineUnavailable(f"{type(error).__name__}: see the log")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from vedette.fleet.requests import Failure, Request
     from vedette.fleet.vitals import State
 
-_AT_ONCE = 16
-"""Requests about claims that may be under way together."""
+_AT_ONCE = 3
+"""Requests about claims that may be under way together: fewer than an engine has connections, so that no beat waits."""
 _REMEMBERED = 50_000
 """Weights: of a thousand instances for fifty agents."""
 
@@ -65,6 +65,7 @@ class Participant:
         self.tenures: dict[str, Tenure] = {}
         self._shelf = Shelf(self._wanted, self._known, self._ttl, self._clock, self.tally)
         self._active: list[Tenure] = []
+        self._turn = 0
         self._decided = (-1, -1, False)
         self._claims_busy = False
         self._claims_at = self._last_claims = -inf
@@ -199,13 +200,19 @@ class Participant:
         self._active = [one for one in self.tenures.values() if not one.idle]
 
     def _tend(self) -> Iterator[Request]:
+        """Owners before states, and states in turn: a slow engine must not leave the last ones out for ever."""
         room = _AT_ONCE - sum(one.busy for one in self._active)
-        for tenure in self._active:
-            if room <= 0:
-                return
+        if room <= 0:
+            return
+        held = [one for one in self._active if one.lease is not None]
+        first = self._turn % max(1, len(held))
+        for tenure in (*(one for one in self._active if one.lease is None), *held[first:], *held[:first]):
             if (request := tenure.request(self.roster)) is not None:
+                self._turn += tenure.lease is not None
                 room -= 1
                 yield request
+                if room <= 0:
+                    return
 
     # What the engine has of all
 

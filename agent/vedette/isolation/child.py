@@ -45,6 +45,7 @@ from vedette.isolation.frames import (
     read,
 )
 from vedette.isolation.warden import EXHAUSTED, exceeded
+from vedette.lease import boottime
 from vedette.outbox import describe
 from vedette.runner import CLOSE_TIMEOUT, Runner
 from vedette.secrets import Masker
@@ -247,7 +248,7 @@ class _Inmate:
         while True:
             message = await read(reader, trusting=True)
             if isinstance(message, Run):
-                self._work = asyncio.get_running_loop().create_task(self._run())
+                self._work = asyncio.get_running_loop().create_task(self._run(message.until))
                 self._work.add_done_callback(_end_at_a_fault)
             elif isinstance(message, Answer):
                 future = self._asked.pop(message.number)
@@ -260,9 +261,13 @@ class _Inmate:
                 await self._stop()
                 return
 
-    async def _run(self) -> None:
+    async def _run(self, until: float | None) -> None:
         """One run. If it holds the loop until the agent kills this process, its stack is printed just before."""
         self._runner.misbehaved = False
+        if until is not None and boottime() >= until:  # both were stopped for a while: the agent will see it too
+            self._deliver(self._runner.farewell())
+            self._link.send(Done(self.due()))
+            return
         faulthandler.dump_traceback_later(self._longest - _BEFORE_THE_KILL)
         try:
             await self._runner.run()

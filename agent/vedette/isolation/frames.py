@@ -55,7 +55,9 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Perform one run now."""
+    """Perform one run now, if it is not later than `until` (on `lease.boottime`)."""
+
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

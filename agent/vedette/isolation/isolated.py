@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from vedette.config import Instance
+    from vedette.lease import Lease
     from vedette.metrics import Batch, Sample
     from vedette.vitals import Surroundings
 
@@ -63,10 +64,13 @@ class IsolatedRunner(Runner):
         instance: what to run.
         surroundings: what the agent gives.
         because: why, where it was not the configuration that wanted it.
+        lease: see `Runner`.
     """
 
-    def __init__(self, instance: Instance, surroundings: Surroundings, because: str = "") -> None:
-        super().__init__(instance, surroundings)
+    def __init__(
+        self, instance: Instance, surroundings: Surroundings, because: str = "", lease: Lease | None = None
+    ) -> None:
+        super().__init__(instance, surroundings, lease)
         self.vitals.isolated = True
         self.vitals.isolated_because = because
         self._child: Child | None = None
@@ -143,7 +147,8 @@ class IsolatedRunner(Runner):
         config = self.instance.config
         self._samples.clear()
         self._handed = asyncio.get_running_loop().create_future()
-        child.send(Run())
+        await self._until_it_may()
+        child.send(Run(self.lease.term.until if self.lease is not None else None))
         try:
             return await child.wait(self._handed, config.deadline + config.grace + _SLACK)
         except TimeoutError:
@@ -229,7 +234,7 @@ class IsolatedRunner(Runner):
     def _setup(self) -> Setup:
         around, instance = self._around, self.instance
         return Setup(
-            instance,
+            replace(instance, run_on="every_node"),  # it runs when it is told to
             around.tags,
             around.host,
             dict(around.state(instance.id)),
@@ -364,10 +369,12 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def make_runner(instance: Instance, surroundings: Surroundings, because: str = "") -> Runner:
+def make_runner(
+    instance: Instance, surroundings: Surroundings, because: str = "", lease: Lease | None = None
+) -> Runner:
     """The runner for an instance: in a child process if its options or `because` want it."""
     if instance.config.isolate or because:
-        if because:
+        if because and (lease is None or not instance.owned):
             log.warning("%s runs in a child process, since it %s; `isolate: false` ends that", instance.id, because)
-        return IsolatedRunner(instance, surroundings, because)
-    return Runner(instance, surroundings)
+        return IsolatedRunner(instance, surroundings, because, lease)
+    return Runner(instance, surroundings, lease)

@@ -140,6 +140,8 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
         try:
             async for batch in batches:
                 await self._room(client)
+                if batch.lease is not None:
+                    client.terms.add(batch.lease.term)
                 self._translate(client, batch)
                 if self._timer is None:
                     self._timer = asyncio.get_running_loop().call_later(_FLUSH_AFTER, self._flush)
@@ -254,10 +256,12 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
     def _flush(self) -> None:
         self._timer = None
         self._client.flush()
+        self._client.terms.clear()
         self._account(self._client)
 
     def _account(self, client: Client) -> None:
         now = time.monotonic()
+        self.fenced += client.take_fenced()
         lost = client.lost - self._seen_lost
         if lost:
             self._seen_lost += lost
@@ -279,7 +283,7 @@ class DogstatsdSink(Sink[DogstatsdConfig]):
             self._timer = None
         client.flush()
         await client.close(patience)
-        if (unsent := client.lines - client.sent - client.lost) > 0:
+        if (unsent := client.lines - client.sent - client.lost - client.fenced) > 0:
             client.lost += unsent
             client.trouble = client.trouble or "packets could not be sent before the stop"
         self._account(client)
@@ -292,12 +296,16 @@ class Client(DogStatsd):
         lines: lines in all packets made so far.
         sent: lines in packets that the system took.
         lost: lines in packets that it refused or that waited too long.
+        fenced: lines in packets that were not sent since a term had ended in which some of them were collected.
+        terms: those terms, for the lines that wait for the next flush.
         trouble: why, in the system's words.
     """
 
     def __init__(self, **options: Any) -> None:
-        self.lines = self.sent = self.lost = 0
+        self.lines = self.sent = self.lost = self.fenced = 0
         self.trouble = ""
+        self.terms: set[Any] = set()
+        self._told = 0
         self._names: dict[str, str] = {}
         self._suffixes: dict[Any, str] = {}
         self._hush = _Hush()
@@ -361,9 +369,19 @@ class Client(DogStatsd):
 
     def _send_to_server(self, packet: str, *args: Any, **kwargs: Any) -> Any:
         self.lines += packet.count("\n") + 1
+        if self.terms:
+            packet = _InTerm(packet, frozenset(self.terms))
         return super()._send_to_server(packet, *args, **kwargs)
 
+    def take_fenced(self) -> int:
+        """How many lines became `fenced` since this was asked last."""
+        news, self._told = self.fenced - self._told, self.fenced
+        return news
+
     def _xmit_packet(self, packet: str, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(packet, _InTerm) and not packet.current:
+            self.fenced += packet.count("\n")
+            return False
         with self._hush.here():
             sent = super()._xmit_packet(packet, *args, **kwargs)
         if sent:
@@ -381,6 +399,29 @@ class Client(DogStatsd):
     def _give_up(self, packet: str, why: str) -> None:
         self.lost += packet.count("\n")
         self.trouble = why
+
+
+class _InTerm(str):
+    """A packet with lines that may be sent only while the fleet counts this agent among its members.
+
+    A process that was stopped wakes up with packets in its queue; meanwhile others may have sent newer values.
+    """
+
+    terms: frozenset[Any]
+
+    def __new__(cls, text: str, terms: frozenset[Any]) -> _InTerm:
+        """A packet with the terms that must last."""
+        made = super().__new__(cls, text)
+        made.terms = terms
+        return made
+
+    def __add__(self, more: str) -> _InTerm:
+        return _InTerm(str(self) + more, self.terms)
+
+    @property
+    def current(self) -> bool:
+        """Whether all of them last."""
+        return all(term.current for term in self.terms)
 
 
 class _Hush(logging.Filter):

@@ -6,13 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from vedette.control import is_muted, is_wrong, overall
+from vedette.control import is_cut_off, is_muted, is_wrong, overall
 from vedette.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vedette.control import Operations, Snapshot
+    from vedette.fleet.vitals import FleetVitals
     from vedette.runner import Vitals
 
 HEADINGS: Final = ("state", "last run", "took", "late by", "next run", "runs", "message")
@@ -82,7 +83,7 @@ class Board:
             self.version = self.layout = version
             return
         changed = self._update(version)
-        parts = ((one.sinks, one.discoveries, one.problems) for one in (before, self.snapshot))
+        parts = ((one.sinks, one.discoveries, one.problems, facts(one.fleet)) for one in (before, self.snapshot))
         if changed or next(parts) != next(parts):
             self.version = version
 
@@ -106,9 +107,19 @@ class Board:
         worst = overall(snapshot)
         number = len(snapshot.instances)
         all_of_them = f"{number} instance{'' if number == 1 else 's'}"
+        if is_cut_off(snapshot.fleet) and not wrong:
+            return worst.name.lower(), "Cut off from its fleet"
         if wrong:
             return worst.name.lower(), f"{wrong} of {all_of_them} failing"
         return worst.name.lower(), f"{'All is well' if not worst else 'A warning'}: {all_of_them}"
+
+
+def facts(fleet: FleetVitals | None) -> tuple[Any, ...]:
+    """What the page shows of a fleet: all that does not change from second to second."""
+    if fleet is None:
+        return ()
+    members = sorted((one.identity, one.id, one.ready, one.me, one.owns) for one in fleet.members)
+    return (fleet.name, fleet.backend, fleet.state, fleet.leader, fleet.moves, fleet.trouble, *members)
 
 
 def _row(vitals: Vitals, now: float, version: int) -> Row:

@@ -46,7 +46,9 @@ class Exposition:
     def collect(self) -> Iterator[Family]:
         """The families, as prometheus_client asks for them."""
         snapshot = self._operations.snapshot()  # copies: the report below may reset what it likes
-        batch = self._report.batch(snapshot.instances, snapshot.sinks, snapshot.state_errors, snapshot.problems)
+        batch = self._report.batch(
+            snapshot.instances, snapshot.sinks, snapshot.state_errors, snapshot.problems, fleet=snapshot.fleet
+        )
         families = {}
         for metric in METRICS:
             kind = "counter" if metric.kind is Kind.COUNTER else "gauge"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vedette.errors import Problem
+    from vedette.fleet.vitals import FleetVitals, MemberVitals
     from vedette.report import SinkVitals
     from vedette.runner import Vitals
     from vedette.scouts import ScoutVitals
@@ -81,7 +82,7 @@ def index(board: Board, assets: str) -> str:
             _instances(board),
             *(
                 Markup('<div id="%s">%s</div>') % (name, fragments[name])
-                for name in ("sinks", "discoveries", "problems")
+                for name in ("fleet", "sinks", "discoveries", "problems")
             ),
         ]
     )
@@ -94,6 +95,7 @@ def parts(board: Board) -> dict[str, Markup]:
     return {
         "headline": Markup('<h1 class="overall %s">%s</h1>') % board.headline,
         "wrong": _wrong(board.wrong, board.snapshot.time),
+        "fleet": _fleet(board.snapshot.fleet),
         "sinks": _sinks(board.snapshot.sinks),
         "discoveries": _discoveries(board.snapshot.discoveries),
         "problems": _problems(board.snapshot.problems),
@@ -167,6 +169,47 @@ def _discoveries(discoveries: Sequence[ScoutVitals]) -> Markup:
     return _counted("found-title", "Discoveries", names, rows)
 
 
+def _fleet(fleet: FleetVitals | None) -> Markup:
+    if fleet is None:
+        return Markup("")
+    trouble = Markup('<p class="error">%s</p>') % fleet.trouble if fleet.trouble else Markup("")
+    lines = [
+        Markup('<tr class="ok"><th scope=row>%s</th><td>%s</td><td class=n>%s</td><td class=message>%s</td></tr>')
+        % (
+            one.identity,
+            "ready" if one.ready else "joining",
+            f"{one.owns:,}",
+            ", ".join(word for word, holds in _roles(one, fleet) if holds),
+        )
+        for one in sorted(fleet.members, key=lambda member: member.identity)
+    ]
+    return Markup(
+        '<h2 id="fleet-title">Fleet %s</h2><p>%s, on %s, %s moves so far</p>%s'
+        '<div class="wide" role="region" aria-labelledby="fleet-title" tabindex="0"><table><thead><tr>'
+        "<th scope=col>agent</th><th scope=col>state</th><th scope=col>owns</th><th scope=col>role</th>"
+        "</tr></thead><tbody>%s</tbody></table></div>"
+    ) % (
+        fleet.name,
+        _STANDING[fleet.state],
+        fleet.backend,
+        f"{fleet.moves:,}",
+        trouble,
+        _joined(lines),
+    )
+
+
+_STANDING: Final = {
+    "member": "This agent is a member",
+    "joining": "This agent is joining",
+    "lost": "This agent is cut off",
+    "left": "This agent has left",
+}
+
+
+def _roles(member: MemberVitals, fleet: FleetVitals) -> tuple[tuple[str, bool], ...]:
+    return (("this agent", member.me), ("leader", member.identity == fleet.leader))
+
+
 def _counted(
     anchor: str, title: str, names: Sequence[str], rows: Sequence[tuple[str, tuple[int, int, int, int], str]]
 ) -> Markup:
@@ -238,6 +281,7 @@ def _facts(vitals: Vitals, now: float) -> Markup:
         "dropped": dropped,
         "backoff": f"{vitals.backoff} × the interval" if vitals.backoff != 1 else "",
         "isolated": isolation(vitals),
+        "run on": f"one agent of the fleet ({vitals.run_on})" if vitals.run_on != "every_node" else "",
         "held the loop": f"{vitals.blocked:,} times" if vitals.blocked else "",
         "muted until": clock_time(vitals.muted_until, now) if is_muted(vitals, now) else "",
         "configured in": f"{vitals.file}:{vitals.line}" if vitals.file else "",

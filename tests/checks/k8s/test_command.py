@@ -126,6 +126,13 @@ def test_only_a_leader_that_is_asked_for_needs_a_fleet(tmp_path: Path) -> None:
     )
     found = load(tmp_path, Registry())
     assert [str(problem).partition("k8s.yaml")[2] for problem in found.problems] == [
-        ":4: instances[2].run_on: needs `fleet:` in agent.yaml, which this version does not have"
+        ":2: instances[0]: warning: every agent that has this file runs it, and sends the same series, since agent.yaml"
+        " has no `fleet:`; `run_on: every_node` says that it is meant so",
+        ":4: instances[2].run_on: needs `fleet:` in agent.yaml; docs/fleet.md shows how; without it, `run_on: "
+        "every_node` has each agent run it",
     ]
     assert [(one.id, one.config.run_on) for one in found.instances] == [("k8s/a", "leader"), ("k8s/b", "every_node")]
+    assert not any(one.owned for one in found.instances)
+    (tmp_path / "agent.yaml").write_text("fleet: {backend: kubernetes}\n")
+    found = load(tmp_path, Registry())
+    assert (found.problems, [one.run_on for one in found.instances]) == ((), ["leader", "every_node", "leader"])

@@ -60,6 +60,7 @@ class _Instance:
 
     lifetime: float
     next_sweep: float
+    lease: Any = None
     series: dict[tuple[str, tuple[str, ...]], _Series] = field(default_factory=dict)
 
 
@@ -115,6 +116,7 @@ class Store:
             instance = self._instances.get(batch.instance)
             if instance is None:
                 instance = self._instances[batch.instance] = _Instance(0.0, now + _SWEEP)
+            instance.lease = batch.lease
             instance.lifetime = _LIFETIMES * batch.interval if batch.interval else _LIFETIME
             lost = 0
             for sample in batch.samples:
@@ -247,8 +249,8 @@ class Store:
 
     def _snapshot(self, name: str) -> list[tuple[_Name, dict[str, str], Any]]:
         instance = self._instances.get(name)
-        if instance is None:
-            return []
+        if instance is None or (instance.lease is not None and not instance.lease.held):
+            return []  # or another agent shows the same series
         self._sweep(instance, self._clock())
         if not instance.series:
             del self._instances[name]

@@ -1,0 +1,86 @@
+"""A third party's package as pip would leave it: its check and its sink tell a court of each run and each packet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_MODULE = '''
+import itertools, json, os, socket, time
+from vedette import Check, CheckConfig, Kind, Metric, Sink, SinkConfig, hookimpl
+from vedette.runner import Runner
+
+TERMS = {}
+NUMBERS = itertools.count(1)
+
+def who(lease):
+    """The member whose lease it is: this process, and which of its terms. Terms are kept, so that no id comes twice."""
+    term, number = TERMS.setdefault(id(lease.term), (lease.term, next(NUMBERS)))
+    return f"{os.environ['WITNESS_NAME']}/{os.getpid()}/{number}"
+
+def tell(lease, what, windows):
+    event = {"what": what, "instance": lease.instance, "by": who(lease), "token": lease.token, "windows": windows}
+    event["at"] = time.clock_gettime(time.CLOCK_BOOTTIME)
+    event["wall"] = time.time()
+    SOCKET.send(json.dumps(event).encode())
+
+SOCKET = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+SOCKET.connect(("127.0.0.1", int(os.environ["WITNESS_PORT"])))
+
+class Windows(Check[CheckConfig]):
+    """Reports each tenth of a second once, and commits how far it came: a watermark."""
+    name = "windows"
+    metrics = (Metric("windows.number", Kind.GAUGE),)
+    keeps_state = True
+
+    async def run(self, emit):
+        tell(self.lease, "run", [])
+        end = int(time.clock_gettime(time.CLOCK_BOOTTIME) * 10)
+        first = self.state.get("mark", end - 1) + 1
+        for number in range(first, end + 1):
+            emit.gauge("windows.number", number, time=number / 10)
+        emit.commit("mark", end)
+
+prepare = Runner._prepare
+
+def prepare_and_tell(self):
+    prepare(self)
+    self._check.lease = self.lease
+
+Runner._prepare = prepare_and_tell
+
+class Witness(Sink[SinkConfig]):
+    """Sends each batch that has a lease as one datagram."""
+    name = "witness"
+    durable = True
+
+    async def run(self, batches):
+        async for batch in batches:
+            if batch.lease is not None:
+                windows = [one.value for one in batch.samples if one.name == "windows.number"]
+                tell(batch.lease, "sent", windows)
+
+@hookimpl
+def register_checks(register):
+    register(Windows)
+'''
+_SINK = """
+from vedette import hookimpl
+from vedette_witness import Witness
+
+@hookimpl
+def register_sinks(register):
+    register(Witness)
+"""
+_POINTS = "[vedette.checks]\nwindows = vedette_witness\n\n[vedette.sinks]\nwitness = vedette_witness_sink\n"
+
+
+def install(folder: Path) -> str:
+    """Write the package; returns the PYTHONPATH that makes it installed."""
+    site = folder / "site"
+    info = site / "witness-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "vedette_witness.py").write_text(_MODULE)
+    (site / "vedette_witness_sink.py").write_text(_SINK)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: witness\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(_POINTS)
+    return str(site)
