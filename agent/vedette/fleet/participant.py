@@ -66,7 +66,7 @@ class Participant:
         self._shelf = Shelf(self._wanted, self._known, self._ttl, self._clock, self.tally)
         self._active: list[Tenure] = []
         self._turn = 0
-        self._decided = (-1, -1)
+        self._decided = (-1, -1, False)
         self._claims_busy = False
         self._claims_at = self._last_claims = -inf
         self._waiting_since = inf
@@ -162,7 +162,9 @@ class Participant:
         if self._shelf.stored and self._shelf.stored != self.seat.catalogue:
             self.seat.catalogue = self._shelf.stored
             self.seat.hasten()
-        if self._decided != (self.roster.version, self._shelf.version):
+        grounds = (self.roster.version, self._shelf.version, self.ready)
+        if self._decided != grounds:
+            self._decided = grounds
             self._decide(now)
         shelf = self._shelf.requests(self.roster.named)
         return [*self.seat.requests(), *self._bury(now), *shelf, *self._survey(now), *self._tend()]
@@ -180,7 +182,6 @@ class Participant:
 
     def _decide(self, now: float) -> None:
         """Rank anew: the members, or what they have, are different."""
-        self._decided = (self.roster.version, self._shelf.version)
         wanted, ready = self._wanted.modes, self.ready
         members = [one for one in self.roster.members if one.ready]
         for instance in wanted:
