@@ -20,6 +20,7 @@ PARTS = (
     "kubernetes",
     "statsd",
     "thousand",
+    "fleet",
     "isolation",
     "memory",
     "start",

@@ -118,7 +118,7 @@ class Engine(Generic[E]):
         return hashlib.blake2b(json.dumps(fields).encode(), digest_size=4).hexdigest()
 
     async def open(self) -> None:
-        """Get ready; called once, before all else. It need not reach the server."""
+        """Get ready; called before all else, and again after a pause if it raised. It need not reach the server."""
 
     async def read(self, prefix: str) -> list[EngineRecord]:
         """All records whose key begins so, such as `members/`."""

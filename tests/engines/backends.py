@@ -22,9 +22,11 @@ class Backend:
     Attributes:
         server: the server, which keeps its records over a restart.
         guards: whether a write can depend on a second record.
+        remembers: whether it cannot lose what it acknowledged.
     """
 
     guards = True
+    remembers = False
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -56,6 +58,7 @@ class RedisBackend(Backend):
 class KubernetesBackend(Backend):
     server: LeaseServer
     guards = False
+    remembers = True
 
     def __init__(self, folder: Path) -> None:
         super().__init__(LeaseServer(folder))

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 SECRET = "hunter2-is-secret"
 RIGHTS = "resetchannels ~vedette:fleet:{default}:* &vedette:fleet:{default}:* +eval +evalsha +hget +hgetall +hset "
-RIGHTS += "+hdel +publish +subscribe +select +client|setname +ping"
+RIGHTS += "+hdel +info +publish +subscribe +select +client|setname +ping"
 """What docs/engines.md tells to give; `test_the_documented_rights_are_those` holds it to that."""
 
 Opening = Callable[..., Awaitable[RedisEngine]]
@@ -117,7 +117,10 @@ async def test_sentinels_lead_to_the_new_master(start: Starting, opened: Opening
     alone = await opened(sentinel=place)
     record = await alone.get("members/a")
     assert record is not None
-    assert record.revision == known
+    assert record.revision.partition("@")[0] == known.partition("@")[0]
+    assert record.memory != known.partition("@")[2]  # it may lack what the old one had acknowledged
+    with pytest.raises(EngineConflict):
+        await alone.write("members/a", "{}", known)
     with pytest.raises(EngineUnavailable, match=f"nothing listens on 127.0.0.1:{master.port}"):
         await engine.get("members/a")
     assert await answered(lambda: engine.get("members/a")) == record  # the failure made it ask again
@@ -154,11 +157,15 @@ async def test_in_a_cluster_a_fleet_lives_on_one_node(tmp_path: Path, opened: Op
             home.cluster("SETSLOT", slot, "MIGRATING", other.id)
             keys = home.cluster("GETKEYSINSLOT", slot, 10)
             home.command("MIGRATE", "127.0.0.1", other.port, "", 0, 5000, "KEYS", *keys)
-            assert await engine.get("members/a") == guard  # by ASK
+            moved = await engine.get("members/a")  # by ASK
+            assert moved is not None
+            assert (moved.key, moved.value) == (guard.key, guard.value)
             for node in (other, home):
                 node.cluster("SETSLOT", slot, "NODE", other.id)
-            assert await engine.get("members/a") == guard  # by MOVED
-            assert await engine.write("claims/y", "{}", None, guard)
+            assert await engine.get("members/a") == moved  # by MOVED
+            with pytest.raises(EngineConflict):  # another server's memory
+                await engine.write("claims/y", "{}", None, guard)
+            assert await engine.write("claims/y", "{}", None, moved)
             other.command("FLUSHALL")
         assert len(homes) > 1
     finally:
@@ -171,12 +178,15 @@ async def test_a_write_that_is_sent_twice_is_made_once(shared: RedisServer, open
     key, made = "vedette:fleet:{twice}:members", "f" * 24
     with shared.client() as client:
         sent = (WRITE.text, 2, key, key, "a", first, made, "0" * 8, "{}", "channel", "", "")
-        assert [client.eval(*sent) for _ in range(2)] == [1, 1]
+        memory = f"@{first.partition('@')[2]}"
+        assert [client.eval(*sent) for _ in range(2)] == [[1, memory.encode()]] * 2
         record = await engine.get("members/a")
         assert record is not None
-        assert record.revision == made
-        await engine.remove("members/a", made)
-        assert client.eval(*sent) == 0  # late: it brings nothing back
+        assert record.revision == made + memory
+        stale = (*sent[:5], f"{first.partition('@')[0]}@0123456789abcdef", *sent[6:])
+        assert client.eval(*stale) == [0]  # the second time to a server that took over: it may lack other writes
+        await engine.remove("members/a", made + memory)
+        assert client.eval(*sent) == [0]  # late: it brings nothing back
         client.script_flush()
     assert await engine.get("members/a") is None
     assert await engine.write("members/a", "{}", None)
@@ -220,7 +230,7 @@ async def test_the_documented_rights_are_those(shared: RedisServer, opened: Open
     shared.command("ACL", "SETUSER", "fleet", "reset", "on", f">{SECRET}", *RIGHTS.split())
     login = {"username": "fleet", "password": SECRET}
     assert (await doctor(await opened(shared, **login)))["rights"][0] is Grade.OK
-    for right in ("+eval", "+evalsha", "+hget", "+hgetall", "+hset", "+hdel", "~vedette:fleet:{default}:*"):
+    for right in ("+eval", "+evalsha", "+hget", "+hgetall", "+hset", "+hdel", "+info", "~vedette:fleet:{default}:*"):
         rules = [rule for rule in RIGHTS.split() if rule != right]
         shared.command("ACL", "SETUSER", "fleet", "reset", "on", f">{SECRET}", *rules)
         engine = await opened(shared, **login)

@@ -72,7 +72,7 @@ async def agents(memory: Memory, *names: str, want: dict[str, Mode] | None = Non
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - what it waits for has no event
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.01)
 
 

@@ -6,14 +6,14 @@ do with its answer. Whoever drives it asks again after every answer. docs/fleet.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from vedette.engine import EngineConflict, EngineUnavailable
 from vedette.fleet.records import CLAIMS, Catalogue
 from vedette.fleet.requests import Read, Remove
-from vedette.fleet.roster import Roster, Sighting, elect, member_key
+from vedette.fleet.roster import Roster, Sighting, elect, member_key, weight
 from vedette.fleet.seat import BEAT, HINTED, RETRY, Seat, Tally
 from vedette.fleet.shelf import SWEEP, Shelf
 from vedette.fleet.tenure import Tenure
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 3
 """Requests about claims that may be under way together: fewer than an engine has connections, so that no beat waits."""
+_REMEMBERED = 50_000
+"""Weights: of a thousand instances for fifty agents."""
 
 
 class Participant:
@@ -51,6 +53,7 @@ class Participant:
         self._new_id = new_id
         self._wanted = Catalogue.of({})
         self._known: dict[str, Mapping[str, Mode]] = {}
+        self._weigh = lru_cache(_REMEMBERED)(weight)
         self._former: set[str] = set()
         self._removing: dict[str, float] = {}
         self._now = -inf
@@ -63,7 +66,7 @@ class Participant:
         self._shelf = Shelf(self._wanted, self._known, self._ttl, self._clock, self.tally)
         self._active: list[Tenure] = []
         self._turn = 0
-        self._decided = (-1, -1)
+        self._decided = (-1, -1, False)
         self._claims_busy = False
         self._claims_at = self._last_claims = -inf
         self._waiting_since = inf
@@ -159,7 +162,9 @@ class Participant:
         if self._shelf.stored and self._shelf.stored != self.seat.catalogue:
             self.seat.catalogue = self._shelf.stored
             self.seat.hasten()
-        if self._decided != (self.roster.version, self._shelf.version):
+        grounds = (self.roster.version, self._shelf.version, self.ready)
+        if self._decided != grounds:
+            self._decided = grounds
             self._decide(now)
         shelf = self._shelf.requests(self.roster.named)
         return [*self.seat.requests(), *self._bury(now), *shelf, *self._survey(now), *self._tend()]
@@ -177,14 +182,14 @@ class Participant:
 
     def _decide(self, now: float) -> None:
         """Rank anew: the members, or what they have, are different."""
-        self._decided = (self.roster.version, self._shelf.version)
-        wanted, members, ready = self._wanted.modes, self.roster.members, self.ready
+        wanted, ready = self._wanted.modes, self.ready
+        members = [one for one in self.roster.members if one.ready]
         for instance in wanted:
             if instance not in self.tenures:
                 self.tenures[instance] = Tenure(instance, self.seat, self._ttl, self._clock, self.tally)
         for instance, tenure in list(self.tenures.items()):
-            mine = ready and instance in wanted and elect(instance, members, self._known) == self.seat.id
-            tenure.assign(mine)
+            eligible = ready and instance in wanted
+            tenure.assign(eligible and elect(instance, members, self._known, self._weigh) == self.seat.id)
             if instance not in wanted and tenure.idle:
                 del self.tenures[instance]
         self._sort()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vedette.fleet.records import MEMBERS, Member
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from vedette.engine import EngineRecord
     from vedette.fleet.records import Mode
@@ -51,6 +51,7 @@ class Roster:
         """Digests of the catalogues that members name."""
         self._ttl = ttl
         self._seen: dict[str, Sighting] = {}
+        self._standing: set[tuple[str, int, str]] = set()
 
     def __contains__(self, member_id: object) -> bool:
         return member_id in self._seen
@@ -80,27 +81,36 @@ class Roster:
                 sighting = Sighting(Member.parse(key, value, self._ttl), revision, now)
                 self.longest_ttl = max(self.longest_ttl, sighting.member.ttl)
             seen[sighting.member.id] = sighting
-        before, self._seen = self._seen, seen
-        if _standing(before.values()) != _standing(seen.values()):
-            self._changed()
+        self._seen = seen
+        self._look()
 
     def drop(self, member_id: str, revision: str) -> None:
         """A record was removed."""
         seen = self._seen.get(member_id)
         if seen is not None and seen.revision == revision:
             del self._seen[member_id]
-            self._changed()
+            self._look()
 
-    def _changed(self) -> None:
-        self.version += 1
-        self.named = frozenset(one.catalogue for one in self.members if one.catalogue)
+    def _look(self) -> None:
+        members = self.members
+        self.named = frozenset(one.catalogue for one in members if one.catalogue)
+        standing = {(one.id, one.order, one.catalogue) for one in members if one.ready}
+        if standing != self._standing:
+            self._standing = standing
+            self.version += 1
 
 
-def _standing(sightings: Iterable[Sighting]) -> set[tuple[str, str, bool, int, str]]:
-    return {(m.id, m.identity, m.ready, m.order, m.catalogue) for m in (one.member for one in sightings)}
+def weight(identity: str, instance: str) -> int:
+    """How much an instance belongs to an agent, the same after each restart."""
+    return int.from_bytes(blake2b(f"{identity}|{instance}".encode(), digest_size=8).digest(), "big")
 
 
-def elect(instance: str, members: Iterable[Member], catalogues: Mapping[str, Mapping[str, Mode]]) -> str:
+def elect(
+    instance: str,
+    members: Iterable[Member],
+    catalogues: Mapping[str, Mapping[str, Mode]],
+    weigh: Callable[[str, str], int] = weight,
+) -> str:
     """Who shall own an instance: member id, empty if nobody can.
 
     Candidates are ready and their configuration has the instance. `hash`: rendezvous hashing (Thaler, Ravishankar:
@@ -111,6 +121,7 @@ def elect(instance: str, members: Iterable[Member], catalogues: Mapping[str, Map
         instance: instance id.
         members: the roster.
         catalogues: what is known of the members' configurations, by digest.
+        weigh: `weight`, or what remembers its results.
     """
     offers = [
         (mode, one)
@@ -121,12 +132,7 @@ def elect(instance: str, members: Iterable[Member], catalogues: Mapping[str, Map
         return ""
     if any(mode == "leader" for mode, _ in offers):
         return min((one.order, one.id) for _, one in offers)[1]
-    return max((weight(one.identity, instance), one.id) for _, one in offers)[1]
-
-
-def weight(identity: str, instance: str) -> int:
-    """How much an instance belongs to an agent, the same after each restart."""
-    return int.from_bytes(blake2b(f"{identity}|{instance}".encode(), digest_size=8).digest(), "big")
+    return max((weigh(one.identity, instance), one.id) for _, one in offers)[1]
 
 
 def member_key(member_id: str) -> str:

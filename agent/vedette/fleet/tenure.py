@@ -118,8 +118,9 @@ class Tenure:
 
     def update(self, record: EngineRecord | None, asked: float) -> None:
         """Take over the record as it was read, unless a write of ours may have overtaken what was asked at `asked`."""
-        if not self.busy and self._touched < asked:
-            self._keep(Claim.parse(record.value) if record else Claim(), record.revision if record else None)
+        revision = record.revision if record else None
+        if not self.busy and self._touched < asked and not (self.known and revision == self._revision):
+            self._keep(Claim.parse(record.value) if record else Claim(), revision)
 
     def request(self, alive: Container[str]) -> Request | None:
         """What to ask now, if anything.

@@ -2,7 +2,8 @@
 
 `vedette:fleet:{NAME}:members` and its siblings are hashes from a record's id to revision, gist and value, in one text.
 All keys of a fleet share a hash tag, so that in a cluster they live on one node and a script may look at two of them.
-A revision is random: a server that went back to an older copy of its data never gives one out again.
+A revision is random, and ends with what the server calls its present run: one that went back to an older copy of its
+data, or took over from another one, never gives it out again, and takes none of before.
 """
 
 from __future__ import annotations
@@ -61,16 +62,16 @@ class RedisEngine(Engine[RedisEngineConfig]):
         for kind in KINDS:
             if not (f"{kind}/".startswith(prefix) or prefix.startswith(f"{kind}/")):
                 continue
-            flat = await self._run(READ, [self._key(kind)], [])
+            memory, flat = await self._run(READ, [self._key(kind)], [])
             pairs = zip(flat[::2], flat[1::2], strict=True)
-            found += [_record(f"{kind}/{name.decode()}", kept) for name, kept in pairs]
+            found += [_record(f"{kind}/{name.decode()}", kept, memory) for name, kept in pairs]
         return [record for record in found if record.key.startswith(prefix)]
 
     async def get(self, key: str) -> EngineRecord | None:
         """See `Engine`."""
         home, name = self._place(key)
-        kept = await self._run(GET, [home], [name])
-        return None if kept is None else _record(key, kept)
+        memory, kept = await self._run(GET, [home], [name])
+        return None if kept is None else _record(key, kept, memory)
 
     async def write(self, key: str, value: str, revision: str | None, guard: EngineRecord | None = None) -> str:
         """See `Engine`. Sent twice, where a connection broke, it is made once."""
@@ -79,17 +80,17 @@ class RedisEngine(Engine[RedisEngineConfig]):
         made = secrets.token_hex(_REVISION // 2)
         arguments = [name, revision or "", made, self.gist(value), value, self._channel, guarded[1]]
         arguments.append(guard.revision if guard is not None else "")
-        outcome = await self._run(WRITE, [home, guarded[0]], arguments, writes=True)
+        outcome, *memory = await self._run(WRITE, [home, guarded[0]], arguments, writes=True)
         if outcome == -1:
             raise EngineConflict(f"{guard.key if guard else ''} is not what it was, so {key} was not written")
         if outcome != 1:
             raise EngineConflict(f"{key} is there already" if revision is None else f"{key} is not what it was")
-        return made
+        return f"{made}{memory[0].decode()}"
 
     async def remove(self, key: str, revision: str) -> None:
         """See `Engine`."""
         home, name = self._place(key)
-        if await self._run(REMOVE, [home], [name, revision, self._channel], writes=True) != 1:
+        if await self._run(REMOVE, [home], [name, revision, self._channel], writes=True) != [1]:
             raise EngineConflict(f"{key} was written meanwhile")
 
     async def changes(self) -> AsyncIterator[None]:
@@ -135,7 +136,7 @@ class RedisEngine(Engine[RedisEngineConfig]):
                     break
             if isinstance(outcome, Exception):
                 raise Refused(outcome, "eval" if command[0] == "EVAL" else "evalsha")
-            if wait and outcome == 1:
+            if wait and outcome[0] == 1:
                 _confirmed(waited[0], wait)
             return outcome
 
@@ -149,9 +150,9 @@ def _confirmed(reply: Any, wanted: int) -> None:
         )
 
 
-def _record(key: str, kept: bytes) -> EngineRecord:
+def _record(key: str, kept: bytes, memory: bytes) -> EngineRecord:
     text = kept.decode("utf-8", "replace")
-    return EngineRecord(key, text[_REVISION + _GIST :], text[:_REVISION])
+    return EngineRecord(key, text[_REVISION + _GIST :], f"{text[:_REVISION]}{memory.decode()}")
 
 
 @hookimpl

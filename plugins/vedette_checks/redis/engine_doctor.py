@@ -80,6 +80,7 @@ async def _talk(config: RedisEngineConfig, key: Callable[[str], str], primary: P
         _Right("hdel", ("HDEL", records, "")),
         _Right("eval", ("EVAL", "return 1", 1, records)),
         _Right("evalsha", ("EVALSHA", "0" * 40, 1, records)),
+        _Right("info", ("INFO", "server")),
         _Right("hset", ("HSET", key(_TRIAL), _TRIAL, "")),
         _Right("hdel", ("HDEL", key(_TRIAL), _TRIAL)),
     ]
