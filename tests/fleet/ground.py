@@ -25,11 +25,8 @@ from vedette.lease import boottime
 from .court import Court
 from .witness import install
 
-PATIENCE = 120.0
+PATIENCE = 180.0
 INSTANCES = 60
-INTERVAL = 1.0
-RECENT = 2.5 * INTERVAL
-"""Seconds in which every instance runs that runs at all."""
 
 
 class Wires:
@@ -134,11 +131,12 @@ class Member:
 class Ground:
     """The members, the engine and the court."""
 
-    def __init__(self, folder: Path, backend: Backend, court: Court, ttl: float) -> None:
+    def __init__(self, folder: Path, backend: Backend, court: Court, ttl: float, interval: float) -> None:
         self.folder = folder
         self.backend = backend
         self.court = court
         self.ttl = ttl
+        self.interval = interval
         self.wires = Wires()
         self.members: list[Member] = []
         self._path = os.pathsep.join((install(folder), *filter(None, [os.environ.get("PYTHONPATH")])))
@@ -155,12 +153,17 @@ class Ground:
             kubeconfig = write_kubeconfig(port, folder / "kubeconfig")
             fleet = {"backend": "kubernetes", "kubeconfig": str(kubeconfig), "namespace": "vedette", "ttl": self.ttl}
         agent = {"hostname": name, "fleet": fleet, "sinks": [{"type": "witness"}], "report_interval": "1h"}
-        windows = [{"name": f"i{number}", "run_on": "hash", "interval": INTERVAL} for number in range(instances)]
+        windows = [{"name": f"i{number}", "run_on": "hash", "interval": self.interval} for number in range(instances)]
         (conf / "agent.yaml").write_text(json.dumps(agent))
         (conf / "windows.yaml").write_text(json.dumps({"instances": windows}))
         member = Member(name, folder, wire, PYTHONPATH=self._path, WITNESS_PORT=str(self.court.port), **more)
         self.members.append(member)
         return member
+
+    @property
+    def recently(self) -> float:
+        """Every instance that runs at all has run since then."""
+        return boottime() - 2.5 * self.interval
 
     def settled(self, instances: int, members: int, since: float) -> bool:
         """Whether every instance ran since then, and all of so many agents had some."""
@@ -169,9 +172,7 @@ class Ground:
 
     def await_settled(self, instances: int = INSTANCES, members: int = 3, since: float | None = None) -> None:
         begun = boottime() if since is None else since
-        until(
-            lambda: self.settled(instances, members, max(begun, boottime() - RECENT)), "the fleet to settle", PATIENCE
-        )
+        until(lambda: self.settled(instances, members, max(begun, self.recently)), "the fleet to settle", PATIENCE)
 
     def end(self) -> None:
         for member in self.members:
@@ -180,12 +181,12 @@ class Ground:
 
 
 @contextmanager
-def ground(folder: Path, backend: Backend, ttl: float) -> Iterator[Ground]:
+def ground(folder: Path, backend: Backend, ttl: float, interval: float = 1.0) -> Iterator[Ground]:
     """A place for a fleet; nothing of it is left at the end."""
     backend.server.start()
     try:
         with Court() as court:
-            made = Ground(folder, backend, court, ttl)
+            made = Ground(folder, backend, court, ttl, interval)
             try:
                 yield made
             finally:
