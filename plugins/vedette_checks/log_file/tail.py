@@ -209,7 +209,7 @@ class Tail:
         self._prefix, self._prefix_digest, self._before = prefix, digest(prefix), before
         self.offset, self.skipping, self.key_lines = position.offset, position.skipping, position.key_lines
         self._codec = codec_of(self._encoding, prefix)
-        self.fresh = False
+        self.fresh = not self.offset
         return True
 
     def is_copy_of(self, other: Tail) -> bool:
@@ -220,8 +220,10 @@ class Tail:
             return other.offset > 0 and self._has(other.offset, other._prefix, other._before)
         if self.packed:
             begins = self.content.read(PREFIX, 0)
+            if not begins:
+                return True  # it is only just being made, of another that is there too
             if not other.offset:
-                return bool(begins) and begins == other.content.read(PREFIX, 0)
+                return begins == other.content.read(PREFIX, 0)
             return self._has(other.offset, other._prefix, other._before)
         size = self.size
         prefix, others = self.content.read(PREFIX, 0), other._prefix or other.content.read(PREFIX, 0)
