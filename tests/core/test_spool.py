@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from vedette.kit import DamagedError, Entry, Outcome, Piece, Record, Spool, SpoolTakenError
+from vedette.spool.records import FRAME_SIZE
 
 MB = 1024 * 1024
 
@@ -197,6 +198,76 @@ def test_a_flipped_bit_costs_one_record_and_is_counted(tmp_path: Path, monkeypat
     spool = opened(tmp_path)
     assert f"{path.name}.aside" in files(tmp_path)
     assert (spool.left, spool.tally[Outcome.DAMAGED], spool.tally[Outcome.SENT]) == (0, 10, 20)
+    spool.close()
+
+
+@pytest.mark.parametrize("field", [0, 4, 8, 12, 16, 20, 24, 28, 32, 50])
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_a_damaged_head_costs_one_record_wherever_it_is(tmp_path: Path, place: int, field: int) -> None:
+    """A place in the first, a middle, and the last frame: its magic, checksums, sizes, counts, kind and times."""
+    spool = opened(tmp_path)
+    records = spool.put([entry(number, count=10 + number) for number in range(4)])
+    spool.settle([Piece(records[place], 2, 5)], Outcome.SENT)
+    spool.close()
+    path = last_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[records[place].offset - FRAME_SIZE + field] ^= 0x10
+    path.write_bytes(data)
+    spool = opened(tmp_path)
+    assert numbers(spool) == [number for number in range(4) if number != place]
+    assert (spool.tally[Outcome.DAMAGED], spool.tally[Outcome.SENT]) == (10 + place - 3, 3)
+    assert spool.aside == [f"{path.name} (damaged in part)"]
+    last = list(spool.pending[1])[-1]
+    assert spool.read(last) == entry(int(last.oldest)).body
+    spool.settle([whole(last)], Outcome.SENT)
+    spool.close()
+    spool = opened(tmp_path)
+    assert len(numbers(spool)) == 2  # the note was of the right record
+    assert spool.left + sum(spool.tally.values()) == 46
+    spool.close()
+
+
+def test_a_hole_over_several_records_is_counted(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    records = spool.put([entry(number) for number in range(6)])
+    spool.settle([whole(records[2]), Piece(records[3], 0, 4)], Outcome.SENT)
+    spool.close()
+    path = last_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    start, stop = records[1].offset - 10, records[4].offset - 10
+    data[start:stop] = bytes(stop - start)
+    path.write_bytes(data)
+    spool = opened(tmp_path)
+    assert numbers(spool) == [0, 5]
+    assert (spool.tally[Outcome.DAMAGED], spool.tally[Outcome.SENT]) == (26, 14)
+    spool.close()
+
+
+def test_a_damaged_beginning_of_a_file_costs_nothing(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1), entry(2)])
+    spool.close()
+    path = last_segment(tmp_path)
+    path.write_bytes(b"V" + path.read_bytes()[1:])
+    spool = opened(tmp_path)
+    assert (numbers(spool), spool.tally[Outcome.DAMAGED]) == ([1, 2], 0)
+    assert spool.aside == [f"{path.name} (damaged in part)"]
+    spool.close()
+
+
+def test_notes_that_cannot_be_read_have_items_sent_once_more(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1)])
+    spool.close()
+    notes = last_segment(tmp_path).with_suffix(".ack")
+    notes.mkdir()
+    spool = opened(tmp_path)
+    assert (numbers(spool), spool.left) == ([1], 10)
+    assert spool.aside == [f"{notes.name} (Is a directory; its items are sent once more)"]
+    spool.settle([Piece(first(spool), 0, 4)], Outcome.SENT)
+    spool.close()
+    spool = opened(tmp_path)
+    assert (spool.left, spool.trouble, spool.aside) == (6, "", [])
     spool.close()
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from vedette.spool.records import FRAME_SIZE, HEADER, DamagedError, Outcome, Record, frames, intact
+from vedette.spool.records import FRAME_SIZE, HEADER, DamagedError, Gap, Outcome, Record, intact, search
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _MODE = 0o600
 _NOTE = struct.Struct("<IIIII")
 """Number of the record, first item, last item + 1, outcome, checksum."""
+_OUTCOMES = frozenset(map(int, Outcome))
+_MOST = 2**32 - 1
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -35,10 +37,14 @@ class Segment:
         self.size = 0
         self.noted = 0
         """Bytes of the notes."""
+        self.items = 0
+        """How many items its records have."""
         self.records: list[Record] = []
         self.tally: Counter[Outcome] = Counter()
         """What became of its items."""
         self.damaged = False
+        self.forgotten = ""
+        """Why it is not known what became of its records; they are sent once more."""
         self._file = -1
         self._notes = -1
 
@@ -72,35 +78,48 @@ class Segment:
         finally:
             os.close(file)
         self.size = len(data)
-        if not data.startswith(HEADER):
-            if HEADER.startswith(data):
-                return  # killed before its first record
+        if HEADER.startswith(data):
+            return  # killed before its first record
+        begun = data.startswith(HEADER)
+        found = search(data, len(HEADER) if begun else 0)
+        if not begun and not found.records:
             raise DamagedError("it does not begin like one")
-        lost = 0
-        for record, whole in frames(memoryview(data)[len(HEADER) :]):
+        self.damaged = found.damaged or not begun
+        self.records = found.records
+        for record in found.records:
             record.segment = self
-            record.offset += len(HEADER)
-            self.records.append(record)
-            if not whole:
-                self.damaged = True
-                lost += record.take_off(0, record.count)
-        self._load_notes()
-        self.tally[Outcome.DAMAGED] += lost
+        self._load_notes(found.gaps)
+        for record in found.torn:
+            self.tally[Outcome.DAMAGED] += record.take_off(0, record.count)
 
-    def _load_notes(self) -> None:
+    def _load_notes(self, gaps: list[Gap]) -> None:
+        """Read what became of the records; of what is in gaps the rest is lost."""
         try:
             file = os.open(self.notes_path, os.O_RDONLY | _FLAGS)
-        except OSError:
-            return
-        try:
-            data = _read_all(file)
-        finally:
-            os.close(file)
+            try:
+                data = _read_all(file)
+            finally:
+                os.close(file)
+        except FileNotFoundError:
+            data = b""
+        except OSError as error:
+            data = b""
+            self.forgotten = error.strerror or str(error)
+            with suppress(OSError):
+                set_aside(self.notes_path)
         self.noted = len(data) - len(data) % _NOTE.size
+        known = {record.number: record for record in self.records}
+        ghosts: dict[int, Record] = {}
         for number, start, stop, outcome, checksum in _NOTE.iter_unpack(data[: self.noted]):
-            known = number < len(self.records) and outcome in Outcome.__members__.values()
-            if known and checksum == zlib.crc32(_NOTE.pack(number, start, stop, outcome, 0)[:-4]):
-                self.tally[Outcome(outcome)] += self.records[number].take_off(start, stop)
+            if outcome not in _OUTCOMES or checksum != zlib.crc32(_NOTE.pack(number, start, stop, outcome, 0)[:-4]):
+                continue
+            if number not in known and any(gap.first <= number < gap.stop for gap in gaps):
+                ghosts[number] = known[number] = _ghost(number)
+            if number in known:
+                self.tally[Outcome(outcome)] += known[number].take_off(start, stop)
+        for gap in gaps:
+            settled = sum(_MOST - ghost.left for ghost in ghosts.values() if gap.first <= ghost.number < gap.stop)
+            self.tally[Outcome.DAMAGED] += max(0, gap.items - settled)
 
     def read(self, record: Record) -> bytes:
         """The body of one of its records.
@@ -148,6 +167,7 @@ class Segment:
         for record, offset in zip(records, offsets, strict=True):
             record.segment, record.number, record.offset = self, len(self.records), start + offset
             record.body = None
+            self.items += record.count
             self.records.append(record)
 
     def _begin(self) -> None:
@@ -211,6 +231,11 @@ class Segment:
         else:
             self.path.unlink(missing_ok=True)
         self.notes_path.unlink(missing_ok=True)
+
+
+def _ghost(number: int) -> Record:
+    """A record of which only the notes are left."""
+    return Record(0, 0, _MOST, 0, 0.0, 0.0, 0, number=number, rest=[(0, _MOST)])
 
 
 def set_aside(path: Path) -> None:

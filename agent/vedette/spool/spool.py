@@ -149,6 +149,8 @@ class Spool:
             except (OSError, DamagedError) as error:
                 self._put_aside(path, str(getattr(error, "strerror", None) or error))
                 continue
+            if segment.forgotten:
+                self.aside.append(f"{segment.notes_path.name} ({segment.forgotten}; its items are sent once more)")
             if segment.damaged:
                 self.aside.append(f"{path.name} (damaged in part)")
             self._segments[segment.number] = segment
@@ -234,11 +236,12 @@ class Spool:
     def _write(self, records: Sequence[Record]) -> None:
         """Append records; items of theirs that something is known of already are noted at once."""
         active = self._writable()
-        frames, offsets, size = [], [], 0
-        for record in records:
+        frames, offsets, size, before = [], [], 0, active.items
+        for number, record in enumerate(records, len(active.records)):
             body = record.body or b""
             entry = Entry(record.kind, record.form, record.count, record.raw, record.oldest, record.newest, body)
-            frames.append(frame(entry))
+            frames.append(frame(entry, number, before))
+            before += record.count
             offsets.append(size + FRAME_SIZE)
             size += len(frames[-1])
         try:
