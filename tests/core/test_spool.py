@@ -309,6 +309,65 @@ def test_a_foreign_file_is_set_aside(tmp_path: Path, content: bytes | None) -> N
     spool.close()
 
 
+@pytest.mark.parametrize(
+    "totals",
+    [
+        '{"items": {}, "folded": [], "next": 1e999}',
+        '{"items": {}, "folded": [], "next": 99999999999999999999}',
+        '{"items": {"SENT": -5}, "folded": [], "next": 1}',
+        '{"items": {"SENT": 5}, "folded": [-1], "next": 1}',
+        '{"items": {"SENT": 5.5}, "folded": [], "next": 1}',
+        "[" * 100_000,
+        None,
+    ],
+)
+def test_counts_that_somebody_changed_are_set_aside(tmp_path: Path, totals: str | None) -> None:
+    if totals is None:
+        os.mkfifo(tmp_path / "totals.json")
+    else:
+        (tmp_path / "totals.json").write_text(totals)
+    spool = opened(tmp_path)
+    assert spool.aside == ["totals.json (the counts are damaged)"]
+    assert spool.tally.total() == 0
+    spool.put([entry(1)])
+    spool.close()
+    spool = opened(tmp_path)
+    assert numbers(spool) == [1]
+    spool.close()
+
+
+@pytest.mark.parametrize("number", ["3fffffffffffffff", "4000000000000000", "ffffffffffffffff"])
+def test_a_file_of_the_highest_number_loses_nothing(tmp_path: Path, number: str) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1)])
+    spool.close()
+    last_segment(tmp_path).rename(tmp_path / f"{number}.seg")
+    for place in (2, 3):
+        spool = opened(tmp_path)
+        spool.put([entry(place)])
+        assert spool.trouble == ""
+        spool.close()
+    spool = opened(tmp_path)
+    assert set(numbers(spool)) == ({1, 2, 3} if number.startswith("3") else {2, 3})
+    spool.close()
+
+
+def test_pipes_in_place_of_files_hold_nothing_up(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1)])
+    spool.close()
+    os.mkfifo(tmp_path / "00000000000000ff.seg")
+    os.mkfifo(last_segment(tmp_path).with_name(f"{1:016x}.ack"))
+    spool = opened(tmp_path)
+    assert spool.aside == [
+        f"{1:016x}.ack (it is not a file; its items are sent once more)",
+        "00000000000000ff.seg (it is not a file)",
+    ]
+    spool.settle([whole(first(spool))], Outcome.SENT)
+    assert (spool.left, spool.trouble) == (0, "")
+    spool.close()
+
+
 def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_text("precious")

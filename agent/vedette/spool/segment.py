@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import struct
 import zlib
 from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from vedette.spool.records import FRAME_SIZE, HEADER, DamagedError, Gap, Outcome, Record, intact, search
+from vedette.spool.records import FRAME_SIZE, HEADER, LONGEST, DamagedError, Gap, Outcome, Record, intact, search
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +22,7 @@ _NOTE = struct.Struct("<IIIII")
 """Number of the record, first item, last item + 1, outcome, checksum."""
 _OUTCOMES = frozenset(map(int, Outcome))
 _MOST = 2**32 - 1
+_LARGEST = 2 * LONGEST
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -72,11 +75,7 @@ class Segment:
             OSError: it cannot be read.
             DamagedError: it is not a segment.
         """
-        file = os.open(self.path, os.O_RDONLY | _FLAGS)
-        try:
-            data = _read_all(file)
-        finally:
-            os.close(file)
+        data = read_file(self.path)
         self.size = len(data)
         if HEADER.startswith(data):
             return  # killed before its first record
@@ -95,11 +94,7 @@ class Segment:
     def _load_notes(self, gaps: list[Gap]) -> None:
         """Read what became of the records; of what is in gaps the rest is lost."""
         try:
-            file = os.open(self.notes_path, os.O_RDONLY | _FLAGS)
-            try:
-                data = _read_all(file)
-            finally:
-                os.close(file)
+            data = read_file(self.notes_path)
         except FileNotFoundError:
             data = b""
         except OSError as error:
@@ -128,7 +123,7 @@ class Segment:
             DamagedError: it is not what was written, or cannot be read.
         """
         try:
-            file = os.open(self.path, os.O_RDONLY | _FLAGS)
+            file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
             try:
                 data = os.pread(file, FRAME_SIZE + record.size, record.offset - FRAME_SIZE)
             finally:
@@ -200,7 +195,9 @@ class Segment:
         if not number:
             return 0
         if self._notes < 0:
-            self._notes = os.open(self.notes_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _FLAGS, _MODE)
+            self._notes = os.open(
+                self.notes_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | _FLAGS, _MODE
+            )
             os.ftruncate(self._notes, self.noted)  # what a kill left of the last one
         head = _NOTE.pack(record.number, start, stop, outcome, 0)[:-4]
         try:
@@ -247,8 +244,19 @@ def set_aside(path: Path) -> None:
     path.rename(path.with_name(f"{path.name}.aside"))
 
 
-def _read_all(file: int) -> bytes:
-    with os.fdopen(os.dup(file), "rb") as stream:
+def read_file(path: Path) -> bytes:
+    """The content of a file that is one: reading a pipe would wait for ever.
+
+    Raises:
+        OSError: it is another thing, or larger than any file of a queue, or cannot be read.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
+    with os.fdopen(file, "rb") as stream:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a file")
+        if status.st_size > _LARGEST:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         return stream.read()
 
 

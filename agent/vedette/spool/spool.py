@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vedette.spool.records import FRAME_SIZE, DamagedError, Entry, Outcome, Piece, Record, frame, made
-from vedette.spool.segment import Segment, set_aside
+from vedette.spool.segment import Segment, read_file, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,6 +26,8 @@ _SMALLEST_SEGMENT = 64 * 1024
 _SHARES = 16
 _TAIL = 256 * 1024
 _KEPT_ASIDE = 4
+_HIGHEST = 2**62
+"""No number of a segment, and no count, gets that high."""
 
 
 class SpoolTakenError(Exception):
@@ -121,18 +123,18 @@ class Spool:
         """The counts of segments that are gone; returns which of them may still be there."""
         path = self._folder / _TOTALS
         try:
-            known = json.loads(path.read_bytes())
-            self._folded = Counter({Outcome[name]: int(number) for name, number in known["items"].items()})
-            folded = frozenset(map(int, known["folded"]))
-            self._next = max(
-                self._next, *folded, int(known["next"])
-            )  # the number of one that is gone is not used again
+            known = json.loads(read_file(path))
+            items = Counter({Outcome[name]: _natural(number) for name, number in known["items"].items()})
+            folded = frozenset(map(_natural, known["folded"]))
+            after = _natural(known["next"])
         except FileNotFoundError:
             return frozenset()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except Exception:  # whoever changed it chooses what goes wrong
             self._put_aside(path, "the counts are damaged")
             return frozenset()
-        self.tally.update(self._folded)
+        self._folded = items
+        self._next = max(self._next, *folded, after)  # the number of one that is gone is not used again
+        self.tally.update(items)
         return folded
 
     def _load_segments(self, folded: frozenset[int]) -> None:
@@ -140,6 +142,9 @@ class Spool:
             if not _SEGMENT.fullmatch(path.name):
                 continue
             segment = Segment(path, int(path.stem, 16))
+            if segment.number >= _HIGHEST:
+                self._put_aside(path, "its number cannot be true")
+                continue
             self._next = max(self._next, segment.number + 1)
             if segment.number in folded:
                 self._remove(segment)
@@ -281,6 +286,10 @@ class Spool:
             before, self._kept, self._active = self._kept, {self._active.number}, None
             for number in before:
                 self._fold_if_finished(self._segments.get(number))
+        if self._next >= _HIGHEST:  # somebody made a file of such a number; what is written must be found again
+            self._next = 1
+        while self._next in self._segments or self._next in self._undeleted:
+            self._next += 1
         segment = Segment(self._folder / f"{self._next:016x}.seg", self._next)
         self._next += 1
         self._active = self._segments[segment.number] = segment
@@ -399,3 +408,14 @@ class Spool:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _natural(number: object) -> int:
+    """A count as it was written.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if type(number) is not int or not 0 <= number < _HIGHEST:
+        raise ValueError("it is no count")
+    return number
