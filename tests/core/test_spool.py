@@ -128,11 +128,26 @@ def test_beyond_the_budget_the_oldest_go_and_are_counted(tmp_path: Path) -> None
 def test_what_is_being_sent_is_not_evicted(tmp_path: Path) -> None:
     spool = opened(tmp_path, MB)
     sending = spool.put([entry(0, size=40_000)])[0]
-    sending.busy = True
+    sending.hold(0, 10)
     for number in range(1, 40):
         spool.put([entry(number, size=40_000)])
     assert numbers(spool)[0] == 0
     assert spool.read(sending) == entry(0, size=40_000).body
+    spool.close()
+
+
+def test_one_half_that_arrived_does_not_let_the_other_be_evicted(tmp_path: Path) -> None:
+    spool = opened(tmp_path, MB)
+    sending = spool.put([entry(0, size=40_000)])[0]
+    sending.hold(0, 10)
+    for half in ((0, 5), (5, 10)):
+        sending.hold(*half)
+    spool.settle([Piece(sending, 0, 5)], Outcome.SENT)
+    for number in range(1, 40):
+        spool.put([entry(number, size=40_000)])
+    assert spool.settle([Piece(sending, 5, 10)], Outcome.SENT) == 5
+    assert (spool.tally[Outcome.SENT], sending.busy) == (10, False)
+    assert spool.left + spool.tally.total() == 400
     spool.close()
 
 

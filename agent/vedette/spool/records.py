@@ -75,7 +75,7 @@ class Record:
         offset: where in the file its body begins.
         body: the body of one that is in memory only.
         rest: ranges of items that nothing is known of yet, in order.
-        busy: whether somebody is sending it: it is not evicted meanwhile.
+        held: ranges of items that somebody is sending; it is not evicted meanwhile.
     """
 
     kind: int
@@ -90,7 +90,12 @@ class Record:
     offset: int = 0
     body: bytes | None = None
     rest: list[tuple[int, int]] = field(default_factory=list)
-    busy: bool = False
+    held: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is sending some of it."""
+        return bool(self.held)
 
     @property
     def left(self) -> int:
@@ -105,11 +110,23 @@ class Record:
     def take_off(self, start: int, stop: int) -> int:
         """Remove a range from what is left; returns how many items that were."""
         before = self.left
-        kept: list[tuple[int, int]] = []
-        for first, last in self.rest:
-            kept += [part for part in ((first, min(last, start)), (max(first, stop), last)) if part[0] < part[1]]
-        self.rest = kept
+        self.rest = _without(self.rest, start, stop)
         return before - self.left
+
+    def hold(self, start: int, stop: int) -> None:
+        """Somebody begins to send a range."""
+        self.held.append((start, stop))
+
+    def release(self, start: int, stop: int) -> None:
+        """Nobody is sending a range any more; what else of the record is under way stays so."""
+        self.held = _without(self.held, start, stop)
+
+
+def _without(ranges: list[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:
+    kept: list[tuple[int, int]] = []
+    for first, last in ranges:
+        kept += [part for part in ((first, min(last, start)), (max(first, stop), last)) if part[0] < part[1]]
+    return kept
 
 
 @dataclass(frozen=True, slots=True)

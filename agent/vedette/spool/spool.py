@@ -322,10 +322,14 @@ class Spool:
         return record.segment.read(record)
 
     def settle(self, pieces: Iterable[Piece], outcome: Outcome) -> int:
-        """Note what became of items, which are not to be sent any more; returns how many items that were."""
+        """Note what became of items, which are not to be sent any more; returns how many items that were.
+
+        Nobody holds them any more either.
+        """
         number = 0
         for piece in pieces:
             record = piece.record
+            record.release(piece.start, piece.stop)
             if record.segment is None:
                 settled = record.take_off(piece.start, piece.stop)
             else:

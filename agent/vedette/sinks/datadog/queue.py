@@ -189,7 +189,7 @@ class Queue:
                 self._settle([Piece(piece.record, 0, piece.record.count)], Outcome.DAMAGED)
             else:
                 good.append(piece)
-                piece.record.busy = True
+                piece.record.hold(piece.start, piece.stop)
         if not good:
             return None
         raw = b",".join(parts)
@@ -210,15 +210,12 @@ class Queue:
         await self._call(self._settle, request.pieces, outcome)
 
     def _settle(self, pieces: Iterable[Piece], outcome: Outcome) -> None:
-        pieces = list(pieces)
-        for piece in pieces:
-            piece.record.busy = False
         self._spool.settle(pieces, outcome)
 
     def back(self, request: Request) -> None:
         """It could not be sent now."""
         for piece in request.pieces:
-            piece.record.busy = False
+            piece.record.release(piece.start, piece.stop)
 
     def _candidates(self, lane: Lane) -> Iterator[Piece]:
         for kind in lane.kinds:
