@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -18,6 +19,7 @@ import pytest
 
 from vedette.kit import DamagedError, Entry, Outcome, Piece, Record, Spool, SpoolTakenError
 from vedette.spool.records import FRAME_SIZE
+from vedette.spool.totals import Totals
 
 MB = 1024 * 1024
 
@@ -278,7 +280,7 @@ def test_notes_that_cannot_be_read_have_items_sent_once_more(tmp_path: Path) -> 
     notes.mkdir()
     spool = opened(tmp_path)
     assert (numbers(spool), spool.left) == ([1], 10)
-    assert spool.aside == [f"{notes.name} (Is a directory; its items are sent once more)"]
+    assert spool.aside == [f"{notes.name} (it is not a file; its items are sent once more)"]
     spool.settle([Piece(first(spool), 0, 4)], Outcome.SENT)
     spool.close()
     spool = opened(tmp_path)
@@ -490,6 +492,45 @@ def test_a_full_disk_degrades_to_memory_and_back(tmp_path: Path, full_disk: None
     assert numbers(spool) == [1, 2, 3]
     assert [record.rest for record in spool.pending[1]] == [[(0, 10)], [(4, 10)], [(0, 10)]]
     spool.close()
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_file_stays_until_its_counts_are_written(tmp_path: Path, full_disk: None) -> None:
+    spool = opened(tmp_path)
+    spool.settle([whole(spool.put([entry(1)])[0])], Outcome.SENT)
+    spool.close()
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, most))
+    spool = opened(tmp_path)
+    assert spool.tally[Outcome.SENT] == 10
+    spool.close()
+    assert last_segment(tmp_path).name == f"{1:016x}.seg"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, most))
+    (tmp_path / "totals.new").unlink()
+    (tmp_path / "totals.new").mkdir()  # somebody's
+    for _ in range(2):
+        spool = opened(tmp_path)
+        assert (spool.tally[Outcome.SENT], list(tmp_path.glob("*.seg"))) == (10, [])
+        spool.close()
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_on_a_full_disk_a_file_makes_room_for_its_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = opened(tmp_path)
+    spool.settle([whole(spool.put([entry(1)])[0])], Outcome.SENT)
+    spool.close()
+    written = Totals.save
+
+    def save(totals: Totals, path: Path) -> None:
+        if list(tmp_path.glob("*.seg")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(totals, path)
+
+    monkeypatch.setattr(Totals, "save", save)
+    for _ in range(2):
+        spool = opened(tmp_path)
+        assert (spool.tally[Outcome.SENT], list(tmp_path.glob("*.seg"))) == (10, [])
+        spool.close()
 
 
 def test_a_folder_that_cannot_be_made_works_in_memory_until_it_can(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ class Segment:
             self._begin()
         start = self.size
         try:
-            _write_all(self._file, written)
+            write_all(self._file, written)
             os.fdatasync(self._file)
         except OSError:
             with suppress(OSError):
@@ -168,12 +168,8 @@ class Segment:
     def _begin(self) -> None:
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | _FLAGS, _MODE)
         try:
-            _write_all(file, HEADER)
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_all(file, HEADER)
+            sync_folder(self.path.parent)
         except OSError:
             os.close(file)
             with suppress(OSError):
@@ -201,7 +197,7 @@ class Segment:
             os.ftruncate(self._notes, self.noted)  # what a kill left of the last one
         head = _NOTE.pack(record.number, start, stop, outcome, 0)[:-4]
         try:
-            _write_all(self._notes, head + struct.pack("<I", zlib.crc32(head)))
+            write_all(self._notes, head + struct.pack("<I", zlib.crc32(head)))
         except OSError:
             with suppress(OSError):
                 os.ftruncate(self._notes, self.noted)
@@ -251,16 +247,37 @@ def read_file(path: Path) -> bytes:
         OSError: it is another thing, or larger than any file of a queue, or cannot be read.
     """
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _FLAGS)
-    with os.fdopen(file, "rb") as stream:
+    try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a file")
         if status.st_size > _LARGEST:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        return stream.read()
+        with os.fdopen(file, "rb", closefd=False) as stream:
+            return stream.read()
+    finally:
+        os.close(file)
 
 
-def _write_all(file: int, data: bytes) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on disk.
+
+    Raises:
+        OSError: they may not be.
+    """
+    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write all of it, in as many calls as that takes.
+
+    Raises:
+        OSError: some of it may be written.
+    """
     done = 0
     while done < len(data):
         done += os.write(file, memoryview(data)[done:])

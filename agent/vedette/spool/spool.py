@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import json
 import os
 import re
 from collections import Counter
@@ -12,22 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vedette.spool.records import FRAME_SIZE, DamagedError, Entry, Outcome, Piece, Record, frame, made
-from vedette.spool.segment import Segment, read_file, set_aside
+from vedette.spool.segment import Segment, set_aside
+from vedette.spool.totals import HIGHEST, TOTALS, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _SEGMENT = re.compile(r"[0-9a-f]{16}\.seg")
 _NOTES = re.compile(r"[0-9a-f]{16}\.ack")
-_TOTALS = "totals.json"
 _LOCK = "lock"
 _LARGEST_SEGMENT = 8 * 1024 * 1024
 _SMALLEST_SEGMENT = 64 * 1024
 _SHARES = 16
 _TAIL = 256 * 1024
 _KEPT_ASIDE = 4
-_HIGHEST = 2**62
-"""No number of a segment, and no count, gets that high."""
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 class SpoolTakenError(Exception):
@@ -121,28 +120,25 @@ class Spool:
 
     def _load_totals(self) -> frozenset[int]:
         """The counts of segments that are gone; returns which of them may still be there."""
-        path = self._folder / _TOTALS
+        path = self._folder / TOTALS
         try:
-            known = json.loads(read_file(path))
-            items = Counter({Outcome[name]: _natural(number) for name, number in known["items"].items()})
-            folded = frozenset(map(_natural, known["folded"]))
-            after = _natural(known["next"])
+            totals = Totals.load(path)
         except FileNotFoundError:
             return frozenset()
         except Exception:  # whoever changed it chooses what goes wrong
             self._put_aside(path, "the counts are damaged")
             return frozenset()
-        self._folded = items
-        self._next = max(self._next, *folded, after)  # the number of one that is gone is not used again
-        self.tally.update(items)
-        return folded
+        self._folded = totals.items
+        self._next = max(self._next, *totals.folded, totals.next)  # the number of one that is gone is not used again
+        self.tally.update(totals.items)
+        return totals.folded
 
     def _load_segments(self, folded: frozenset[int]) -> None:
         for path in sorted(self._folder.iterdir()):
             if not _SEGMENT.fullmatch(path.name):
                 continue
             segment = Segment(path, int(path.stem, 16))
-            if segment.number >= _HIGHEST:
+            if segment.number >= HIGHEST:
                 self._put_aside(path, "its number cannot be true")
                 continue
             self._next = max(self._next, segment.number + 1)
@@ -286,7 +282,7 @@ class Spool:
             before, self._kept, self._active = self._kept, {self._active.number}, None
             for number in before:
                 self._fold_if_finished(self._segments.get(number))
-        if self._next >= _HIGHEST:  # somebody made a file of such a number; what is written must be found again
+        if self._next >= HIGHEST:  # somebody made a file of such a number; what is written must be found again
             self._next = 1
         while self._next in self._segments or self._next in self._undeleted:
             self._next += 1
@@ -369,7 +365,8 @@ class Spool:
                 self.left -= lost
                 record.rest = []
                 self.pending.get(record.kind, {}).pop(record, None)
-            self._fold(old[0])
+            if not self._fold(old[0]):
+                return
 
     def _fold_if_finished(self, segment: Segment | None) -> None:
         if segment is None or segment is self._active or segment.number in self._kept:
@@ -377,15 +374,32 @@ class Spool:
         if segment.finished:
             self._fold(segment)
 
-    def _fold(self, segment: Segment) -> None:
-        """Add a segment's counts to the totals and delete it; a kill in between counts nothing twice."""
-        if self._segments.pop(segment.number, None) is None:
-            return
-        self._folded.update(segment.tally)
-        self._undeleted.add(segment.number)
-        with suppress(OSError):  # of a full disk, which the deletion helps
-            self._save_totals()
+    def _fold(self, segment: Segment) -> bool:
+        """Add a segment's counts to the totals and delete it; a kill in between counts nothing twice.
+
+        Returns:
+            Whether it is gone; where its counts cannot be written it stays, and is tried again later.
+        """
+        if segment.number not in self._segments:
+            return True
+        counts = self._folded + segment.tally
+        gone = self._undeleted | {segment.number}
+        try:
+            Totals(counts, frozenset(gone), self._next).save(self._folder / TOTALS)
+        except OSError as error:
+            if error.errno not in _FULL:
+                self._kept.add(segment.number)
+                return False
+            saved = False  # the deletion makes room for it
+        else:
+            saved = True
+        del self._segments[segment.number]
+        self._folded, self._undeleted = counts, gone
         self._remove(segment)
+        if not saved:
+            with suppress(OSError):
+                Totals(counts, frozenset(self._undeleted), self._next).save(self._folder / TOTALS)
+        return True
 
     def _remove(self, segment: Segment) -> None:
         try:
@@ -395,15 +409,6 @@ class Spool:
         else:
             self._undeleted.discard(segment.number)
 
-    def _save_totals(self) -> None:
-        path = self._folder / _TOTALS
-        items = {outcome.name: self._folded[outcome] for outcome in Outcome}
-        draft = path.with_suffix(".new")
-        draft.write_text(
-            json.dumps({"items": items, "folded": sorted(self._undeleted), "next": self._next}), encoding="ascii"
-        )
-        draft.replace(path)
-
     def close(self) -> None:
         """Let go of the files; what is on disk stays."""
         for segment in self._segments.values():
@@ -412,14 +417,3 @@ class Spool:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-
-def _natural(number: object) -> int:
-    """A count as it was written.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if type(number) is not int or not 0 <= number < _HIGHEST:
-        raise ValueError("it is no count")
-    return number
