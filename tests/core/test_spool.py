@@ -162,8 +162,11 @@ def test_two_processes_do_not_share_it(tmp_path: Path) -> None:
     (record,) = other.put([entry(2)])
     assert (record.segment, other.trouble) == (None, "another process uses the queue on disk")
     spool.close()
+    other.rescue()  # the other one is gone
+    assert (other.trouble, other.left, record.safe) == ("", 20, True)
+    other.close()
     spool = opened(tmp_path)
-    assert numbers(spool) == [1]
+    assert numbers(spool) == [1, 2]
     spool.close()
 
 

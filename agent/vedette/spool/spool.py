@@ -91,7 +91,7 @@ class Spool:
             The records written last with their bodies, sent or not: what an interrupted source may hand over once more.
 
         Raises:
-            SpoolTakenError: another process has it.
+            SpoolTakenError: another process has it; the queue works in memory until that one lets go.
             OSError: the folder cannot be used; the queue works in memory, and `trouble` says so.
         """
         if self.directory is None:
@@ -107,7 +107,6 @@ class Spool:
         except OSError:
             self.trouble = "another process uses the queue on disk"
             self.close()
-            self.directory = None
             raise SpoolTakenError(self.trouble) from None
         folded = self._load_totals()
         self._load_segments(folded)
