@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vedette.kit import Entry, Outcome, Spool
+from vedette.kit import Entry, Outcome, Piece, Spool
 from vedette.sinks.datadog.lanes import LANES, Kind
 from vedette.sinks.datadog.press import pack
 from vedette.sinks.datadog.queue import Queue, Request
@@ -30,7 +30,7 @@ DEEP = b'{"points":' + b"[" * 5000 + b"]" * 5000 + b"}"
 HUGE = b'{"points":[{"timestamp":1%s}]}' % (b"0" * 400)
 
 
-async def treated(folder: Path, entries: list[Entry]) -> tuple[Queue, Request | None]:
+async def treated(folder: Path, entries: list[Entry], kind: Kind = Kind.SERIES) -> tuple[Queue, Request | None]:
     """A queue over these records, after a sweep and a look for what to send."""
     spool = Spool(folder, MB)
     spool.open()
@@ -40,7 +40,7 @@ async def treated(folder: Path, entries: list[Entry]) -> tuple[Queue, Request | 
     try:
         await queue.open()
         await queue.sweep()
-        return queue, await queue.next(next(lane for lane in LANES if Kind.SERIES in lane.kinds))
+        return queue, await queue.next(next(lane for lane in LANES if kind in lane.kinds))
     finally:
         queue.close()
 
@@ -64,3 +64,20 @@ def test_records_of_an_unknown_kind_are_given_up_and_told(tmp_path: Path) -> Non
     assert (queue.standing.tally[Outcome.DAMAGED], queue.standing.left) == (4, 3)
     assert queue.notes == ["4 items on disk of a kind that this version does not know were given up"]
     assert request is not None
+
+
+def test_items_that_a_record_does_not_have_are_not_sent(tmp_path: Path) -> None:
+    """Events go one by one: the first of a hundred is there, the second is not."""
+    event = b'{"title":"x","date_happened":%d}' % time.time()
+    entries = [entry(event, 100, time.time(), Kind.EVENT)]
+    _, request = asyncio.run(treated(tmp_path, entries, Kind.EVENT))
+    assert request is not None
+    assert (request.count, request.raw) == (1, event)
+    spool = Spool(tmp_path, MB)
+    spool.open()
+    (record,) = spool.pending[Kind.EVENT]
+    spool.settle([Piece(record, 0, 1)], Outcome.SENT)
+    spool.close()
+    queue, request = asyncio.run(treated(tmp_path, [], Kind.EVENT))
+    assert request is None
+    assert (queue.standing.tally[Outcome.DAMAGED], queue.standing.left) == (99, 0)

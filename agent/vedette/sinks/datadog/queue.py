@@ -184,7 +184,10 @@ class Queue:
         parts: list[bytes] = []
         for piece in pieces:
             try:
-                parts.append(cut.content([piece], self._spool.read))
+                part = cut.content([piece], self._spool.read)
+                if not part:
+                    raise ValueError("it does not hold as many items as it says")
+                parts.append(part)
             except Exception:  # whoever changed the file chooses what goes wrong
                 self._settle([Piece(piece.record, 0, piece.record.count)], Outcome.DAMAGED)
             else:
