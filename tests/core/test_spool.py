@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -17,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from vedette.kit import DamagedError, Entry, Outcome, Piece, Record, Spool, SpoolTakenError
+from vedette.spool.records import FRAME_SIZE
+from vedette.spool.totals import Totals
 
 MB = 1024 * 1024
 
@@ -127,11 +130,26 @@ def test_beyond_the_budget_the_oldest_go_and_are_counted(tmp_path: Path) -> None
 def test_what_is_being_sent_is_not_evicted(tmp_path: Path) -> None:
     spool = opened(tmp_path, MB)
     sending = spool.put([entry(0, size=40_000)])[0]
-    sending.busy = True
+    sending.hold(0, 10)
     for number in range(1, 40):
         spool.put([entry(number, size=40_000)])
     assert numbers(spool)[0] == 0
     assert spool.read(sending) == entry(0, size=40_000).body
+    spool.close()
+
+
+def test_one_half_that_arrived_does_not_let_the_other_be_evicted(tmp_path: Path) -> None:
+    spool = opened(tmp_path, MB)
+    sending = spool.put([entry(0, size=40_000)])[0]
+    sending.hold(0, 10)
+    for half in ((0, 5), (5, 10)):
+        sending.hold(*half)
+    spool.settle([Piece(sending, 0, 5)], Outcome.SENT)
+    for number in range(1, 40):
+        spool.put([entry(number, size=40_000)])
+    assert spool.settle([Piece(sending, 5, 10)], Outcome.SENT) == 5
+    assert (spool.tally[Outcome.SENT], sending.busy) == (10, False)
+    assert spool.left + spool.tally.total() == 400
     spool.close()
 
 
@@ -144,8 +162,11 @@ def test_two_processes_do_not_share_it(tmp_path: Path) -> None:
     (record,) = other.put([entry(2)])
     assert (record.segment, other.trouble) == (None, "another process uses the queue on disk")
     spool.close()
+    other.rescue()  # the other one is gone
+    assert (other.trouble, other.left, record.safe) == ("", 20, True)
+    other.close()
     spool = opened(tmp_path)
-    assert numbers(spool) == [1]
+    assert numbers(spool) == [1, 2]
     spool.close()
 
 
@@ -200,6 +221,76 @@ def test_a_flipped_bit_costs_one_record_and_is_counted(tmp_path: Path, monkeypat
     spool.close()
 
 
+@pytest.mark.parametrize("field", [0, 4, 8, 12, 16, 20, 24, 28, 32, 50])
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_a_damaged_head_costs_one_record_wherever_it_is(tmp_path: Path, place: int, field: int) -> None:
+    """A place in the first, a middle, and the last frame: its magic, checksums, sizes, counts, kind and times."""
+    spool = opened(tmp_path)
+    records = spool.put([entry(number, count=10 + number) for number in range(4)])
+    spool.settle([Piece(records[place], 2, 5)], Outcome.SENT)
+    spool.close()
+    path = last_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[records[place].offset - FRAME_SIZE + field] ^= 0x10
+    path.write_bytes(data)
+    spool = opened(tmp_path)
+    assert numbers(spool) == [number for number in range(4) if number != place]
+    assert (spool.tally[Outcome.DAMAGED], spool.tally[Outcome.SENT]) == (10 + place - 3, 3)
+    assert spool.aside == [f"{path.name} (damaged in part)"]
+    last = list(spool.pending[1])[-1]
+    assert spool.read(last) == entry(int(last.oldest)).body
+    spool.settle([whole(last)], Outcome.SENT)
+    spool.close()
+    spool = opened(tmp_path)
+    assert len(numbers(spool)) == 2  # the note was of the right record
+    assert spool.left + sum(spool.tally.values()) == 46
+    spool.close()
+
+
+def test_a_hole_over_several_records_is_counted(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    records = spool.put([entry(number) for number in range(6)])
+    spool.settle([whole(records[2]), Piece(records[3], 0, 4)], Outcome.SENT)
+    spool.close()
+    path = last_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    start, stop = records[1].offset - 10, records[4].offset - 10
+    data[start:stop] = bytes(stop - start)
+    path.write_bytes(data)
+    spool = opened(tmp_path)
+    assert numbers(spool) == [0, 5]
+    assert (spool.tally[Outcome.DAMAGED], spool.tally[Outcome.SENT]) == (26, 14)
+    spool.close()
+
+
+def test_a_damaged_beginning_of_a_file_costs_nothing(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1), entry(2)])
+    spool.close()
+    path = last_segment(tmp_path)
+    path.write_bytes(b"V" + path.read_bytes()[1:])
+    spool = opened(tmp_path)
+    assert (numbers(spool), spool.tally[Outcome.DAMAGED]) == ([1, 2], 0)
+    assert spool.aside == [f"{path.name} (damaged in part)"]
+    spool.close()
+
+
+def test_notes_that_cannot_be_read_have_items_sent_once_more(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1)])
+    spool.close()
+    notes = last_segment(tmp_path).with_suffix(".ack")
+    notes.mkdir()
+    spool = opened(tmp_path)
+    assert (numbers(spool), spool.left) == ([1], 10)
+    assert spool.aside == [f"{notes.name} (it is not a file; its items are sent once more)"]
+    spool.settle([Piece(first(spool), 0, 4)], Outcome.SENT)
+    spool.close()
+    spool = opened(tmp_path)
+    assert (spool.left, spool.trouble, spool.aside) == (6, "", [])
+    spool.close()
+
+
 def test_damage_that_comes_later_is_noticed_when_it_is_read(tmp_path: Path) -> None:
     spool = opened(tmp_path)
     record = spool.put([entry(1)])[0]
@@ -235,6 +326,65 @@ def test_a_foreign_file_is_set_aside(tmp_path: Path, content: bytes | None) -> N
     record = spool.put([entry(2)])[0]
     assert record.segment is not None
     assert record.segment.number > 0xFF
+    spool.close()
+
+
+@pytest.mark.parametrize(
+    "totals",
+    [
+        '{"items": {}, "folded": [], "next": 1e999}',
+        '{"items": {}, "folded": [], "next": 99999999999999999999}',
+        '{"items": {"SENT": -5}, "folded": [], "next": 1}',
+        '{"items": {"SENT": 5}, "folded": [-1], "next": 1}',
+        '{"items": {"SENT": 5.5}, "folded": [], "next": 1}',
+        "[" * 100_000,
+        None,
+    ],
+)
+def test_counts_that_somebody_changed_are_set_aside(tmp_path: Path, totals: str | None) -> None:
+    if totals is None:
+        os.mkfifo(tmp_path / "totals.json")
+    else:
+        (tmp_path / "totals.json").write_text(totals)
+    spool = opened(tmp_path)
+    assert spool.aside == ["totals.json (the counts are damaged)"]
+    assert spool.tally.total() == 0
+    spool.put([entry(1)])
+    spool.close()
+    spool = opened(tmp_path)
+    assert numbers(spool) == [1]
+    spool.close()
+
+
+@pytest.mark.parametrize("number", ["3fffffffffffffff", "4000000000000000", "ffffffffffffffff"])
+def test_a_file_of_the_highest_number_loses_nothing(tmp_path: Path, number: str) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1)])
+    spool.close()
+    last_segment(tmp_path).rename(tmp_path / f"{number}.seg")
+    for place in (2, 3):
+        spool = opened(tmp_path)
+        spool.put([entry(place)])
+        assert spool.trouble == ""
+        spool.close()
+    spool = opened(tmp_path)
+    assert set(numbers(spool)) == ({1, 2, 3} if number.startswith("3") else {2, 3})
+    spool.close()
+
+
+def test_pipes_in_place_of_files_hold_nothing_up(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1)])
+    spool.close()
+    os.mkfifo(tmp_path / "00000000000000ff.seg")
+    os.mkfifo(last_segment(tmp_path).with_name(f"{1:016x}.ack"))
+    spool = opened(tmp_path)
+    assert spool.aside == [
+        f"{1:016x}.ack (it is not a file; its items are sent once more)",
+        "00000000000000ff.seg (it is not a file)",
+    ]
+    spool.settle([whole(first(spool))], Outcome.SENT)
+    assert (spool.left, spool.trouble) == (0, "")
     spool.close()
 
 
@@ -345,6 +495,45 @@ def test_a_full_disk_degrades_to_memory_and_back(tmp_path: Path, full_disk: None
     assert numbers(spool) == [1, 2, 3]
     assert [record.rest for record in spool.pending[1]] == [[(0, 10)], [(4, 10)], [(0, 10)]]
     spool.close()
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_a_file_stays_until_its_counts_are_written(tmp_path: Path, full_disk: None) -> None:
+    spool = opened(tmp_path)
+    spool.settle([whole(spool.put([entry(1)])[0])], Outcome.SENT)
+    spool.close()
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, most))
+    spool = opened(tmp_path)
+    assert spool.tally[Outcome.SENT] == 10
+    spool.close()
+    assert last_segment(tmp_path).name == f"{1:016x}.seg"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, most))
+    (tmp_path / "totals.new").unlink()
+    (tmp_path / "totals.new").mkdir()  # somebody's
+    for _ in range(2):
+        spool = opened(tmp_path)
+        assert (spool.tally[Outcome.SENT], list(tmp_path.glob("*.seg"))) == (10, [])
+        spool.close()
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_on_a_full_disk_a_file_makes_room_for_its_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = opened(tmp_path)
+    spool.settle([whole(spool.put([entry(1)])[0])], Outcome.SENT)
+    spool.close()
+    written = Totals.save
+
+    def save(totals: Totals, path: Path) -> None:
+        if list(tmp_path.glob("*.seg")):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(totals, path)
+
+    monkeypatch.setattr(Totals, "save", save)
+    for _ in range(2):
+        spool = opened(tmp_path)
+        assert (spool.tally[Outcome.SENT], list(tmp_path.glob("*.seg"))) == (10, [])
+        spool.close()
 
 
 def test_a_folder_that_cannot_be_made_works_in_memory_until_it_can(tmp_path: Path) -> None:

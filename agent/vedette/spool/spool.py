@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
-import json
 import os
 import re
 from collections import Counter
@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING
 
 from vedette.spool.records import FRAME_SIZE, DamagedError, Entry, Outcome, Piece, Record, frame, made
 from vedette.spool.segment import Segment, set_aside
+from vedette.spool.totals import HIGHEST, TOTALS, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _SEGMENT = re.compile(r"[0-9a-f]{16}\.seg")
 _NOTES = re.compile(r"[0-9a-f]{16}\.ack")
-_TOTALS = "totals.json"
 _LOCK = "lock"
 _LARGEST_SEGMENT = 8 * 1024 * 1024
 _SMALLEST_SEGMENT = 64 * 1024
 _SHARES = 16
 _TAIL = 256 * 1024
 _KEPT_ASIDE = 4
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 class SpoolTakenError(Exception):
@@ -90,7 +91,7 @@ class Spool:
             The records written last with their bodies, sent or not: what an interrupted source may hand over once more.
 
         Raises:
-            SpoolTakenError: another process has it.
+            SpoolTakenError: another process has it; the queue works in memory until that one lets go.
             OSError: the folder cannot be used; the queue works in memory, and `trouble` says so.
         """
         if self.directory is None:
@@ -106,7 +107,6 @@ class Spool:
         except OSError:
             self.trouble = "another process uses the queue on disk"
             self.close()
-            self.directory = None
             raise SpoolTakenError(self.trouble) from None
         folded = self._load_totals()
         self._load_segments(folded)
@@ -119,27 +119,27 @@ class Spool:
 
     def _load_totals(self) -> frozenset[int]:
         """The counts of segments that are gone; returns which of them may still be there."""
-        path = self._folder / _TOTALS
+        path = self._folder / TOTALS
         try:
-            known = json.loads(path.read_bytes())
-            self._folded = Counter({Outcome[name]: int(number) for name, number in known["items"].items()})
-            folded = frozenset(map(int, known["folded"]))
-            self._next = max(
-                self._next, *folded, int(known["next"])
-            )  # the number of one that is gone is not used again
+            totals = Totals.load(path)
         except FileNotFoundError:
             return frozenset()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except Exception:  # whoever changed it chooses what goes wrong
             self._put_aside(path, "the counts are damaged")
             return frozenset()
-        self.tally.update(self._folded)
-        return folded
+        self._folded = totals.items
+        self._next = max(self._next, *totals.folded, totals.next)  # the number of one that is gone is not used again
+        self.tally.update(totals.items)
+        return totals.folded
 
     def _load_segments(self, folded: frozenset[int]) -> None:
         for path in sorted(self._folder.iterdir()):
             if not _SEGMENT.fullmatch(path.name):
                 continue
             segment = Segment(path, int(path.stem, 16))
+            if segment.number >= HIGHEST:
+                self._put_aside(path, "its number cannot be true")
+                continue
             self._next = max(self._next, segment.number + 1)
             if segment.number in folded:
                 self._remove(segment)
@@ -149,6 +149,8 @@ class Spool:
             except (OSError, DamagedError) as error:
                 self._put_aside(path, str(getattr(error, "strerror", None) or error))
                 continue
+            if segment.forgotten:
+                self.aside.append(f"{segment.notes_path.name} ({segment.forgotten}; its items are sent once more)")
             if segment.damaged:
                 self.aside.append(f"{path.name} (damaged in part)")
             self._segments[segment.number] = segment
@@ -234,11 +236,12 @@ class Spool:
     def _write(self, records: Sequence[Record]) -> None:
         """Append records; items of theirs that something is known of already are noted at once."""
         active = self._writable()
-        frames, offsets, size = [], [], 0
-        for record in records:
+        frames, offsets, size, before = [], [], 0, active.items
+        for number, record in enumerate(records, len(active.records)):
             body = record.body or b""
             entry = Entry(record.kind, record.form, record.count, record.raw, record.oldest, record.newest, body)
-            frames.append(frame(entry))
+            frames.append(frame(entry, number, before))
+            before += record.count
             offsets.append(size + FRAME_SIZE)
             size += len(frames[-1])
         try:
@@ -278,6 +281,10 @@ class Spool:
             before, self._kept, self._active = self._kept, {self._active.number}, None
             for number in before:
                 self._fold_if_finished(self._segments.get(number))
+        if self._next >= HIGHEST:  # somebody made a file of such a number; what is written must be found again
+            self._next = 1
+        while self._next in self._segments or self._next in self._undeleted:
+            self._next += 1
         segment = Segment(self._folder / f"{self._next:016x}.seg", self._next)
         self._next += 1
         self._active = self._segments[segment.number] = segment
@@ -310,10 +317,14 @@ class Spool:
         return record.segment.read(record)
 
     def settle(self, pieces: Iterable[Piece], outcome: Outcome) -> int:
-        """Note what became of items, which are not to be sent any more; returns how many items that were."""
+        """Note what became of items, which are not to be sent any more; returns how many items that were.
+
+        Nobody holds them any more either.
+        """
         number = 0
         for piece in pieces:
             record = piece.record
+            record.release(piece.start, piece.stop)
             if record.segment is None:
                 settled = record.take_off(piece.start, piece.stop)
             else:
@@ -353,7 +364,8 @@ class Spool:
                 self.left -= lost
                 record.rest = []
                 self.pending.get(record.kind, {}).pop(record, None)
-            self._fold(old[0])
+            if not self._fold(old[0]):
+                return
 
     def _fold_if_finished(self, segment: Segment | None) -> None:
         if segment is None or segment is self._active or segment.number in self._kept:
@@ -361,15 +373,32 @@ class Spool:
         if segment.finished:
             self._fold(segment)
 
-    def _fold(self, segment: Segment) -> None:
-        """Add a segment's counts to the totals and delete it; a kill in between counts nothing twice."""
-        if self._segments.pop(segment.number, None) is None:
-            return
-        self._folded.update(segment.tally)
-        self._undeleted.add(segment.number)
-        with suppress(OSError):  # of a full disk, which the deletion helps
-            self._save_totals()
+    def _fold(self, segment: Segment) -> bool:
+        """Add a segment's counts to the totals and delete it; a kill in between counts nothing twice.
+
+        Returns:
+            Whether it is gone; where its counts cannot be written it stays, and is tried again later.
+        """
+        if segment.number not in self._segments:
+            return True
+        counts = self._folded + segment.tally
+        gone = self._undeleted | {segment.number}
+        try:
+            Totals(counts, frozenset(gone), self._next).save(self._folder / TOTALS)
+        except OSError as error:
+            if error.errno not in _FULL:
+                self._kept.add(segment.number)
+                return False
+            saved = False  # the deletion makes room for it
+        else:
+            saved = True
+        del self._segments[segment.number]
+        self._folded, self._undeleted = counts, gone
         self._remove(segment)
+        if not saved:
+            with suppress(OSError):
+                Totals(counts, frozenset(self._undeleted), self._next).save(self._folder / TOTALS)
+        return True
 
     def _remove(self, segment: Segment) -> None:
         try:
@@ -378,15 +407,6 @@ class Spool:
             self._undeleted.add(segment.number)
         else:
             self._undeleted.discard(segment.number)
-
-    def _save_totals(self) -> None:
-        path = self._folder / _TOTALS
-        items = {outcome.name: self._folded[outcome] for outcome in Outcome}
-        draft = path.with_suffix(".new")
-        draft.write_text(
-            json.dumps({"items": items, "folded": sorted(self._undeleted), "next": self._next}), encoding="ascii"
-        )
-        draft.replace(path)
 
     def close(self) -> None:
         """Let go of the files; what is on disk stays."""

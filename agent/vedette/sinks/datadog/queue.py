@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vedette.kit import DamagedError, Outcome, Piece, Record, Spool, SpoolTakenError
+from vedette.kit import Outcome, Piece, Record, Spool, SpoolTakenError
 from vedette.sinks.datadog import cut
 from vedette.sinks.datadog.lanes import LANES, Kind
 from vedette.sinks.datadog.press import codings, compress, unpack
@@ -138,6 +138,14 @@ class Queue:
             return
         self.notes += [f"{name} of the queue on disk was set aside" for name in self._spool.aside]
         self.repeats = frozenset(_hashes(tail))
+        self._give_up_unknown()
+
+    def _give_up_unknown(self) -> None:
+        """Settle records of kinds that no lane takes: nobody would ever look at them again."""
+        for kind in self._spool.pending.keys() - {kind for lane in LANES for kind in lane.kinds}:
+            records = [Piece(record, 0, record.count) for record in list(self._spool.pending[kind])]
+            if number := self._spool.settle(records, Outcome.DAMAGED):
+                self.notes.append(f"{number} items on disk of a kind that this version does not know were given up")
 
     async def put(self, entries: list[Entry]) -> list[Record]:
         """Queue records; when this returns they are on disk, or `standing.trouble` says why not."""
@@ -176,12 +184,15 @@ class Queue:
         parts: list[bytes] = []
         for piece in pieces:
             try:
-                parts.append(cut.content([piece], self._spool.read))
-            except (DamagedError, ValueError):
+                part = cut.content([piece], self._spool.read)
+                if not part:
+                    raise ValueError("it does not hold as many items as it says")
+                parts.append(part)
+            except Exception:  # whoever changed the file chooses what goes wrong
                 self._settle([Piece(piece.record, 0, piece.record.count)], Outcome.DAMAGED)
             else:
                 good.append(piece)
-                piece.record.busy = True
+                piece.record.hold(piece.start, piece.stop)
         if not good:
             return None
         raw = b",".join(parts)
@@ -202,15 +213,12 @@ class Queue:
         await self._call(self._settle, request.pieces, outcome)
 
     def _settle(self, pieces: Iterable[Piece], outcome: Outcome) -> None:
-        pieces = list(pieces)
-        for piece in pieces:
-            piece.record.busy = False
         self._spool.settle(pieces, outcome)
 
     def back(self, request: Request) -> None:
         """It could not be sent now."""
         for piece in request.pieces:
-            piece.record.busy = False
+            piece.record.release(piece.start, piece.stop)
 
     def _candidates(self, lane: Lane) -> Iterator[Piece]:
         for kind in lane.kinds:
@@ -250,7 +258,9 @@ class Queue:
             return
         try:
             times = cut.times(unpack(record.form, self._spool.read(record), record.raw), record.kind)
-        except (DamagedError, ValueError):
+            if len(times) != record.count:
+                raise ValueError("it does not hold as many items as it says")
+        except Exception:  # whoever changed the file chooses what goes wrong
             self._settle(whole, Outcome.DAMAGED)
             return
         for outcome, wrong in (
@@ -272,5 +282,5 @@ def _hashes(tail: Iterable[tuple[Record, bytes]]) -> Iterator[int]:
     """Of the points in records. Only points: one that comes twice is the same one, but two log lines may be alike."""
     for record, body in tail:
         if record.kind in (Kind.SERIES, Kind.LATE):
-            with suppress(ValueError):
+            with suppress(Exception):
                 yield from map(hash, cut.split(unpack(record.form, body, record.raw)))
