@@ -328,6 +328,26 @@ def test_pauses_have_full_jitter_and_heed_what_the_server_asks(monkeypatch: pyte
     assert retry_after("Thu, 26 Nov 2026 10:00:30 GMT", 1_795_687_200.0) == 30
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "Mon, 99999999999999999999 Jan 2024 00:00:00 GMT",
+        "Mon, 01 Jan 2024 00:00:00 +99999999999",
+        "Mon, 01 Jan 0001 00:00:00 +1400",
+        ",",
+        "nan",
+        "inf",
+    ],
+)
+async def test_an_odd_date_is_none_and_what_came_with_it_is_sent_once(there: Intake, tmp_path: Path, odd: str) -> None:
+    there.answer = lambda path: (None, {"Date": odd, "Retry-After": odd})
+    sink = make(there, tmp_path)
+    await send(sink, level(1))
+    assert retry_after(odd) in (None, 0)
+    assert there.statuses.count(("/api/v2/series", 202)) == 1
+    assert (sink.sent, sink.held, sink.errors, sink.trouble) == (1, 0, 0, "")
+
+
 async def test_retry_after_is_waited_for(there: Intake, tmp_path: Path) -> None:
     times: list[float] = []
 
