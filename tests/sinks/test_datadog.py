@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import time
@@ -20,6 +21,7 @@ from sinks.datadog_models import parsed
 from sinks.intake import APP_KEY, HOUR, KEY, Intake, http_proxy, intake
 from sinks.parts import HERE, batch, running, sample, until
 from vedette import Batch, Diagnosis, Kind, Metric, Status
+from vedette import outbox as outbox_module
 from vedette.kit import Outcome, Sketch, Spool
 from vedette.metrics import Event, LogRecord, ServiceCheck
 from vedette.outbox import Outbox, Receipt, supervise
@@ -27,6 +29,7 @@ from vedette.sink import Home
 from vedette.sinks import datadog
 from vedette.sinks.datadog import DatadogConfig, DatadogSink, breaker, lanes
 from vedette.sinks.datadog.breaker import Breaker, retry_after
+from vedette.spool.segment import Segment
 
 pytestmark = pytest.mark.anyio
 GAUGE, COUNT = Kind.GAUGE, Kind.COUNT
@@ -477,6 +480,60 @@ async def test_while_the_disk_refuses_it_works_in_memory_and_says_so(there: Inta
     outbox.close()
     await task
     assert (sink.trouble, sink.lost) == ("", 0)
+
+
+class FullDisk:
+    """Lets no queue write while it is full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = True
+        append = Segment.append
+
+        def refuse(segment: Segment, *rest: Any) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            append(segment, *rest)
+
+        monkeypatch.setattr(Segment, "append", refuse)
+
+
+@pytest.mark.parametrize("heir", ["successor", "restart", "none"])
+async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wait_for_ever(
+    there: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heir: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if heir == "none":
+        monkeypatch.setattr(datadog, "_HEIRLESS", 0.0)
+    monkeypatch.setattr(outbox_module, "_FIRST_PAUSE", 0.01)
+    disk, settled = FullDisk(monkeypatch), list[int]()
+    there.answer = lambda path: (503, {})
+    first, second = make(there, tmp_path), make(there, tmp_path)
+    outbox = Outbox(1000, durable=True)
+    task = asyncio.create_task(supervise(first, outbox))
+    outbox.put(level(1), Receipt(1, lambda: settled.append(1)))
+    await until(lambda: first.held == 1, "the queue")
+    if heir == "restart":
+        monkeypatch.setattr(first, "_tell_losses", lambda before: 1 / 0)
+        monkeypatch.setattr(datadog, "_HOUSEKEEPING", 0.0)
+        await until(lambda: "ZeroDivisionError" in caplog.text, "a failure")
+        monkeypatch.undo()
+        there.answer = lambda path: None
+        await until(lambda: bool(settled), "the receipt", 20)
+        outbox.close()
+    else:
+        outbox.close(goes_on=True)
+    await task
+    if heir == "successor":
+        second.succeed(first)
+        async with running(second):
+            await until(lambda: second.held == 1, "what was handed over")
+            assert settled == []
+            disk.full = False
+            await until(lambda: bool(settled), "the receipt, once it is on disk")
+            there.answer = lambda path: None
+    await until(lambda: settled == [1], "the receipt")
+    assert there.values("level") == ({} if heir == "none" else {NOW: 1})
+    assert (first.lost, second.lost) == (int(heir == "none"), 0)
+    assert ("1 samples that were in memory only are lost" in caplog.messages) == (heir == "none")
 
 
 async def test_disk_0_keeps_it_all_in_memory(there: Intake, tmp_path: Path) -> None:

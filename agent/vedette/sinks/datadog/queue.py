@@ -262,10 +262,12 @@ class Queue:
         if rest:
             record.oldest, record.newest = min(rest), max(rest)
 
-    def close(self) -> None:
-        """Let go of the files."""
+    def close(self) -> dict[Record, list[Entry]]:
+        """Let go of the files; returns what is in memory only, as entries for the next queue."""
         self._thread.submit(self._spool.close)
         self._thread.shutdown(wait=True)
+        left = [record for some in self._spool.pending.values() for record in some]
+        return {record: cut.remainder(record) for record in left if not record.safe}
 
 
 def _hashes(tail: Iterable[tuple[Record, bytes]]) -> Iterator[int]:
