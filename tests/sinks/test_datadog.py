@@ -190,6 +190,24 @@ async def test_counts_of_one_second_are_one_point_and_no_point_replaces_another(
     assert there.series("hits")[0]["interval"] == 10
 
 
+async def test_no_count_replaces_another_of_its_series_and_second(there: Intake, tmp_path: Path) -> None:
+    def hits(number: int, instance: str, interval: float, at: float | None = None) -> Batch:
+        return batch(sample("hits", COUNT, number, at=at), at=NOW + 0.2, instance=instance, interval=interval)
+
+    first, second, third = (make(there, tmp_path) for _ in range(3))
+    async with running(first) as outbox:
+        outbox.put(hits(1, "a/one", 10))
+        outbox.put(hits(2, "a/two", 15))  # another instance and interval, but the same series
+        outbox.put(hits(4, "a/two", 15, at=NOW))
+        await until(lambda: there.values("hits") == {NOW: 7}, "the first group")
+        outbox.put(hits(8, "a/two", 15))
+        await until(lambda: there.values("hits") == {NOW: 7, NOW + 1: 8}, "the second group")
+    second.succeed(first)  # a reload
+    await send(second, hits(16, "a/one", 10))
+    await send(third, hits(32, "a/one", 10))  # another process, as after a kill
+    assert there.values("hits") == {NOW: 7, NOW + 1: 8, NOW + 2: 16, NOW + 3: 32}
+
+
 @pytest.mark.parametrize(
     ("name", "kept"), [("a-b.c/d", "a_b.c_d"), ("9.lives", "lives"), ("ümlaut", "mlaut"), ("x" * 300, "x" * 200)]
 )
@@ -501,6 +519,7 @@ class FullDisk:
 async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wait_for_ever(
     there: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heir: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(datadog, "_HOUSEKEEPING", 0.05)
     if heir == "none":
         monkeypatch.setattr(datadog, "_HEIRLESS", 0.0)
     monkeypatch.setattr(outbox_module, "_FIRST_PAUSE", 0.01)
@@ -513,11 +532,11 @@ async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wai
     await until(lambda: first.held == 1, "the queue")
     if heir == "restart":
         monkeypatch.setattr(first, "_tell_losses", lambda before: 1 / 0)
-        monkeypatch.setattr(datadog, "_HOUSEKEEPING", 0.0)
         await until(lambda: "ZeroDivisionError" in caplog.text, "a failure")
-        monkeypatch.undo()
+        monkeypatch.setattr(first, "_tell_losses", lambda before: None)
+        disk.full = False
         there.answer = lambda path: None
-        await until(lambda: bool(settled), "the receipt", 20)
+        await until(lambda: len(there.points) == 1, "the point")
         outbox.close()
     else:
         outbox.close(goes_on=True)
@@ -530,6 +549,7 @@ async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wai
             disk.full = False
             await until(lambda: bool(settled), "the receipt, once it is on disk")
             there.answer = lambda path: None
+            await until(lambda: len(there.points) == 1, "the point")
     await until(lambda: settled == [1], "the receipt")
     assert there.values("level") == ({} if heir == "none" else {NOW: 1})
     assert (first.lost, second.lost) == (int(heir == "none"), 0)

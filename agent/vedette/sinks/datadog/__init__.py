@@ -78,7 +78,7 @@ class DatadogSink(Sink[DatadogConfig]):
     def succeed(self, predecessor: Sink[Any]) -> None:
         """Go on from the totals that the predecessor saw last, and with what it has in memory only."""
         if isinstance(predecessor, DatadogSink):
-            self._encoder.deltas = predecessor._encoder.deltas
+            self._encoder.succeed(predecessor._encoder)
             self._carried, predecessor._carried = predecessor._carried, {}
             self._unsafe, predecessor._unsafe = predecessor._unsafe, []
 
@@ -126,6 +126,7 @@ class DatadogSink(Sink[DatadogConfig]):
         self._base = {outcome: standing.tally[outcome] for outcome in Outcome}
         self._base_lost, self._base_sent = self.lost, self.sent or 0
         self._encoder.repeats = self._queue.repeats
+        self._encoder.begin_after(self._queue.counts)
         self._repeats_until = time.monotonic() + _REPEATS
         self.changed()
         if standing.left:

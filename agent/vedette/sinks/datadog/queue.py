@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vedette.kit import DamagedError, Outcome, Piece, Record, Spool, SpoolTakenError
 from vedette.sinks.datadog import cut
+from vedette.sinks.datadog.encode import newest_counts
 from vedette.sinks.datadog.lanes import LANES, Kind
 from vedette.sinks.datadog.press import codings, compress, unpack
 
@@ -95,6 +96,8 @@ class Queue:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vedette-datadog")
         self.repeats: frozenset[int] = frozenset()
         """Hashes of the points that were queued just before the last process ended."""
+        self.counts: dict[bytes, int] = {}
+        """The newest second of each series of counts among them."""
         self._swept: dict[str, float] = {}
 
     async def _call(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -137,7 +140,9 @@ class Queue:
             self.notes.append(self._spool.trouble)
             return
         self.notes += [f"{name} of the queue on disk was set aside" for name in self._spool.aside]
-        self.repeats = frozenset(_hashes(tail))
+        items = list(_points(tail))
+        self.repeats = frozenset(map(hash, items))
+        self.counts = newest_counts(items)
 
     async def put(self, entries: list[Entry]) -> list[Record]:
         """Queue records; when this returns they are on disk, or `standing.trouble` says why not."""
@@ -270,9 +275,9 @@ class Queue:
         return {record: cut.remainder(record) for record in left if not record.safe}
 
 
-def _hashes(tail: Iterable[tuple[Record, bytes]]) -> Iterator[int]:
-    """Of the points in records. Only points: one that comes twice is the same one, but two log lines may be alike."""
+def _points(tail: Iterable[tuple[Record, bytes]]) -> Iterator[bytes]:
+    """The points in records. Only points: one that comes twice is the same one, but two log lines may be alike."""
     for record, body in tail:
         if record.kind in (Kind.SERIES, Kind.LATE):
             with suppress(ValueError):
-                yield from map(hash, cut.split(unpack(record.form, body, record.raw)))
+                yield from cut.split(unpack(record.form, body, record.raw))
