@@ -27,8 +27,10 @@ from vedette.metrics import Event, LogRecord, ServiceCheck
 from vedette.outbox import Outbox, Receipt, supervise
 from vedette.sink import Home
 from vedette.sinks import datadog
-from vedette.sinks.datadog import DatadogConfig, DatadogSink, breaker, lanes
+from vedette.sinks.datadog import DatadogConfig, DatadogSink, breaker, clock, lanes
 from vedette.sinks.datadog.breaker import Breaker, retry_after
+from vedette.sinks.datadog.cut import Items
+from vedette.sinks.datadog.queue import Queue
 from vedette.spool.segment import Segment
 
 pytestmark = pytest.mark.anyio
@@ -463,6 +465,62 @@ async def test_what_is_too_old_is_counted_but_for_metrics_with_historical_ingest
     assert "4 points unrecoverable: too old for Datadog by now, 4 in all" in caplog.messages
     left, tally = spooled(tmp_path)
     assert (left, tally[Outcome.EXPIRED], tally[Outcome.REFUSED], tally[Outcome.SENT]) == (0, 4, 1, 4)
+
+
+class Shifted:
+    """The module `time` with a clock that can be set."""
+
+    def __init__(self) -> None:
+        self.ahead = self.passed = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead + self.passed
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.passed
+
+
+async def test_nothing_is_given_up_by_a_clock_that_is_wrong_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    shifted, now, series = Shifted(), int(time.time()), lanes.LANES[0]
+    monkeypatch.setattr(clock, "time", shifted)
+    queue = Queue(None, 0, 0.0, "gzip")
+    await queue.open()
+
+    async def put(*ages: int) -> None:
+        items = Items(lanes.Kind.SERIES)
+        for age in ages:
+            items.add(b'{"metric":"m","points":[{"timestamp":%d,"value":1}]}' % (now - age), now - age)
+        await queue.put(items.take())
+
+    async def sendable() -> int:
+        request = await queue.next(series)
+        if request is not None:
+            queue.back(request)
+        return request.count if request is not None else 0
+
+    await put(*range(100))
+    for shifted.ahead, takes in ((7_200.0, 0), (-1_200.0, 0), (0.0, 100)):
+        await queue.sweep()
+        assert (queue.standing.left, await sendable()) == (100, takes)
+        assert ((queue.standing.waiting or {})["series"] > 0) == (takes > 0)
+    queue.clock.measured(0.5, 0.5)
+    shifted.ahead = 7_200.0
+    await queue.sweep()
+    shifted.passed = 100.0
+    await queue.sweep()
+    assert (queue.standing.left, await sendable()) == (100, 100)  # the intake told the time before
+    shifted.ahead = 0.0
+    await put(-300, -2_000, 5_000)
+    await queue.sweep()
+    assert (queue.standing.left, await sendable()) == (103, 101)  # it has just jumped back: nothing is sure
+    shifted.passed = 200.0
+    await queue.sweep()
+    assert queue.standing.tally == {Outcome.EXPIRED: 1}
+    assert (queue.standing.left, await sendable()) == (102, 101)
+    queue.clock.measured(0.5, 0.5)
+    await queue.sweep()
+    assert queue.standing.tally == {Outcome.EXPIRED: 1, Outcome.REFUSED: 1}
+    queue.close()
 
 
 # The queue

@@ -290,6 +290,7 @@ class DatadogSink(Sink[DatadogConfig]):
         if answer.clock is None:
             return
         ahead, slack = answer.clock
+        self._queue.clock.measured(ahead, slack)
         self.figures["vedette.sink.clock_offset"] = round(ahead, 3)
         far_off = abs(ahead) - slack > _MOST_OFFSET
         if far_off and not self._far_off:

@@ -159,9 +159,7 @@ class Encoder:
 
     def _count(self, head: _Head, stamp: int, value: Any) -> None:
         taken = self._taken.get(head.series, 0)
-        if (
-            taken - _REMEMBERED < stamp <= taken
-        ):  # that second's point is on its way: this one would replace it
+        if taken - _REMEMBERED < stamp <= taken:  # that second's point is on its way: this one would replace it
             stamp = taken + 1
         self._seconds[head.series] = max(stamp, self._seconds.get(head.series, 0))
         key = (head, stamp)

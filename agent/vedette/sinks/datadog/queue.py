@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vedette.kit import DamagedError, Outcome, Piece, Record, Spool, SpoolTakenError
 from vedette.sinks.datadog import cut
+from vedette.sinks.datadog.clock import Clock
 from vedette.sinks.datadog.encode import newest_counts
 from vedette.sinks.datadog.lanes import LANES, Kind
 from vedette.sinks.datadog.press import codings, compress, unpack
@@ -76,6 +77,27 @@ class Standing:
     waiting: dict[str, float] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The times that an endpoint takes, in Unix seconds.
+
+    Attributes:
+        oldest: the first.
+        newest: the last.
+        sure: whether what is older may be given up.
+        confirmed: whether what is newer may.
+    """
+
+    oldest: float
+    newest: float
+    sure: bool
+    confirmed: bool
+
+    def touches(self, record: Record) -> bool:
+        """Whether something of a record may be inside."""
+        return record.newest >= self.oldest and record.oldest <= self.newest
+
+
 class Queue:
     """Keeps items until an endpoint has taken them, or would not take them any more.
 
@@ -88,6 +110,7 @@ class Queue:
 
     def __init__(self, directory: Path | None, budget: int, late: float, compression: str) -> None:
         self.standing = Standing()
+        self.clock = Clock()
         self.notes: list[str] = []
         """What is worth telling of its opening."""
         self._spool = Spool(directory, budget)
@@ -116,8 +139,14 @@ class Queue:
             )
 
     def _waiting(self, lane: Lane) -> float:
-        """How many requests wait for an endpoint; of very many the exact number is of no use."""
-        some = [record for kind in lane.kinds for record in islice(self._spool.pending.get(kind, {}), _ENOUGH)]
+        """How many requests wait for an endpoint that could be sent now; of very many the exact number is of no use."""
+        some = [
+            record
+            for kind in lane.kinds
+            if (window := self._window(lane, kind))
+            for record in islice(self._spool.pending.get(kind, {}), _ENOUGH)
+            if window.touches(record)
+        ]
         return max(
             sum(record.raw for record in some) / lane.most_raw,
             sum(record.size for record in some) / lane.most_body,
@@ -219,17 +248,19 @@ class Queue:
 
     def _candidates(self, lane: Lane) -> Iterator[Piece]:
         for kind in lane.kinds:
-            oldest, newest = self._window(lane, kind)
+            window = self._window(lane, kind)
             for record in list(islice(reversed(self._spool.pending.get(kind, {})), _LOOKED_AT)):
-                if record.oldest < oldest or record.newest > newest:
-                    self._expire_items(record, oldest, newest)
-                for start, stop in reversed(record.rest):
-                    yield Piece(record, start, stop)
+                if record.oldest >= window.oldest and record.newest <= window.newest:
+                    good = [Piece(record, start, stop) for start, stop in record.rest]
+                else:
+                    good = self._expire_items(record, window)
+                yield from reversed(good)
 
-    def _window(self, lane: Lane, kind: Kind) -> tuple[float, float]:
-        """The times that an endpoint takes now, in Unix seconds."""
-        now = time.time()
-        return now - (self._late if kind is Kind.LATE else lane.oldest), now + lane.ahead
+    def _window(self, lane: Lane, kind: Kind) -> _Window:
+        """The times that an endpoint takes now."""
+        moment = self.clock.look()
+        oldest = moment.earliest - (self._late if kind is Kind.LATE else lane.oldest)
+        return _Window(oldest, moment.latest + lane.ahead, moment.sure, moment.confirmed)
 
     async def sweep(self) -> None:
         """Count what no endpoint would take any more, also while none answers."""
@@ -243,29 +274,33 @@ class Queue:
         """Settle what is too old, or so far ahead that its clock was wrong."""
         self._swept[lane.name] = time.monotonic()
         for kind in lane.kinds:
-            oldest, newest = self._window(lane, kind)
+            window = self._window(lane, kind)
             for record in list(self._spool.pending.get(kind, {})):
-                if not record.busy and (record.oldest < oldest or record.newest > newest):
-                    self._expire_items(record, oldest, newest)
+                if not record.busy and (record.oldest < window.oldest or record.newest > window.newest):
+                    self._expire_items(record, window)
 
-    def _expire_items(self, record: Record, oldest: float, newest: float) -> None:
+    def _expire_items(self, record: Record, window: _Window) -> list[Piece]:
+        """Give up what is outside for good; returns what may be sent. What may yet get inside stays."""
         whole = [Piece(record, 0, record.count)]
-        if record.newest < oldest:
-            self._settle(whole, Outcome.EXPIRED)
-            return
+        if not window.touches(record):
+            old = record.newest < window.oldest
+            if window.sure if old else window.confirmed:
+                self._settle(whole, Outcome.EXPIRED if old else Outcome.REFUSED)
+            return []
         try:
             times = cut.times(unpack(record.form, self._spool.read(record), record.raw), record.kind)
         except (DamagedError, ValueError):
             self._settle(whole, Outcome.DAMAGED)
-            return
-        for outcome, wrong in (
-            (Outcome.EXPIRED, [one < oldest for one in times]),
-            (Outcome.REFUSED, [one > newest for one in times]),
-        ):
-            self._settle(cut.runs(whole[0], wrong), outcome)
-        rest = [one for one in times if oldest <= one <= newest]
-        if rest:
-            record.oldest, record.newest = min(rest), max(rest)
+            return []
+        if window.sure:
+            self._settle(cut.runs(whole[0], [one < window.oldest for one in times]), Outcome.EXPIRED)
+        if window.confirmed:
+            self._settle(cut.runs(whole[0], [one > window.newest for one in times]), Outcome.REFUSED)
+        left = [one for start, stop in record.rest for one in times[start:stop]]
+        if left:
+            record.oldest, record.newest = min(left), max(left)
+        inside = [window.oldest <= one <= window.newest for one in times]
+        return [piece for start, stop in record.rest for piece in cut.runs(Piece(record, start, stop), inside)]
 
     def close(self) -> dict[Record, list[Entry]]:
         """Let go of the files; returns what is in memory only, as entries for the next queue."""
