@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -454,17 +455,35 @@ async def test_what_is_too_old_is_counted_but_for_metrics_with_historical_ingest
     )
     async with running(sink) as outbox:
         outbox.put(everything)
-        await until(lambda: sink.lost == 5 and not sink.held, "everything to be sent or given up")
-        await until(lambda: any("unrecoverable" in one for one in caplog.messages), "a word about it")
+        await until(lambda: sink.lost == 4 and not sink.held, "everything to be sent or given up")
+        await until(lambda: sum("unrecoverable" in one or "ahead" in one for one in caplog.messages) == 2, "a word")
     assert there.values("level") == {NOW: 2}
     assert [(one["points"][0]["value"]) for one in there.series("business.revenue")] == [4]
     assert [one["check"] for one in there.bodies("check_run")[0]] == ["new"]
-    assert [one["message"] for one in there.bodies("logs")[0]] == ["new"]
-    assert sink.figures["vedette.sink.unrecoverable"] == 4
+    assert [one["message"] for one in there.bodies("logs")[0]] == ["old", "new"]
+    assert sink.figures["vedette.sink.unrecoverable"] == 3
     assert sink.figures["vedette.sink.refused"] == 1
-    assert "4 points unrecoverable: too old for Datadog by now, 4 in all" in caplog.messages
+    assert "3 points unrecoverable: too old for Datadog by now, 3 in all" in caplog.messages
+    assert "1 given up: their time is too far ahead for Datadog, 1 refused in all" in caplog.messages
     left, tally = spooled(tmp_path)
-    assert (left, tally[Outcome.EXPIRED], tally[Outcome.REFUSED], tally[Outcome.SENT]) == (0, 4, 1, 4)
+    assert (left, tally[Outcome.EXPIRED], tally[Outcome.REFUSED], tally[Outcome.SENT]) == (0, 3, 1, 5)
+
+
+async def test_a_log_whose_own_time_datadog_would_not_take_comes_with_the_time_of_reading(
+    there: Intake, tmp_path: Path
+) -> None:
+    ages = {"fine": 17 * HOUR, "old": 19 * HOUR, "ahead": -8 * HOUR, "odd": -1e15}
+    logs = tuple(LogRecord(name, time=NOW - age, attributes={"logged_at": "x"}) for name, age in ages.items())
+    sink = make(there, tmp_path)
+    await send(sink, batch(logs=logs, at=NOW))
+    assert {one["message"]: (one["timestamp"] / 1000 - NOW, one["logged_at"]) for one in there.bodies("logs")[0]} == {
+        "fine": (-17 * HOUR, "x"),
+        "old": (0, datetime.fromtimestamp(NOW - 19 * HOUR, UTC).isoformat(timespec="milliseconds")),
+        "ahead": (0, datetime.fromtimestamp(NOW + 8 * HOUR, UTC).isoformat(timespec="milliseconds")),
+        "odd": (0, NOW + 1e15),
+    }
+    assert [one.get("attributes") for one in there.bodies("logs")[0]] == [None] + [{"logged_at": "x"}] * 3
+    assert (sink.sent, sink.lost) == (4, 0)
 
 
 class Shifted:

@@ -245,6 +245,7 @@ class DatadogSink(Sink[DatadogConfig]):
         tally = self._queue.standing.tally
         sayings = (
             (Outcome.EXPIRED, "%d points unrecoverable: too old for Datadog by now, %d in all"),
+            (Outcome.REFUSED, "%d given up: their time is too far ahead for Datadog, %d refused in all"),
             (Outcome.EVICTED, "%d samples dropped, the oldest: the queue's `disk` is used up, %d in all"),
             (Outcome.DAMAGED, "%d samples lost to damage of the queue on disk, %d in all"),
         )
@@ -280,6 +281,8 @@ class DatadogSink(Sink[DatadogConfig]):
         """An endpoint will never take these."""
         among = f", among them {', '.join(names)}" if names else ""
         self.errors += 1
+        told = self._told.get(Outcome.REFUSED.name, self._base.get(Outcome.REFUSED, 0))
+        self._told[Outcome.REFUSED.name] = told + number  # not to be said once more with what the queue gives up
         self.log.warning("%s: %d given up, the intake refuses them%s", lane.name, number, among)
 
     def note_clock(self, answer: Answer) -> None:
