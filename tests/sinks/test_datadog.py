@@ -633,6 +633,28 @@ async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wai
     assert ("1 samples that were in memory only are lost" in caplog.messages) == (heir == "none")
 
 
+async def test_a_folder_that_another_process_had_is_taken_once_it_is_free(
+    there: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(datadog, "_HOUSEKEEPING", 0.05)
+    await send(make(there, tmp_path), level(1))
+    there.answer = lambda path: (503, {})
+    holder, settled = Spool(tmp_path / "spool/datadog", 10**9), list[int]()
+    holder.open()
+    sink, outbox = make(there, tmp_path), Outbox(1000, durable=True)
+    task = asyncio.create_task(supervise(sink, outbox))
+    outbox.put(level(2), Receipt(1, lambda: settled.append(1)))
+    await until(lambda: sink.held == 1, "the queue")
+    assert "another process uses the queue on disk: this one is in memory only until that ends" in caplog.messages
+    assert settled == []
+    holder.close()
+    await until(lambda: bool(settled), "the receipt, once it is on disk")
+    assert (sink.sent, sink.lost, sink.held) == (0, 0, 1)  # what the other one sent is not of this one
+    outbox.close()
+    await task
+    assert spooled(tmp_path) == (1, Counter({Outcome.SENT: 1}))
+
+
 async def test_disk_0_keeps_it_all_in_memory(there: Intake, tmp_path: Path) -> None:
     sink = make(there, tmp_path, disk=0)
     assert sink.durable is False

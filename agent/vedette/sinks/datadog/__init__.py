@@ -71,7 +71,6 @@ class DatadogSink(Sink[DatadogConfig]):
         """What the last queue had in memory only: for the next one, of this sink or of its successor."""
         self._troubles: dict[str, str] = {}
         self._told: dict[str, float] = {}
-        self._base: dict[Outcome, int] = {}
         self._base_lost = self._base_sent = 0
         self._far_off = False
 
@@ -123,7 +122,6 @@ class DatadogSink(Sink[DatadogConfig]):
         for note in self._queue.notes:
             self.log.warning("%s", note)
         standing = self._queue.standing
-        self._base = {outcome: standing.tally[outcome] for outcome in Outcome}
         self._base_lost, self._base_sent = self.lost, self.sent or 0
         self._encoder.repeats = self._queue.repeats
         self._encoder.begin_after(self._queue.counts)
@@ -216,9 +214,9 @@ class DatadogSink(Sink[DatadogConfig]):
     def changed(self) -> None:
         """Take over how the queue stands now."""
         standing = self._queue.standing
+        grown = {outcome: standing.tally[outcome] - standing.inherited[outcome] for outcome in Outcome}
         self.held = standing.left
-        self.sent = self._base_sent + standing.tally[Outcome.SENT] - self._base.get(Outcome.SENT, 0)
-        grown = {outcome: standing.tally[outcome] - before for outcome, before in self._base.items()}
+        self.sent = self._base_sent + grown[Outcome.SENT]
         self.lost = self._base_lost + sum(number for outcome, number in grown.items() if outcome is not Outcome.SENT)
         self.figures["vedette.sink.disk"] = standing.size
         self.figures["vedette.sink.unrecoverable"] = standing.tally[Outcome.EXPIRED]
@@ -250,7 +248,7 @@ class DatadogSink(Sink[DatadogConfig]):
             (Outcome.DAMAGED, "%d samples lost to damage of the queue on disk, %d in all"),
         )
         for outcome, saying in sayings:
-            told = self._told.get(outcome.name, self._base.get(outcome, 0))
+            told = self._told.get(outcome.name, self._queue.standing.inherited[outcome])
             if tally[outcome] > told and tally[outcome] == before.get(outcome, 0):  # it has come to a halt
                 self._told[outcome.name] = tally[outcome]
                 self.log.warning(saying, tally[outcome] - told, tally[outcome])
@@ -281,7 +279,7 @@ class DatadogSink(Sink[DatadogConfig]):
         """An endpoint will never take these."""
         among = f", among them {', '.join(names)}" if names else ""
         self.errors += 1
-        told = self._told.get(Outcome.REFUSED.name, self._base.get(Outcome.REFUSED, 0))
+        told = self._told.get(Outcome.REFUSED.name, self._queue.standing.inherited[Outcome.REFUSED])
         self._told[Outcome.REFUSED.name] = told + number  # not to be said once more with what the queue gives up
         self.log.warning("%s: %d given up, the intake refuses them%s", lane.name, number, among)
 

@@ -66,6 +66,7 @@ class Standing:
         trouble: why they are; empty while they are not.
         tally: what became of all items so far, earlier processes included.
         waiting: full requests that wait, by endpoint.
+        inherited: what had become of items before this process took over the folder.
     """
 
     left: int = 0
@@ -75,6 +76,7 @@ class Standing:
     trouble: str = ""
     tally: Counter[Outcome] = field(default_factory=Counter)
     waiting: dict[str, float] | None = None
+    inherited: Counter[Outcome] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,9 @@ class Queue:
         self.clock = Clock()
         self.notes: list[str] = []
         """What is worth telling of its opening."""
+        self._inherited: Counter[Outcome] = Counter()
+        self._directory = directory
+        self._opened = directory is None
         self._spool = Spool(directory, budget)
         self._late = late
         self._codings = {lane.name: codings(lane.codings, compression) for lane in LANES}
@@ -135,7 +140,14 @@ class Queue:
             spool = self._spool
             waiting = {lane.name: self._waiting(lane) for lane in LANES}
             self.standing = Standing(
-                spool.left, spool.size, spool.in_memory, spool.volatile, spool.trouble, Counter(spool.tally), waiting
+                spool.left,
+                spool.size,
+                spool.in_memory,
+                spool.volatile,
+                spool.trouble,
+                Counter(spool.tally),
+                waiting,
+                self._inherited,
             )
 
     def _waiting(self, lane: Lane) -> float:
@@ -161,9 +173,9 @@ class Queue:
 
     def _open(self) -> None:
         try:
-            tail = self._spool.open()
+            tail = self._take_folder()
         except SpoolTakenError as error:
-            self.notes.append(f"{error}: this one is in memory only")
+            self.notes.append(f"{error}: this one is in memory only until that ends")
             return
         except OSError:
             self.notes.append(self._spool.trouble)
@@ -173,13 +185,44 @@ class Queue:
         self.repeats = frozenset(map(hash, items))
         self.counts = newest_counts(items)
 
+    def _take_folder(self) -> list[tuple[Record, bytes]]:
+        """Open the spool. Another process may hold it now and end later, so that it is tried again with each write.
+
+        Raises:
+            SpoolTakenError: another process has it.
+            OSError: the folder cannot be used.
+        """
+        before = Counter(self._spool.tally)
+        self._spool.directory = self._directory
+        try:
+            tail = self._spool.open()
+        except (SpoolTakenError, OSError):
+            self._spool.directory = None  # lest it open the folder by itself, whose counts are not of this process
+            raise
+        self._opened = True
+        self._inherited = self._spool.tally - before
+        return tail
+
+    def _reopen(self) -> None:
+        if not self._opened:
+            with suppress(SpoolTakenError, OSError):
+                self._take_folder()
+
     async def put(self, entries: list[Entry]) -> list[Record]:
         """Queue records; when this returns they are on disk, or `standing.trouble` says why not."""
-        return await self._call(self._spool.put, entries)
+        return await self._call(self._put, entries)
+
+    def _put(self, entries: list[Entry]) -> list[Record]:
+        self._reopen()
+        return self._spool.put(entries)
 
     async def rescue(self) -> None:
         """Try to bring to the disk what is in memory only."""
-        await self._call(self._spool.rescue)
+        await self._call(self._rescue)
+
+    def _rescue(self) -> None:
+        self._reopen()
+        self._spool.rescue()
 
     # Out
 
