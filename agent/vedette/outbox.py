@@ -91,6 +91,11 @@ class Outbox:
         return self._closed
 
     @property
+    def goes_on(self) -> bool:
+        """Whether it is closed although the agent goes on, without this sink or with another in its place."""
+        return self._goes_on
+
+    @property
     def ended(self) -> bool:
         """Whether there will be nothing more to take."""
         return self._closed and not self._queue

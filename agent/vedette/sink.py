@@ -40,6 +40,11 @@ class Batches(Protocol):
         """Whether the agent stops: nothing comes any more but what waits."""
         ...
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether only this sink ends, and not the agent: another may be about to `succeed` it."""
+        ...
+
     async def closing(self, timeout: float) -> None:
         """Wait so many seconds, or until the agent stops."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,17 @@ from sinks.datadog_models import parsed
 from sinks.intake import APP_KEY, HOUR, KEY, Intake, http_proxy, intake
 from sinks.parts import HERE, batch, running, sample, until
 from vedette import Batch, Diagnosis, Kind, Metric, Status
+from vedette import outbox as outbox_module
 from vedette.kit import Outcome, Sketch, Spool
 from vedette.metrics import Event, LogRecord, ServiceCheck
 from vedette.outbox import Outbox, Receipt, supervise
 from vedette.sink import Home
 from vedette.sinks import datadog
-from vedette.sinks.datadog import DatadogConfig, DatadogSink, breaker, lanes
+from vedette.sinks.datadog import DatadogConfig, DatadogSink, breaker, clock, lanes
 from vedette.sinks.datadog.breaker import Breaker, retry_after
+from vedette.sinks.datadog.cut import Items
+from vedette.sinks.datadog.queue import Queue
+from vedette.spool.segment import Segment
 
 pytestmark = pytest.mark.anyio
 GAUGE, COUNT = Kind.GAUGE, Kind.COUNT
@@ -187,6 +193,24 @@ async def test_counts_of_one_second_are_one_point_and_no_point_replaces_another(
     assert there.series("hits")[0]["interval"] == 10
 
 
+async def test_no_count_replaces_another_of_its_series_and_second(there: Intake, tmp_path: Path) -> None:
+    def hits(number: int, instance: str, interval: float, at: float | None = None) -> Batch:
+        return batch(sample("hits", COUNT, number, at=at), at=NOW + 0.2, instance=instance, interval=interval)
+
+    first, second, third = (make(there, tmp_path) for _ in range(3))
+    async with running(first) as outbox:
+        outbox.put(hits(1, "a/one", 10))
+        outbox.put(hits(2, "a/two", 15))  # another instance and interval, but the same series
+        outbox.put(hits(4, "a/two", 15, at=NOW))
+        await until(lambda: there.values("hits") == {NOW: 7}, "the first group")
+        outbox.put(hits(8, "a/two", 15))
+        await until(lambda: there.values("hits") == {NOW: 7, NOW + 1: 8}, "the second group")
+    second.succeed(first)  # a reload
+    await send(second, hits(16, "a/one", 10))
+    await send(third, hits(32, "a/one", 10))  # another process, as after a kill
+    assert there.values("hits") == {NOW: 7, NOW + 1: 8, NOW + 2: 16, NOW + 3: 32}
+
+
 @pytest.mark.parametrize(
     ("name", "kept"), [("a-b.c/d", "a_b.c_d"), ("9.lives", "lives"), ("ümlaut", "mlaut"), ("x" * 300, "x" * 200)]
 )
@@ -328,6 +352,26 @@ def test_pauses_have_full_jitter_and_heed_what_the_server_asks(monkeypatch: pyte
     assert retry_after("Thu, 26 Nov 2026 10:00:30 GMT", 1_795_687_200.0) == 30
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "Mon, 99999999999999999999 Jan 2024 00:00:00 GMT",
+        "Mon, 01 Jan 2024 00:00:00 +99999999999",
+        "Mon, 01 Jan 0001 00:00:00 +1400",
+        ",",
+        "nan",
+        "inf",
+    ],
+)
+async def test_an_odd_date_is_none_and_what_came_with_it_is_sent_once(there: Intake, tmp_path: Path, odd: str) -> None:
+    there.answer = lambda path: (None, {"Date": odd, "Retry-After": odd})
+    sink = make(there, tmp_path)
+    await send(sink, level(1))
+    assert retry_after(odd) in (None, 0)
+    assert there.statuses.count(("/api/v2/series", 202)) == 1
+    assert (sink.sent, sink.held, sink.errors, sink.trouble) == (1, 0, 0, "")
+
+
 async def test_retry_after_is_waited_for(there: Intake, tmp_path: Path) -> None:
     times: list[float] = []
 
@@ -411,17 +455,91 @@ async def test_what_is_too_old_is_counted_but_for_metrics_with_historical_ingest
     )
     async with running(sink) as outbox:
         outbox.put(everything)
-        await until(lambda: sink.lost == 5 and not sink.held, "everything to be sent or given up")
-        await until(lambda: any("unrecoverable" in one for one in caplog.messages), "a word about it")
+        await until(lambda: sink.lost == 4 and not sink.held, "everything to be sent or given up")
+        await until(lambda: sum("unrecoverable" in one or "ahead" in one for one in caplog.messages) == 2, "a word")
     assert there.values("level") == {NOW: 2}
     assert [(one["points"][0]["value"]) for one in there.series("business.revenue")] == [4]
     assert [one["check"] for one in there.bodies("check_run")[0]] == ["new"]
-    assert [one["message"] for one in there.bodies("logs")[0]] == ["new"]
-    assert sink.figures["vedette.sink.unrecoverable"] == 4
+    assert [one["message"] for one in there.bodies("logs")[0]] == ["old", "new"]
+    assert sink.figures["vedette.sink.unrecoverable"] == 3
     assert sink.figures["vedette.sink.refused"] == 1
-    assert "4 points unrecoverable: too old for Datadog by now, 4 in all" in caplog.messages
+    assert "3 points unrecoverable: too old for Datadog by now, 3 in all" in caplog.messages
+    assert "1 given up: their time is too far ahead for Datadog, 1 refused in all" in caplog.messages
     left, tally = spooled(tmp_path)
-    assert (left, tally[Outcome.EXPIRED], tally[Outcome.REFUSED], tally[Outcome.SENT]) == (0, 4, 1, 4)
+    assert (left, tally[Outcome.EXPIRED], tally[Outcome.REFUSED], tally[Outcome.SENT]) == (0, 3, 1, 5)
+
+
+async def test_a_log_whose_own_time_datadog_would_not_take_comes_with_the_time_of_reading(
+    there: Intake, tmp_path: Path
+) -> None:
+    ages = {"fine": 17 * HOUR, "old": 19 * HOUR, "ahead": -8 * HOUR, "odd": -1e15}
+    logs = tuple(LogRecord(name, time=NOW - age, attributes={"logged_at": "x"}) for name, age in ages.items())
+    sink = make(there, tmp_path)
+    await send(sink, batch(logs=logs, at=NOW))
+    assert {one["message"]: (one["timestamp"] / 1000 - NOW, one["logged_at"]) for one in there.bodies("logs")[0]} == {
+        "fine": (-17 * HOUR, "x"),
+        "old": (0, datetime.fromtimestamp(NOW - 19 * HOUR, UTC).isoformat(timespec="milliseconds")),
+        "ahead": (0, datetime.fromtimestamp(NOW + 8 * HOUR, UTC).isoformat(timespec="milliseconds")),
+        "odd": (0, NOW + 1e15),
+    }
+    assert [one.get("attributes") for one in there.bodies("logs")[0]] == [None] + [{"logged_at": "x"}] * 3
+    assert (sink.sent, sink.lost) == (4, 0)
+
+
+class Shifted:
+    """The module `time` with a clock that can be set."""
+
+    def __init__(self) -> None:
+        self.ahead = self.passed = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead + self.passed
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.passed
+
+
+async def test_nothing_is_given_up_by_a_clock_that_is_wrong_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    shifted, now, series = Shifted(), int(time.time()), lanes.LANES[0]
+    monkeypatch.setattr(clock, "time", shifted)
+    queue = Queue(None, 0, 0.0, "gzip")
+    await queue.open()
+
+    async def put(*ages: int) -> None:
+        items = Items(lanes.Kind.SERIES)
+        for age in ages:
+            items.add(b'{"metric":"m","points":[{"timestamp":%d,"value":1}]}' % (now - age), now - age)
+        await queue.put(items.take())
+
+    async def sendable() -> int:
+        request = await queue.next(series)
+        if request is not None:
+            queue.back(request)
+        return request.count if request is not None else 0
+
+    await put(*range(100))
+    for shifted.ahead, takes in ((7_200.0, 0), (-1_200.0, 0), (0.0, 100)):
+        await queue.sweep()
+        assert (queue.standing.left, await sendable()) == (100, takes)
+        assert ((queue.standing.waiting or {})["series"] > 0) == (takes > 0)
+    queue.clock.measured(0.5, 0.5)
+    shifted.ahead = 7_200.0
+    await queue.sweep()
+    shifted.passed = 100.0
+    await queue.sweep()
+    assert (queue.standing.left, await sendable()) == (100, 100)  # the intake told the time before
+    shifted.ahead = 0.0
+    await put(-300, -2_000, 5_000)
+    await queue.sweep()
+    assert (queue.standing.left, await sendable()) == (103, 101)  # it has just jumped back: nothing is sure
+    shifted.passed = 200.0
+    await queue.sweep()
+    assert queue.standing.tally == {Outcome.EXPIRED: 1}
+    assert (queue.standing.left, await sendable()) == (102, 101)
+    queue.clock.measured(0.5, 0.5)
+    await queue.sweep()
+    assert queue.standing.tally == {Outcome.EXPIRED: 1, Outcome.REFUSED: 1}
+    queue.close()
 
 
 # The queue
@@ -457,6 +575,84 @@ async def test_while_the_disk_refuses_it_works_in_memory_and_says_so(there: Inta
     outbox.close()
     await task
     assert (sink.trouble, sink.lost) == ("", 0)
+
+
+class FullDisk:
+    """Lets no queue write while it is full."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = True
+        append = Segment.append
+
+        def refuse(segment: Segment, *rest: Any) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            append(segment, *rest)
+
+        monkeypatch.setattr(Segment, "append", refuse)
+
+
+@pytest.mark.parametrize("heir", ["successor", "restart", "none"])
+async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wait_for_ever(
+    there: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heir: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(datadog, "_HOUSEKEEPING", 0.05)
+    if heir == "none":
+        monkeypatch.setattr(datadog, "_HEIRLESS", 0.0)
+    monkeypatch.setattr(outbox_module, "_FIRST_PAUSE", 0.01)
+    disk, settled = FullDisk(monkeypatch), list[int]()
+    there.answer = lambda path: (503, {})
+    first, second = make(there, tmp_path), make(there, tmp_path)
+    outbox = Outbox(1000, durable=True)
+    task = asyncio.create_task(supervise(first, outbox))
+    outbox.put(level(1), Receipt(1, lambda: settled.append(1)))
+    await until(lambda: first.held == 1, "the queue")
+    if heir == "restart":
+        monkeypatch.setattr(first, "_tell_losses", lambda before: 1 / 0)
+        await until(lambda: "ZeroDivisionError" in caplog.text, "a failure")
+        monkeypatch.setattr(first, "_tell_losses", lambda before: None)
+        disk.full = False
+        there.answer = lambda path: None
+        await until(lambda: len(there.points) == 1, "the point")
+        outbox.close()
+    else:
+        outbox.close(goes_on=True)
+    await task
+    if heir == "successor":
+        second.succeed(first)
+        async with running(second):
+            await until(lambda: second.held == 1, "what was handed over")
+            assert settled == []
+            disk.full = False
+            await until(lambda: bool(settled), "the receipt, once it is on disk")
+            there.answer = lambda path: None
+            await until(lambda: len(there.points) == 1, "the point")
+    await until(lambda: settled == [1], "the receipt")
+    assert there.values("level") == ({} if heir == "none" else {NOW: 1})
+    assert (first.lost, second.lost) == (int(heir == "none"), 0)
+    assert ("1 samples that were in memory only are lost" in caplog.messages) == (heir == "none")
+
+
+async def test_a_folder_that_another_process_had_is_taken_once_it_is_free(
+    there: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(datadog, "_HOUSEKEEPING", 0.05)
+    await send(make(there, tmp_path), level(1))
+    there.answer = lambda path: (503, {})
+    holder, settled = Spool(tmp_path / "spool/datadog", 10**9), list[int]()
+    holder.open()
+    sink, outbox = make(there, tmp_path), Outbox(1000, durable=True)
+    task = asyncio.create_task(supervise(sink, outbox))
+    outbox.put(level(2), Receipt(1, lambda: settled.append(1)))
+    await until(lambda: sink.held == 1, "the queue")
+    assert "another process uses the queue on disk: this one is in memory only until that ends" in caplog.messages
+    assert settled == []
+    holder.close()
+    await until(lambda: bool(settled), "the receipt, once it is on disk")
+    assert (sink.sent, sink.lost, sink.held) == (0, 0, 1)  # what the other one sent is not of this one
+    outbox.close()
+    await task
+    assert spooled(tmp_path) == (1, Counter({Outcome.SENT: 1}))
 
 
 async def test_disk_0_keeps_it_all_in_memory(there: Intake, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from vedette.sinks.datadog.transport import Answer, Transport, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vedette.kit import Record
+    from vedette.kit import Entry, Record
     from vedette.sinks.datadog.lanes import Lane
 
 _MOST_IN_HAND = 8 * 1024 * 1024
@@ -37,6 +37,8 @@ _MOST_OFFSET = 10.0
 _DISK = "disk"
 _KEY = "key"
 _GROUP = 1.0
+_HEIRLESS = 120.0
+"""Seconds after which nobody takes over any more what a sink that ended had in memory."""
 _REPEATS = 60.0
 """Seconds after the start in which sources may hand over once more what was queued just before."""
 
@@ -65,16 +67,19 @@ class DatadogSink(Sink[DatadogConfig]):
         self._senders: list[Sender] = []
         self._errands: Errands | None = None
         self._unsafe: list[tuple[list[Record], Callable[[], None]]] = []
+        self._carried: dict[Record, list[Entry]] = {}
+        """What the last queue had in memory only: for the next one, of this sink or of its successor."""
         self._troubles: dict[str, str] = {}
         self._told: dict[str, float] = {}
-        self._base: dict[Outcome, int] = {}
         self._base_lost = self._base_sent = 0
         self._far_off = False
 
     def succeed(self, predecessor: Sink[Any]) -> None:
-        """Go on from the totals that the predecessor saw last."""
+        """Go on from the totals that the predecessor saw last, and with what it has in memory only."""
         if isinstance(predecessor, DatadogSink):
-            self._encoder.deltas = predecessor._encoder.deltas
+            self._encoder.succeed(predecessor._encoder)
+            self._carried, predecessor._carried = predecessor._carried, {}
+            self._unsafe, predecessor._unsafe = predecessor._unsafe, []
 
     async def diagnose(self, diagnosis: Diagnosis) -> None:
         """The way to the intake, the key, the clock, the folder of the queue."""
@@ -98,9 +103,9 @@ class DatadogSink(Sink[DatadogConfig]):
                 task.cancel()
             await asyncio.gather(*workers, *others, return_exceptions=True)
             await transport.close()
-            self._queue.close()
+            self._carried = self._queue.close()
             self.changed()
-            self._say_what_stays()
+            self._say_what_stays(batches)
 
     def _folder(self) -> Path | None:
         if not self.config.disk:
@@ -117,22 +122,47 @@ class DatadogSink(Sink[DatadogConfig]):
         for note in self._queue.notes:
             self.log.warning("%s", note)
         standing = self._queue.standing
-        self._base = {outcome: standing.tally[outcome] for outcome in Outcome}
         self._base_lost, self._base_sent = self.lost, self.sent or 0
         self._encoder.repeats = self._queue.repeats
+        self._encoder.begin_after(self._queue.counts)
         self._repeats_until = time.monotonic() + _REPEATS
         self.changed()
         if standing.left:
             self.log.info("%d samples are on disk since the last time", standing.left)
+        await self._take_over()
 
-    def _say_what_stays(self) -> None:
+    async def _take_over(self) -> None:
+        """Queue what the last queue had in memory only; who waits for that waits for its new records from now on."""
+        records = await self._queue.put([entry for entries in self._carried.values() for entry in entries])
+        new = iter(records)
+        places = {old: [next(new) for _ in entries] for old, entries in self._carried.items()}
+        self._carried = {}
+        self._unsafe = [([one for old in olds for one in places.get(old, ())], settle) for olds, settle in self._unsafe]
+        self.changed()
+
+    def _say_what_stays(self, batches: Batches) -> None:
         volatile = self._queue.standing.volatile
-        if volatile:
-            self.held -= volatile
-            self.lost += volatile
-            self.log.warning("%d samples that were in memory only are lost", volatile)
-        if self.held:
-            self.log.info("%d samples stay on disk until the next start", self.held)
+        if batches.goes_on:  # the next sink takes it over, if there is one
+            asyncio.get_running_loop().call_later(_HEIRLESS, self._give_up)
+        elif batches.closed and volatile:
+            self._lose(volatile)
+        on_disk = self._queue.standing.left - volatile
+        if on_disk and batches.closed:
+            self.log.info("%d samples stay on disk until the next start", on_disk)
+
+    def _give_up(self) -> None:
+        """Nobody took over what was in memory only: what waits for it must not wait for ever."""
+        left, self._carried = self._carried, {}
+        waiting, self._unsafe = self._unsafe, []
+        if left:
+            self._lose(sum(entry.count for entries in left.values() for entry in entries))
+        for _, settle in waiting:
+            settle()
+
+    def _lose(self, number: int) -> None:
+        self.held -= number
+        self.lost += number
+        self.log.warning("%d samples that were in memory only are lost", number)
 
     # In
 
@@ -184,9 +214,9 @@ class DatadogSink(Sink[DatadogConfig]):
     def changed(self) -> None:
         """Take over how the queue stands now."""
         standing = self._queue.standing
+        grown = {outcome: standing.tally[outcome] - standing.inherited[outcome] for outcome in Outcome}
         self.held = standing.left
-        self.sent = self._base_sent + standing.tally[Outcome.SENT] - self._base.get(Outcome.SENT, 0)
-        grown = {outcome: standing.tally[outcome] - before for outcome, before in self._base.items()}
+        self.sent = self._base_sent + grown[Outcome.SENT]
         self.lost = self._base_lost + sum(number for outcome, number in grown.items() if outcome is not Outcome.SENT)
         self.figures["vedette.sink.disk"] = standing.size
         self.figures["vedette.sink.unrecoverable"] = standing.tally[Outcome.EXPIRED]
@@ -213,11 +243,12 @@ class DatadogSink(Sink[DatadogConfig]):
         tally = self._queue.standing.tally
         sayings = (
             (Outcome.EXPIRED, "%d points unrecoverable: too old for Datadog by now, %d in all"),
+            (Outcome.REFUSED, "%d given up: their time is too far ahead for Datadog, %d refused in all"),
             (Outcome.EVICTED, "%d samples dropped, the oldest: the queue's `disk` is used up, %d in all"),
             (Outcome.DAMAGED, "%d samples lost to damage of the queue on disk, %d in all"),
         )
         for outcome, saying in sayings:
-            told = self._told.get(outcome.name, self._base.get(outcome, 0))
+            told = self._told.get(outcome.name, self._queue.standing.inherited[outcome])
             if tally[outcome] > told and tally[outcome] == before.get(outcome, 0):  # it has come to a halt
                 self._told[outcome.name] = tally[outcome]
                 self.log.warning(saying, tally[outcome] - told, tally[outcome])
@@ -248,6 +279,8 @@ class DatadogSink(Sink[DatadogConfig]):
         """An endpoint will never take these."""
         among = f", among them {', '.join(names)}" if names else ""
         self.errors += 1
+        told = self._told.get(Outcome.REFUSED.name, self._queue.standing.inherited[Outcome.REFUSED])
+        self._told[Outcome.REFUSED.name] = told + number  # not to be said once more with what the queue gives up
         self.log.warning("%s: %d given up, the intake refuses them%s", lane.name, number, among)
 
     def note_clock(self, answer: Answer) -> None:
@@ -258,6 +291,7 @@ class DatadogSink(Sink[DatadogConfig]):
         if answer.clock is None:
             return
         ahead, slack = answer.clock
+        self._queue.clock.measured(ahead, slack)
         self.figures["vedette.sink.clock_offset"] = round(ahead, 3)
         far_off = abs(ahead) - slack > _MOST_OFFSET
         if far_off and not self._far_off:

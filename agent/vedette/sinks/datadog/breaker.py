@@ -6,6 +6,7 @@ import random
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import isfinite
 
 _FIRST = 2.0
 _LONGEST = 64.0
@@ -45,7 +46,7 @@ class Breaker:
 
 
 def retry_after(value: str | None, now: float | None = None) -> float | None:
-    """Seconds that a Retry-After header asks for, be it a number or a date; None if it is neither.
+    """Seconds that a Retry-After header asks for, be it a number or a date, at most 600; None if it is neither.
 
     Args:
         value: the header.
@@ -54,19 +55,21 @@ def retry_after(value: str | None, now: float | None = None) -> float | None:
     if not value:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
-    moment = http_date(value)
-    return None if moment is None else max(0.0, moment - (time.time() if now is None else now))
+        moment = http_date(value)
+        if moment is None:
+            return None
+        seconds = moment - (time.time() if now is None else now)
+    return min(max(0.0, seconds), _LONGEST_ASKED) if isfinite(seconds) else None
 
 
 def http_date(value: str | None) -> float | None:
     """Unix seconds of a date in a header; None if it is none."""
     try:
         moment = parsedate_to_datetime(value or "")
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return datetime.timestamp(moment)
+    except (ValueError, OverflowError, TypeError, IndexError):  # a year or a zone that no calendar has
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return datetime.timestamp(moment)

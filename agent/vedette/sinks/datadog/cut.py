@@ -15,6 +15,7 @@ from vedette.sinks.datadog.press import pack, unpack
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from vedette.kit import Record
     from vedette.sinks.datadog.lanes import Lane
 
 _LARGEST = 400_000
@@ -180,6 +181,22 @@ def content(pieces: Sequence[Piece], read: Callable[[Any], bytes]) -> bytes:
             raw = b",".join(split(raw)[piece.start : piece.stop])
         parts.append(raw)
     return b",".join(parts)
+
+
+def remainder(record: Record) -> list[Entry]:
+    """What is left of a record that is in memory, to be put into another queue.
+
+    Raises:
+        ValueError: it does not hold what was written.
+    """
+    made: list[Entry] = []
+    for start, stop in record.rest:
+        form, raw, body = record.form, record.raw, record.body or b""
+        if stop - start < record.count:
+            part = content([Piece(record, start, stop)], lambda one: one.body or b"")
+            raw, (form, body) = len(part), pack(part)
+        made.append(Entry(record.kind, form, stop - start, raw, record.oldest, record.newest, body))
+    return made
 
 
 def runs(piece: Piece, wanted: Sequence[bool]) -> Iterator[Piece]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _MOST_CACHED = 20_000
 _LONGEST_NAME = 200
 _MOST_VALUES = 5_000
+_REMEMBERED = 60
+"""Seconds after which a count that comes late is not for a second that was taken."""
 _COUNT, _GAUGE = 1, 3
 _NO_INTERVAL = 10
 """Seconds that a count without an interval of its own is said to stand for, as Datadog's agent does for DogStatsD."""
@@ -34,17 +36,25 @@ Bins = tuple[tuple[float, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What the points of one series have in common: its item up to the first point, and the kind of its record."""
+    """What the points of one series have in common.
 
-    start: bytes
-    kind: lanes.Kind
+    Attributes:
+        series: its item up to what does not make it another series, such as the interval.
+        start: its item up to the first point.
+        kind: of its record.
+    """
+
+    series: bytes
+    start: bytes = field(compare=False)
+    kind: lanes.Kind = field(compare=False)
 
 
 class Encoder:
     """Translates batches; totals become deltas here, so what it made must be kept.
 
     Counts of one series and second are added up until `take`, since of points with one time the last wins at Datadog.
-    Where a batch brings counts for a second that was taken already they go to the next one.
+    Where a batch brings counts for a second that was taken already they go to the next one. A count with a time of its
+    own replaces an earlier one of that time, and is added to those that happen to fall into that second.
 
     Args:
         deltas: the state of totals.
@@ -66,8 +76,21 @@ class Encoder:
         self._counts: dict[tuple[_Head, int], Any] = {}
         self._heads: dict[Any, _Head] = {}
         self._points: dict[Any, bytes] = {}
-        self._seconds: dict[str, int] = {}
-        self._taken: dict[str, int] = {}
+        self._dated: dict[tuple[_Head, int], Any] = {}
+        self._seconds: dict[bytes, int] = {}
+        self._taken: dict[bytes, int] = {}
+        """The last second of each series whose counts are on their way."""
+        self._newest = 0
+
+    def succeed(self, predecessor: Encoder) -> None:
+        """Go on from the totals that another saw last, and behind the counts that it gave away."""
+        self.deltas = predecessor.deltas
+        self.begin_after(predecessor._taken)
+
+    def begin_after(self, taken: Mapping[bytes, int]) -> None:
+        """Counts of these series go behind the seconds given."""
+        for series, second in taken.items():
+            self._taken[series] = max(second, self._taken.get(series, 0))
 
     def add(self, batch: Batch) -> None:
         """Translate a batch."""
@@ -90,34 +113,42 @@ class Encoder:
             elif kind is Kind.COUNT:
                 head = self._head(batch, sample.name, _COUNT, sample.tags)
                 if sample.time is None:
-                    self._count(batch, head, stamp, sample.value)
+                    self._count(head, stamp, sample.value)
                 else:
                     dated[head, stamp] = _sum(dated.get((head, stamp)), sample.value)
             else:
                 groups.setdefault((sample.name, kind, sample.tags, stamp), []).append(sample.value)
-        self._counts.update(dated)
+        self._dated.update(dated)
         for (name, kind, tags, stamp), values in groups.items():
             self._group(batch, Sample(name, kind, 0, tags, stamp), values)
         for words, item, time in encode_words(batch):
             self._items_of(words).add(item, time)
         if batch.closed:
             self.deltas.forget(batch.instance)
-            self._taken.pop(batch.instance, None)
 
     @property
     def size(self) -> int:
         """Bytes of what was made and not taken yet, some of it compressed."""
-        return sum(items.size for items in self._items.values()) + 200 * len(self._counts)
+        return sum(items.size for items in self._items.values()) + 200 * (len(self._counts) + len(self._dated))
 
     def take(self) -> list[Entry]:
         """What was made, as records; counts that were added up are points from now on."""
+        for key, value in self._dated.items():
+            self._counts[key] = _sum(self._counts.get(key), value)
         for (head, stamp), value in self._counts.items():
             self._items_of(head.kind).add(b'%b%d,"value":%b}]}' % (head.start, stamp, number(value)), stamp)
-        self._counts = {}
-        self._taken.update(self._seconds)
-        self._seconds = {}
+        self._counts, self._dated = {}, {}
+        self._note_taken()
         taken, self._items = self._items, {}
         return [entry for items in taken.values() for entry in items.take()]
+
+    def _note_taken(self) -> None:
+        seconds, self._seconds = self._seconds, {}
+        self._taken.update(seconds)
+        newest = max(seconds.values(), default=0)
+        if newest >= self._newest + _REMEMBERED:
+            self._newest = newest
+            self._taken = {one: second for one, second in self._taken.items() if second > newest - _REMEMBERED}
 
     def _items_of(self, kind: lanes.Kind) -> Items:
         try:
@@ -126,11 +157,11 @@ class Encoder:
             made = self._items[kind] = Items(kind, self.repeats)
             return made
 
-    def _count(self, batch: Batch, head: _Head, stamp: int, value: Any) -> None:
-        taken = self._taken.get(batch.instance, 0)
-        if taken - 60 < stamp <= taken:  # that second's points are on their way: a second one would replace them
+    def _count(self, head: _Head, stamp: int, value: Any) -> None:
+        taken = self._taken.get(head.series, 0)
+        if taken - _REMEMBERED < stamp <= taken:  # that second's point is on its way: this one would replace it
             stamp = taken + 1
-        self._seconds[batch.instance] = max(stamp, self._seconds.get(batch.instance, 0))
+        self._seconds[head.series] = max(stamp, self._seconds.get(head.series, 0))
         key = (head, stamp)
         self._counts[key] = _sum(self._counts.get(key), value)
 
@@ -168,9 +199,9 @@ class Encoder:
             self._gauge(batch, f"{like.name}.{suffix}", like.tags, stamp, value)
         head = self._head(batch, f"{like.name}.count", _COUNT, like.tags)
         if stamp == int(batch.time):
-            self._count(batch, head, stamp, count)
+            self._count(head, stamp, count)
         else:
-            self._counts[head, stamp] = count
+            self._dated[head, stamp] = count
 
     def _distribution(self, batch: Batch, like: Sample, stamp: int, values: list[Any]) -> None:
         key = (like.name, like.tags, batch.host)
@@ -203,15 +234,28 @@ class Encoder:
         host = host_of(tags, batch.host)
         if host:
             item["resources"] = [{"name": host, "type": "host"}]
+        series = _encode(item)[:-1]
         if type_ == _COUNT:
             item["interval"] = max(1, round(batch.interval)) if batch.interval else _NO_INTERVAL
         declared = self._catalog.get(name)
         if declared is not None and declared.unit:
             item["unit"] = declared.unit
         return _Head(
+            series,
             _encode(item)[:-1] + b',"points":[{"timestamp":',
             lanes.Kind.LATE if self._late(name) else lanes.Kind.SERIES,
         )
+
+
+def newest_counts(items: Iterable[bytes]) -> dict[bytes, int]:
+    """The newest second of each series of counts among items that an encoder made."""
+    found: dict[bytes, int] = {}
+    for item in items:
+        series, counted, rest = item.partition(b',"interval":')  # in a text of JSON its quotes would be escaped
+        if counted:
+            second = int(rest.partition(b',"points":[{"timestamp":')[2].partition(b",")[0] or 0)
+            found[series] = max(second, found.get(series, 0))
+    return found
 
 
 def number(value: Any) -> bytes:

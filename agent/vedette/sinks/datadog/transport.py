@@ -116,21 +116,13 @@ class Transport:
                 async with self._client.stream(method, url, **options) as response:
                     answered = time.time()
                     await _read_a_little(response)
+            return _answer(response, asked, answered)
         except TimeoutError:
             return Answer(Verdict.AGAIN, what=f"no answer within {self._config.timeout:g}s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return Answer(Verdict.AGAIN, what=_in_words(error))
         except Exception as error:  # a proxy's or a library's odd answer must not end the sink
             return Answer(Verdict.AGAIN, what=f"the request failed ({type(error).__name__})")
-        status = response.status_code
-        verdict, what = _meaning(status)
-        return Answer(
-            verdict,
-            status,
-            what,
-            retry_after(response.headers.get("Retry-After")),
-            _clock(response.headers.get("Date"), asked, answered),
-        )
 
 
 def _by_way_of(proxy: str, context: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
@@ -150,6 +142,12 @@ async def _read_a_little(response: httpx.Response) -> None:
         size += len(part)
         if size > _MOST_ANSWER:
             return
+
+
+def _answer(response: httpx.Response, asked: float, answered: float) -> Answer:
+    verdict, what = _meaning(response.status_code)
+    wait = retry_after(response.headers.get("Retry-After"))
+    return Answer(verdict, response.status_code, what, wait, _clock(response.headers.get("Date"), asked, answered))
 
 
 def _meaning(status: int) -> tuple[Verdict, str]:

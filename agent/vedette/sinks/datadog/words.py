@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from vedette.sinks.datadog.lanes import Kind
+from vedette.sinks.datadog.lanes import LANES, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,9 @@ _LONGEST_LOG = 1_000_000
 """Bytes; Datadog cuts a log at 1 MB, and then its JSON is broken."""
 _LEAST_ROOM = 1_000
 _ALERT_TYPES = frozenset({"error", "warning", "info", "success"})
+_LOGS = next(lane for lane in LANES if lane.is_logs)
+_OWN_TIME = "logged_at"
+"""The attribute for a log's own time where Datadog would not take the log with it."""
 _LOG_FIELDS = ("message", "status", "ddtags", "timestamp")
 
 _encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
@@ -56,7 +60,10 @@ def encode_words(batch: Batch) -> Iterator[tuple[Kind, bytes, float]]:
         yield Kind.EVENT, _encode(item), moment
     for log in batch.logs:
         time = batch.time if log.time is None else log.time
-        yield Kind.LOG, _log(log, time, batch), time
+        own: dict[str, Any] = {}
+        if not batch.time - _LOGS.oldest < time < batch.time + _LOGS.ahead:
+            own, time = {_OWN_TIME: _written(time)}, batch.time
+        yield Kind.LOG, _log(log, time, batch, own), time
 
 
 def host_of(tags: tuple[str, ...], otherwise: str) -> str:
@@ -73,8 +80,15 @@ def _tags(tags: tuple[str, ...]) -> list[str]:
     return [text(tag)[:_LONGEST_TAG] for tag in tags if not tag.startswith("host:")]
 
 
-def _log(log: Any, time: float, batch: Batch) -> bytes:
-    """One log; fields of its own that are named like Datadog's are put below `attributes`.
+def _written(time: float) -> str | float:
+    try:
+        return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):  # of a year that no calendar has
+        return time
+
+
+def _log(log: Any, time: float, batch: Batch, more: dict[str, Any]) -> bytes:
+    """One log; fields of its own that are named like Datadog's or `more` are put below `attributes`.
 
     Source: Datadog, API reference, "Send logs".
     """
@@ -87,12 +101,13 @@ def _log(log: Any, time: float, batch: Batch) -> bytes:
         "ddtags": ",".join(tags),
         "ddsource": str(attributes.pop("source", "") or batch.check),
         "timestamp": int(time * 1000),
+        **more,
     }
     if service:
         item["service"] = service
     if host := str(attributes.pop("hostname", "") or host_of(log.tags, batch.host)):
         item["hostname"] = host
-    taken = {name: attributes.pop(name) for name in (*_LOG_FIELDS, "ddsource") if name in attributes}
+    taken = {name: attributes.pop(name) for name in (*_LOG_FIELDS, "ddsource", *more) if name in attributes}
     if taken:
         attributes["attributes"] = {**taken, **_mapping(attributes.get("attributes"))}
     whole = _encoded({**attributes, **item})
