@@ -14,7 +14,8 @@ METRICS = (
         "log_file.dropped",
         Kind.COUNT,
         "",
-        "Lines dropped: by `include_lines` or `exclude_lines` (`rule`), beyond the budget (`budget`).",
+        "Lines dropped: by `include_lines` or `exclude_lines` (`rule`), beyond the budget (`budget`), because their "
+        "treatment failed (`error`).",
         ("reason",),
     ),
     Metric("log_file.redacted", Kind.COUNT, "", "Places that were replaced, by what they were.", ("rule",)),

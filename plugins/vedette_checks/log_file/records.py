@@ -44,6 +44,10 @@ _TENS = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "
 _PLAIN_LEVEL = re.compile(r"[a-z]{2,20}")
 _MICRO = len("2026-10-05T12:00:00.123456")
 _NANO = re.compile(r"(\.\d{6})\d+")
+_DEEPEST = 64
+"""Levels of JSON within each other; what goes deeper is taken for text, as no stack is there for any depth."""
+FAILED = "a line that could not be read was left out"
+"""What stands in the place of a line whose treatment failed."""
 _decode = msgspec.json.Decoder().decode
 
 
@@ -127,6 +131,8 @@ class Records:
         self.redactor = Redactor(config, known)
         self.left_out = 0
         """Lines dropped by `include_lines` and `exclude_lines`, since that was last told."""
+        self.failed = 0
+        """Lines whose treatment failed, since that was last told; `FAILED` stands in their places."""
         self._include, self._exclude = Rules(config.include_lines), Rules(config.exclude_lines)
         self._keys = config.credentials
         self._json = config.format != "text"
@@ -146,9 +152,28 @@ class Records:
         Returns:
             They, and how many lines of a private key may follow.
         """
-        events, text = taken.events, taken.text
+        left_out, counts = self.left_out, self.redactor.counts.copy()
+        try:
+            return self._rows(taken.events, taken.text, taken.pieces, key_lines, service)
+        except Exception:  # whatever it was: no line may keep those after it from being shipped
+            self.left_out, self.redactor.counts = left_out, counts
+        made: list[Row] = []
+        for number, event in enumerate(taken.events):
+            pieces = None if taken.pieces is None else [taken.pieces[number]]
+            try:
+                rows, key_lines = self._rows([event], None, pieces, key_lines, service)
+                made += rows
+            except Exception:
+                self.failed += 1
+                made.append((FAILED, "error", None, self._constant))
+        return made, key_lines
+
+    def _rows(
+        self, events: list[bytes], text: bytes | None, pieces: Sequence[Piece] | None, key_lines: int, service: str
+    ) -> tuple[list[Row], int]:
         block = Block(events, text)
         if self._keys and (key_lines or b"PRIVATE KEY-----" in block.text):
+            events = events.copy()
             key_lines = blot_keys(events, key_lines)
             block = Block(events)
         chosen: Sequence[int] = range(len(events))
@@ -159,9 +184,9 @@ class Records:
             chosen = [number for number in chosen if number not in left_out]
         self.left_out += len(events) - len(chosen)
         constant = {"service": service, **self._constant} if service else self._constant
-        if taken.pieces is None and not block.text.count(b"{"):
+        if pieces is None and not block.text.count(b"{"):
             return self._plain(block, chosen, constant), key_lines
-        return list(self._any(block, chosen, constant, taken.pieces)), key_lines
+        return list(self._any(block, chosen, constant, pieces)), key_lines
 
     def _plain(self, block: Block, chosen: Sequence[int], constant: Mapping[str, Any]) -> list[Row]:
         suspects = self.redactor.suspects(block)
@@ -202,7 +227,7 @@ class Records:
             found = _decode(event)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) and not _is_deep(event, found) else None
 
     def _line(self, event: bytes, suspect: bool, constant: Mapping[str, Any], piece: Piece | None) -> Row:
         text = event.decode("utf-8", "replace")
@@ -233,6 +258,19 @@ class Records:
         if named:
             about["service"] = named
         return message, level or self._level, time, about
+
+
+def _is_deep(event: bytes, found: Any) -> bool:
+    """Whether JSON goes deeper than `_DEEPEST`; of most lines their brackets say that it does not."""
+    if event.count(b"{") + event.count(b"[") <= _DEEPEST:
+        return False
+    level = [found]
+    for _ in range(_DEEPEST):
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        level = [inner for inner in level if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _about(constant: Mapping[str, Any], piece: Piece | None) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -14,6 +15,8 @@ from vedette_checks.log_file.rules import CALLED, CREDENTIALS, KEY_BEGINS, KEY_E
 MASK = "****"
 _CARDS = rf"(?:^|[^0-9])[2-689]{SEPARATED}{{12}}"
 _ESCAPED = r"\\u00"
+_ESCAPE = "\\u00"
+_ESCAPES = re.compile(r"\\u00([2-7][0-9a-fA-F])")
 _IDS = frozenset({"dd.trace_id", "dd.span_id", "trace_id", "span_id"})
 _SHORTEST_ID = 17
 """Digits of a 64-bit id, mostly; Luhn's check would take one of some eighty for a card's and tear its trace apart."""
@@ -59,7 +62,16 @@ class Redactor:
         return found
 
     def text(self, text: str) -> str:
-        """A text without what must not leave."""
+        """A text without what must not leave, also where it hides behind the escapes of JSON."""
+        if _ESCAPE in text:
+            before = self.counts.copy()
+            plain = _ESCAPES.sub(lambda match: chr(int(match[1], 16)), text)
+            if (clean := self._text(plain)) != plain:
+                return clean
+            self.counts = before
+        return self._text(text)
+
+    def _text(self, text: str) -> str:
         text = self.known(text)
         if self._credentials and self._suspect.search(text):
             text = self._without_credentials(text)

@@ -12,6 +12,8 @@ import pytest
 from checks.log_file.parts import append, following
 from vedette.instrument import JsonFormatter
 from vedette.metrics import LogRecord
+from vedette_checks.log_file.records import FAILED
+from vedette_checks.log_file.redaction import Redactor
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +138,41 @@ async def test_text_and_what_only_looks_like_json(tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
     (plain,) = await read(tmp_path / "text", '{"message": "m"}\n', 1, format="text", level="debug")
     assert (plain.message, plain.level) == ('{"message": "m"}', "debug")
+
+
+def deep(depth: int, leaf: str) -> str:
+    return '{"a":' * (depth - 1) + leaf + "}" * (depth - 1)
+
+
+async def test_json_of_any_depth_is_shipped_and_redacted(tmp_path: Path) -> None:
+    leaf = '{"password": "hunter2", "card": "\\u0034111111111111111"}'
+    lines = [deep(depth, leaf) for depth in (64, 65, 300, 20_000)]
+    append(tmp_path / "b.log", "another file\n")
+    found = await read(tmp_path, "\n".join(["before", *lines, "after", ""]), 7)
+    by_file = [record for record in found if "filename:a.log" in record.tags]
+    assert [by_file[0].message, by_file[-1].message] == ["before", "after"]
+    masked = '{"password": ****, "card": "****"}'
+    assert [record.message for record in by_file[1:-1]] == ["", *(deep(n, masked) for n in (65, 300, 20_000))]
+    assert json.dumps(by_file[1].attributes).endswith('{"password": "****", "card": "****"}' + "}" * 63)
+    container = [f'{{"log": "one {n}\\n", "attrs": {deep(n, leaf)}}}' for n in (3, 20_000)]
+    (tmp_path / "docker").mkdir()
+    one, other = await read(tmp_path / "docker", "\n".join([*container, ""]), 2, name=f"{'cd' * 32}-json.log")
+    assert one.message == "one 3"
+    assert "hunter2" not in other.message
+
+
+async def test_a_line_whose_treatment_fails_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Redactor, fields: dict[str, Any]) -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Redactor, "fields", fails)
+    async with following(tmp_path, exclude_lines=["drop"]) as follow:
+        append(tmp_path / "a.log", 'before\ndrop\n{"password": "hunter2"}\n{"message": "m"}\nafter password=x\n')
+        await follow.wait_for(4)
+        assert follow.messages == ["before", FAILED, "m", "after password=****"]
+        await follow.until(lambda: follow.total("log_file.dropped", "reason:error") == 1)
+        assert follow.total("log_file.dropped", "reason:rule") == 1
+        assert follow.total("log_file.redacted", "rule:credentials") == 1
 
 
 async def test_rules_for_lines(tmp_path: Path) -> None:
