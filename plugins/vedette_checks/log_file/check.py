@@ -317,6 +317,7 @@ class LogFile(Listener[LogFileConfig]):
             emit.count("log_file.redacted", number, (f"rule:{rule}",))
         emit.count("log_file.truncated", counts["truncated"])
         emit.count("log_file.lost", files.lost)
+        emit.count("log_file.copies", files.copies.count)
         for how, number in files.rotations.items():
             emit.count("log_file.rotations", number, (f"how:{how}",))
         emit.count("log_file.over_budget", counts["waited"] * self.config.poll)
@@ -328,7 +329,7 @@ class LogFile(Listener[LogFileConfig]):
         counts.clear()
         redactor.counts.clear()
         files.rotations.clear()
-        self._records.left_out = self._records.failed = files.lost = 0
+        self._records.left_out = self._records.failed = files.lost = files.copies.count = 0
 
     def _say_status(self, emit: Emit, files: Files) -> None:
         if files.trouble:

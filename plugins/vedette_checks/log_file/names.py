@@ -23,6 +23,12 @@ METRICS = (
     Metric(
         "log_file.lost", Kind.COUNT, "byte", "Bytes that were cut off a file before they were read, as far as known."
     ),
+    Metric(
+        "log_file.copies",
+        Kind.COUNT,
+        "file",
+        "Files taken for a copy of one that is followed: left alone until that one is truncated, or for five seconds.",
+    ),
     Metric("log_file.rotations", Kind.COUNT, "", "Rotations seen, by how.", ("how",)),
     Metric("log_file.lag", Kind.GAUGE, "byte", "Bytes in the files that are not read yet."),
     Metric("log_file.files", Kind.GAUGE, "file", "Files that are followed."),
