@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 import msgspec
@@ -61,21 +61,26 @@ def level_of(value: Any) -> str | None:
     return None
 
 
-def time_of(value: Any) -> float | None:
-    """Unix seconds of an ISO 8601 text (UTC if it does not say) or of seconds, milli-, micro- or nanoseconds."""
+def time_of(value: Any, zone: tzinfo | None = UTC) -> float | None:
+    """Unix seconds of a time.
+
+    Args:
+        value: an ISO 8601 text, or seconds, milli-, micro- or nanoseconds.
+        zone: of a text that names none; None is the machine's.
+    """
     if isinstance(value, str):
         text = value.strip()
         if len(text) > _MICRO or "," in text:
             text = _NANO.sub(r"\1", text.replace(",", ".", 1))
         try:
             found = datetime.fromisoformat(text)
-        except ValueError:
+            return (found if found.tzinfo is not None else found.replace(tzinfo=zone)).timestamp()
+        except (ValueError, OverflowError, OSError):  # the machine's zone knows no year 1
             return None
-        return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, int | float) and not isinstance(value, bool):
-        for scale in (1.0, 1e3, 1e6, 1e9):
-            if 1e8 <= value / scale < 1e10:
-                return float(value / scale)
+        for scale in (1, 1_000, 1_000_000, 1_000_000_000):
+            if 100_000_000 * scale <= value < 10_000_000_000 * scale:
+                return value / scale
     return None
 
 
@@ -136,6 +141,7 @@ class Records:
         self._include, self._exclude = Rules(config.include_lines), Rules(config.exclude_lines)
         self._keys = config.credentials
         self._json = config.format != "text"
+        self._zone = config.zone
         self._looks = config.level == "auto"
         self._level = "info" if self._looks else config.level
         self._looker, self._on_stderr = _Looker(self._level), _Looker("error")
@@ -247,7 +253,7 @@ class Records:
                 del fields[key]
                 break
         for key in _TIME:
-            if key in fields and (time := time_of(fields[key])) is not None:
+            if key in fields and (time := time_of(fields[key], self._zone)) is not None:
                 del fields[key]
                 break
         if piece is not None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from checks.log_file.parts import append, following
 from vedette.instrument import JsonFormatter
 from vedette.metrics import LogRecord
+from vedette_checks.log_file.config import LogFileConfig
 from vedette_checks.log_file.records import FAILED
 from vedette_checks.log_file.redaction import Redactor
 
@@ -125,9 +128,33 @@ async def test_json_as_our_own_formatter_writes_it(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 async def test_json_of_others(tmp_path: Path, line: Any, message: str, level: str, time: float | None) -> None:
-    (found,) = await read(tmp_path, json.dumps({**line, "dd.trace_id": "12"}) + "\n", 1)
+    (found,) = await read(tmp_path, json.dumps({**line, "dd.trace_id": "12"}) + "\n", 1, timezone="UTC")
     assert (found.message, found.level, found.time) == (message, level, time)
     assert found.attributes["dd.trace_id"] == "12"
+
+
+async def test_times_without_a_zone_are_of_the_zone_that_is_given_or_the_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "".join(
+        json.dumps({"message": "m", "time": time}) + "\n"
+        for time in ("2026-10-05 20:00:00.5", "2026-10-05T12:00:00.5Z", "0001-01-01 00:00:00", 10**400)
+    )
+    given = [1_791_201_600.5, 1_791_201_600.5]
+    (tmp_path / "given").mkdir()
+    found = await read(tmp_path / "given", content, 4, timezone="Asia/Singapore")
+    assert [record.time for record in found[:2]] == given
+    assert found[3].time is None
+    monkeypatch.setenv("TZ", "Asia/Singapore")
+    time.tzset()
+    try:
+        found = await read(tmp_path, content, 4)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert [record.time for record in found[:2]] == given
+    with pytest.raises(ValidationError, match="must be a time zone"):
+        LogFileConfig.model_validate({"name": "x", "paths": ["/x"], "timezone": "Asia/Nowhere"})
 
 
 async def test_text_and_what_only_looks_like_json(tmp_path: Path) -> None:
