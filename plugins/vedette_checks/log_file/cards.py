@@ -14,11 +14,32 @@ from itertools import accumulate
 SEPARATED = r"(?:(?:[ +-]|%20)?[0-9])"
 """A digit, and what may stand before it within a card number."""
 
+_ODD = r"(?:[._\t]|\\t| {2,3}|SPACE)"
+_FOURS = rf"(?:[0-9]{{4}}{_ODD}){{2}}[0-9]{{4}}(?:{_ODD}[0-9]{{1,3}})?"
+_SIX = rf"[0-9]{{6}}{_ODD}[0-9]{{4,5}}"
+_GROUPS = rf"[2-689][0-9]{{3}}{_ODD}(?:{_FOURS}|{_SIX})"
+_SPACES = "\u00a0\u2007\u2009\u202f"
+_WIDE = "\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19"
+_PLAIN = str.maketrans(_SPACES + _WIDE, " " * len(_SPACES) + "0123456789")
+
+UNUSUAL = "|".join(
+    (
+        r"(?:^|[^0-9.])" + _GROUPS.replace("SPACE", r"[\x{a0}\x{2007}\x{2009}\x{202f}]"),
+        r"[\x{ff10}-\x{ff19}]{4}",
+        r"(?:^|[^0-9])(?:0+|1[3-9])[2-689][0-9]{12,18}(?:[^0-9]|$)",
+        r"[2-689]\.[0-9]{8,}[eE]\+?1[2-8]",
+    )
+)
+"""What card numbers look like that are written in no usual way, for RE2."""
+
+_UNUSUAL_GROUPS = re.compile(rf"(?<![0-9.]){_GROUPS.replace('|SPACE', '')}(?![0-9])")
+_FLOAT = re.compile(r"(?<![0-9.])[2-689]\.[0-9]{8,18}[eE]\+?1[2-8](?![0-9.])")
 _RUN_OF_BYTES = re.compile(rf"[0-9]{SEPARATED}{{12,}}".encode())
 _RUN = re.compile(rf"[0-9]{SEPARATED}{{12,}}")
 _DIGITS = re.compile(r"[0-9]+")
 _ISSUED = re.compile(r"4|5[0-8]|6|3[0-9]|2[2-7]|8[12]|9792")
 _SHORTEST, _LONGEST = 13, 19
+_LENGTHS = (13, 14, 15, 16, 19)
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 
@@ -28,6 +49,28 @@ def card_numbers(text: str) -> Iterator[tuple[int, int]]:
     A number after or before other digits is found where a blank or dash parts them: `12 4111 1111 1111 1111 03/29`.
     The fraction of a decimal number is none.
     """
+    if not text.isascii():
+        text = text.translate(_PLAIN)
+    found = sorted({*_usual(text), *_unusual(text)})
+    end = 0
+    for span in found:
+        if span[0] >= end:
+            yield span
+            end = span[1]
+
+
+def _unusual(text: str) -> Iterator[tuple[int, int]]:
+    """Groups with dots, tabs, two blanks or lines between them, and numbers with an exponent."""
+    for found in _UNUSUAL_GROUPS.finditer(text):
+        digits = "".join(_DIGITS.findall(found[0]))
+        if any(_within(digits)):
+            yield found.span()
+    for found in _FLOAT.finditer(text):
+        if any(_within(str(int(float(found[0]))))):
+            yield found.span()
+
+
+def _usual(text: str) -> Iterator[tuple[int, int]]:
     for run in _RUN.finditer(text):
         start = run.start()
         if not (start > 1 and text[start - 1] == "." and text[start - 2] in "0123456789"):
@@ -44,7 +87,7 @@ def no_card(text: bytes, start: int, end: int) -> int:
 
 def _within(run: str) -> Iterator[tuple[int, int]]:
     """The card numbers in digits with separators: of those that begin with one group of digits, the longest."""
-    if run.isdigit() and (len(run) > _LONGEST or not _ISSUED.match(run)):
+    if run.isdigit() and not _padding(run) and (len(run) > _LONGEST or not _ISSUED.match(run)):
         return  # most are ids and times
     groups = [found.span() for found in _DIGITS.finditer(run)]
     digits = "".join(run[begin:end] for begin, end in groups)
@@ -52,13 +95,29 @@ def _within(run: str) -> Iterator[tuple[int, int]]:
     check: _Luhn | None = None
     at = taken = 0
     for begin, end in groups:
-        if at >= taken and _ISSUED.match(digits, at):
+        padding = _padding(run[begin:end]) if end - begin > _SHORTEST else 0
+        if padding and _is_whole(run[begin + padding : end]):
+            taken = at + end - begin
+            yield begin + padding, end
+        elif at >= taken and _ISSUED.match(digits, at):
             for until in range(at + _LONGEST, at + _SHORTEST - 1, -1):
                 if until in ends and (check := check or _Luhn(digits))(at, until):
                     taken = until
                     yield begin, ends[until]
                     break
         at += end - begin
+
+
+def _padding(run: str) -> int:
+    """How many digits before a card number are none of it: zeros, or its length as ISO 8583 has it (LLVAR)."""
+    if run[0] == "0":
+        return len(run) - len(run.lstrip("0"))
+    return 2 if len(run) > _SHORTEST and int(run[:2]) == len(run) - 2 and len(run) - 2 in _LENGTHS else 0
+
+
+def _is_whole(digits: str) -> bool:
+    plausible = _SHORTEST <= len(digits) <= _LONGEST and _ISSUED.match(digits) is not None
+    return plausible and _Luhn(digits)(0, len(digits))
 
 
 class _Luhn:

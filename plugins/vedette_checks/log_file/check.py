@@ -312,10 +312,12 @@ class LogFile(Listener[LogFileConfig]):
         emit.count("log_file.bytes", counts["bytes"])
         emit.count("log_file.dropped", self._records.left_out, ("reason:rule",))
         emit.count("log_file.dropped", counts["over_budget"], ("reason:budget",))
+        emit.count("log_file.dropped", self._records.failed, ("reason:error",))
         for rule, number in redactor.counts.items():
             emit.count("log_file.redacted", number, (f"rule:{rule}",))
         emit.count("log_file.truncated", counts["truncated"])
         emit.count("log_file.lost", files.lost)
+        emit.count("log_file.copies", files.copies.count)
         for how, number in files.rotations.items():
             emit.count("log_file.rotations", number, (f"how:{how}",))
         emit.count("log_file.over_budget", counts["waited"] * self.config.poll)
@@ -327,7 +329,7 @@ class LogFile(Listener[LogFileConfig]):
         counts.clear()
         redactor.counts.clear()
         files.rotations.clear()
-        self._records.left_out = files.lost = 0
+        self._records.left_out = self._records.failed = files.lost = files.copies.count = 0
 
     def _say_status(self, emit: Emit, files: Files) -> None:
         if files.trouble:
@@ -345,6 +347,8 @@ class LogFile(Listener[LogFileConfig]):
             self.log.warning("%d lines dropped: more than the budget", counts["over_budget"])
         elif counts["waited"]:
             self.log.warning("more lines than the budget: reading later, %d bytes behind", files.lag)
+        if self._records.failed:
+            self.log.warning("%d lines could not be treated and were left out", self._records.failed)
         if files.lost:
             self.log.warning("%d bytes were cut off a file before they were read", files.lost)
         if files.over:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -83,6 +85,10 @@ def _references(text: str) -> list[str]:
     return re.findall(r"\\([0-9])", rest)
 
 
+def _zone_of(name: str) -> tzinfo | None:
+    return None if name == "local" else ZoneInfo(name)
+
+
 class LogFileConfig(CheckConfig):
     """Options of the log_file listener."""
 
@@ -119,6 +125,11 @@ class LogFileConfig(CheckConfig):
         examples=["python"],
         max_length=100,
     )
+    timezone: str = Field(
+        "local",
+        description="Time zone of times in JSON that name none; `local` is the machine's.",
+        examples=["Asia/Singapore"],
+    )
     level: str = Field(
         "auto",
         description="Level of lines that are no JSON; `auto` looks for a word such as ERROR near their beginning.",
@@ -153,6 +164,20 @@ class LogFileConfig(CheckConfig):
     )
     poll: Duration = Field(1.0, description="How often to look whether a file has grown or was rotated.")
     discover: Duration = Field(10.0, description="How often to look for new files.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            _zone_of(value)
+        except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+            raise ValueError("must be a time zone such as UTC or Europe/Berlin, or local") from None
+        return value
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """That of times without one; None is the machine's."""
+        return _zone_of(self.timezone)
 
     @field_validator("paths")
     @classmethod

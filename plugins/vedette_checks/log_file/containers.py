@@ -81,7 +81,7 @@ def _cri(line: bytes, number: int) -> Piece:
 def _docker(line: bytes, number: int) -> Piece:
     try:
         said = _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Piece(line, number, number + 1)
     content = said.log.encode("utf-8", "replace")
     whole = content.endswith(b"\n")

@@ -11,8 +11,9 @@ from typing import Any
 from vedette_checks.log_file import containers
 from vedette_checks.log_file.config import LogFileConfig
 from vedette_checks.log_file.content import READABLE, Packed, Plain
+from vedette_checks.log_file.copies import Copies
 from vedette_checks.log_file.finding import Found, find
-from vedette_checks.log_file.rotated import copied, renamed, unseen
+from vedette_checks.log_file.rotated import copied, is_rotated, renamed, unseen
 from vedette_checks.log_file.tail import Position, Tail, where
 
 SOURCES = "sources"
@@ -57,7 +58,7 @@ class Files:
         self._shows = shows
         self._slots: set[str] = set()
         self._missed: list[tuple[str, str, int, float]] = []
-        self._copies: dict[tuple[int, int], int] = {}
+        self.copies = Copies(max(config.poll, config.discover))
         self._stored = {} if shows else {slot: Position.restored(value) for slot, value in state.items() if value}
         self._inherited: dict[tuple[int, int], Plain] = {}
 
@@ -137,20 +138,18 @@ class Files:
         self.matched = len(found)
         matched = {one.identity: one for one in found}
         by_identity = {tail.identity: tail for tail in self.tails}
-        self._copies = {
-            identity: size
-            for identity, size in self._copies.items()
-            if identity in matched and matched[identity].size == size
-        }
+        now = time.monotonic()
+        self.copies.forget(now)
         self.trouble = {}
-        new = [one for one in found if one.identity not in by_identity and one.identity not in self._copies]
+        unknown = [one for one in found if one.identity not in by_identity]
+        new = [one for one in unknown if not self.copies.holds(one.identity, one.size, now)]
         room = max(0, self._config.max_files - len(self.tails))
         self.over = max(0, len(new) - room)
         for one in new[:room]:
             self._take_up(one)
         for tail in self.tails:
-            if tail.finished and (now := matched.get(tail.identity)) is not None:
-                tail.path, tail.source, tail.moved, tail.finished = now.path, now.source, False, False
+            if tail.finished and (there := matched.get(tail.identity)) is not None:
+                tail.path, tail.source, tail.moved, tail.finished = there.path, there.source, False, False
                 tail.changed = True
         self.known.update(str(path) for path in self._config.paths)
 
@@ -208,9 +207,10 @@ class Files:
                 self._look_at(tail, now)
             except OSError as error:
                 self.trouble[tail.path] = error.strerror or str(error)
-        self._missed = [missed for missed in self._missed if missed[3] > now]
-        for path, source, since, _ in self._missed:
-            self._take_up_unseen(path, source, since)
+        for missed in self._missed.copy():
+            path, source, since, until = missed
+            if not self._take_up_unseen(path, source, since) and until <= now:
+                self._missed.remove(missed)
         self._park()
 
     def _look_at(self, tail: Tail, now: float) -> None:
@@ -243,7 +243,7 @@ class Files:
     def _follow(self, old: Tail, identity: tuple[int, int]) -> None:
         """Another file is in its place: take it up at once."""
         if not any(tail.identity == identity for tail in self.tails):
-            self._copies.pop(identity, None)
+            self.copies.acquit(identity)
             self.known.add(old.source)
             self._take_up(Found(old.path, identity, 0.0, 0, old.source))
 
@@ -277,12 +277,14 @@ class Files:
         """The copy that holds what was not read of a file, among those that are new here or as one more."""
         position = tail.position()
         for one in self.tails:
-            if one.fresh and one is not tail and one.content is not None and one.resume(position):
+            if not one.fresh or one is tail or one.content is None or not is_rotated(one.path, tail.path):
+                continue
+            if one.resume(position):
                 one.changed = True
                 return one
         rest = copied(position, self._config.encoding, {one.identity for one in self.tails})
         if rest is not None:
-            self._copies.pop(rest.identity, None)
+            self.copies.acquit(rest.identity)
             self._add(rest)
         return rest
 
@@ -294,8 +296,9 @@ class Files:
         self._missed.append((path, source, since, time.monotonic() + _AGAIN))
         self._take_up_unseen(path, source, since)
 
-    def _take_up_unseen(self, path: str, source: str, since: int) -> None:
-        now = where(path)
+    def _take_up_unseen(self, path: str, source: str, since: int) -> bool:
+        """Returns whether there is one that must be looked at again, as it may be a copy."""
+        now, waits = where(path), False
         taken = {tail.identity for tail in self.tails} | ({now} if now is not None else set())
         for name, identity in unseen(path, since, taken):
             try:
@@ -306,22 +309,36 @@ class Files:
             tail = Tail(path, source, content, self._config.encoding)
             tail.moved, tail.size = True, content.size() or 0
             try:
-                known = any(tail.is_copy_of(other) for other in self.tails)
-            except OSError:
-                known = True  # it is being compressed: what it is made of is there too
-            if known:
+                known = self._is_known(tail)
+                suspect = not known and self._is_suspect(tail, [other for other in self.tails if other.path == path])
+            except OSError:  # it is being compressed: what it is made of is there too
+                known, suspect = True, False
+            if known or suspect:
+                waits = waits or suspect
                 tail.close()
             else:
-                self._copies.pop(identity, None)
+                self.copies.acquit(identity)
                 self._add(tail)
+        return waits
+
+    def _is_known(self, tail: Tail) -> bool:
+        """Whether it is what was made of a file that is followed under its old name: compressed, to the same end."""
+        return tail.packed and any(
+            other.moved and other.path == tail.path and tail.is_copy_of(other) and tail.ends_at(other.size)
+            for other in self.tails
+        )
 
     def is_copy(self, tail: Tail) -> bool:
-        """Whether an unread file is a copy of another: then it is given up until that one is truncated."""
-        if any(other is not tail and tail.is_copy_of(other) for other in self.tails):
-            self._copies[tail.identity] = tail.size
+        """Whether an unread file may be a copy of another: then it is given up until that one is truncated, or not."""
+        if self._is_suspect(tail, [other for other in self.tails if is_rotated(tail.path, other.path)]):
             self._give_up(tail)
             return True
         return False
+
+    def _is_suspect(self, tail: Tail, others: Iterable[Tail]) -> bool:
+        """Whether it may be a copy of one of these that is about to be truncated: one that was renamed will not be."""
+        alike = any(other is not tail and not other.moved and tail.is_copy_of(other) for other in others)
+        return alike and self.copies.suspect(tail.identity, tail.size, time.monotonic())
 
     def _give_up(self, tail: Tail) -> None:
         tail.close()

@@ -14,13 +14,20 @@ METRICS = (
         "log_file.dropped",
         Kind.COUNT,
         "",
-        "Lines dropped: by `include_lines` or `exclude_lines` (`rule`), beyond the budget (`budget`).",
+        "Lines dropped: by `include_lines` or `exclude_lines` (`rule`), beyond the budget (`budget`), because their "
+        "treatment failed (`error`).",
         ("reason",),
     ),
     Metric("log_file.redacted", Kind.COUNT, "", "Places that were replaced, by what they were.", ("rule",)),
     Metric("log_file.truncated", Kind.COUNT, "", "Lines that were cut at `max_line`."),
     Metric(
         "log_file.lost", Kind.COUNT, "byte", "Bytes that were cut off a file before they were read, as far as known."
+    ),
+    Metric(
+        "log_file.copies",
+        Kind.COUNT,
+        "file",
+        "Files taken for a copy of one that is followed: left alone until that one is truncated, or for five seconds.",
     ),
     Metric("log_file.rotations", Kind.COUNT, "", "Rotations seen, by how.", ("how",)),
     Metric("log_file.lag", Kind.GAUGE, "byte", "Bytes in the files that are not read yet."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -35,6 +35,14 @@ class Rows(NamedTuple):
     attributes: Iterable[Mapping[str, Any]]
 
 
+def columns(rows: Iterable[Row]) -> Rows:
+    """The same records in columns."""
+    messages, levels, times, attributes = (
+        map(list, zip(*rows, strict=True)) if (rows := list(rows)) else ([], [], [], [])
+    )
+    return Rows(messages, levels, times, attributes)
+
+
 _MESSAGE = ("message", "msg", "log", "event", "short_message", "MESSAGE")
 _LEVEL = ("status", "level", "severity", "levelname", "log.level", "syslog.severity")
 _TIME = ("timestamp", "@timestamp", "time", "ts", "_timestamp", "Timestamp", "eventTime", "date", "asctime")
@@ -61,6 +69,10 @@ _TENS = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "
 _PLAIN_LEVEL = re.compile(r"[a-z]{2,20}")
 _MICRO = len("2026-10-05T12:00:00.123456")
 _NANO = re.compile(r"(\.\d{6})\d+")
+_DEEPEST = 64
+"""Levels of JSON within each other; what goes deeper is taken for text, as no stack is there for any depth."""
+FAILED = "a line that could not be read was left out"
+"""What stands in the place of a line whose treatment failed."""
 _decode = msgspec.json.Decoder().decode
 
 
@@ -74,21 +86,26 @@ def level_of(value: Any) -> str | None:
     return None
 
 
-def time_of(value: Any) -> float | None:
-    """Unix seconds of an ISO 8601 text (UTC if it does not say) or of seconds, milli-, micro- or nanoseconds."""
+def time_of(value: Any, zone: tzinfo | None = UTC) -> float | None:
+    """Unix seconds of a time.
+
+    Args:
+        value: an ISO 8601 text, or seconds, milli-, micro- or nanoseconds.
+        zone: of a text that names none; None is the machine's.
+    """
     if isinstance(value, str):
         text = value.strip()
         if len(text) > _MICRO or "," in text:
             text = _NANO.sub(r"\1", text.replace(",", ".", 1))
         try:
             found = datetime.fromisoformat(text)
-        except ValueError:
+            return (found if found.tzinfo is not None else found.replace(tzinfo=zone)).timestamp()
+        except (ValueError, OverflowError, OSError):  # the machine's zone knows no year 1
             return None
-        return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, int | float) and not isinstance(value, bool):
-        for scale in (1.0, 1e3, 1e6, 1e9):
-            if 1e8 <= value / scale < 1e10:
-                return float(value / scale)
+        for scale in (1, 1_000, 1_000_000, 1_000_000_000):
+            if 100_000_000 * scale <= value < 10_000_000_000 * scale:
+                return value / scale
     return None
 
 
@@ -144,9 +161,12 @@ class Records:
         self.redactor = Redactor(config, known)
         self.left_out = 0
         """Lines dropped by `include_lines` and `exclude_lines`, since that was last told."""
+        self.failed = 0
+        """Lines whose treatment failed, since that was last told; `FAILED` stands in their places."""
         self._include, self._exclude = Rules(config.include_lines), Rules(config.exclude_lines)
         self._keys = config.credentials
         self._json = config.format != "text"
+        self._zone = config.zone
         self._looks = config.level == "auto"
         self._level = "info" if self._looks else config.level
         self._looker, self._on_stderr = _Looker(self._level), _Looker("error")
@@ -163,9 +183,28 @@ class Records:
         Returns:
             They, and how many lines of a private key may follow.
         """
-        events, text = taken.events, taken.text
+        left_out, counts = self.left_out, self.redactor.counts.copy()
+        try:
+            return self._rows(taken.events, taken.text, taken.pieces, key_lines, service)
+        except Exception:  # whatever it was: no line may keep those after it from being shipped
+            self.left_out, self.redactor.counts = left_out, counts
+        made: list[Row] = []
+        for number, event in enumerate(taken.events):
+            pieces = None if taken.pieces is None else [taken.pieces[number]]
+            try:
+                rows, key_lines = self._rows([event], None, pieces, key_lines, service)
+                made += zip(*rows, strict=False)
+            except Exception:
+                self.failed += 1
+                made.append((FAILED, "error", None, self._constant))
+        return columns(made), key_lines
+
+    def _rows(
+        self, events: list[bytes], text: bytes | None, pieces: Sequence[Piece] | None, key_lines: int, service: str
+    ) -> tuple[Rows, int]:
         block = Block(events, text)
         if self._keys and (key_lines or b"PRIVATE KEY-----" in block.text):
+            events = events.copy()
             key_lines = blot_keys(events, key_lines)
             block = Block(events)
         chosen: Sequence[int] = range(len(events))
@@ -176,11 +215,9 @@ class Records:
             chosen = [number for number in chosen if number not in left_out]
         self.left_out += len(events) - len(chosen)
         constant = {"service": service, **self._constant} if service else self._constant
-        if taken.pieces is None and not block.text.count(b"{"):
+        if pieces is None and not block.text.count(b"{"):
             return self._plain(block, chosen, constant), key_lines
-        rows = list(self._any(block, chosen, constant, taken.pieces))
-        messages, levels, times, attributes = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [])
-        return Rows(messages, levels, times, attributes), key_lines
+        return columns(self._any(block, chosen, constant, pieces)), key_lines
 
     def _plain(self, block: Block, chosen: Sequence[int], constant: Mapping[str, Any]) -> Rows:
         suspects = self.redactor.suspects(block)
@@ -220,7 +257,7 @@ class Records:
             found = _decode(event)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
-        return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) and not _is_deep(event, found) else None
 
     def _line(self, event: bytes, suspect: bool, constant: Mapping[str, Any], piece: Piece | None) -> Row:
         text = event.decode("utf-8", "replace")
@@ -240,7 +277,7 @@ class Records:
                 del fields[key]
                 break
         for key in _TIME:
-            if key in fields and (time := time_of(fields[key])) is not None:
+            if key in fields and (time := time_of(fields[key], self._zone)) is not None:
                 del fields[key]
                 break
         if piece is not None:
@@ -251,6 +288,19 @@ class Records:
         if named:
             about["service"] = named
         return message, level or self._level, time, about
+
+
+def _is_deep(event: bytes, found: Any) -> bool:
+    """Whether JSON goes deeper than `_DEEPEST`; of most lines their brackets say that it does not."""
+    if event.count(b"{") + event.count(b"[") <= _DEEPEST:
+        return False
+    level = [found]
+    for _ in range(_DEEPEST):
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        level = [inner for inner in level if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _about(constant: Mapping[str, Any], piece: Piece | None) -> Mapping[str, Any]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from vedette_checks.log_file.cards import SEPARATED, card_numbers, is_card_number, no_card
+from vedette_checks.log_file.cards import SEPARATED, UNUSUAL, card_numbers, is_card_number, no_card
 from vedette_checks.log_file.config import LogFileConfig
 from vedette_checks.log_file.patterns import Block, Rules, octets, pattern
 from vedette_checks.log_file.rules import CALLED, CREDENTIALS, KEY_BEGINS, KEY_ENDS, NAMED, SUSPECT
 
 MASK = "****"
-_CARDS = rf"(?:^|[^0-9])[2-689]{SEPARATED}{{12}}"
-_ESCAPED = r"\\u00"
+_CARDS = rf"(?:^|[^0-9])[2-689]{SEPARATED}{{12}}|{UNUSUAL}"
+_ESCAPED = r"\\u(?:00|20[02]|[fF][fF]1)"
+_ESCAPE = "\\u00"
+_ESCAPES = re.compile(r"\\u00([2-7][0-9a-fA-F])")
+_ODD = re.compile(rb"[^0-9 +%-].*[^0-9 +%-]|[0-9][^0-9 +%-]|  ", re.DOTALL)
 _IDS = frozenset({"dd.trace_id", "dd.span_id", "trace_id", "span_id"})
 _SHORTEST_ID = 17
 """Digits of a 64-bit id, mostly; Luhn's check would take one of some eighty for a card's and tear its trace apart."""
@@ -58,7 +62,16 @@ class Redactor:
         return found
 
     def text(self, text: str) -> str:
-        """A text without what must not leave."""
+        """A text without what must not leave, also where it hides behind the escapes of JSON."""
+        if _ESCAPE in text:
+            before = self.counts.copy()
+            plain = _ESCAPES.sub(lambda match: chr(int(match[1], 16)), text)
+            if (clean := self._text(plain)) != plain:
+                return clean
+            self.counts = before
+        return self._text(text)
+
+    def _text(self, text: str) -> str:
         text = self.known(text)
         if self._credentials and self._suspect.search(text):
             text = self._without_credentials(text)
@@ -147,7 +160,9 @@ class Redactor:
 
 def _doubt(text: bytes, start: int, end: int) -> int:
     """Whether a match is of digits that are no card number: then where they end."""
-    return no_card(text, start, end) if end - start >= _SHORTEST and text[end - 1 : end].isdigit() else 0
+    if end - start < _SHORTEST or not text[end - 1 : end].isdigit() or _ODD.search(text, start, end):
+        return 0
+    return no_card(text, start, end)
 
 
 def _texts(value: Any) -> Iterator[str]:

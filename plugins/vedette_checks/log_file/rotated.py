@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 from vedette_checks.log_file.content import READABLE, Packed, Plain
 from vedette_checks.log_file.tail import Position, Tail, where
@@ -31,11 +32,12 @@ def copied(position: Position, encoding: str, taken: Collection[tuple[int, int]]
     """
     if not position.prefix_size:
         return None
-    stem = os.path.splitext(os.path.basename(position.path))[0]  # noqa: PTH119, PTH122
+    stem, end = os.path.splitext(os.path.basename(position.path))  # noqa: PTH119, PTH122
+    like = re.compile(rf"{re.escape(stem)}(?:{re.escape(end)}.|[._-]?[0-9]|[._-](?:old|bak|copy))")
     for _ in range(_TRIES):
         vanished = False
         for path, identity in _siblings(position.path):
-            if identity not in taken and path.rpartition("/")[2].startswith(stem):
+            if identity not in taken and like.match(path.rpartition("/")[2]):
                 if (found := _opened(path, position, encoding)) is not None:
                     return found
                 vanished = vanished or where(path) != identity
@@ -52,13 +54,7 @@ def unseen(path: str, since: int, taken: Collection[tuple[int, int]]) -> list[tu
         since: Unix nanoseconds of the last change of that other one.
         taken: files that are followed already.
     """
-    name = os.path.basename(path)  # noqa: PTH119
-    stem, end = os.path.splitext(name)  # noqa: PTH122
-    packed = f"(?:{'|'.join(map(re.escape, READABLE))})?"
-    numbered = r"[._-]?[0-9][0-9T:._-]*"
-    like = re.compile(
-        rf"{re.escape(name)}(?:{numbered}|[._-]old){packed}|{re.escape(stem)}{numbered}{re.escape(end)}{packed}"
-    )
+    like = _rotated(os.path.basename(path))  # noqa: PTH119
     found = []
     for one, identity in _siblings(path):
         if identity not in taken and like.fullmatch(one.rpartition("/")[2]):
@@ -74,6 +70,21 @@ def unseen(path: str, since: int, taken: Collection[tuple[int, int]]) -> list[tu
         for _, one, identity in sorted(found)
         if not one.endswith(READABLE) or os.path.splitext(one)[0] not in names  # noqa: PTH122
     ]
+
+
+def is_rotated(path: str, before: str) -> bool:
+    """Whether a path's name is one that a rotation gives to a file that was at another path, in whatever folder."""
+    return _rotated(os.path.basename(before)).fullmatch(os.path.basename(path)) is not None  # noqa: PTH119
+
+
+@lru_cache(4_096)
+def _rotated(name: str) -> re.Pattern[str]:
+    stem, end = os.path.splitext(name)  # noqa: PTH122
+    packed = f"(?:{'|'.join(map(re.escape, READABLE))})?"
+    numbered = r"[._-]?[0-9][0-9T:._-]*"
+    return re.compile(
+        rf"{re.escape(name)}(?:{numbered}|[._-]old){packed}|{re.escape(stem)}{numbered}{re.escape(end)}{packed}"
+    )
 
 
 def _siblings(path: str) -> Iterator[tuple[str, tuple[int, int]]]:

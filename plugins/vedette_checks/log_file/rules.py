@@ -17,10 +17,11 @@ _WORDS = (
     r"pass[_-]?(?:word|wd|phrase|code)|pwd|secret|token|api[_-]?key|app[_-]?key|access[_-]?key|private[_-]?key"
     r"|encryption[_-]?key|signing[_-]?key|account[_-]?key|credentials?|cvv2?|cvc2?"
 )
+_SHORT = r"(?:\b|_)(?:pass|pin)|security[_-]?code"
 _HEADERS = r"authorization|cookie"
 _SUFFIX = r"(?:[_-]?(?:key|hash|value|string|text))?"
 
-CALLED = rf"(?i)(?:{_WORDS}|{_HEADERS}){_SUFFIX}$"
+CALLED = rf"(?i)(?:{_WORDS}|{_SHORT}|{_HEADERS}){_SUFFIX}$"
 """The name of a JSON field whose value is a credential."""
 
 _TOKENS = (
@@ -40,14 +41,19 @@ CREDENTIALS = (
     r"[^\s\"'\\,;][^\"'\\\n]*",
     r"(?i)((?:set-)?cookie[\"'\\]*\s*(?:=>|[=:])\s*[\"'\\]*)[^\s\"'\\][^\"'\\\n]*",
     r"(?i)(\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}",
-    rf"(?i)((?:{_WORDS}){_SUFFIX}[\"'\\]*\s*(?:=>|[=:])\s*)"
+    r"(?i)(^basic\s+)[A-Za-z0-9+/_-]+=*$",
+    r"(?i)((?:\b|_)auth[\"'\\]*\s*(?:=>|[=:])\s*[\"'\\]*(?:basic|digest|token|apikey)\s+)[^\s\"'\\,;]+",
+    rf"(?i)(--[a-z-]*(?:{_WORDS}|pass)\s+)(?:\"[^\"]*\"|'[^']*'|[^\s\"'-][^\s]*)",
+    r"(?i)(\bcurl\s(?:[^\n]*\s)?(?:-u\s*|--user[\s=]+)[\"']?[^\s:\"']+:)[^\s\"']+",
+    rf"(?i)((?:{_WORDS}|{_SHORT}){_SUFFIX}[\"'\\]*\s*(?:=>|[=:])\s*)"
     r"(?:\"(?:[^\"\\]|\\.)*\"?|\\+\"(?:[^\"\\]|\\+[^\"\\])*(?:\\+\")?|'(?:[^'\\]|\\.)*'?|[^\s&;,'\"\\]+)",
     _TOKENS,
 )
 """Credentials, in this order; what a group matched stays."""
 
 SUSPECT = (
-    rf"(?i:(?:{_WORDS}|{_HEADERS}){_SUFFIX}[\"'\\]*\s*[=:]|bearer\s|private key-----|-----begin )"
+    rf"(?i:(?:{_WORDS}|{_SHORT}|{_HEADERS}|\bauth|_auth){_SUFFIX}[\"'\\]*\s*[=:]|(?:^|[\"'])basic\s|\bcurl\s"
+    rf"|--[a-z-]*(?:{_WORDS}|pass)\s|bearer\s|private key-----|-----begin )"
     rf"|://[^\s/]*@|\\u00|{_TOKENS}"
 )
 """What is in every text that one of `CREDENTIALS` matches, or that hides it behind the escapes of JSON."""

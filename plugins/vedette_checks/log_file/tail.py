@@ -237,6 +237,11 @@ class Tail:
         at = max(0, size - OVERLAP)
         return self.content.read(size - at, at) == other.content.read(size - at, at)
 
+    def ends_at(self, size: int) -> bool:
+        """Whether there is nothing behind this place, and something before it."""
+        assert self.content is not None  # noqa: S101 - asked before
+        return len(self.content.read(2, max(0, size - 1))) == 1
+
     def _has(self, offset: int, prefix: bytes, before: bytes) -> bool:
         """Whether it begins so and has these bytes before a place."""
         assert self.content is not None  # noqa: S101 - asked before

@@ -13,6 +13,7 @@ import pytest
 
 from checks.log_file.parts import Following, append, copytruncate, following
 from vedette import Status
+from vedette_checks.log_file import copies
 from vedette_checks.log_file.names import CAN_READ
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +113,41 @@ async def test_paths_that_match_the_rotated_files_too(tmp_path: Path) -> None:
         for _ in range(3):
             await follow.looked()
     assert follow.messages == ["1", "2 and more", "3"]
+
+
+async def test_files_with_the_same_lines_are_all_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("OK\n" * 10)
+    (tmp_path / "b.log").write_text("OK\n" * 10)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.log").write_text("OK\n" * 12)
+    async with following(tmp_path, paths=[str(tmp_path / "**" / "*.log")]) as follow:
+        await follow.wait_for(32)
+        path.rename(tmp_path / "a.log.1")
+        path.write_text("OK\n" * 4)
+        await follow.wait_for(36)
+        path.rename(tmp_path / "a.log.2")
+        path.write_text("OK\n" * 3)
+        await follow.wait_for(39)
+        append(path, "OK\n" * 20)
+        await follow.wait_for(59)
+        os.truncate(path, 0)
+        append(path, "OK\n" * 2)
+        (tmp_path / "c.log").write_text("OK\n" * 50)  # begins as what was truncated
+        await follow.wait_for(111)
+        assert follow.total("log_file.copies") == 0
+
+
+async def test_what_only_looks_like_a_copy_is_read_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copies, "_QUIET", 0.5)
+    (tmp_path / "a.log").write_text("OK\n" * 10)
+    async with following(tmp_path, paths=[str(tmp_path / "a.log*")]) as follow:
+        await follow.wait_for(10)
+        (tmp_path / "a.log.1").write_text("OK\n" * 5)
+        await follow.wait_for(15)
+        await follow.until(lambda: follow.total("log_file.copies") == 1)
 
 
 async def test_an_inode_that_is_used_again_is_another_file(tmp_path: Path) -> None:

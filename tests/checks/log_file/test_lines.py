@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from checks.log_file.parts import append, following
 from vedette.instrument import JsonFormatter
 from vedette.metrics import LogRecord
+from vedette_checks.log_file.config import LogFileConfig
+from vedette_checks.log_file.records import FAILED
+from vedette_checks.log_file.redaction import Redactor
 
 pytestmark = pytest.mark.anyio
 
@@ -123,9 +128,33 @@ async def test_json_as_our_own_formatter_writes_it(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 async def test_json_of_others(tmp_path: Path, line: Any, message: str, level: str, time: float | None) -> None:
-    (found,) = await read(tmp_path, json.dumps({**line, "dd.trace_id": "12"}) + "\n", 1)
+    (found,) = await read(tmp_path, json.dumps({**line, "dd.trace_id": "12"}) + "\n", 1, timezone="UTC")
     assert (found.message, found.level, found.time) == (message, level, time)
     assert found.attributes["dd.trace_id"] == "12"
+
+
+async def test_times_without_a_zone_are_of_the_zone_that_is_given_or_the_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "".join(
+        json.dumps({"message": "m", "time": time}) + "\n"
+        for time in ("2026-10-05 20:00:00.5", "2026-10-05T12:00:00.5Z", "0001-01-01 00:00:00", 10**400)
+    )
+    given = [1_791_201_600.5, 1_791_201_600.5]
+    (tmp_path / "given").mkdir()
+    found = await read(tmp_path / "given", content, 4, timezone="Asia/Singapore")
+    assert [record.time for record in found[:2]] == given
+    assert found[3].time is None
+    monkeypatch.setenv("TZ", "Asia/Singapore")
+    time.tzset()
+    try:
+        found = await read(tmp_path, content, 4)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert [record.time for record in found[:2]] == given
+    with pytest.raises(ValidationError, match="must be a time zone"):
+        LogFileConfig.model_validate({"name": "x", "paths": ["/x"], "timezone": "Asia/Nowhere"})
 
 
 async def test_text_and_what_only_looks_like_json(tmp_path: Path) -> None:
@@ -136,6 +165,41 @@ async def test_text_and_what_only_looks_like_json(tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
     (plain,) = await read(tmp_path / "text", '{"message": "m"}\n', 1, format="text", level="debug")
     assert (plain.message, plain.level) == ('{"message": "m"}', "debug")
+
+
+def deep(depth: int, leaf: str) -> str:
+    return '{"a":' * (depth - 1) + leaf + "}" * (depth - 1)
+
+
+async def test_json_of_any_depth_is_shipped_and_redacted(tmp_path: Path) -> None:
+    leaf = '{"password": "hunter2", "card": "\\u0034111111111111111"}'
+    lines = [deep(depth, leaf) for depth in (64, 65, 300, 20_000)]
+    append(tmp_path / "b.log", "another file\n")
+    found = await read(tmp_path, "\n".join(["before", *lines, "after", ""]), 7)
+    by_file = [record for record in found if "filename:a.log" in record.tags]
+    assert [by_file[0].message, by_file[-1].message] == ["before", "after"]
+    masked = '{"password": ****, "card": "****"}'
+    assert [record.message for record in by_file[1:-1]] == ["", *(deep(n, masked) for n in (65, 300, 20_000))]
+    assert json.dumps(by_file[1].attributes).endswith('{"password": "****", "card": "****"}' + "}" * 63)
+    container = [f'{{"log": "one {n}\\n", "attrs": {deep(n, leaf)}}}' for n in (3, 20_000)]
+    (tmp_path / "docker").mkdir()
+    one, other = await read(tmp_path / "docker", "\n".join([*container, ""]), 2, name=f"{'cd' * 32}-json.log")
+    assert one.message == "one 3"
+    assert "hunter2" not in other.message
+
+
+async def test_a_line_whose_treatment_fails_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Redactor, fields: dict[str, Any]) -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Redactor, "fields", fails)
+    async with following(tmp_path, exclude_lines=["drop"]) as follow:
+        append(tmp_path / "a.log", 'before\ndrop\n{"password": "hunter2"}\n{"message": "m"}\nafter password=x\n')
+        await follow.wait_for(4)
+        assert follow.messages == ["before", FAILED, "m", "after password=****"]
+        await follow.until(lambda: follow.total("log_file.dropped", "reason:error") == 1)
+        assert follow.total("log_file.dropped", "reason:rule") == 1
+        assert follow.total("log_file.redacted", "rule:credentials") == 1
 
 
 async def test_rules_for_lines(tmp_path: Path) -> None:

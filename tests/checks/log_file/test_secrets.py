@@ -14,6 +14,9 @@ import pytest
 from checks.log_file.parts import append, following
 from cli.process import Running, vedette, wait_until
 from vedette_checks.log_file.cards import card_numbers, is_card_number
+from vedette_checks.log_file.config import LogFileConfig
+from vedette_checks.log_file.lines import Taken
+from vedette_checks.log_file.records import Records
 
 CARDS = {
     "visa": "4111111111111111",
@@ -57,8 +60,53 @@ def test_card_numbers_are_found_in_every_form(card: str) -> None:
     assert list(card_numbers(wrong)) == []
 
 
+def masked(line: str) -> tuple[str, dict[str, Any]]:
+    """Message and attributes of a line."""
+    records = Records(LogFileConfig.model_validate({"name": "x", "paths": ["/x"]}))
+    rows, _ = records.rows(Taken([line.encode()]))
+    ((message, attributes),) = zip(rows.messages, rows.attributes, strict=False)
+    return message, dict(attributes)
+
+
+def test_card_numbers_are_found_in_unusual_forms() -> None:
+    fours = ["4111", "1111", "1111", "1111"]
+    cards = [mark.join(fours) for mark in (".", "  ", "\t", "_", "\u00a0", "\u202f")]
+    cards += ["3782.822463.10005", "4000.0000.0000.0000.006", "4.111111111111111E15", "4.111111111111111e+15"]
+    cards += ["".join(chr(0xFF10 + int(digit)) for digit in "".join(fours))]
+    for card in cards:
+        assert masked(f"pan={card} ok") == ("pan=**** ok", {}), card
+        assert masked(json.dumps({"message": "m", "a": card})) == ("m", {"a": "****"}), card
+    assert masked("164111111111111111 0000004111111111111111") == ("16**** 000000****", {})  # ISO 8583, padding
+    assert masked('{"message": "m", "pan": 4.111111111111111e15}') == ("m", {"pan": "****"})
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("pass=hunter2 DB_PASS=hunter3 pin=1234", "pass=**** DB_PASS=**** pin=****"),
+        ("login --password hunter2 --user bob", "login --password **** --user bob"),
+        ("curl -s -u bob:hunter2 https://h", "curl -s -u bob:**** https://h"),
+        ("postgres://u:p@ss@h", "postgres://u:****@h"),
+        ("auth=Basic Ym9iOmh1bnRlcjI=", "auth=Basic ****"),
+        ("compass: north, bypass=1, spin=2, author: me", "compass: north, bypass=1, spin=2, author: me"),
+    ],
+)
+def test_credentials_in_more_forms(line: str, shown: str) -> None:
+    assert masked(line) == (shown, {})
+
+
+def test_fields_with_more_names() -> None:
+    fields = {"pass": "a1", "auth": "Basic YTph", "security_code": "999", "pin": 1234, "spin": 2, "auths": "Basics"}
+    assert masked(json.dumps({"message": "m", **fields})) == (
+        "m",
+        {"pass": "****", "auth": "Basic ****", "security_code": "****", "pin": "****", "spin": 2, "auths": "Basics"},
+    )
+
+
 def test_what_is_no_card_number() -> None:
-    for text in ["1728123456789", "1728123456789012345", "0.4111111111111111", "2026-10-05 12:00:00", "1" * 16,
+    for text in ["4111.1111.1111.1112", "10.4111.1111.1111.1111", "16411111111111111", "172812345678901234",
+                 "4.111111111111112e15", "5.123456789012e3", "4111..1111..1111..1111",
+                 "1728123456789", "1728123456789012345", "0.4111111111111111", "2026-10-05 12:00:00", "1" * 16,
                  "41111111111111111111111", "10.0.0.1 8080 443", "+49 30 1234567 89"]:  # fmt: skip
         assert list(card_numbers(text)) == [], text
     assert is_card_number("4111111111111111")
