@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("vedette.fleet")
 
-_IN_HAND = 0.3
-"""Seconds that sinks have to finish with what they are sending, before an instance is given up with its state."""
+_IN_HAND = 1 / 3
+"""Shares of the ttl that sinks have to finish with what they are sending, before an instance is given up."""
 _LEAVE = 2.0
 
 
@@ -61,7 +61,11 @@ class Ownership:
         self._unsettled: dict[str, int] = {}
         self._settled: dict[str, asyncio.Event] = {}
         self._writing: dict[str, set[asyncio.Future[bool]]] = {}
-        self._paused = False
+        self._kept: dict[str, dict[str, Any]] = {}
+        self._number = 0
+        self._newest: dict[tuple[str, str], int] = {}
+        self._ttl = 0.0
+        self._paused = self._closed = False
         self._identity = ""
 
     # The fleet
@@ -74,6 +78,7 @@ class Ownership:
 
         plugin, config = configured
         self._identity = identity
+        self._ttl = float(config.ttl)
         self._fleet = Fleet(plugin(config), identity, self._look)
         self.want()
         self._task = watched(self._fleet.run(), "vedette/fleet")
@@ -98,8 +103,12 @@ class Ownership:
     async def swap(self, configured: Configured | None, identity: str) -> None:
         """Leave the fleet, and join this one."""
         async with self.paused():
-            await asyncio.gather(*(self._halt(name, lease) for name, lease in list(self._granted.items())))
+            granted = list(self._granted.items())
+            await asyncio.gather(*(self._halt(name, lease) for name, lease in granted))
+            await asyncio.gather(*(self._until_settled(name, lease) for name, lease in granted))
             await self.leave()
+            for name, _ in granted:
+                self._forget_unsettled(name)
             self.join(configured, identity)
 
     @asynccontextmanager
@@ -111,12 +120,12 @@ class Ownership:
         try:
             yield
         finally:
-            self._paused = False
+            self._paused = self._closed
             self._look()
 
     async def close(self) -> None:
         """Grant nothing any more: the agent stops."""
-        self._paused = True
+        self._paused = self._closed = True
         if self._moving:
             await asyncio.wait(self._moving.values(), timeout=_LEAVE)
 
@@ -166,6 +175,7 @@ class Ownership:
         elif local := dict(self._state.view(name)):  # of before there was a fleet, or before its engine lost everything
             self._fleet.save(name, local)
         self._unsettled[name] = 0
+        self._kept[name] = dict(self._state.view(name))
         self._crew().grant(name, holding.lease)
 
     async def _end(self, name: str, lease: Lease) -> None:
@@ -174,6 +184,7 @@ class Ownership:
         runner = await self._halt(name, lease)
         await self._until_settled(name, lease)
         self._granted.pop(name, None)
+        self._forget_unsettled(name)
         if runner is not None and runner.abandoned:
             self._lingering[name] = watched(self._linger(name, runner, lease, fleet), f"vedette/fleet {name}")
         elif fleet is not None:
@@ -196,12 +207,22 @@ class Ownership:
         self._look()
 
     async def _until_settled(self, name: str, lease: Lease) -> None:
-        """Wait a moment for sinks that are sending something of it: what they have sent needs not be sent again."""
+        """Wait for sinks that are sending something of it: what they have sent needs not be sent again.
+
+        The term goes on meanwhile, and nobody else may have the instance.
+        """
         if lease.term.current and self._unsettled.get(name, 0) > 0:
             self._settled[name] = settled = asyncio.Event()
             with suppress(TimeoutError):
-                await asyncio.wait_for(settled.wait(), _IN_HAND)
+                await asyncio.wait_for(settled.wait(), min(_IN_HAND * self._ttl, lease.term.left))
             del self._settled[name]
+
+    def _forget_unsettled(self, name: str) -> None:
+        """Have in memory what sinks took and no more: what was fenced is for the next owner, who may be this agent."""
+        kept = self._kept.pop(name, None)
+        runner = self._crew().get(name)
+        if kept is not None and (runner is None or runner.stands_by):  # else it runs on, on every node
+            self._state.restore(name, kept)
 
     # State
 
@@ -212,6 +233,7 @@ class Ownership:
         view = self._state.view(name)
         values = {key: view[key] for key, _ in batch.commits if key in view}
         self._unsettled[name] = self._unsettled.get(name, 0) + 1
+        number = self._next()
 
         def then() -> None:
             if self._granted.get(name) is not lease:
@@ -219,13 +241,27 @@ class Ownership:
             self._unsettled[name] -= 1
             if not self._unsettled[name] and name in self._settled:
                 self._settled[name].set()
+            newest = self._keep(name, values, number)
             if lease.term.current and self._fleet is not None:
                 persist()
-                writing = self._writing.setdefault(name, set())
-                writing.add(written := self._fleet.save(name, values))
-                written.add_done_callback(writing.discard)
+                if newest:
+                    writing = self._writing.setdefault(name, set())
+                    writing.add(written := self._fleet.save(name, newest))
+                    written.add_done_callback(writing.discard)
 
         return then
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _keep(self, name: str, values: Mapping[str, Any], number: int) -> dict[str, Any]:
+        """Note that these count from now on; returns those in whose place nothing newer does already."""
+        newest = {key: value for key, value in values.items() if number > self._newest.get((name, key), 0)}
+        self._newest.update({(name, key): number for key in newest})
+        if name in self._kept:
+            self._kept[name].update(newest)
+        return newest
 
     async def written(self, name: str) -> None:
         """Wait until the engine has what an instance committed: while it is silent no more is sent that it cannot know.
@@ -244,8 +280,12 @@ class Ownership:
             plain = json.loads(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError):
             return False
+        number = self._next()
         await self._state.save(name, key, plain)
-        return lease.held and await fleet.save(name, {key: plain})
+        if self._granted.get(name) is not lease or not lease.held:
+            return False
+        newest = self._keep(name, {key: plain}, number)
+        return not newest or await fleet.save(name, newest)
 
     # For people
 
