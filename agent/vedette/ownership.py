@@ -34,6 +34,8 @@ log = logging.getLogger("vedette.fleet")
 _IN_HAND = 1 / 3
 """Shares of the ttl that sinks have to finish with what they are sending, before an instance is given up."""
 _LEAVE = 2.0
+_BAR = 4.0
+"""Shares of the ttl that another agent is given, before this one tries again to run what it could not."""
 
 
 class Ownership:
@@ -64,6 +66,8 @@ class Ownership:
         self._kept: dict[str, dict[str, Any]] = {}
         self._number = 0
         self._newest: dict[tuple[str, str], int] = {}
+        self._barred: set[str] = set()
+        self._failed: set[str] = set()
         self._ttl = 0.0
         self._paused = self._closed = False
         self._identity = ""
@@ -86,7 +90,7 @@ class Ownership:
     def want(self) -> None:
         """Tell the fleet what the configuration has now."""
         if self._fleet is not None:
-            self._fleet.want(self._crew().owned)
+            self._fleet.want({name: mode for name, mode in self._crew().owned.items() if name not in self._barred})
         self._look()
 
     async def leave(self, timeout: float = _LEAVE) -> None:
@@ -176,7 +180,26 @@ class Ownership:
             self._fleet.save(name, local)
         self._unsettled[name] = 0
         self._kept[name] = dict(self._state.view(name))
-        self._crew().grant(name, holding.lease)
+        if self._crew().grant(name, holding.lease):
+            self._failed.discard(name)
+        else:
+            self._bar(name)
+
+    def _bar(self, name: str) -> None:
+        """Leave to others for a while what cannot run here: with its lease here it would run nowhere."""
+        self._failed.add(name)
+        self._barred.add(name)
+        loop = asyncio.get_running_loop()
+        loop.call_later(_BAR * self._ttl, self._unbar, name)
+        loop.call_soon(self._want_again)  # not here: it looks at what is being moved
+
+    def _unbar(self, name: str) -> None:
+        self._barred.discard(name)
+        self._want_again()
+
+    def _want_again(self) -> None:
+        if not self._paused:  # else the crew is being changed, and whoever does it tells the fleet at the end
+            self.want()
 
     async def _end(self, name: str, lease: Lease) -> None:
         """Have an instance run no more; then the fleet may give it to another agent."""
@@ -291,6 +314,10 @@ class Ownership:
 
     def whereabouts(self, name: str) -> str:
         """Where an instance runs that does not run here, in a few words."""
+        where = self._whereabouts(name)
+        return f"its check cannot be made here, see the log; {where}" if name in self._failed else where
+
+    def _whereabouts(self, name: str) -> str:
         vitals = self.vitals
         if vitals is None:
             return "agent.yaml has no `fleet:` any more, so nobody knows which agent should run it"

@@ -15,7 +15,7 @@ from prometheus_client import generate_latest
 
 from core.parts import Recorder, instance
 from sinks.parts import Port, batch, running, sample
-from vedette import Check, CheckConfig, Kind, Listener, Metric
+from vedette import Check, CheckConfig, CheckError, Kind, Listener, Metric
 from vedette.crew import Crew
 from vedette.isolation.isolated import make_runner
 from vedette.lease import Lease, Term
@@ -137,6 +137,29 @@ async def test_a_run_that_was_frozen_past_its_lease_hands_over_nothing(how: str)
     await runner.run()
     assert (recorder.batches, recorder.states.get("probe/probe", {})) == ([], {})
     assert dict(runner.vitals.dropped or {}) == {"fenced": 3}  # its value, and the runner's own two
+    assert runner.vitals.samples == 0
+
+
+async def test_the_event_of_a_failure_goes_under_the_lease_and_not_without_it() -> None:
+    clock, recorder = Hand(), Recorder()
+    lease = clock.lease()
+
+    class Failing(Probe):
+        async def run(self, emit: Any) -> None:
+            raise CheckError("the target timed out")
+
+    class Frozen(Failing):
+        async def run(self, emit: Any) -> None:
+            lease.revoke()
+            await super().run(emit)
+
+    around = replace(recorder.surroundings, changes=("events",))
+    await Runner(owned(Failing), around, lease).run()
+    assert [(one.lease, len(one.events)) for one in recorder.batches] == [(lease, 1), (lease, 0)]
+    runner = Runner(owned(Frozen), around, lease)
+    await runner.run()
+    assert len(recorder.batches) == 2
+    assert dict(runner.vitals.dropped or {}) == {"fenced": 3}  # the event, and the runner's own two values
     assert runner.vitals.samples == 0
 
 

@@ -120,3 +120,28 @@ async def test_an_older_commit_never_replaces_what_was_saved_since(tmp_path: Pat
 def _claim(memory: Memory) -> str:
     record = memory.records.get("claims/counting/a")
     return record.value.replace(" ", "") if record else ""
+
+
+async def test_what_cannot_be_made_here_runs_elsewhere_and_is_tried_again(tmp_path: Path) -> None:
+    memory = Memory()
+    able: set[str] = set()
+
+    class Picky(Plain):
+        def __init__(self, config: CheckConfig, state: Any = None) -> None:
+            if not able:
+                raise RuntimeError("no driver on this machine")
+            super().__init__(config, state)
+
+    one, two = Paced(tmp_path, "one", memory, a="leader"), Paced(tmp_path, "two", memory, a="leader")
+    one.plugin, two.plugin = Picky, Plain
+    one.ttl = two.ttl = 0.5
+    async with one.running():
+        await until(lambda: one.states()["a"] == "failing", "it to be granted to the first, in vain")
+        async with two.running():
+            await until(lambda: two.numbers("a"), "the other to run it")
+            said = "its check cannot be made here, see the log; runs on two"
+            await until(lambda: one.agent.snapshot().instances[0].message == said, "the first to hear of it")
+            assert one.states()["a"] == "failing"
+            able.add("now")
+            await until(lambda: one.numbers("a"), "the first to try again")
+            assert one.states()["a"] == "ok"
