@@ -34,6 +34,8 @@ log = logging.getLogger("vedette.fleet")
 _IN_HAND = 1 / 3
 """Shares of the ttl that sinks have to finish with what they are sending, before an instance is given up."""
 _LEAVE = 2.0
+_TWIN = 1.5
+"""Shares of the ttl between two looks for another agent of this name: what a dead one left is gone by then."""
 _BAR = 4.0
 """Shares of the ttl that another agent is given, before this one tries again to run what it could not."""
 
@@ -57,6 +59,8 @@ class Ownership:
         self._deliver = deliver
         self._fleet: Fleet | None = None
         self._task: asyncio.Task[None] | None = None
+        self._lookout: asyncio.Task[None] | None = None
+        self._twin = ""
         self._granted: dict[str, Lease] = {}
         self._moving: dict[str, asyncio.Task[None]] = {}
         self._lingering: dict[str, asyncio.Task[None]] = {}
@@ -86,6 +90,7 @@ class Ownership:
         self._fleet = Fleet(plugin(config), identity, self._look)
         self.want()
         self._task = watched(self._fleet.run(), "vedette/fleet")
+        self._lookout = watched(self._look_for_twins(self._fleet), "vedette/fleet names")
 
     def want(self) -> None:
         """Tell the fleet what the configuration has now."""
@@ -96,6 +101,9 @@ class Ownership:
     async def leave(self, timeout: float = _LEAVE) -> None:
         """Hand everything over at once; nothing of it may be running any more."""
         fleet, self._fleet = self._fleet, None
+        if self._lookout is not None:
+            self._lookout.cancel()
+            self._lookout, self._twin = None, ""
         if fleet is not None:
             await fleet.leave(timeout)
         if self._task is not None:
@@ -139,7 +147,21 @@ class Ownership:
         if self._fleet is None:
             return None
         vitals = self._fleet.vitals
-        return replace(vitals, trouble=self._masker(vitals.trouble)) if vitals.trouble else vitals
+        trouble = self._masker(vitals.trouble) or self._twin
+        return replace(vitals, trouble=trouble) if trouble else vitals
+
+    async def _look_for_twins(self, fleet: Fleet) -> None:
+        """Say so while another agent that is alive has this one's name: `hash` gives all of both to one of them."""
+        before: set[str] = set()
+        while True:
+            await asyncio.sleep(_TWIN * self._ttl)
+            namesakes = (one for one in fleet.vitals.members if one.identity == self._identity and not one.me)
+            alive = {one.id for one in namesakes if one.ready and one.age < self._ttl}
+            twin = f"another agent is called {self._identity} too; give each an `identity` of its own in `fleet:`"
+            was, self._twin = self._twin, twin if alive & before else ""
+            before = alive
+            if self._twin and not was:
+                log.warning("%s", twin)
 
     # Leases
 
@@ -327,6 +349,8 @@ class Ownership:
         if owner and owner != self._identity:
             alive = any(one.identity == owner for one in vitals.members)
             return f"runs on {owner}" if alive else f"ran on {owner}, which is gone; another agent takes over"
+        if owner and name not in self._holdings and name not in self._moving and self._twin:
+            return f"runs on another agent that is called {owner} too"
         return "this agent is joining its fleet" if vitals.state == "joining" else "no agent runs it yet"
 
 

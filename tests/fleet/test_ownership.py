@@ -145,3 +145,17 @@ async def test_what_cannot_be_made_here_runs_elsewhere_and_is_tried_again(tmp_pa
             able.add("now")
             await until(lambda: one.numbers("a"), "the first to try again")
             assert one.states()["a"] == "ok"
+
+
+async def test_two_agents_of_one_name_say_so(tmp_path: Path) -> None:
+    memory = Memory()
+    one, two = Paced(tmp_path / "x", "same", memory, a="hash"), Paced(tmp_path / "y", "same", memory, a="hash")
+    one.ttl = two.ttl = 0.5
+    async with one.running(), two.running():
+        trouble = "another agent is called same too; give each an `identity` of its own in `fleet:`"
+        both = (one, two)
+        await until(lambda: all(one.agent.snapshot().fleet for one in both), "both to join")
+        await until(lambda: {one.agent.snapshot().fleet.trouble for one in both} == {trouble}, "both to say so")
+        said = "runs on another agent that is called same too"
+        messages = lambda: {one.agent.snapshot().instances[0].message for one in both}  # noqa: E731
+        await until(lambda: messages() == {"", said}, "the one that stands by to say where it runs")
