@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
-from vedette.runner import Runner
+from vedette.runner import Runner, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -98,12 +98,19 @@ class Crew:
         """The lease that was granted for an instance and not taken back."""
         return self._leases.get(name)
 
-    def grant(self, name: str, lease: Lease) -> None:
-        """Let an instance run under this lease, with a check object that begins with the state as it is now."""
+    def grant(self, name: str, lease: Lease) -> bool:
+        """Let an instance run under this lease, with a check object that begins with the state as it is now.
+
+        Returns:
+            Whether it runs. Where its check cannot be made it stands by, as failing.
+        """
         self._leases[name] = lease
-        self._renew(name)
-        if not self._runners[name].stands_by:
-            self._start(name)  # and nobody else: others may be on their way to be taken back
+        if not self._renew(name):
+            del self._leases[name]
+            self._runners[name].vitals.state = State.FAILING
+            return False
+        self._start(name)  # and nobody else: others may be on their way to be taken back
+        return True
 
     async def take_back(self, name: str) -> Runner | None:
         """Let an instance run no more and stand by again.
@@ -116,13 +123,16 @@ class Crew:
         before = self._runners.get(name)
         if before is not None:
             await before.stop()
-            self._renew(name)
+            if not self._renew(name):
+                before.stand_by()
         return before
 
-    def _renew(self, name: str) -> None:
-        before = self._runners.get(name)
-        if before is not None and (made := self._add(before.instance)) is not None:
-            made.resume(before)
+    def _renew(self, name: str) -> bool:
+        before = self._runners[name]
+        if (made := self._add(before.instance)) is None:
+            return False
+        made.resume(before)
+        return True
 
     async def halt(self, names: Iterable[str], timeout: float | None = None) -> None:
         """Let these run no more; runs under way get the grace to clean up."""

@@ -228,6 +228,11 @@ class Runner:
     async def _settled(self) -> None:
         await self._around.settled(self.instance.id)
 
+    def stand_by(self) -> None:
+        """Give the lease back, once `stop` has ended: nothing is begun or handed over any more."""
+        self.lease = None
+        self.vitals.state = State.STANDBY
+
     # One run
 
     async def run(self, lateness: float = 0.0) -> Batch:
@@ -383,7 +388,7 @@ class Runner:
         ways, now = self._around.changes, time.time()
         if not ways or self.vitals.muted_until > now:
             return
-        self._around.deliver(transition(Emit(self._channel, now), self.vitals, before, lasted, ways))
+        self._hand_on(transition(Emit(self._channel, now), self.vitals, before, lasted, ways))
 
     def _hand_over(self, emit: Emit) -> Batch:
         vitals = self.vitals
@@ -404,14 +409,17 @@ class Runner:
         return batch
 
     def _give(self, batch: Batch) -> None:
+        """Give a batch to the agent, and count what it holds."""
+        if self._hand_on(batch):
+            self.vitals.samples += len(batch.samples)
+
+    def _hand_on(self, batch: Batch) -> bool:
         """Give a batch to the agent, unless the lease has ended: another agent may have gone on from there."""
-        if self.lease is not None:
-            if not self.lease.held:
-                self._channel.dropped["fenced"] += len(batch)
-                return
-            batch = replace(batch, lease=self.lease)
-        self.vitals.samples += len(batch.samples)
-        self._around.deliver(batch)
+        if not self.may_run:
+            self._channel.dropped["fenced"] += len(batch)
+            return False
+        self._around.deliver(batch if self.lease is None else replace(batch, lease=self.lease))
+        return True
 
     def _last_words(self, task: asyncio.Task[None], emit: Emit) -> None:
         """Hand over what a run collected that came to its end although the agent stops; of others nothing is said."""

@@ -15,10 +15,12 @@ from prometheus_client import generate_latest
 
 from core.parts import Recorder, instance
 from sinks.parts import Port, batch, running, sample
-from vedette import Check, CheckConfig, Kind, Listener, Metric
+from vedette import Check, CheckConfig, CheckError, Kind, Listener, Metric
 from vedette.crew import Crew
+from vedette.isolation.child import _ChildRunner
+from vedette.isolation.frames import Setup
 from vedette.isolation.isolated import make_runner
-from vedette.lease import Lease, Term
+from vedette.lease import Lease, Term, boottime
 from vedette.outbox import Outbox, Receipt
 from vedette.runner import Runner, State
 from vedette.sinks.dogstatsd import DogstatsdConfig, DogstatsdSink
@@ -140,6 +142,29 @@ async def test_a_run_that_was_frozen_past_its_lease_hands_over_nothing(how: str)
     assert runner.vitals.samples == 0
 
 
+async def test_the_event_of_a_failure_goes_under_the_lease_and_not_without_it() -> None:
+    clock, recorder = Hand(), Recorder()
+    lease = clock.lease()
+
+    class Failing(Probe):
+        async def run(self, emit: Any) -> None:
+            raise CheckError("the target timed out")
+
+    class Frozen(Failing):
+        async def run(self, emit: Any) -> None:
+            lease.revoke()
+            await super().run(emit)
+
+    around = replace(recorder.surroundings, changes=("events",))
+    await Runner(owned(Failing), around, lease).run()
+    assert [(one.lease, len(one.events)) for one in recorder.batches] == [(lease, 1), (lease, 0)]
+    runner = Runner(owned(Frozen), around, lease)
+    await runner.run()
+    assert len(recorder.batches) == 2
+    assert dict(runner.vitals.dropped or {}) == {"fenced": 3}  # the event, and the runner's own two values
+    assert runner.vitals.samples == 0
+
+
 async def test_a_run_in_a_thread_that_begins_late_does_not_begin() -> None:
     recorder, lease, ran = Recorder(), Hand().lease(), []
 
@@ -217,6 +242,64 @@ async def test_a_child_process_looks_at_the_clock_itself(tmp_path: Path, left: f
     await runner.run()
     assert file.exists() is (left > 0)
     await runner.stop()
+
+
+class Far:
+    """The agent's end of the pipe."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def send(self, *messages: Any) -> None:
+        self.heard += messages
+
+
+def in_the_child(check: Instance, recorder: Recorder, left: float) -> _ChildRunner:
+    setup = Setup(replace(check, run_on="every_node"), (), "node-7", {}, frozenset(), boottime() + left)
+    return _ChildRunner(setup, recorder.surroundings, Far())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+async def test_a_child_asks_for_the_lease_again_once_its_check_is_open(renewed: bool) -> None:
+    recorder = Recorder()
+
+    class Slow(Probe):
+        async def open(self) -> None:
+            await super().open()
+            runner.lend(boottime() - 1.0)
+            if renewed:
+                runner.lend(boottime() + 30.0)
+
+    runner = in_the_child(owned(Slow), recorder, 30.0)
+    await runner.run()
+    assert runner.check.calls == (["open", "run"] if renewed else ["open"])
+    assert [one.lease for one in recorder.batches] == [None]  # the agent alone decides; a lease stays where it is
+
+
+async def test_a_listener_in_a_child_process_is_served_under_its_lease_only() -> None:
+    recorder, lease, served = Recorder(), Hand().lease(), asyncio.Event()
+
+    class Ear(Listener[CheckConfig]):
+        name = "probe"
+
+        async def serve(self, emit: Any) -> None:
+            served.set()
+            await asyncio.Event().wait()
+
+    runner = in_the_child(owned(Ear), recorder, -1.0)
+    lease.revoke()
+    agents: Any = make_runner(owned(Ear, isolate=True), recorder.surroundings, "", lease)
+    tasks = [asyncio.create_task(one.serve()) for one in (runner, agents)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not served.is_set()
+    assert agents._started == float("-inf")  # nor was a process
+    runner.lend(boottime() + 30.0)
+    async with asyncio.timeout(20):
+        await served.wait()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 # Queues and sinks

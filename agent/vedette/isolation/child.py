@@ -29,6 +29,7 @@ from vedette.isolation.frames import (
     FrameError,
     Handed,
     Hello,
+    Lend,
     Logged,
     Ready,
     Refused,
@@ -46,7 +47,7 @@ from vedette.isolation.frames import (
     read,
 )
 from vedette.isolation.warden import EXHAUSTED, exceeded
-from vedette.lease import boottime
+from vedette.lease import Lease, Term
 from vedette.outbox import describe
 from vedette.runner import CLOSE_TIMEOUT, Runner
 from vedette.secrets import Masker
@@ -174,7 +175,28 @@ class _ChildRunner(Runner):
 
     def __init__(self, setup: Setup, surroundings: Surroundings, link: _Link) -> None:
         self._link = link
+        self._lent = asyncio.Event()
         super().__init__(setup.instance, surroundings)
+        self.lend(setup.until)
+
+    def lend(self, until: float | None) -> None:
+        """Begin nothing at or after this on `boottime`; with None there is no such limit."""
+        if until is None:
+            return
+        term = Term()  # another one: what the agent says counts, also if it says so late
+        term.until = until
+        self.lease = Lease(term, self.instance.id, 0)
+        self._lent.set()
+
+    async def _until_it_may(self) -> None:
+        while not self.may_run:
+            self._lent.clear()
+            await self._lent.wait()
+
+    def _hand_on(self, batch: Batch) -> bool:
+        """The agent alone decides about what was collected."""
+        self._around.deliver(batch)
+        return True
 
     def _misbehaved(self, state: State, message: str, hint: str) -> None:
         self.misbehaved = True
@@ -258,6 +280,8 @@ class _Inmate:
             if isinstance(message, Run):
                 self._work = asyncio.get_running_loop().create_task(self._run(message.until))
                 self._work.add_done_callback(_end_at_a_fault)
+            elif isinstance(message, Lend):
+                self._runner.lend(message.until)
             elif isinstance(message, Answer):
                 future = self._asked.pop(message.number)
                 if not future.done():
@@ -272,7 +296,8 @@ class _Inmate:
     async def _run(self, until: float | None) -> None:
         """One run. If it holds the loop until the agent kills this process, its stack is printed just before."""
         self._runner.misbehaved = False
-        if until is not None and boottime() >= until:  # both were stopped for a while: the agent will see it too
+        self._runner.lend(until)
+        if not self._runner.may_run:  # both were stopped for a while: the agent will see it too
             self._deliver(self._runner.farewell())
             self._link.send(Done(self.due()))
             return
@@ -284,6 +309,8 @@ class _Inmate:
         self._link.send(Done(self.due()))
 
     async def _stop(self) -> None:
+        if self._runner.lease is not None:
+            self._runner.lease.revoke()
         if self._work is not None and not self._work.done():
             self._work.cancel()
             await asyncio.wait({self._work}, timeout=self._runner.instance.config.grace + CLOSE_TIMEOUT)

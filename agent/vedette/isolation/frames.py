@@ -51,11 +51,20 @@ class Setup:
     host: str
     state: dict[str, Any]
     secrets: frozenset[str]
+    until: float | None = None
+    """See `Lend`; None where it needs no lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lend:
+    """Nothing may be begun at or after `until` (on `lease.boottime`): the agent's lease lasts no longer."""
+
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Perform one run now, if it is not later than `until` (on `lease.boottime`)."""
+    """Perform one run now, if it is not later than `until` (see `Lend`)."""
 
     until: float | None = None
 

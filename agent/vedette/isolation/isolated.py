@@ -19,6 +19,7 @@ from vedette.isolation.frames import (
     FrameError,
     Handed,
     Hello,
+    Lend,
     Logged,
     Part,
     Ready,
@@ -56,6 +57,8 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _LONG_LIFE = 60.0
 _MOST_SAMPLES = 1_000_000
+_LEND_AGAIN = 0.25
+_SHORTEST_LOAN = 0.05
 
 
 class IsolatedRunner(Runner):
@@ -109,6 +112,7 @@ class IsolatedRunner(Runner):
 
     async def _serve_listener(self) -> None:
         while True:
+            await self._until_it_may()
             try:
                 child = await self._alive()
                 self.vitals.last_run = time.time()
@@ -149,7 +153,7 @@ class IsolatedRunner(Runner):
         self._samples.clear()
         self._handed = asyncio.get_running_loop().create_future()
         await self._until_it_may()
-        child.send(Run(self.lease.term.until if self.lease is not None else None))
+        child.send(Run(self._lasts))
         try:
             return await child.wait(self._handed, config.deadline + config.grace + _SLACK)
         except TimeoutError:
@@ -228,6 +232,8 @@ class IsolatedRunner(Runner):
             await child.end()
             raise ChildLost("the child process did not start in time", "is the machine overloaded?") from None
         self._due = ready.due
+        if self.lease is not None:
+            self._do(self._lend(child, self.lease))
         if self.listens:
             self._conclude(State.OK, "", "")
         return child
@@ -240,7 +246,21 @@ class IsolatedRunner(Runner):
             around.host,
             dict(around.state(instance.id)),
             around.masker.within(_texts(instance.content)),
+            self._lasts,
         )
+
+    @property
+    def _lasts(self) -> float | None:
+        """Until when the child may begin something."""
+        if self.lease is None:
+            return None
+        return self.lease.term.until if self.lease.held else float("-inf")
+
+    async def _lend(self, child: Child, lease: Lease) -> None:
+        """Tell the child again and again how long the lease lasts: its check may take long to open."""
+        while lease.held and not child.lost.done():
+            child.send(Lend(lease.term.until))
+            await asyncio.sleep(max(_SHORTEST_LOAN, _LEND_AGAIN * lease.term.left))
 
     def relabel(self, surroundings: Surroundings) -> Batch:
         """Go on under new tags or another host name, and so does the child; a run in progress keeps the old ones."""
