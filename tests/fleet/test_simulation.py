@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+import textwrap
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest.mock import patch
@@ -46,6 +49,15 @@ def _resume(self: Seat, own: EngineRecord | None, now: float) -> bool:
     return True
 
 
+def without(kind: type, method: str, old: str, new: str) -> AbstractContextManager[Any]:
+    """A method in which something is another."""
+    source = textwrap.dedent(inspect.getsource(getattr(kind, method)))
+    assert old in source, (method, old)
+    names = dict(vars(sys.modules[kind.__module__]))
+    exec("from __future__ import annotations\n" + source.replace(old, new), names)
+    return patch.object(kind, method, names[method])
+
+
 class Mutation:
     """A fence that is taken away.
 
@@ -71,6 +83,25 @@ MUTATIONS = {
     "a term is longer than others' patience": Mutation(patch.object(seat, "TERM", 1.3), "cut, stop"),
     "others have too little patience": Mutation(
         patch.object(Sighting, "expires", property(lambda self: self.since + self.member.ttl * 0.6)), "stop, cut"
+    ),
+    "a term lasts from after its beat was answered": Mutation(
+        without(Seat, "_wrote", "self._pledged = sent", "self._pledged = now"), "cut after a late answer"
+    ),
+    "a write alone is a good beat": Mutation(
+        without(Seat, "_wrote", "self._pledged = sent", "self._good(sent)"), "unread, start"
+    ),
+    "what runs still is given up": Mutation(
+        without(Tenure, "assign", "self._halt_by = self._clock() + self._ttl", "self._halt_by = -inf"),
+        "start, reload",
+    ),
+    "a claim that may have been made is forgotten": Mutation(
+        without(Tenure, "_wrote", "self._doubt = self._doubt or claiming", "pass"), "regret, start, reload"
+    ),
+    "what was read before a write counts after it": Mutation(
+        without(Tenure, "update", " and self._touched < asked", ""), "late answers, start, reload"
+    ),
+    "tokens begin anew": Mutation(
+        without(Tenure, "_take", "1 + self._tally.token", "1 + self.claim.token"), "empty, start"
     ),
     "the owner is not looked at": Mutation(patch.object(Tenure, "_free", lambda *_: True), "leave, start"),
     "what the engine forgot is forgiven": Mutation(
