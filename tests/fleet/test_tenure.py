@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
-from vedette.engine import EngineRecord
+from vedette.engine import EngineConflict, EngineRecord
 from vedette.fleet.participant import Participant
-from vedette.fleet.records import CLAIMS, MEMBERS, Claim
+from vedette.fleet.records import CLAIMS, MEMBERS, Claim, Member
 from vedette.fleet.requests import Get, Read, Remove, Request, Write
 
 TTL = 12.0
@@ -16,9 +17,9 @@ class Alone:
     """A participant, its clock, and an engine that answers when it is told to."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.now, ids = 0.0, count()
         self.records: dict[str, EngineRecord] = {}
-        self.part = Participant("one", TTL, lambda: self.now, lambda: "0" * 16)
+        self.part = Participant("one", TTL, lambda: self.now, lambda: f"{next(ids):016x}")
         self.part.want({"check/1": "hash"})
 
     def answer(self, request: Request) -> None:
@@ -32,7 +33,7 @@ class Alone:
             reply = self.put(request.key, request.value)
         else:
             assert isinstance(request, Remove)
-            self.records.pop(request.key)
+            reply = None if self.records.pop(request.key, None) else EngineConflict(request.key)
         request.answer(reply)
 
     def put(self, key: str, value: str) -> str:
@@ -78,3 +79,14 @@ def test_a_claim_waits_for_the_answer_to_a_beat_which_would_void_its_guard() -> 
     claim = tenure.request(roster)
     assert isinstance(claim, Write)
     assert claim.guard == alone.records[f"{MEMBERS}{seat.id}"]
+
+
+def test_what_is_over_is_not_remembered_for_ever() -> None:
+    alone = Alone()
+    for number in range(30):
+        alone.go_on(alone.now + 0.1 * TTL)
+        alone.part.seat.end()
+        alone.put(f"{MEMBERS}other_{number}", Member(f"other_{number}", "other", 1, False, 1, "", TTL).text())
+        alone.go_on(alone.now + 2.5 * TTL)
+    assert [key for key in alone.records if key.startswith(MEMBERS)] == [f"{MEMBERS}{alone.part.seat.id}"]
+    assert max(len(getattr(alone.part, name)) for name in ("_former", "_removing")) <= 8
