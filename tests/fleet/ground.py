@@ -173,6 +173,11 @@ class Ground:
             lambda: self.settled(instances, members, max(begun, boottime() - RECENT)), "the fleet to settle", PATIENCE
         )
 
+    def await_sent(self, instances: int = INSTANCES) -> None:
+        """Until the windows up to now are sent: what is missing of them at the end is missing for good."""
+        now = boottime()
+        until(lambda: len(self.court.reached(now)) == instances, "all windows to be sent", PATIENCE)
+
     def end(self) -> None:
         for member in self.members:
             member.kill()
