@@ -44,7 +44,8 @@ class Verdict:
         begun: runs that began although another had got the instance.
         strays: packets likewise.
         lost: windows that nobody sent.
-        again: windows that were sent more than once, always with the same value and time.
+        again: packets with windows that had been sent before, always with the same value and time.
+        doubled: those of them after an owner whose term went on: it had time to hand over what it had sent.
         rewound: packets that went back further than to where the packet before them began.
         runs: how many runs there were.
         packets: how many packets.
@@ -55,7 +56,8 @@ class Verdict:
     strays: list[Deed] = field(default_factory=list)
     lost: list[tuple[str, int]] = field(default_factory=list)
     rewound: list[Deed] = field(default_factory=list)
-    again: int = 0
+    again: list[Deed] = field(default_factory=list)
+    doubled: list[Deed] = field(default_factory=list)
     runs: int = 0
     packets: int = 0
     moves: int = 0
@@ -71,6 +73,7 @@ class Court:
         self.port: int = self._socket.getsockname()[1]
         self.deeds: list[Deed] = []
         self._newest: dict[str, Deed] = {}
+        self._reached: dict[str, int] = {}
         self.wiped: list[float] = []
         """When an engine lost everything, tokens included."""
         self._ended = False
@@ -95,6 +98,8 @@ class Court:
             row = json.loads(data)
             deed = Deed(**{**row, "windows": tuple(row["windows"])})
             self.deeds.append(deed)
+            if deed.windows:
+                self._reached[deed.instance] = max(deed.windows[-1], self._reached.get(deed.instance, 0))
             if deed.what == "run":
                 self._newest[deed.instance] = deed
 
@@ -108,6 +113,10 @@ class Court:
         newest = self._newest.copy().values()
         return {deed.instance: deed.by.partition("/")[0] for deed in newest if deed.at >= since}
 
+    def reached(self, at: float) -> set[str]:
+        """The instances whose windows were sent up to then, on the clock that all processes share."""
+        return {name for name, window in self._reached.copy().items() if window >= int(at * 10)}
+
     def gaps(self, since: float = 0.0) -> dict[str, float]:
         """The longest time between two runs of each instance."""
         times: dict[str, list[float]] = defaultdict(list)
@@ -120,8 +129,10 @@ class Court:
         verdict, eras = Verdict(), self._eras()
         newest: dict[str, tuple[int, int]] = {}
         owner: dict[str, str] = {}
-        last: dict[str, int] = {}
-        windows: dict[str, list[int]] = defaultdict(list)
+        last: dict[str, Deed] = {}
+        active: dict[str, float] = {}
+        sources: list[tuple[Deed, Deed]] = []
+        sent: dict[str, set[int]] = defaultdict(set)
         for deed in list(self.deeds):
             rank, known = (eras[deed.by], deed.token), newest.get(deed.instance, (0, 0))
             stale = rank < known or (rank == known and owner[deed.instance] != deed.by)
@@ -129,21 +140,29 @@ class Court:
                 verdict.runs += 1
                 if stale:
                     verdict.begun.append(deed)
-                elif rank > known:
+                    continue
+                active[deed.by] = deed.at
+                if rank > known:
                     newest[deed.instance], owner[deed.instance] = rank, deed.by
                     verdict.moves += 1
             else:
                 verdict.packets += 1
                 if stale:
                     verdict.strays.append(deed)
-                if deed.windows and deed.windows[0] < last.get(deed.instance, 0):
+                if not deed.windows:
+                    continue
+                before = last.get(deed.instance)
+                if before is not None and deed.windows[0] < before.windows[0]:
                     verdict.rewound.append(deed)
-                last[deed.instance] = deed.windows[0] if deed.windows else last.get(deed.instance, 0)
-                windows[deed.instance] += deed.windows
-        for name, numbers in windows.items():
-            missing = set(range(min(numbers), max(numbers) + 1)) - set(numbers)
+                if before is not None and not sent[deed.instance].isdisjoint(deed.windows):
+                    sources.append((deed, before))
+                last[deed.instance] = deed
+                sent[deed.instance].update(deed.windows)
+        for name, numbers in sent.items():
+            missing = set(range(min(numbers), max(numbers) + 1)) - numbers
             verdict.lost += [(name, number) for number in sorted(missing)]
-            verdict.again += len(numbers) - len(set(numbers))
+        verdict.again = [deed for deed, _ in sources]
+        verdict.doubled = [deed for deed, before in sources if active.get(before.by, 0.0) > deed.at]
         return verdict
 
     def _eras(self) -> dict[str, int]:

@@ -174,6 +174,11 @@ class Ground:
         begun = boottime() if since is None else since
         until(lambda: self.settled(instances, members, max(begun, self.recently)), "the fleet to settle", PATIENCE)
 
+    def await_sent(self, instances: int = INSTANCES) -> None:
+        """Until the windows up to now are sent: what is missing of them at the end is missing for good."""
+        now = boottime()
+        until(lambda: len(self.court.reached(now)) == instances, "all windows to be sent", PATIENCE)
+
     def end(self) -> None:
         for member in self.members:
             member.kill()

@@ -12,6 +12,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -19,7 +20,7 @@ import msgspec
 
 from vedette import EngineConflict, EngineRecord, EngineUnavailable
 from vedette.fleet.participant import Participant
-from vedette.fleet.records import Catalogue, Member, Mode
+from vedette.fleet.records import CLAIMS, MEMBERS, Catalogue, Member, Mode
 from vedette.fleet.requests import Get, Read, Request, Write
 from vedette.fleet.roster import elect
 from vedette.fleet.tenure import Tenure
@@ -140,13 +141,31 @@ class Judge:
         if not lease.held:
             return
         self._granted_at[lease.instance] = self.world.now
+        if lease.token <= node.highest[lease.instance]:
+            raise Violation(f"{lease.instance}: {node.identity} got {lease.token} after {node.highest[lease.instance]}")
+        node.highest[lease.instance] = lease.token
         for other in self.world.holders(lease.instance):
             if other is not node:
                 raise Violation(f"{lease.instance}: both {other.identity} and {node.identity} hold it")
 
-    def ran(self, lease: Lease) -> None:
+    def taken_back(self, node: Node, lease: Lease) -> None:
+        """A lease ended: the term did, or another one is first, or the engine has another owner."""
+        part = node.part
+        if part is None or part.leaving or not lease.term.current or lease.instance not in part.tenures:
+            return
+        kept = self.world.store.records.get(f"{CLAIMS}{lease.instance}")
+        claim = msgspec.json.decode(kept[0]) if kept else {"owner": "", "token": 0}
+        if part.tenures[lease.instance].mine and (claim["owner"], claim["token"]) == (node.id, lease.token):
+            raise Violation(f"{lease.instance}: {node.identity} gave it up for nothing")
+
+    def ran(self, node: Node, lease: Lease) -> None:
         """A run began."""
         self.runs += 1
+        if node.heard < self.world.now - TTL:
+            raise Violation(f"{lease.instance}: {node.identity} runs it and has not heard of the others for a ttl")
+        for other in self.world.nodes:
+            if other is not node and other.hands_over(lease.instance) and self.forgiven < self.world.now - 2 * TTL:
+                raise Violation(f"{lease.instance}: {node.identity} began while a run of {other.identity} went on")
         if (
             self._written_at[lease.instance, lease.token] <= self.forgiven
         ):  # it does not know yet what the engine forgot
@@ -224,7 +243,20 @@ class Node:
         self.cut: set[str] = set()
         """Which ways are cut: `there`, `back`."""
         self._values: dict[str, int] = {}
-        self._running: dict[str, int] = {}
+        self._running: dict[str, Lease] = {}
+        self._halting: dict[str, float] = {}
+        self.highest: dict[str, int] = defaultdict(int)
+        """Tokens of the leases that this process had."""
+        self.heard = 0.0
+        """When it read who the others are, and knew it."""
+        self.late: set[str] = set()
+        """Prefixes of the keys whose requests are answered late."""
+        self.deaf = False
+        """It never hears who the others are; all else it does."""
+        self.last_beat = ""
+        """`late`: the answer to its next beat's write is; `good`: once the others are read it is cut off."""
+        self.regrets = False
+        """The answer to its next claim is lost, and before it notices it does not want the instance any more."""
         self._rate = world.random.uniform(0.99, 1.01)
         self._offset = world.random.uniform(0, 1e6)
         self._asleep = 0.0
@@ -252,7 +284,8 @@ class Node:
         self.world.disturbed()
         self.life = self.world.lives()
         self.frozen, self._waiting = False, []
-        self.leases, self._values, self._running = {}, {}, {}
+        self.leases, self._values, self._running, self._halting = {}, {}, {}, {}
+        self.highest.clear()
         self.part = Participant(self.identity, TTL, self.clock, lambda: f"{self.world.random.getrandbits(64):016x}")
         self.part.want(self.wanted)
         self.step()
@@ -319,23 +352,35 @@ class Node:
 
     def run_something(self) -> None:
         """An instance is due: a run begins under its lease, and commits how often it ran once it has ended."""
-        idle = sorted(self.leases.keys() - self._running.keys())
-        if self.part is None or self.frozen or not idle:
+        if idle := sorted(self.leases.keys() - self._running.keys()):
+            self._run(self.world.random.choice(idle))
+
+    def hands_over(self, instance: str) -> bool:
+        """Whether a run whose lease was taken back is being halted: in a term that goes on, and without having hung."""
+        lease = self._running.get(instance)
+        return (
+            lease is not None
+            and not self.frozen
+            and lease.term.current
+            and self.world.now < self._halting.get(instance, 0.0) + 0.9 * TTL
+        )
+
+    def _run(self, instance: str) -> None:
+        lease = self.leases.get(instance)
+        if self.part is None or self.frozen or lease is None or instance in self._running:
             return
-        instance = self.world.random.choice(idle)
-        lease = self.leases[instance]
         if lease.held:
-            self.world.judge.ran(lease)
-            self._running[instance] = lease.token
+            self.world.judge.ran(self, lease)
+            self._running[instance] = lease
             self.world.at(
-                self.world.random.expovariate(10 / TTL),
+                self.world.random.expovariate(5 / TTL),
                 self.when_awake,
                 self.life,
                 lambda: self._ended(instance, lease),
             )
 
     def _ended(self, instance: str, lease: Lease) -> None:
-        if self.part is None or self._running.get(instance) != lease.token:
+        if self.part is None or self._running.get(instance) is not lease:
             return
         del self._running[instance]
         value = self._values[instance] = self._values[instance] + 1
@@ -355,27 +400,32 @@ class Node:
             if now.get(instance) is not lease:
                 if lease.held:
                     raise Violation(f"{instance}: {self.identity} was not told, and holds it still")
-                self._halt(instance, lease.token)
+                self.world.judge.taken_back(self, lease)
+                self._halting[instance] = self.world.now
+                self._halt(instance, lease)
         for instance, lease in now.items():
             if before.get(instance) is not lease:
                 self._running.pop(instance, None)
+                self._halting.pop(instance, None)
                 self._values[instance] = held[instance].inherited.get("n", 0)
                 self.world.judge.granted(self, lease)
+                if self.world.random.random() < 0.5:
+                    self.world.at(0.001, self.when_awake, self.life, partial(self._run, instance))
 
-    def _halt(self, instance: str, token: int) -> None:
+    def _halt(self, instance: str, lease: Lease) -> None:
         if not self.world.rough or self.world.random.random() < 0.9:  # else it hangs
             self.world.at(
-                self.world.random.uniform(0, TTL / 10),
+                self.world.random.uniform(0, TTL / 6),
                 self.when_awake,
                 self.life,
-                lambda: self._halted(instance, token),
+                lambda: self._halted(instance, lease),
             )
 
-    def _halted(self, instance: str, token: int) -> None:
+    def _halted(self, instance: str, lease: Lease) -> None:
         if self.part is not None:
-            if self._running.get(instance) == token:
+            if self._running.get(instance) is lease:
                 del self._running[instance]
-            self.part.stopped(instance, token)
+            self.part.stopped(instance, lease.token)
             self.step()
 
     def _woken(self, life: int, wake: int) -> None:
@@ -454,11 +504,12 @@ class World:
         def answered(reply: Any) -> None:
             if open_[0]:
                 open_[0] = False
+                self._heard(node, request, reply)
                 request.answer(reply)
                 node.step()
 
         self.at(SILENCE, self._give_up, node, life, open_, answered)
-        if not self._lost(node, "there"):
+        if not self._lost(node, "there") and not (node.deaf and _is_roll_call(request)):
             self.at(self._travel(isinstance(request, Read | Get)), self._arrive, node, life, request, open_, answered)
 
     def _give_up(self, node: Node, life: int, open_: list[bool], answered: Callable[[Any], None]) -> None:
@@ -471,8 +522,37 @@ class World:
         if not self.store.up:
             return
         reply = self.store.answer(request)
+        if self._regretted(node, request, reply):
+            return
         if open_[0] and not self._lost(node, "back"):
-            self.at(self._travel(True), self._deliver, node, life, answered, reply)
+            self.at(self._return(node, request), self._deliver, node, life, answered, reply)
+
+    def _regretted(self, node: Node, request: Request, reply: Any) -> bool:
+        claiming = isinstance(request, Write) and request.guard is not None and isinstance(reply, str)
+        if not (claiming and node.regrets and self.rough):
+            return False
+        node.regrets = False
+        instance = request.key.removeprefix(CLAIMS)
+        node.reload({one: mode for one, mode in node.wanted.items() if one != instance})
+        return True
+
+    def _heard(self, node: Node, request: Request, reply: Any) -> None:
+        if _is_roll_call(request) and isinstance(reply, list):
+            node.heard = self.now
+            if node.last_beat == "good":
+                node.last_beat = ""
+                node.cut |= {"there", "back"}
+                self.at(self.random.uniform(0.9, 2.5) * TTL, node.cut.clear)
+
+    def _return(self, node: Node, request: Request) -> float:
+        """How long an answer takes."""
+        key = request.prefix if isinstance(request, Read) else request.key
+        if self.rough and any(key.startswith(one) for one in node.late):
+            return self.random.uniform(0.1, 0.3) * TTL
+        if self.rough and node.last_beat == "late" and isinstance(request, Write) and key == f"{MEMBERS}{node.id}":
+            node.last_beat = "good"
+            return self.random.uniform(0.25, 0.32) * TTL
+        return self._travel(True)
 
     def _deliver(self, node: Node, life: int, answered: Callable[[Any], None], reply: Any) -> None:
         node.when_awake(life, lambda: answered(reply))
@@ -500,6 +580,10 @@ class World:
             node.step()
 
 
+def _is_roll_call(request: Request) -> bool:
+    return isinstance(request, Read) and request.prefix == MEMBERS
+
+
 class History:
     """One life of a fleet: some agents, some instances, trouble for a while, and then none."""
 
@@ -522,6 +606,10 @@ class History:
             "cut": self._cut,
             "leave": Node.leave,
             "reload": self._reload,
+            "cut after a late answer": lambda node: setattr(node, "last_beat", "late"),
+            "unread": self._deafen,
+            "late answers": self._slow,
+            "regret": lambda node: setattr(node, "regrets", True),
             "lose": lambda _: self._lose(),
             "empty": lambda _: self.world.store.forget({}),
             "go back": lambda _: self._go_back(self.random.choice((0.02, 0.2, 2)) * self.random.random() * TTL),
@@ -569,6 +657,8 @@ class History:
         world.rough, world.store.up, world.store.forgetful = False, True, None
         for node in world.nodes:
             node.cut.clear()
+            node.late.clear()
+            node.deaf, node.regrets, node.last_beat = False, False, ""
             if node.frozen:
                 node.thaw()
         if not any(node.part for node in world.nodes) or self.random.random() < 0.5:
@@ -584,6 +674,14 @@ class History:
     def _cut(self, node: Node) -> None:
         node.cut |= set(self.random.choice((["there"], ["back"], ["there", "back"])))
         self.world.at(self.random.uniform(0.05, 2.5) * TTL, node.cut.clear)
+
+    def _deafen(self, node: Node) -> None:
+        node.deaf = True
+        self.world.at(self.random.uniform(0.5, 3) * TTL, setattr, node, "deaf", False)
+
+    def _slow(self, node: Node) -> None:
+        node.late |= set(self.random.choice(([MEMBERS], [CLAIMS], [MEMBERS, CLAIMS])))
+        self.world.at(self.random.uniform(0.2, 3) * TTL, node.late.clear)
 
     def _reload(self, node: Node) -> None:
         node.reload({one: mode for one, mode in self.all.items() if self.random.random() < 0.7})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,14 @@ from engines.backends import BACKENDS
 from servers import until
 from vedette.lease import boottime
 
+from .court import Deed
 from .ground import INSTANCES, PATIENCE, Ground, Member, ground, nap
 
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 PATIENT = 20.0
-"""Seconds that a busy machine may take longer than promised."""
+"""Seconds that a busy machine may take longer than promised where the rest of the tests runs beside it."""
+SLACK = 3.0
+"""Seconds likewise, in one round of ten, where it has nothing else to do."""
 KINDS = ("kill", "stop", "silence", "deaf")
 
 
@@ -67,6 +71,7 @@ def test_one_agent_runs_each_instance_whatever_befalls_the_others(tmp_path: Path
         for kind, victim in kinds.items():
             mend(place, kind, victim)
         place.await_settled(members=4)
+        place.await_sent()
         gaps = place.court.gaps(begun - 2 * place.interval)
         assert len(gaps) == INSTANCES
         assert max(gaps.values()) < 2 * place.ttl + 2 * place.interval + PATIENT
@@ -75,6 +80,8 @@ def test_one_agent_runs_each_instance_whatever_befalls_the_others(tmp_path: Path
         assert len(verdict.strays) <= 3
         assert verdict.lost == []
         assert verdict.rewound == []  # between a packet and its commit a crash may come: that one is sent again
+        assert verdict.doubled == []  # but none where its owner had time to hand over
+        assert max(Counter(deed.instance for deed in verdict.again).values(), default=0) <= 1
         if FAKETIME is not None:
             walls = {deed.by.partition("/")[0]: round((deed.wall - deed.at) / 3600) for deed in place.court.runs()}
             assert [walls[name] - walls["four"] for name in ("one", "two", "three")] == [0, 1, -24]
@@ -94,8 +101,9 @@ def test_a_stop_hands_over_at_once_and_an_engine_may_come_back_empty(tmp_path: P
         ended = boottime()
         until(lambda: place.settled(12, 1, ended), "the other one to have all", PATIENCE)
         assert max(place.court.gaps(begun - 2 * place.interval).values()) < place.ttl + place.interval
+        place.await_sent(12)
         verdict = place.court.judge()
-        assert (verdict.begun, verdict.strays, verdict.lost, verdict.again) == ([], [], [], 0)
+        assert (verdict.begun, verdict.strays, verdict.lost, verdict.again) == ([], [], [], [])
         fleet = two.ask("status", "--json")["fleet"]
         assert (fleet["state"], [row["identity"] for row in fleet["members"]]) == ("member", ["two"])
         assert set(fleet["owners"].values()) == {"two"}
@@ -106,6 +114,7 @@ def test_a_stop_hands_over_at_once_and_an_engine_may_come_back_empty(tmp_path: P
         backend.server.start()
         back = boottime()
         until(lambda: place.settled(12, 1, back + place.ttl), "everything to run again", PATIENCE)
+        place.await_sent(12)
         verdict = place.court.judge()
         assert (verdict.begun, verdict.strays, verdict.lost) == ([], [], [])  # its own store had the watermarks
         assert two.log.count("is ready") == 2
@@ -119,10 +128,12 @@ class Rounds:
         self.chance = random.Random(seed)
         self.gaps: list[float] = []
         self.done: Counter[str] = Counter()
+        self.begun: list[float] = []
 
     def one(self, kind: str) -> None:
         place, victim = self.place, self.chance.choice(self.place.members)
         begun = boottime()
+        self.begun.append(begun)
         length = self.chance.uniform(0.2, 2.5) * place.ttl
         harm(place, kind, victim)
         nap(length)
@@ -139,21 +150,31 @@ class Rounds:
         print(f"{kind} of {victim.name} for {length:.1f} s: {worst} did not run for {gaps[worst]:.2f} s", flush=True)
 
     def judge(self) -> None:
-        """Hold the agents to what is promised, and print the figures."""
+        """Hold the agents to what is promised in each round, and print the figures."""
+        self.place.await_sent()
         verdict, rounds, place = self.place.court.judge(), self.done.total(), self.place
         gaps = sorted(self.gaps)
         print(
             f"{rounds} rounds {dict(self.done)}, ttl {place.ttl:g} s: {verdict.runs} runs, {verdict.packets} packets, "
             f"{verdict.moves} owners; {len(verdict.begun)} runs without the lease, {len(verdict.strays)} stray packets,"
-            f" {len(verdict.lost)} windows lost, {verdict.again} sent again, {len(verdict.rewound)} of them twice; "
+            f" {len(verdict.lost)} windows lost, {len(verdict.again)} packets again "
+            f"({len(verdict.doubled)} without need, {len(verdict.rewound)} twice); "
             f"gaps {gaps[len(gaps) // 2]:.2f} s (median) to {gaps[-1]:.2f} s"
         )
         assert verdict.begun == []
-        assert len(verdict.strays) <= rounds
+        assert max(Counter(self._round(deed) for deed in verdict.strays).values(), default=0) <= 1
         assert verdict.lost == []
         assert verdict.rewound == []
-        assert gaps[-1] < 2 * place.ttl + 2 * place.interval + PATIENT
+        assert verdict.doubled == []
+        hit = Counter((self._round(deed), deed.instance) for deed in verdict.again)
+        assert max(hit.values(), default=0) <= 1  # the last packet before a crash, of each instance that it hit
+        promised = 2 * place.ttl + place.interval
+        assert gaps[rounds * 9 // 10] <= promised
+        assert gaps[-1] <= promised + SLACK
         assert not any("Traceback" in member.log for member in place.members)
+
+    def _round(self, deed: Deed) -> int:
+        return bisect(self.begun, deed.at)
 
 
 @pytest.mark.soak

@@ -95,3 +95,14 @@ def test_silence_is_counted_here_from_the_moment_a_record_was_read() -> None:
     roster.drop("a_1", "r2")
     assert "a_1" not in roster
     assert roster.version > version
+
+
+def test_a_long_ttl_is_waited_for_as_long_as_a_term_of_it_may_last_and_no_longer() -> None:
+    roster = Roster(10.0)
+    roster.update([EngineRecord("members/a_1", member("a").text(), "r1")], now=100.0)
+    roster.update([], now=120.0)  # it may have beaten until now, and the engine may have forgotten it
+    assert roster.longest_ttl == 15.0
+    roster.update([], now=134.0)
+    assert roster.longest_ttl == 15.0
+    roster.update([], now=135.0)
+    assert roster.longest_ttl == 10.0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+import textwrap
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from unittest.mock import patch
@@ -20,8 +23,8 @@ from vedette.lease import Term
 
 def test_no_history_violates_anything() -> None:
     judges = [live(seed) for seed in range(40)]
-    assert sum(judge.grants for judge in judges) > 400
-    assert sum(judge.saves for judge in judges) > 1000
+    assert sum(judge.grants for judge in judges) > 300
+    assert sum(judge.saves for judge in judges) > 600
 
 
 @pytest.mark.soak
@@ -46,16 +49,27 @@ def _resume(self: Seat, own: EngineRecord | None, now: float) -> bool:
     return True
 
 
+def without(kind: type, method: str, old: str, new: str) -> AbstractContextManager[Any]:
+    """A method in which something is another."""
+    source = textwrap.dedent(inspect.getsource(getattr(kind, method)))
+    assert old in source, (method, old)
+    names = dict(vars(sys.modules[kind.__module__]))
+    exec("from __future__ import annotations\n" + source.replace(old, new), names)
+    return patch.object(kind, method, names[method])
+
+
 class Mutation:
     """A fence that is taken away.
 
     Args:
         change: of the protocol.
         kinds: of troubles that need the fence.
+        near: a seed from which it does not take long.
         fences: what the world does not do.
     """
 
-    def __init__(self, change: AbstractContextManager[Any] | None, kinds: str, **fences: bool) -> None:
+    def __init__(self, change: AbstractContextManager[Any] | None, kinds: str, near: int = 0, **fences: bool) -> None:
+        self.near = near
         self.change = change or nullcontext()
         self.kinds = kinds.split(", ")
         self.fences = fences
@@ -72,16 +86,35 @@ MUTATIONS = {
     "others have too little patience": Mutation(
         patch.object(Sighting, "expires", property(lambda self: self.since + self.member.ttl * 0.6)), "stop, cut"
     ),
+    "a term lasts from after its beat was answered": Mutation(
+        without(Seat, "_wrote", "self._pledged = sent", "self._pledged = now"), "cut after a late answer", near=15
+    ),
+    "a write alone is a good beat": Mutation(
+        without(Seat, "_wrote", "self._pledged = sent", "self._good(sent)"), "unread, start"
+    ),
+    "what runs still is given up": Mutation(
+        without(Tenure, "assign", "self._halt_by = self._clock() + self._ttl", "self._halt_by = -inf"),
+        "start, reload",
+    ),
+    "a claim that may have been made is forgotten": Mutation(
+        without(Tenure, "_wrote", "self._doubt = self._doubt or claiming", "pass"), "regret, start, reload"
+    ),
+    "what was read before a write counts after it": Mutation(
+        without(Tenure, "update", " and self._touched < asked", ""), "late answers, start, reload"
+    ),
+    "tokens begin anew": Mutation(
+        without(Tenure, "_take", "1 + self._tally.token", "1 + self.claim.token"), "empty, start"
+    ),
     "the owner is not looked at": Mutation(patch.object(Tenure, "_free", lambda *_: True), "leave, start"),
     "what the engine forgot is forgiven": Mutation(
-        patch.object(Seat, "_recognised", _resume), "go back after a claim, leave, start"
+        patch.object(Seat, "_recognised", _resume), "go back after a claim, leave, start", near=25
     ),
     "the clock stands still in a suspend": Mutation(None, "suspend, start", clock_counts_suspends=False),
-    "removals do not compare": Mutation(None, "stop", removals_compare=False),
+    "removals do not compare": Mutation(None, "stop", near=30, removals_compare=False),
     "writes of claims do not compare": Mutation(None, "cut, stop", writes_compare=False),
-    "claims have no guard": Mutation(None, "empty after a claim, start, reload", guards=False),
+    "claims have no guard": Mutation(None, "empty after a claim, start, reload", near=10, guards=False),
     "revisions outlive what the engine forgot": Mutation(
-        None, "go back after a claim, leave, start", revisions_die=False
+        None, "go back after a claim, leave, start", near=25, revisions_die=False
     ),
 }
 
@@ -89,7 +122,7 @@ MUTATIONS = {
 def found(mutation: Mutation, seeds: int) -> str:
     """What the first history that needs the fence ends with; empty if none does."""
     with mutation.change:
-        for seed in range(seeds):
+        for seed in range(mutation.near, mutation.near + seeds):
             try:
                 live(seed, Fences(**mutation.fences), mutation.kinds)
             except Violation as violation:
@@ -103,9 +136,8 @@ def test_a_fence_that_is_missing_is_found(name: str) -> None:
 
 
 def test_the_troubles_that_find_mutations_do_not_find_anything_else() -> None:
-    for mutation in MUTATIONS.values():
-        for seed in range(2):
-            live(seed, kinds=mutation.kinds)
+    for seed, mutation in enumerate(MUTATIONS.values()):
+        live(seed, kinds=mutation.kinds)
 
 
 @pytest.mark.soak

@@ -6,6 +6,7 @@ do with its answer. Whoever drives it asks again after every answer. docs/fleet.
 
 from __future__ import annotations
 
+from collections import deque
 from functools import lru_cache, partial
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 3
 """Requests about claims that may be under way together: fewer than an engine has connections, so that no beat waits."""
+_FORMER = 8
+"""Own ids of before whose records are removed at once; an older one's, written late, is dead after a ttl."""
 _REMEMBERED = 50_000
 """Weights: of a thousand instances for fifty agents."""
 
@@ -54,7 +57,7 @@ class Participant:
         self._wanted = Catalogue.of({})
         self._known: dict[str, Mapping[str, Mode]] = {}
         self._weigh = lru_cache(_REMEMBERED)(weight)
-        self._former: set[str] = set()
+        self._former: deque[str] = deque(maxlen=_FORMER)
         self._removing: dict[str, float] = {}
         self._now = -inf
         self._sit()
@@ -171,7 +174,7 @@ class Participant:
 
     def _end(self) -> None:
         self.seat.end()
-        self._former.add(self.seat.id)
+        self._former.append(self.seat.id)
         for tenure in self.tenures.values():
             tenure.lose()
 
@@ -242,6 +245,8 @@ class Participant:
 
     def _bury(self, now: float) -> Iterator[Request]:
         """Remove the records of those who are dead, and of those that this agent was before."""
+        if self._removing:  # what others removed meanwhile is not tried again
+            self._removing = {id_: at for id_, at in self._removing.items() if id_ in self.roster or at == inf}
         for one in list(self._others()):
             if self._removal(one) <= now:
                 self._removing[one.member.id] = inf

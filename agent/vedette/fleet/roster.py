@@ -44,12 +44,13 @@ class Roster:
 
     def __init__(self, ttl: float) -> None:
         self.longest_ttl = ttl
-        """The longest that any member was ever seen to have: no term of anyone lasts longer."""
+        """The longest of those who were seen, or gone for less than theirs: no term of anyone lasts longer."""
         self.version = 0
         """Grows when what ranking depends on has changed."""
         self.named: frozenset[str] = frozenset()
         """Digests of the catalogues that members name."""
         self._ttl = ttl
+        self._lasting: dict[float, float] = {}
         self._seen: dict[str, Sighting] = {}
         self._standing: set[tuple[str, int, str]] = set()
 
@@ -79,8 +80,8 @@ class Roster:
             sighting = self._seen.get(key.removeprefix(MEMBERS))
             if sighting is None or sighting.revision != revision:
                 sighting = Sighting(Member.parse(key, value, self._ttl), revision, now)
-                self.longest_ttl = max(self.longest_ttl, sighting.member.ttl)
             seen[sighting.member.id] = sighting
+        self._measure((*self._seen.values(), *seen.values()), now)
         self._seen = seen
         self._look()
 
@@ -90,6 +91,12 @@ class Roster:
         if seen is not None and seen.revision == revision:
             del self._seen[member_id]
             self._look()
+
+    def _measure(self, there: Iterable[Sighting], now: float) -> None:
+        """Whoever is not there any more may have beaten since the last look, if the engine forgot it."""
+        lasting = {ttl: end for ttl, end in self._lasting.items() if end > now}
+        self._lasting = lasting | {one.member.ttl: now + one.member.ttl for one in there}
+        self.longest_ttl = max((self._ttl, *self._lasting))
 
     def _look(self) -> None:
         members = self.members
