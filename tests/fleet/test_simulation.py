@@ -19,7 +19,7 @@ from vedette.lease import Term
 
 
 def test_no_history_violates_anything() -> None:
-    judges = [live(seed) for seed in range(50)]
+    judges = [live(seed) for seed in range(40)]
     assert sum(judge.grants for judge in judges) > 400
     assert sum(judge.saves for judge in judges) > 1000
 
