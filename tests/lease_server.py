@@ -11,6 +11,7 @@ import base64
 import json
 import re
 import sys
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -254,7 +255,7 @@ class LeaseApi:
     ) -> None:
         store = self.store
         while True:
-            for change in [one for one in store.history if one.version > version]:
+            for change in store.history[bisect_right(store.history, version, key=lambda one: one.version) :]:
                 version = change.version
                 if _concerns(change, namespace, selector):
                     await stream.write(_line(change.kind, change.object))

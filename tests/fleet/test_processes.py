@@ -178,9 +178,9 @@ class Rounds:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("backend", "ttl", "interval"), [("redis6.2", 3, 1), ("valkey9", 3, 1), ("leases", 6, 2)])
+@pytest.mark.parametrize(("backend", "ttl", "interval"), [("redis6.2", 3, 1), ("valkey9", 3, 1), ("leases", 4, 1)])
 def test_fifty_rounds(tmp_path: Path, backend: str, ttl: float, interval: float) -> None:
-    """Our API server of Leases is written in Python: it gets twice the time."""
+    """Our API server of Leases is written in Python: it gets a little more time."""
     with ground(tmp_path, BACKENDS[backend](tmp_path / "engine"), ttl, interval) as place:
         for name, more in zip(("one", "two", "three"), clocks(), strict=True):
             place.add(name, wired=True, **more).start()
