@@ -159,3 +159,16 @@ async def test_two_agents_of_one_name_say_so(tmp_path: Path) -> None:
         said = "runs on another agent that is called same too"
         messages = lambda: {one.agent.snapshot().instances[0].message for one in both}  # noqa: E731
         await until(lambda: messages() == {"", said}, "the one that stands by to say where it runs")
+
+
+async def test_a_reload_that_ends_after_the_stop_grants_nothing_any_more(tmp_path: Path) -> None:
+    one = Paced(tmp_path, "one", Memory(), a="hash")
+    one.ttl = 0.5
+    async with one.running():
+        await until(lambda: one.agent._ownership.vitals, "it to join")
+        async with one.agent._ownership.paused():
+            await one.agent._ownership.close()
+        await until(lambda: one.agent._ownership._holdings, "the lease to come")
+        beats = one.agent.snapshot().fleet.beats
+        await until(lambda: one.agent.snapshot().fleet.beats > beats + 3, "some time to pass")
+        assert one.states()["a"] == "standby"
