@@ -53,6 +53,7 @@ def mend(place: Ground, kind: str, victim: Member) -> None:
         place.wires.speak(victim.wire, True, True)
 
 
+@pytest.mark.soak
 def test_one_agent_runs_each_instance_whatever_befalls_the_others(tmp_path: Path) -> None:
     """Killed, stopped and silent at the same time: the fourth has everything, and gives it back."""
     with ground(tmp_path, BACKENDS["redis6.2"](tmp_path / "engine"), 2.0) as place:
