@@ -455,7 +455,7 @@ async def test_what_is_too_old_is_counted_but_for_metrics_with_historical_ingest
     )
     async with running(sink) as outbox:
         outbox.put(everything)
-        await until(lambda: sink.lost == 4 and not sink.held, "everything to be sent or given up")
+        await until(lambda: sink.lost == 4 and not sink.held, "everything to be sent or given up", 60)
         await until(lambda: sum("unrecoverable" in one or "ahead" in one for one in caplog.messages) == 2, "a word")
     assert there.values("level") == {NOW: 2}
     assert [(one["points"][0]["value"]) for one in there.series("business.revenue")] == [4]

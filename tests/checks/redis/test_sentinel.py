@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from servers import RedisServer, SentinelServer, eventually, free_port, until
 from vedette import Kind, Status
@@ -328,13 +329,24 @@ async def run_until_moved(watching: Watch, sentinel: SentinelServer, port: int) 
     return outcomes
 
 
+def begins_failover(sentinel: SentinelServer) -> bool:
+    """Order a failover; False while the sentinel has not heard enough of the replica yet."""
+    try:
+        sentinel.command("SENTINEL", "FAILOVER", "mymaster")
+    except ResponseError as error:
+        if "NOGOODSLAVE" in str(error):
+            return False
+        raise
+    return True
+
+
 async def test_failover_on_command(servers: Servers, sentinels: Sentinels, watch: Watches) -> None:
     """Each run, before, during and after, either finds a master or says in one sentence why not."""
     master, replica = pair(servers)
     sentinel = sentinels(master, replicas=1)
     watching = watch(sentinel=option(sentinel))
     assert (await watching.run()).error is None
-    sentinel.command("SENTINEL", "FAILOVER", "mymaster")
+    await eventually(lambda: begins_failover(sentinel), "a replica that the sentinel thinks fit")
     outcomes = await run_until_moved(watching, sentinel, replica.port)
     await eventually(lambda: replica.info("replication")["role"] == "master", "the promotion")
     last = await watching.run()
