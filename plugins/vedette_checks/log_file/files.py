@@ -224,7 +224,7 @@ class Files:
         content = tail.content
         if content is None:
             return
-        about = content.about()
+        about, before = content.about(), tail.written
         tail.deleted = not about.st_nlink
         if not tail.packed:
             if about.st_size < max(tail.offset, tail.size):
@@ -236,7 +236,7 @@ class Files:
         if not tail.moved and there != tail.identity:
             tail.moved = tail.changed = True
             self.rotations["delete" if tail.deleted else "rename"] += 1
-            self._catch_up(tail.path, tail.source, tail.written)
+            self._catch_up(tail.path, tail.source, before)
             if there is not None:
                 self._follow(tail, there)
 
@@ -268,7 +268,7 @@ class Files:
         """Begin anew in a file that was truncated; what was not read of it may be in a copy."""
         self.rotations["truncate"] += 1
         rest = self._rest_of(tail) if tail.offset else None
-        self._catch_up(tail.path, tail.source, rest.written if rest is not None else tail.written)
+        self._catch_up(tail.path, tail.source, tail.written)
         if rest is None and tail.size > tail.offset:
             self.lost += tail.size - tail.offset
         tail.begin_anew()

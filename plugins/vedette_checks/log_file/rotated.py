@@ -62,7 +62,7 @@ def unseen(path: str, since: int, taken: Collection[tuple[int, int]]) -> list[tu
                 changed = os.stat(one).st_mtime_ns  # noqa: PTH116
             except OSError:
                 continue
-            if changed > since:
+            if changed >= since:  # the clock of a file system has ticks of some milliseconds
                 found.append((changed, one, identity))
     names = {one for _, one, _ in found}
     return [

@@ -247,10 +247,12 @@ async def test_a_budget(tmp_path: Path, over: str, caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 20))])
 async def test_rotations_restarts_and_pauses_in_any_order(tmp_path: Path, seed: int) -> None:
     source, path, number, written = random.Random(seed), tmp_path / "a.log", 0, list[str]()
-    came: list[str] = []
-    state: dict[str, Any] = {}
-    path.touch()
+    written.append("begin")
+    path.write_text("begin\n")
     paths = [str(tmp_path / source.choice(["a.log", "a.log*"]))]
+    async with following(tmp_path, paths=paths) as follow:
+        (record,) = await follow.wait_for(1)  # of a file of which nothing was ever read nobody knows its copies
+    came, state = [record.message], follow.serving.state
     for _ in range(5):
         async with following(tmp_path, state=state, paths=paths) as follow:
             await follow.looked()
