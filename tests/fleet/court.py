@@ -11,6 +11,7 @@ from itertools import pairwise, takewhile
 from typing import Any
 
 _LATE = 30.0
+_AROUND = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,15 @@ class Court:
         verdict.again = [deed for deed, _ in sources]
         verdict.doubled = [deed for deed, before in sources if active.get(before.by, 0.0) > deed.at]
         return verdict
+
+    def story(self, lost: list[tuple[str, int]]) -> str:
+        """What happened around the first lost window, one deed a line; empty where none was lost."""
+        if not lost:
+            return ""
+        name, number = lost[0]
+        near = [one for one in list(self.deeds) if one.instance == name and abs(one.at - number / 10) < _AROUND]
+        lines = (f"{one.at:.2f} {one.what} {one.by} {one.token} {one.windows[:1]}-{one.windows[-1:]}" for one in near)
+        return "\n".join((f"{len(lost)} lost, the first is {number} of {name}", *lines))
 
     def _eras(self) -> dict[str, int]:
         """Terms that began after everything was lost belong to the time after it."""

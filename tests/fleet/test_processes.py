@@ -79,7 +79,7 @@ def test_one_agent_runs_each_instance_whatever_befalls_the_others(tmp_path: Path
         verdict = place.court.judge()
         assert verdict.begun == []
         assert len(verdict.strays) <= 3
-        assert verdict.lost == []
+        assert verdict.lost == [], place.court.story(verdict.lost)
         assert verdict.rewound == []  # between a packet and its commit a crash may come: that one is sent again
         assert verdict.doubled == []  # but none where its owner had time to hand over
         assert max(Counter(deed.instance for deed in verdict.again).values(), default=0) <= 1
@@ -164,7 +164,7 @@ class Rounds:
         )
         assert verdict.begun == []
         assert max(Counter(self._round(deed) for deed in verdict.strays).values(), default=0) <= 1
-        assert verdict.lost == []
+        assert verdict.lost == [], self.place.court.story(verdict.lost)
         assert verdict.rewound == []
         assert verdict.doubled == []
         hit = Counter((self._round(deed), deed.instance) for deed in verdict.again)

@@ -35,7 +35,10 @@ class Windows(Check[CheckConfig]):
     async def run(self, emit):
         tell(self.lease, "run", [])
         end = int(time.clock_gettime(time.CLOCK_BOOTTIME) * 10)
-        first = self.state.get("mark", end - 1) + 1
+        # else whoever takes over between the first packet and its commit would begin at its own first window
+        if "mark" not in self.state and not await emit.save("mark", end - 1):
+            return
+        first = self.state["mark"] + 1
         for number in range(first, end + 1):
             emit.gauge("windows.number", number, time=number / 10)
         emit.commit("mark", end)
