@@ -368,6 +368,7 @@ class Agent:
         """Have the instances of this configuration; what did not change goes on."""
         afresh = {change.name: change for change in changes.changed}
         async with self._ownership.paused():
+            await self._ownership.release(after.instances)
             for batch in await self._crew.swap(after.instances, afresh):
                 if batch.instance not in afresh or not afresh[batch.instance].same_series:
                     self._deliver(batch)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from vedette.crew import watched
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-    from vedette.config import Configuration
+    from vedette.config import Configuration, Instance
     from vedette.crew import Crew
     from vedette.engine import Engine, EngineConfig
     from vedette.fleet.fleet import Fleet, Holding
@@ -115,13 +115,28 @@ class Ownership:
     async def swap(self, configured: Configured | None, identity: str) -> None:
         """Leave the fleet, and join this one."""
         async with self.paused():
-            granted = list(self._granted.items())
-            await asyncio.gather(*(self._halt(name, lease) for name, lease in granted))
-            await asyncio.gather(*(self._until_settled(name, lease) for name, lease in granted))
+            granted = list(self._granted)
+            await self._stand_by(granted)
             await self.leave()
-            for name, _ in granted:
+            for name in granted:
                 self._forget_unsettled(name)
             self.join(configured, identity)
+
+    async def release(self, instances: Iterable[Instance]) -> None:
+        """Before these replace what is here: those that every agent runs from now on begin with what was delivered.
+
+        What is still queued under their leases will be fenced.
+        """
+        names = [one.id for one in instances if not one.owned and one.id in self._granted]
+        await self._stand_by(names)
+        for name in names:
+            self._forget_unsettled(name)
+
+    async def _stand_by(self, names: Iterable[str]) -> None:
+        """Halt these, and wait for sinks that are sending something of them."""
+        granted = [(name, self._granted[name]) for name in names]
+        await asyncio.gather(*(self._halt(name, lease) for name, lease in granted))
+        await asyncio.gather(*(self._until_settled(name, lease) for name, lease in granted))
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:

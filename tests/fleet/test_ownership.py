@@ -74,6 +74,24 @@ async def test_windows_that_were_fenced_come_again_where_the_engine_knows_none(t
         assert set(got) == set(range(1, int(max(got)) + 1))
 
 
+async def test_windows_that_were_fenced_come_again_where_every_agent_runs_it_from_now_on(tmp_path: Path) -> None:
+    one = Paced(tmp_path, "one", Memory(), a="hash")
+    one.plugin = Plain
+    async with one.running():
+        await until(lambda: len(one.sink.got) > 2, "some to be sent")
+        one.sink.gate.clear()
+        ran = len(one.numbers("a"))
+        await until(lambda: len(one.numbers("a")) > ran + 6, "a backlog")
+        one.modes = {"a": "every_node"}
+        assert str(await one.agent.reload()) == "+0 ~1 (run_on hash → every_node) -0 =0"
+        one.sink.gate.set()
+        sent = len(one.sink.got)
+        await until(lambda: len(one.sink.got) > sent + 8, "more to be sent")
+        assert one.agent.snapshot().sinks[0].fenced > 0
+        got = values(one.sink.got)
+        assert set(got) == set(range(1, int(max(got)) + 1))
+
+
 async def test_a_planned_move_waits_for_what_a_slow_sink_has_in_hand(tmp_path: Path) -> None:
     one = Paced(tmp_path, "one", Memory(), a="hash")
     one.interval, one.ttl = "1h", 2.4
