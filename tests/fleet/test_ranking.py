@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vedette.engine import EngineRecord
-from vedette.fleet.records import Catalogue, Claim, Member, identity_of
+from vedette.fleet.records import LARGEST, Catalogue, Claim, Member, identity_of
 from vedette.fleet.roster import Roster, elect
 
 INSTANCES = [f"redis/{n}" for n in range(400)]
@@ -34,6 +34,16 @@ def test_an_agent_gets_back_what_it_had_before_its_restart() -> None:
     again = Member("a_2", "a", 1, True, 9, "all", 15.0)
     after = {one: elect(one, [again, member("b")], catalogues) for one in INSTANCES}
     assert all(identity_of(after[one]) == identity_of(before[one]) for one in INSTANCES)
+
+
+def test_a_catalogue_of_any_size_goes_into_an_engine_and_comes_out_the_same() -> None:
+    small = Catalogue.of({"redis/a": "hash", "k8s/b": "leader"})
+    assert small.text == '{"hash":["redis/a"],"leader":["k8s/b"]}'
+    large = Catalogue.of({f"business_sql/revenue-{n * 7919 % 100_003}": "hash" for n in range(30_000)})
+    assert len(large.text) < LARGEST
+    assert Catalogue.parse(large.text) == large.modes
+    for damaged in ('{"packed":"%"}', '{"packed":"AAAA"}', large.text.replace("e", "f")):
+        assert Catalogue.parse(damaged) == {}
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
+from zlib import compress, decompress
+from zlib import error as ZlibError
 
 import msgspec
 
@@ -115,7 +119,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """What a configuration has for the fleet; members with the same configuration share one."""
+    """What a configuration has for the fleet; members with the same configuration share one.
+
+    Attributes:
+        digest: of the JSON, 32 hex digits.
+        text: the JSON; where that is too long for an engine, packed (zlib, base64): that has room for
+            ten times as much.
+        modes: instance ids, and how their owner is chosen.
+    """
 
     digest: str
     text: str
@@ -125,12 +136,18 @@ class Catalogue:
     def of(cls, modes: Mapping[str, Mode]) -> Catalogue:
         """From instance ids and how their owner is chosen."""
         text = _json({mode: sorted(one for one, its in modes.items() if its == mode) for mode in ("hash", "leader")})
-        return cls(blake2b(text.encode(), digest_size=16).hexdigest(), text, dict(modes))
+        digest = blake2b(text.encode(), digest_size=16).hexdigest()
+        if len(text) > LARGEST:
+            text = _json({"packed": b64encode(compress(text.encode())).decode()})
+        return cls(digest, text, dict(modes))
 
     @classmethod
     def parse(cls, text: str) -> Mapping[str, Mode]:
         """The instances that a record lists; none if it cannot be read."""
         value = _object(text)
+        if isinstance(packed := value.get("packed"), str):
+            with suppress(ValueError, ZlibError):
+                value = _object(decompress(b64decode(packed, validate=True)))
         modes: dict[str, Mode] = {}
         for mode in ("hash", "leader"):
             ids = value.get(mode)
@@ -147,7 +164,7 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object(text: str | bytes) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(text)
     except msgspec.DecodeError:
