@@ -23,9 +23,9 @@ SOURCES = [path for folder in ("agent", "plugins") for path in sorted((ROOT / fo
 
 PUBLIC = {
     vedette: [
-        "Batch", "Check", "CheckConfig", "CheckError", "Container", "Diagnosis", "Discovery", "DiscoveryConfig",
-        "Duration", "Emit", "Engine", "EngineConfig", "EngineConflict", "EngineRecord", "EngineUnavailable", "Estimate",
-        "Found", "Kind", "Listener", "Login", "Metric", "Notifier", "NotifierConfig",
+        "Alert", "Batch", "Check", "CheckConfig", "CheckError", "Container", "Diagnosis", "Discovery",
+        "DiscoveryConfig", "Duration", "Emit", "Engine", "EngineConfig", "EngineConflict", "EngineRecord", "EngineUnavailable", "Estimate",
+        "Evidence", "Found", "Kind", "Listener", "Login", "Metric", "Notifier", "NotifierConfig",
         "Password", "Remark", "Resolver", "ResolverConfig", "Sample", "Secret", "SecretError", "Sink", "SinkConfig",
         "Status", "Target", "hookimpl",
     ],

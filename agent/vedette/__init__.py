@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vedette.errors import CheckError, Remark, SecretError
     from vedette.hookspecs import hookimpl
     from vedette.metrics import Batch, Kind, Metric, Sample, Status
-    from vedette.notifier import Notifier, NotifierConfig
+    from vedette.notifier import Alert, Evidence, Notifier, NotifierConfig
     from vedette.passwords import Login, Password
     from vedette.resolver import Resolver, ResolverConfig
     from vedette.secrets import Secret
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Alert": "notifier",
     "Batch": "metrics",
     "Check": "check",
     "CheckConfig": "check",
@@ -43,6 +44,7 @@ _HOME = {
     "EngineRecord": "engine",
     "EngineUnavailable": "engine",
     "Estimate": "advice",
+    "Evidence": "notifier",
     "Found": "discovery",
     "Kind": "metrics",
     "Listener": "check",
@@ -65,6 +67,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Alert",
     "Batch",
     "Check",
     "CheckConfig",
@@ -81,6 +84,7 @@ __all__ = [
     "EngineRecord",
     "EngineUnavailable",
     "Estimate",
+    "Evidence",
     "Found",
     "Kind",
     "Listener",

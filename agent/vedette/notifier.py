@@ -14,30 +14,62 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+Severity = Literal["critical", "error", "warning", "info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a rule looked at; secrets are blotted out.
+
+    Attributes:
+        condition: the rule's condition as it is written.
+        values: what was looked at, oldest first, at most 120 points: Unix seconds and value.
+        unit: of the values, or empty.
+        threshold: what they are compared with, in the same unit; None where there is no such value.
+        error: the check's error, or empty.
+        step: the failing step of a flow and what it saw, or empty.
+        links: title and URL of dashboards.
+    """
+
+    condition: str = ""
+    values: tuple[tuple[float, float], ...] = ()
+    unit: str = ""
+    threshold: float | None = None
+    error: str = ""
+    step: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One firing or resolved rule of one group, as notifiers get it.
+    """What has become of one rule in one group, as notifiers get it.
 
     Attributes:
         rule: the rule's name.
-        key: stable over restarts and hosts: the same key is the same incident.
-        state: firing, or resolved.
-        severity: critical, error, warning or info.
+        key: stable over restarts, hosts and takeovers: the same key is the same incident.
+        state: firing, acknowledged (somebody works on it), or resolved.
+        severity: how bad.
         summary: one sentence.
         since: Unix seconds of the first firing.
+        at: Unix seconds at which the state became what it is, or of the reminder.
+        reminder: it was told of before, and goes on.
+        instance: instance id that the rule is of, or empty.
         labels: the group's tags and the rule's labels.
-        evidence: last values, failing step, the check's error.
+        evidence: why.
         runbook: a URL, or empty.
     """
 
     rule: str
     key: str
-    state: Literal["firing", "resolved"]
-    severity: Literal["critical", "error", "warning", "info"]
+    state: Literal["firing", "acknowledged", "resolved"]
+    severity: Severity
     summary: str
     since: float
+    at: float = 0.0
+    reminder: bool = False
+    instance: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    evidence: tuple[str, ...] = ()
+    evidence: Evidence = field(default_factory=Evidence)
     runbook: str = ""
 
 
