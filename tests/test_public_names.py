@@ -24,10 +24,10 @@ SOURCES = [path for folder in ("agent", "plugins") for path in sorted((ROOT / fo
 PUBLIC = {
     vedette: [
         "Alert", "Batch", "Check", "CheckConfig", "CheckError", "Container", "Diagnosis", "Discovery",
-        "DiscoveryConfig", "Duration", "Emit", "Engine", "EngineConfig", "EngineConflict", "EngineRecord", "EngineUnavailable", "Estimate",
-        "Evidence", "Found", "Kind", "Listener", "Login", "Metric", "Notifier", "NotifierConfig",
-        "Password", "Remark", "Resolver", "ResolverConfig", "Sample", "Secret", "SecretError", "Sink", "SinkConfig",
-        "Status", "Target", "hookimpl",
+        "DiscoveryConfig", "Duration", "Emit", "Engine", "EngineConfig", "EngineConflict", "EngineRecord",
+        "EngineUnavailable", "Estimate", "Evidence", "Found", "Kind", "Listener", "Login", "Metric", "Notifier",
+        "NotifierConfig", "Password", "Remark", "Resolver", "ResolverConfig", "Sample", "Secret", "SecretError", "Sink",
+        "SinkConfig", "Status", "Target", "hookimpl",
     ],
     vedette.instrument: [
         "BusinessMetrics", "JsonFormatter", "MetricsMiddleware", "QueueWorker", "RealtimeCounters", "Recorded", "Stats",
