@@ -133,7 +133,7 @@ class Engine(Generic[E]):
 
         Args:
             key: as in `EngineRecord`.
-            value: JSON text, at most 200,000 characters.
+            value: JSON text, at most 200,000 bytes in UTF-8.
             revision: the version that is to be replaced.
             guard: a record that must be at its revision in the same moment. An engine that cannot forget what was
                 written to it (etcd) may ignore it.

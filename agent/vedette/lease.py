@@ -53,13 +53,15 @@ class Lease:
         term: the member's.
         instance: instance id.
         token: grows with every change of the owner (Kleppmann, "How to do distributed locking", 2016: fencing token).
+        soon: seconds from now within which the first run is to begin: others may have been waiting for it.
     """
 
-    __slots__ = ("_revoked", "instance", "term", "token")
+    __slots__ = ("_revoked", "instance", "soon", "term", "token")
 
-    def __init__(self, term: Term, instance: str, token: int) -> None:
+    def __init__(self, term: Term, instance: str, token: int, soon: float = 10.0) -> None:
         self.instance = instance
         self.token = token
+        self.soon = soon
         self.term = term
         self._revoked = False
 

@@ -17,7 +17,7 @@ from vedette.emit import Channel, Emit, Gathering
 from vedette.errors import CheckError
 from vedette.metrics import Kind, Sample, Status
 from vedette.outbox import describe
-from vedette.schedule import CronTicks, IntervalTicks, OwnTicks
+from vedette.schedule import SOON, CronTicks, IntervalTicks, OwnTicks
 from vedette.secrets import OF_THIS_TASK
 from vedette.transitions import transition
 from vedette.units import format_duration
@@ -39,6 +39,8 @@ _LONGEST_SLEEP = 60.0
 _LISTENER_PAUSE = 30.0
 _MOST_BACKOFF = 4
 _SHARE_TO_LISTEN = 0.8
+_RAN = "vedette.ran"
+"""In the state of an instance with a `schedule:` that one agent of the fleet runs: Unix time of its last run."""
 _COUNTED = ("last_run", "duration", "runs", "failures", "skipped", "samples", "blocked", "muted_until")
 
 
@@ -146,13 +148,15 @@ class Runner:
 
     def _ticks(self, now: float) -> Ticks:
         config, wall = self.instance.config, time.time()
+        soon = SOON if self.lease is None else min(SOON, self.lease.soon)
         ticks: Ticks
         if self._next_due(wall) is not None:
-            ticks = OwnTicks(self.instance.id, self._next_due, now, wall)
+            ticks = OwnTicks(self.instance.id, self._next_due, now, wall, soon / 5)
         elif config.schedule is not None:
-            ticks = CronTicks(config.schedule, config.timezone, now, wall)
+            ran = self._around.state(self.instance.id).get(_RAN) if self.lease is not None else None
+            ticks = CronTicks(config.schedule, config.timezone, now, wall, ran)
         else:
-            ticks = IntervalTicks(self.instance.id, config.interval, now, wall)
+            ticks = IntervalTicks(self.instance.id, config.interval, now, wall, soon)
             self._backs_off = True
         self._announce(ticks)
         return ticks
@@ -418,7 +422,10 @@ class Runner:
         if not self.may_run:
             self._channel.dropped["fenced"] += len(batch)
             return False
-        self._around.deliver(batch if self.lease is None else replace(batch, lease=self.lease))
+        if self.lease is not None:
+            ran = () if self.instance.config.schedule is None else ((_RAN, batch.time),)
+            batch = replace(batch, lease=self.lease, commits=(*batch.commits, *ran))
+        self._around.deliver(batch)
         return True
 
     def _last_words(self, task: asyncio.Task[None], emit: Emit) -> None:

@@ -9,9 +9,11 @@ from typing import Protocol
 
 from vedette.cron import next_cron
 
-_SOON = 10.0
+SOON = 10.0
+"""Seconds within which the first run of each instance begins, as they are spread over them."""
 _NEAR = 1e-6
 _ASK_AGAIN = 60.0
+_MISSED = 3600.0
 
 
 class Ticks(Protocol):
@@ -44,22 +46,23 @@ def spread(key: str, span: float) -> float:
 class IntervalTicks:
     """Ticks at wall times congruent to the instance's phase modulo the interval, without drift.
 
-    An instance whose phase is more than 10 s away has one more tick within 10 s of its start.
+    An instance whose phase is further away than it should begin has one more tick soon after its start.
 
     Args:
         key: instance id; its hash is the phase.
         interval: seconds between ticks.
         now: monotonic time.
         wall: Unix time at `now`; the phase refers to it, so that a restart keeps it.
+        soon: seconds within which the first run is to begin.
     """
 
-    def __init__(self, key: str, interval: float, now: float, wall: float) -> None:
+    def __init__(self, key: str, interval: float, now: float, wall: float, soon: float = SOON) -> None:
         self.interval = interval
         self._base = now + (spread(key, interval) - wall) % interval
         self._index = 0
         self._early: float | None = None
-        if self._base - now > _SOON:
-            self._early = now + spread(f"{key} start", _SOON)
+        if self._base - now > soon:
+            self._early = now + spread(f"{key} start", soon)
 
     @property
     def due(self) -> float:
@@ -101,11 +104,14 @@ class OwnTicks:
         next_due: Unix time of the first run after a Unix time.
         now: monotonic time.
         wall: Unix time at `now`.
+        soon: seconds within which a run that is due at once is to begin.
     """
 
-    def __init__(self, key: str, next_due: Callable[[float], float | None], now: float, wall: float) -> None:
+    def __init__(
+        self, key: str, next_due: Callable[[float], float | None], now: float, wall: float, soon: float = SOON / 5
+    ) -> None:
         self._next_due = next_due
-        self.due = max(now + self._wait(wall), now + spread(f"{key} start", _SOON / 5))
+        self.due = max(now + self._wait(wall), now + spread(f"{key} start", soon))
         """When the next run is due."""
 
     def _wait(self, wall: float) -> float:
@@ -127,12 +133,25 @@ class OwnTicks:
 
 
 class CronTicks:
-    """Ticks where a cron expression matches the wall clock of a time zone (daylight saving as in Debian's cron)."""
+    """Ticks where a cron expression matches the wall clock of a time zone (daylight saving as in Debian's cron).
 
-    def __init__(self, expression: str, timezone: str, now: float, wall: float) -> None:
+    Args:
+        expression: as in crontab(5).
+        timezone: IANA name.
+        now: monotonic time.
+        wall: Unix time at `now`.
+        ran: Unix time of the last run on the agent that had the lease before. A tick since then that is at most an
+            hour old fell into the takeover, and is due at once.
+    """
+
+    def __init__(self, expression: str, timezone: str, now: float, wall: float, ran: float | None = None) -> None:
         self._expression = expression
         self._timezone = timezone
         self._move(now, wall)
+        if ran is not None:
+            missed = next_cron(expression, timezone, max(ran, wall - _MISSED))
+            if missed <= wall:
+                self._wall_due, self.due = missed, now
 
     def _move(self, now: float, wall: float) -> None:
         self._wall_due = next_cron(self._expression, self._timezone, wall)

@@ -96,6 +96,23 @@ async def test_with_a_lease_it_runs_and_its_batch_bears_it() -> None:
     assert recorder.batches[1].host == ""
 
 
+async def test_a_schedule_goes_on_from_the_last_run_of_whoever_had_the_lease_before() -> None:
+    recorder, lease = Recorder(), Hand().lease()
+    hourly = owned(schedule="0 * * * *")
+    runner = Runner(hourly, recorder.surroundings, lease)
+    await runner.run()
+    (kept,) = (value for key, value in recorder.batches[0].commits if key == "vedette.ran")
+    assert kept == recorder.batches[0].time
+    assert ("mark", 2) in recorder.batches[0].commits
+    for ran, late in ((time.time() - 86_400, True), (time.time(), False)):
+        around = replace(recorder.surroundings, state=lambda _, ran=ran: {"vedette.ran": ran})
+        ticks = Runner(hourly, around, lease)._ticks(1000.0)
+        assert (ticks.due == 1000.0) is late
+    without = Runner(owned(), recorder.surroundings, lease)
+    await without.run()
+    assert [key for key, _ in recorder.batches[1].commits] == ["mark"]
+
+
 async def test_no_tick_begins_a_run_after_the_term() -> None:
     """A process that was stopped wakes up: its timers fire before anybody has told it that its term is over."""
     clock, recorder = Hand(), Recorder()

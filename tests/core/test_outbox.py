@@ -183,6 +183,27 @@ def test_a_receipt_waits_for_every_outbox() -> None:
     assert done == ["none", "both"]
 
 
+def test_what_one_of_two_sinks_has_is_settled_only_when_the_other_has_it_too() -> None:
+    async def main() -> None:
+        quick, slow = Outbox(100, durable=True), Outbox(100, durable=True)
+        settled: list[int] = []
+        for number in range(4):
+            receipt = Receipt(2, lambda number=number: settled.append(number))  # type: ignore[misc]
+            quick.put(batch(number), receipt)
+            slow.put(batch(number), receipt)
+        task = asyncio.create_task(supervise(Plain(), quick))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (quick.delivered, settled) == (4, [])
+        await slow.take()
+        slow.release()()
+        assert settled == [0, 1, 2, 3]
+        quick.close()
+        await task
+
+    run_virtually(main())
+
+
 def test_room_holds_a_listener_back_until_the_sink_has_taken_something() -> None:
     async def main() -> None:
         outbox, seen = Outbox(limit=2), []

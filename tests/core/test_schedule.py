@@ -95,6 +95,29 @@ def test_cron_skips_what_a_suspend_slept_through() -> None:
     assert ticks.due == pytest.approx(390.0)
 
 
+def test_a_cron_time_that_fell_into_a_takeover_is_due_at_once_if_it_is_not_long_ago() -> None:
+    def due(ran: str | None, now: str) -> tuple[float, int]:
+        wall, last = (datetime.fromisoformat(f"{one}+00:00").timestamp() if one else None for one in (now, ran))
+        assert wall is not None
+        ticks = CronTicks("0 3 * * *", "UTC", 50.0, wall, last)
+        return ticks.due - 50.0, ticks.advance(ticks.due, wall)
+
+    assert due("2026-01-01 03:00:01", "2026-01-02 03:00:20") == (0.0, 0)
+    assert due("2026-01-01 03:00:01", "2026-01-02 02:59:20") == (40.0, 0)
+    assert due("2026-01-02 03:00:01", "2026-01-02 03:00:20") == (86_380.0, 0)
+    assert due("2026-01-01 03:00:01", "2026-01-02 04:00:20") == (82_780.0, 0)  # an hour ago: its time was another
+    assert due("2025-11-11 03:00:01", "2026-01-02 03:00:20") == (0.0, 0)
+    assert due(None, "2026-01-02 03:00:20") == (86_380.0, 0)
+    wall = datetime(2026, 1, 1, 12, 5, 30, tzinfo=ZoneInfo("UTC")).timestamp()
+    minutely = CronTicks("* * * * *", "UTC", 0.0, wall, wall - 200)
+    assert (minutely.due, minutely.catch_up(0.0, wall), minutely.advance(1.0, wall + 1), minutely.due) == (0, 2, 0, 30)
+
+
+def test_whoever_takes_over_begins_sooner_than_a_start_would() -> None:
+    waits = [IntervalTicks(f"redis/{n}", 3600, 0.0, 0.0, 2.5).due for n in range(200)]
+    assert (min(waits) < 0.1, 2.4 < max(waits) < 2.5) == (True, True)
+
+
 def hourly(after: float) -> float:
     """A check that is due five minutes past each hour."""
     return (after - 300) // 3600 * 3600 + 3900

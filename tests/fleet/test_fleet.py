@@ -12,7 +12,9 @@ import pytest
 from fleet.memory import Memory, MemoryConfig, MemoryEngine
 from vedette import EngineUnavailable
 from vedette.fleet import Fleet
-from vedette.fleet.records import Mode
+from vedette.fleet.participant import Participant
+from vedette.fleet.records import Claim, Mode
+from vedette.fleet.requests import Request
 from vedette.lease import Lease
 
 pytestmark = pytest.mark.anyio
@@ -186,10 +188,45 @@ async def test_what_json_cannot_hold_is_not_saved() -> None:
     memory = Memory()
     async with agents(memory, "a") as (a,):
         await until(lambda: a.held == set(ALL))
-        for values in ({"x": object()}, {"x": float("nan")}, {"x": "y" * 200_000}):
+        for values in ({"x": object()}, {"x": float("nan")}, {"x": "\ud800"}, {"x": "y" * 200_000}):
             assert not await a.fleet.save("sql/report", values)
         assert await a.fleet.save("sql/report", {"x": 1})
         assert not await a.fleet.save("no/such", {"x": 1})
+
+
+async def test_a_state_that_outgrows_the_engine_bit_by_bit_is_refused_and_can_be_given_up() -> None:
+    memory = Memory()
+    async with agents(memory, "a") as (a,):
+        await until(lambda: a.held == set(ALL))
+        assert await a.fleet.save("sql/report", {"x": "ü" * 60_000})
+        assert not await a.fleet.save("sql/report", {"y": "ü" * 60_000})
+        assert await a.fleet.save("sql/report", {"z": 3})
+        a.fleet.want(HASHED)
+        await until(lambda: Claim.parse(memory.records["claims/sql/report"].value).owner == "")
+        assert Claim.parse(memory.records["claims/sql/report"].value).state == {"x": "ü" * 60_000, "z": 3}
+
+
+async def test_a_fault_in_the_protocol_ends_what_is_held_and_the_agent_joins_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "vedette.fleet")
+    memory = Memory()
+    async with agents(memory, "a") as (a,):
+        await until(lambda: a.held == set(ALL))
+        sound, broken = Participant.requests, [True]
+
+        def requests(self: Participant) -> list[Request]:
+            if broken:
+                raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+            return sound(self)
+
+        monkeypatch.setattr(Participant, "requests", requests)
+        await until(lambda: a.fleet.vitals.state == "lost")
+        assert a.held == set()
+        assert a.fleet.vitals.trouble == "a fault in vedette itself (UnicodeEncodeError): see the log"
+        broken.clear()
+        await until(lambda: a.held == set(ALL))
+        assert a.fleet.vitals.trouble == ""
 
 
 async def test_an_engine_that_cannot_be_opened_is_opened_later() -> None:

@@ -92,6 +92,29 @@ async def test_windows_that_were_fenced_come_again_where_every_agent_runs_it_fro
         assert set(got) == set(range(1, int(max(got)) + 1))
 
 
+async def test_a_watermark_waits_for_the_sink_that_is_behind(tmp_path: Path) -> None:
+    class Two(Paced):
+        plugin = Plain
+
+        def load(self) -> Configuration:
+            loaded = super().load()
+            ((kind, config),) = loaded.sinks
+            return replace(loaded, sinks=((kind, config), (kind, config.model_copy(update={"name": "behind"}))))
+
+    one = Two(tmp_path, "one", Memory(), a="hash")
+    async with one.running():
+        await until(lambda: len(one.sink.got) > 2, "some to be sent")
+        behind: Any = one.agent._outlets._outlets[1].sink
+        behind.gate.clear()
+        sent = len(one.sink.got)
+        await until(lambda: len(one.sink.got) > sent + 6, "the other one to go on")
+        had = max(values(behind.got))
+        await until(lambda: f'"number":{int(had)}' in _claim(one.memory), "what both have to be written")
+        assert max(values(one.sink.got)) > had + 4
+        behind.gate.set()
+        await until(lambda: f'"number":{int(had) + 6}' in _claim(one.memory), "the rest, now that both have it")
+
+
 async def test_a_planned_move_waits_for_what_a_slow_sink_has_in_hand(tmp_path: Path) -> None:
     one = Paced(tmp_path, "one", Memory(), a="hash")
     one.interval, one.ttl = "1h", 2.4

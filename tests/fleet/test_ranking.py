@@ -41,6 +41,9 @@ def test_a_catalogue_of_any_size_goes_into_an_engine_and_comes_out_the_same() ->
     assert small.text == '{"hash":["redis/a"],"leader":["k8s/b"]}'
     large = Catalogue.of({f"business_sql/revenue-{n * 7919 % 100_003}": "hash" for n in range(30_000)})
     assert len(large.text) < LARGEST
+    wide = Catalogue.of({f"business_sql/{chr(0x4E00 + n) * 10}": "hash" for n in range(5_000)})
+    assert len(wide.text.encode()) < LARGEST
+    assert Catalogue.parse(wide.text) == wide.modes
     assert Catalogue.parse(large.text) == large.modes
     for damaged in ('{"packed":"%"}', '{"packed":"AAAA"}', large.text.replace("e", "f")):
         assert Catalogue.parse(damaged) == {}
@@ -77,6 +80,16 @@ def test_records_survive_the_way_through_the_engine() -> None:
     catalogue = Catalogue.of({"b": "hash", "a": "hash", "c": "leader"})
     assert Catalogue.parse(catalogue.text) == {"a": "hash", "b": "hash", "c": "leader"}
     assert Catalogue.of({"c": "leader", "a": "hash", "b": "hash"}).digest == catalogue.digest
+
+
+@pytest.mark.parametrize(
+    "wild", ['"ttl":1e12', '"ttl":"inf"', '"ttl":"nan"', '"ttl":-1', f'"ttl":1{"0" * 400}', '"protocol":2']
+)
+def test_another_versions_record_and_one_with_a_wild_ttl_own_nothing_and_hold_nobody_up(wild: str) -> None:
+    text = member("a").text().replace('"protocol":1' if "protocol" in wild else '"ttl":15.0', wild)
+    assert wild in text
+    odd = Member.parse("members/a_1", text, 15.0)
+    assert (odd.id, odd.identity, odd.ready, odd.ttl) == ("a_1", "a", False, 15.0)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"identity": 1}', '{"owner": 3, "token": "x", "state": []}'])

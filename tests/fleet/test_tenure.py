@@ -81,6 +81,17 @@ def test_a_claim_waits_for_the_answer_to_a_beat_which_would_void_its_guard() -> 
     assert claim.guard == alone.records[f"{MEMBERS}{seat.id}"]
 
 
+def test_a_label_on_the_own_record_changes_its_revision_and_nothing_else() -> None:
+    alone = Alone()
+    alone.go_on(1.5 * TTL)
+    seat, key = alone.part.seat, f"{MEMBERS}{alone.part.seat.id}"
+    for _ in range(5):
+        alone.put(key, alone.records[key].value)
+        alone.go_on(alone.now + TTL / 2)
+    assert alone.part.seat is seat
+    assert alone.part.held["check/1"].lease is not None
+
+
 def test_what_is_over_is_not_remembered_for_ever() -> None:
     alone = Alone()
     for number in range(30):

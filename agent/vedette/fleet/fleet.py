@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from vedette.engine import EngineConflict, EngineUnavailable
 from vedette.fleet.participant import Participant
-from vedette.fleet.records import LARGEST
 from vedette.fleet.requests import Get, Read, Write
 from vedette.fleet.seat import BEAT
 from vedette.fleet.vitals import FleetVitals, State, vitals
@@ -103,15 +102,13 @@ class Fleet:
 
         Returns:
             Whether the engine has them. False: this agent is not the owner any more, its term ended before they were
-            written, or they are nothing that JSON can hold in 200,000 characters.
+            written, they are nothing that JSON can hold, or the state would be larger than an engine takes.
         """
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         try:
-            text = json.dumps(dict(values), allow_nan=False)
-        except (TypeError, ValueError):
-            text = ""
-        if not text or len(text) > LARGEST * 0.9:
-            log.warning("%s committed what a fleet's engine cannot hold", instance)
+            text = json.dumps(dict(values), allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError):  # half a surrogate pair is none either
+            log.warning("%s committed what JSON cannot hold", instance)
             done.set_result(False)
             return done
 
@@ -185,10 +182,14 @@ class Fleet:
         """Ask what is to be asked, until this agent has left."""
         while not self._part.left:
             self._wake.clear()
-            for request in self._part.requests():
-                task = asyncio.create_task(self._perform(request))
-                self._asking.add(task)
-                task.add_done_callback(self._asking.discard)
+            try:
+                for request in self._part.requests():
+                    task = asyncio.create_task(self._perform(request))
+                    self._asking.add(task)
+                    task.add_done_callback(self._asking.discard)
+            except Exception as error:
+                self._fault(error)
+                await asyncio.sleep(self._ttl * BEAT)
             self._publish()
             pause = min(max(self._part.due - self._clock(), _SHORTEST), _LONGEST)
             with suppress(TimeoutError):
@@ -207,8 +208,17 @@ class Fleet:
             reply = conflict
         except Exception as error:
             reply = _unavailable(error)
-        request.answer(reply)
+        try:
+            request.answer(reply)
+        except Exception as error:
+            self._fault(error)
         self._wake.set()
+
+    def _fault(self, error: Exception) -> None:
+        """Hold nothing any more, and join anew: whatever it was, nobody may wait for an agent that does not go on."""
+        log.error("a fault in the fleet's protocol", exc_info=error)
+        self._part.tally.failed(EngineUnavailable(f"a fault in vedette itself ({type(error).__name__}): see the log"))
+        self._part.seat.end()
 
     async def _ask(self, request: Request) -> Any:
         if isinstance(request, Read):

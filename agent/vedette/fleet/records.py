@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 MEMBERS, CLAIMS, CATALOGUES = "members/", "claims/", "catalogues/"
 LARGEST = 200_000
-"""Characters of JSON that every engine takes under one key."""
+"""Bytes of JSON that every engine takes under one key."""
 PROTOCOL = 1
+LONGEST_TTL = 600.0
+"""Seconds; see `EngineConfig.ttl`."""
 
 Mode = Literal["leader", "hash"]
 
@@ -73,6 +75,9 @@ class Member:
         """
         member_id, value = key.removeprefix(MEMBERS), _object(text)
         try:
+            its_ttl = float(value["ttl"])
+            if not 0 < its_ttl <= LONGEST_TTL or int(value["protocol"]) != PROTOCOL:
+                raise ValueError("another version's, or nobody's")
             return cls(
                 id=member_id,
                 identity=str(value["identity"]),
@@ -80,10 +85,10 @@ class Member:
                 ready=value["ready"] is True,
                 order=int(value["order"]),
                 catalogue=str(value["catalogue"]),
-                ttl=float(value["ttl"]),
+                ttl=its_ttl,
                 token=int(value["token"]),
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return cls(member_id, identity_of(member_id), 0, ready=False, order=0, catalogue="", ttl=ttl)
 
 
@@ -137,7 +142,7 @@ class Catalogue:
         """From instance ids and how their owner is chosen."""
         text = _json({mode: sorted(one for one, its in modes.items() if its == mode) for mode in ("hash", "leader")})
         digest = blake2b(text.encode(), digest_size=16).hexdigest()
-        if len(text) > LARGEST:
+        if size(text) > LARGEST:
             text = _json({"packed": b64encode(compress(text.encode())).decode()})
         return cls(digest, text, dict(modes))
 
@@ -153,6 +158,11 @@ class Catalogue:
             ids = value.get(mode)
             modes |= {one: mode for one in ids if isinstance(one, str)} if isinstance(ids, list) else {}
         return modes
+
+
+def size(text: str) -> int:
+    """Bytes in UTF-8, as engines count."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def identity_of(member_id: str) -> str:

@@ -216,12 +216,16 @@ class Seat:
     def _recognised(self, own: EngineRecord | None, now: float) -> bool:
         """Whether the engine has the own record as it should: if not, it lost what it had answered for.
 
-        It may have a later one than it answered for, a write whose answer was lost, if its memory is the same.
+        If its memory is the same, it may have a later one than it answered for, a write whose answer was lost, or the
+        same at another revision: somebody put a label on it.
         """
         known = self.present
         if own is None:
             return known is None
         if known is not None and own.revision == known.revision:
+            return True
+        if known is not None and own.value == known.value and own.memory == known.memory:
+            self._revision = own.revision
             return True
         seq = Member.parse(own.key, own.value, self._ttl).seq
         if seq <= self._known_seq or (known is not None and own.memory != known.memory):

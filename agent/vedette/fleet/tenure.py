@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from vedette.engine import EngineConflict, EngineUnavailable
-from vedette.fleet.records import CLAIMS, Claim
+from vedette.fleet.records import CLAIMS, LARGEST, Claim, size
 from vedette.fleet.requests import Get, Write
 from vedette.fleet.seat import RETRY
 from vedette.lease import Lease
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from vedette.engine import EngineRecord
     from vedette.fleet.requests import Failure, Request
     from vedette.fleet.seat import Seat, Tally
+
+
+SOON = 1 / 6
+"""Shares of the ttl over which first runs are spread: a takeover has 2 ttl, and takes 4/3 to notice."""
+
+log = logging.getLogger("vedette.fleet")
 
 
 class Tenure:
@@ -83,11 +90,24 @@ class Tenure:
         return min((one for one in (self._again_at, self._halt_by) if one > now), default=inf)
 
     def save(self, values: Mapping[str, Any], done: Callable[[bool], None]) -> None:
-        """Merge into the claim's state, whoever may run it: until the record has another owner it is to be kept."""
-        if self.owned and not self._seat.over:
-            self._pending.append((values, done))
-        else:
+        """Merge into the claim's state, whoever may run it: until the record has another owner it is to be kept.
+
+        Not what would outgrow the engine: that could never be written, and with it the claim never be given up.
+        """
+        if not self.owned or self._seat.over:
             done(False)
+        elif size(Claim(self._seat.id, self.claim.token, self._merged(values)).text()) > LARGEST:
+            text = "%s commits more than an engine takes (%d bytes of state): whoever takes over does not get it"
+            log.warning(text, self.instance, LARGEST)
+            done(False)
+        else:
+            self._pending.append((values, done))
+
+    def _merged(self, *more: Mapping[str, Any]) -> dict[str, Any]:
+        state = dict(self.claim.state)
+        for values in (*(values for values, _ in self._pending), *more):
+            state.update(values)
+        return state
 
     def assign(self, mine: bool) -> None:
         """Who shall own it was found out anew. A lease that was taken back is given up once its runs have stopped."""
@@ -154,10 +174,7 @@ class Tenure:
     def _write(self, owner: str, token: int) -> Write:
         self.busy, self._touched = True, self._clock()
         saved = len(self._pending)
-        state = dict(self.claim.state)
-        for values, _ in self._pending:
-            state.update(values)
-        claim = Claim(owner, token, state)
+        claim = Claim(owner, token, self._merged())
         guard = self._seat.present if owner and token != self.claim.token else None
         answer = partial(self._wrote, claim, saved, guard is not None)
         return Write(f"{CLAIMS}{self.instance}", claim.text(), self._revision, guard, answer)
@@ -178,7 +195,7 @@ class Tenure:
                 self.inherited = claim.state
             self._keep(claim, reply)
             if claiming and self.mine and not self._seat.over:
-                self.lease = Lease(self._seat.term, self.instance, claim.token)
+                self.lease = Lease(self._seat.term, self.instance, claim.token, self._ttl * SOON)
             for _, done in settled:
                 done(True)
 

@@ -99,7 +99,8 @@ class IsolatedRunner(Runner):
     async def _serve_ticks(self) -> None:
         """The process starts before the first tick: a check with a clock of its own has to be asked for it."""
         own = getattr(self.instance.plugin, "next_due", None) is not Check.next_due
-        await asyncio.sleep(spread(f"{self.instance.id} process", min(self.instance.config.interval / 2, _SPREAD)))
+        soon = _SPREAD if self.lease is None else self.lease.soon / 2
+        await asyncio.sleep(spread(f"{self.instance.id} process", min(self.instance.config.interval / 2, soon)))
         while True:
             try:
                 await self._alive()
