@@ -228,7 +228,6 @@ class Outbox:
         def settle() -> None:
             for receipt in receipts:
                 receipt.settle()
-                receipt.settle()
 
         return settle
 
