@@ -558,6 +558,32 @@ async def test_a_commit_waits_until_what_it_stands_for_is_on_disk(there: Intake,
     assert spooled(tmp_path)[0] == 1
 
 
+async def test_many_log_lines_are_queued_before_the_second_is_over_and_nothing_else_is(
+    there: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datadog, "_GROUP", 10.0**9)
+    sink, outbox, settled = make(there, tmp_path), Outbox(10_000, durable=True), list[str]()
+    task = asyncio.create_task(supervise(sink, outbox))
+
+    def put(what: str, one: Batch) -> None:
+        outbox.put(one, Receipt(1, lambda: settled.append(what)))
+
+    put("count", batch(sample("hits", COUNT, 1), at=NOW))
+    for number in range(3):  # as a listener does: the next lines once these are safe
+        lines = tuple(LogRecord(f"{number} {place} {'x' * 1000}", "info", (), NOW) for place in range(100))
+        put(f"logs {number}", batch(logs=lines, at=NOW))
+        await until(lambda number=number: f"logs {number}" in settled, "lines that are on disk")  # type: ignore[misc]
+    put("both", batch(sample("hits", COUNT, 2), logs=lines, at=NOW))
+    await until(lambda: sink._queue.standing.left + (sink.sent or 0) == 400, "the lines of the last one")
+    assert settled == ["logs 0", "logs 1", "logs 2"]  # the counts wait for others of their second
+    outbox.close()
+    async with asyncio.timeout(10):
+        await task
+    assert settled[3:] == ["count", "both"]
+    assert there.values("hits") == {NOW: 3}
+    assert sum(map(len, there.bodies("logs"))) == 400
+
+
 async def test_while_the_disk_refuses_it_works_in_memory_and_says_so(there: Intake, tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("in the way")
     there.answer = lambda path: "hang"

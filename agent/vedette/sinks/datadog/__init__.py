@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _MOST_IN_HAND = 8 * 1024 * 1024
 """Bytes of JSON after which a group is queued although its second is not over."""
+_MANY_LOGS = 64 * 1024
+"""Bytes of JSON of log lines that are queued at once: who hands them over waits, to read on in its files."""
 _HOUSEKEEPING = 5.0
 _MOST_OFFSET = 10.0
 _DISK = "disk"
@@ -167,13 +169,19 @@ class DatadogSink(Sink[DatadogConfig]):
     # In
 
     async def _collect(self, batches: Batches) -> None:
-        """Take what comes, and queue it once the second is over, so that counts of one second are one point."""
+        """Take what comes, and queue it once the second is over, so that counts of one second are one point.
+
+        Many log lines do not wait for that: nothing is added up in them.
+        """
         due, holding = 0.0, False
         try:
             while holding or not batches.ended:
                 taken = await batches.take(max(0.0, due - time.monotonic()) if holding else None)
                 for batch in taken:
                     self._add(batch)
+                if self._encoder.logs >= _MANY_LOGS:
+                    await self._queue_up(batches, self._encoder.take_logs(), _is_of_logs)
+                    await self._room(batches)
                 if taken and not holding:
                     due, holding = time.monotonic() + _GROUP - time.time() % _GROUP, True
                 full = self._encoder.size > _MOST_IN_HAND
@@ -196,10 +204,15 @@ class DatadogSink(Sink[DatadogConfig]):
 
     async def _commit(self, batches: Batches) -> None:
         """Queue what was taken; what waits for it is settled once it is on disk, or sent."""
-        records = await self._queue.put(self._encoder.take())
+        await self._queue_up(batches, self._encoder.take())
         if self._encoder.repeats and time.monotonic() > self._repeats_until:
             self._encoder.repeats = frozenset()
-        self._unsafe.append((records, batches.release()))
+
+    async def _queue_up(
+        self, batches: Batches, entries: list[Entry], only: Callable[[Batch], bool] | None = None
+    ) -> None:
+        records = await self._queue.put(entries)
+        self._unsafe.append((records, batches.release(only)))
         self.changed()
         for sender in self._senders:
             sender.look()
@@ -315,6 +328,11 @@ class DatadogSink(Sink[DatadogConfig]):
                 self.trouble = next(iter(self._troubles.values()))
             else:
                 self.recovered()
+
+
+def _is_of_logs(batch: Batch) -> bool:
+    """Whether there is nothing but log lines in a batch."""
+    return not (batch.samples or batch.statuses or batch.events or batch.closed)
 
 
 async def _first_failure(work: Any, workers: list[asyncio.Task[None]]) -> None:
