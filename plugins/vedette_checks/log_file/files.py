@@ -234,6 +234,8 @@ class Files:
                 tail.quiet = tail.last = False
             tail.written = about.st_mtime_ns
         if not tail.moved and there != tail.identity:
+            if not tail.packed and not tail.is_as_before():  # before it was renamed: its copy is not to be read whole
+                self.truncated(tail)
             tail.moved = tail.changed = True
             self.rotations["delete" if tail.deleted else "rename"] += 1
             self._catch_up(tail.path, tail.source, before)
@@ -322,10 +324,13 @@ class Files:
         return waits
 
     def _is_known(self, tail: Tail) -> bool:
-        """Whether it is what was made of a file that is followed under its old name: compressed, to the same end."""
-        return tail.packed and any(
-            other.moved and other.path == tail.path and tail.is_copy_of(other) and tail.ends_at(other.size)
-            for other in self.tails
+        """Whether it is what was made of a file that is followed under its old name: compressed, to the same end.
+
+        One that is empty is only just being made, of a file that is there too.
+        """
+        others = (other for other in self.tails if other.moved and other.path == tail.path)
+        return tail.packed and (
+            tail.is_empty() or any(tail.is_copy_of(other) and tail.ends_at(other.size) for other in others)
         )
 
     def is_copy(self, tail: Tail) -> bool:
