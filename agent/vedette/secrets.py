@@ -6,6 +6,7 @@ import re
 from contextvars import ContextVar
 from html import unescape
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from pydantic_core import core_schema
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 MASK = "****"
 _SHORTEST = 3  # masking one or two letters would blot out ordinary words and hide nothing
-_URL_PASSWORD = re.compile(r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@?#]*:)[^\s/?#]*@")
+_SHORTEST_PART = 6  # a shorter one within a URL may well be a word
+_URL_PASSWORD = re.compile(r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@?#]*:)(?P<password>[^\s/?#]*)@")
 _KEYWORD_PASSWORD = re.compile(
     r"(?P<arn>arn:aws[a-z-]*:secretsmanager:[a-z0-9*-]*:[0-9*]*:secret:)"  # names one, and is none
     r"|(?P<head>\b(?:password|passwd|pwd|secret|token|api_?key|access_?key)\s*[=:]\s*)[^\s&;,'\"]+",
@@ -85,10 +87,14 @@ class Secret:
         return {"type": "string", "format": "password", "writeOnly": True}
 
 
+def mask_urls(text: str) -> str:
+    """The text with the passwords of URLs replaced by `****`."""
+    return _URL_PASSWORD.sub(rf"\g<head>{MASK}@", text) if "://" in text else text
+
+
 def mask(text: str) -> str:
     """The text with the passwords of URLs and of `password=…` pairs replaced by `****`."""
-    if "://" in text:
-        text = _URL_PASSWORD.sub(rf"\g<head>{MASK}@", text)
+    text = mask_urls(text)
     if text.isascii() and not any(map(text.lower().__contains__, _HINTS)):  # ten times as fast as looking closely
         return text
     return _KEYWORD_PASSWORD.sub(lambda found: found["arn"] or f"{found['head']}{MASK}", text)
@@ -113,10 +119,18 @@ class Masker:
         self._forms: _Forms | None = None
 
     def add(self, value: str) -> None:
-        """Mask this value from now on; values under three characters cannot be told from ordinary text."""
+        """Mask this value from now on, of a URL its password on its own too.
+
+        Values under three characters cannot be told from ordinary text.
+        """
         value = value.strip()
-        if len(value) >= _SHORTEST and value not in self._values:
-            self._values = self._values | {value}  # a new set: a reload adds from its thread while others mask
+        new = {value} if len(value) >= _SHORTEST else set[str]()
+        if (found := _URL_PASSWORD.search(value)) is not None:
+            password = found["password"]
+            if len(password) >= _SHORTEST_PART and value.count(password) == 1:  # not `postgres://postgres:postgres@db`
+                new.add(unquote(password))
+        if not new <= self._values:
+            self._values = self._values | new  # a new set: a reload adds from its thread while others mask
 
     def lend(self, owner: Hashable, value: str) -> None:
         """Mask a value that another will soon replace, such as a token; of each owner the last two stay known.

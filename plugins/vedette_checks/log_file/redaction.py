@@ -72,15 +72,17 @@ class Redactor:
         return self._text(text)
 
     def _text(self, text: str) -> str:
-        text = self.known(text)
-        if self._credentials and self._suspect.search(text):
-            text = self._without_credentials(text)
-        if self._cards:
-            text = self._without_cards(text)
+        text = self.name(self.known(text))
         for name, find, replace in self._own:
             text, times = find.subn(replace, text)
             self.counts[name] += times
         return text
+
+    def name(self, text: str) -> str:
+        """The name of a file without card numbers and credentials."""
+        if self._credentials and self._suspect.search(text):
+            text = self._without_credentials(text)
+        return self._without_cards(text) if self._cards else text
 
     def _without_credentials(self, text: str) -> str:
         for find in self._credentials:
