@@ -28,7 +28,7 @@ from vedette.metrics import Event, LogRecord, ServiceCheck
 from vedette.outbox import Outbox, Receipt, supervise
 from vedette.sink import Home
 from vedette.sinks import datadog
-from vedette.sinks.datadog import DatadogConfig, DatadogSink, breaker, clock, lanes
+from vedette.sinks.datadog import DatadogConfig, DatadogSink, breaker, clock, handover, lanes
 from vedette.sinks.datadog.breaker import Breaker, retry_after
 from vedette.sinks.datadog.cut import Items
 from vedette.sinks.datadog.queue import Queue
@@ -619,14 +619,13 @@ class FullDisk:
         monkeypatch.setattr(Segment, "append", refuse)
 
 
-@pytest.mark.parametrize("heir", ["successor", "restart", "none"])
+@pytest.mark.parametrize("heir", ["successor", "restart", "none", "none after a failure"])
 async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wait_for_ever(
     there: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heir: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(datadog, "_HOUSEKEEPING", 0.05)
-    if heir == "none":
-        monkeypatch.setattr(datadog, "_HEIRLESS", 0.0)
-    monkeypatch.setattr(outbox_module, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(handover, "HEIRLESS", 0.0 if heir == "none" else 0.05)
+    monkeypatch.setattr(outbox_module, "_FIRST_PAUSE", 100.0 if heir == "none after a failure" else 0.01)
     disk, settled = FullDisk(monkeypatch), list[int]()
     there.answer = lambda path: (503, {})
     first, second = make(there, tmp_path), make(there, tmp_path)
@@ -634,7 +633,17 @@ async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wai
     task = asyncio.create_task(supervise(first, outbox))
     outbox.put(level(1), Receipt(1, lambda: settled.append(1)))
     await until(lambda: first.held == 1, "the queue")
-    if heir == "restart":
+    if heir == "none after a failure":
+        monkeypatch.setattr(first, "_tell_losses", lambda before: 1 / 0)
+        await until(lambda: "ZeroDivisionError" in caplog.text, "a failure")
+        looks, look = list[None](), first._handover.wait_for_an_heir
+        monkeypatch.setattr(first._handover, "wait_for_an_heir", lambda one: looks.append(look(one)))  # type: ignore[func-returns-value]
+        await until(
+            lambda: len(looks) > 2, "three looks"
+        )  # it may be started again, as long as nobody closes its queue
+        assert settled == []
+        outbox.close(goes_on=True)
+    elif heir == "restart":
         monkeypatch.setattr(first, "_tell_losses", lambda before: 1 / 0)
         await until(lambda: "ZeroDivisionError" in caplog.text, "a failure")
         monkeypatch.setattr(first, "_tell_losses", lambda before: None)
@@ -655,9 +664,27 @@ async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wai
             there.answer = lambda path: None
             await until(lambda: len(there.points) == 1, "the point")
     await until(lambda: settled == [1], "the receipt")
-    assert there.values("level") == ({} if heir == "none" else {NOW: 1})
-    assert (first.lost, second.lost) == (int(heir == "none"), 0)
-    assert ("1 samples that were in memory only are lost" in caplog.messages) == (heir == "none")
+    assert there.values("level") == ({} if heir.startswith("none") else {NOW: 1})
+    assert (first.lost, second.lost) == (int(heir.startswith("none")), 0)
+    assert ("1 samples that were in memory only are lost" in caplog.messages) == heir.startswith("none")
+
+
+async def test_a_sink_that_is_cancelled_while_it_opens_lets_go_of_its_queue(
+    there: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, opened = asyncio.Event(), Queue.open
+
+    async def slow(queue: Queue) -> None:
+        await opened(queue)
+        opening.set()
+        await asyncio.sleep(600)
+
+    monkeypatch.setattr(Queue, "open", slow)
+    task = asyncio.create_task(supervise(make(there, tmp_path), Outbox(10, durable=True)))
+    await opening.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert spooled(tmp_path) == (0, Counter())  # which another process could not open
 
 
 async def test_a_folder_that_another_process_had_is_taken_once_it_is_free(
