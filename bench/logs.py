@@ -1,6 +1,7 @@
 """What a log line costs the log_file listener: from the bytes of a file to records that were handed on, 1 KB each.
 
-CPU time of this process, its thread for files included; the sinks' part is another bench's figure.
+CPU time of this process, its thread for files included; the sinks' part is another bench's figure. The configuration
+has three secrets, which are looked for in every line.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from common import report
 
 from vedette.emit import Channel, Emit
 from vedette.metrics import Batch
+from vedette.secrets import Masker
 from vedette_checks.log_file import LogFile, LogFileConfig
 
 LINES, SIZE, REPEATS = 30_000, 1_024, 4
@@ -82,7 +84,10 @@ async def follow(path: Path, options: dict[str, Any]) -> float:
             whole.set()
 
     check = LogFile(config, MappingProxyType(state))
-    channel = Channel("log_file/b", "log_file", LogFile.metrics, LogFile.statuses, ("instance:b",))
+    masker = Masker()
+    for number in range(3):
+        masker.add(f"{number}{'0123456789abcdef' * 2}"[:32])
+    channel = Channel("log_file/b", "log_file", LogFile.metrics, LogFile.statuses, ("instance:b",), masker=masker)
     await check.open()
     begun = time.process_time()
     task = asyncio.create_task(check.serve(Emit(channel, time.time(), flush, time.time)))

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from vedette.metrics import Batch, Event, Kind, LogRecord, Metric, Sample, ServiceCheck, Sketch, Status
+from vedette.secrets import mask_urls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -160,10 +161,10 @@ class Channel:
 
 
 def canonical_tags(tags: Iterable[str]) -> Tags:
-    """The tags sorted, each once, control characters replaced, booleans in lower case."""
+    """The tags sorted, each once, control characters and passwords of URLs replaced, booleans in lower case."""
     clean = set()
     for tag in tags:
-        text = _CONTROL.sub("_", tag).strip()
+        text = mask_urls(_CONTROL.sub("_", tag).strip())
         if text.endswith((":True", ":False")):
             key, _, value = text.rpartition(":")
             text = f"{key}:{value.lower()}"
@@ -277,7 +278,7 @@ class Emit:
             if checked is None:
                 self._channel.drop("not_finite" if isinstance(value, float | Decimal) else "bad_value", name)
                 return
-            value = checked
+            value = self._channel.mask(checked) if isinstance(checked, str) else checked
         full = self._channel.tag_set(tags)
         if kind in _SINGLE_VALUED:
             points = self._points
@@ -319,7 +320,7 @@ class Emit:
         if not self._dead:
             mask = self._channel.mask
             full = self._channel.tag_set(tags)
-            self._events.append(Event(mask(title), mask(text), alert_type, aggregation_key, full, time))
+            self._events.append(Event(mask(title), mask(text), alert_type, mask(aggregation_key), full, time))
 
     def log(
         self,

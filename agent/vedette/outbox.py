@@ -212,13 +212,17 @@ class Outbox:
         except TimeoutError:
             return []
 
-    def release(self) -> Callable[[], None]:
+    def release(self, only: Callable[[Batch], bool] | None = None) -> Callable[[], None]:
         """The sink is through with what is in hand: it will not be given it again.
+
+        Args:
+            only: says of a batch whether it is through with this one; None is all.
 
         Returns:
             To be called once that is safe from a kill too: settles the receipts.
         """
-        done, self._in_hand = self._in_hand, []
+        done = [entry for entry in self._in_hand if only is None or only(entry[0])]
+        self._in_hand = [] if only is None else [entry for entry in self._in_hand if not only(entry[0])]
         self.delivered += sum(len(batch) for batch, _ in done)
         if self._alone and done:
             self._alone = False

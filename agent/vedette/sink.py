@@ -57,8 +57,8 @@ class Batches(Protocol):
         """Everything that waits, which stays in hand until `release`: for sinks that finish many batches at once."""
         ...
 
-    def release(self) -> Callable[[], None]:
-        """What is in hand is done with; call what this returns once a kill cannot undo that."""
+    def release(self, only: Callable[[Batch], bool] | None = None) -> Callable[[], None]:
+        """What is in hand is done with, or some of it; call what this returns once a kill cannot undo that."""
         ...
 
 

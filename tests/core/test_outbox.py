@@ -155,6 +155,21 @@ def test_a_sink_may_take_all_that_waits_and_settle_it_at_once() -> None:
     run_virtually(main())
 
 
+def test_what_two_sinks_are_to_have_is_settled_once_both_have_it() -> None:
+    async def main() -> None:
+        one, other, settled = Outbox(100, durable=True), Outbox(100, durable=True), list[str]()
+        receipt = Receipt(2, lambda: settled.append("both"))
+        for outbox in (one, other):
+            outbox.put(batch(0), receipt)
+            await outbox.take()
+        one.release()()
+        assert settled == []
+        other.release()()
+        assert settled == ["both"]
+
+    run_virtually(main())
+
+
 def test_of_a_group_that_fails_only_the_batch_that_fails_again_is_dropped() -> None:
     async def main() -> None:
         sink, outbox = Groups(fail_on=("t/2",), times=2), Outbox(100)

@@ -75,6 +75,14 @@ def test_what_overlaps_is_one_gap_and_the_whole_goes_with_its_pieces() -> None:
     assert masker("purple-haired nobody") == "****body"
 
 
+def test_the_password_of_a_url_is_one_on_its_own_too() -> None:
+    masker = Masker()
+    masker.add("http://agent:pr%2Fox-y1@proxy:3128")
+    masker.add("postgres://postgres:postgres@db/shop")
+    assert masker.known("pr/ox-y1, pr%2Fox-y1, http://agent:pr%2Fox-y1@proxy:3128") == "****, ****, ****"
+    assert masker.known("postgres is down") == "postgres is down"
+
+
 def test_what_is_no_secret_stays() -> None:
     masker = Masker()
     for one in ("a++", "C:\\", "   ", "\\\\\\\\", "ab", "x&y"):

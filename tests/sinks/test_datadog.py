@@ -28,7 +28,7 @@ from vedette.metrics import Event, LogRecord, ServiceCheck
 from vedette.outbox import Outbox, Receipt, supervise
 from vedette.sink import Home
 from vedette.sinks import datadog
-from vedette.sinks.datadog import DatadogConfig, DatadogSink, breaker, clock, lanes
+from vedette.sinks.datadog import DatadogConfig, DatadogSink, breaker, clock, handover, lanes
 from vedette.sinks.datadog.breaker import Breaker, retry_after
 from vedette.sinks.datadog.cut import Items
 from vedette.sinks.datadog.queue import Queue
@@ -558,6 +558,32 @@ async def test_a_commit_waits_until_what_it_stands_for_is_on_disk(there: Intake,
     assert spooled(tmp_path)[0] == 1
 
 
+async def test_many_log_lines_are_queued_before_the_second_is_over_and_nothing_else_is(
+    there: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datadog, "_GROUP", 10.0**9)
+    sink, outbox, settled = make(there, tmp_path), Outbox(10_000, durable=True), list[str]()
+    task = asyncio.create_task(supervise(sink, outbox))
+
+    def put(what: str, one: Batch) -> None:
+        outbox.put(one, Receipt(1, lambda: settled.append(what)))
+
+    put("count", batch(sample("hits", COUNT, 1), at=NOW))
+    for number in range(3):  # as a listener does: the next lines once these are safe
+        lines = tuple(LogRecord(f"{number} {place} {'x' * 1000}", "info", (), NOW) for place in range(100))
+        put(f"logs {number}", batch(logs=lines, at=NOW))
+        await until(lambda number=number: f"logs {number}" in settled, "lines that are on disk")  # type: ignore[misc]
+    put("both", batch(sample("hits", COUNT, 2), logs=lines, at=NOW))
+    await until(lambda: sink._queue.standing.left + (sink.sent or 0) == 400, "the lines of the last one")
+    assert settled == ["logs 0", "logs 1", "logs 2"]  # the counts wait for others of their second
+    outbox.close()
+    async with asyncio.timeout(10):
+        await task
+    assert settled[3:] == ["count", "both"]
+    assert there.values("hits") == {NOW: 3}
+    assert sum(map(len, there.bodies("logs"))) == 400
+
+
 async def test_while_the_disk_refuses_it_works_in_memory_and_says_so(there: Intake, tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("in the way")
     there.answer = lambda path: "hang"
@@ -593,14 +619,13 @@ class FullDisk:
         monkeypatch.setattr(Segment, "append", refuse)
 
 
-@pytest.mark.parametrize("heir", ["successor", "restart", "none"])
+@pytest.mark.parametrize("heir", ["successor", "restart", "none", "none after a failure"])
 async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wait_for_ever(
     there: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heir: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(datadog, "_HOUSEKEEPING", 0.05)
-    if heir == "none":
-        monkeypatch.setattr(datadog, "_HEIRLESS", 0.0)
-    monkeypatch.setattr(outbox_module, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(handover, "HEIRLESS", 0.0 if heir == "none" else 0.05)
+    monkeypatch.setattr(outbox_module, "_FIRST_PAUSE", 100.0 if heir == "none after a failure" else 0.01)
     disk, settled = FullDisk(monkeypatch), list[int]()
     there.answer = lambda path: (503, {})
     first, second = make(there, tmp_path), make(there, tmp_path)
@@ -608,7 +633,17 @@ async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wai
     task = asyncio.create_task(supervise(first, outbox))
     outbox.put(level(1), Receipt(1, lambda: settled.append(1)))
     await until(lambda: first.held == 1, "the queue")
-    if heir == "restart":
+    if heir == "none after a failure":
+        monkeypatch.setattr(first, "_tell_losses", lambda before: 1 / 0)
+        await until(lambda: "ZeroDivisionError" in caplog.text, "a failure")
+        looks, look = list[None](), first._handover.wait_for_an_heir
+        monkeypatch.setattr(first._handover, "wait_for_an_heir", lambda one: looks.append(look(one)))  # type: ignore[func-returns-value]
+        await until(
+            lambda: len(looks) > 2, "three looks"
+        )  # it may be started again, as long as nobody closes its queue
+        assert settled == []
+        outbox.close(goes_on=True)
+    elif heir == "restart":
         monkeypatch.setattr(first, "_tell_losses", lambda before: 1 / 0)
         await until(lambda: "ZeroDivisionError" in caplog.text, "a failure")
         monkeypatch.setattr(first, "_tell_losses", lambda before: None)
@@ -629,9 +664,27 @@ async def test_what_is_in_memory_is_taken_over_and_who_waits_for_it_does_not_wai
             there.answer = lambda path: None
             await until(lambda: len(there.points) == 1, "the point")
     await until(lambda: settled == [1], "the receipt")
-    assert there.values("level") == ({} if heir == "none" else {NOW: 1})
-    assert (first.lost, second.lost) == (int(heir == "none"), 0)
-    assert ("1 samples that were in memory only are lost" in caplog.messages) == (heir == "none")
+    assert there.values("level") == ({} if heir.startswith("none") else {NOW: 1})
+    assert (first.lost, second.lost) == (int(heir.startswith("none")), 0)
+    assert ("1 samples that were in memory only are lost" in caplog.messages) == heir.startswith("none")
+
+
+async def test_a_sink_that_is_cancelled_while_it_opens_lets_go_of_its_queue(
+    there: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, opened = asyncio.Event(), Queue.open
+
+    async def slow(queue: Queue) -> None:
+        await opened(queue)
+        opening.set()
+        await asyncio.sleep(600)
+
+    monkeypatch.setattr(Queue, "open", slow)
+    task = asyncio.create_task(supervise(make(there, tmp_path), Outbox(10, durable=True)))
+    await opening.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert spooled(tmp_path) == (0, Counter())  # which another process could not open
 
 
 async def test_a_folder_that_another_process_had_is_taken_once_it_is_free(

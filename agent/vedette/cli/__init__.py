@@ -140,6 +140,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the process's exit status. No traceback reaches the user."""
     options = parser().parse_args(arguments)
+    if arguments is None:  # else it is a guest in somebody's process
+        _guard()
     try:
         status = _handler(options.command)(options)
         sys.stdout.flush()
@@ -153,6 +155,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("VEDETTE_TRACEBACK"):
             raise
         return _complain(error)
+
+
+def _guard() -> None:
+    from vedette.strays import guard
+
+    guard()
 
 
 def _complain(error: Exception) -> int:

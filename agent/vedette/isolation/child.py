@@ -51,6 +51,7 @@ from vedette.lease import Lease, Term
 from vedette.outbox import describe
 from vedette.runner import CLOSE_TIMEOUT, Runner
 from vedette.secrets import Masker
+from vedette.strays import guard
 from vedette.vitals import State, Surroundings
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def main() -> None:
     os.set_inheritable(pair, False)
     os.set_inheritable(leash, False)
     faulthandler.enable()
+    guard()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # systemd sends them to all; the agent decides
         signal.signal(number, _leave_it_to_the_agent)
     status = 0

@@ -32,8 +32,9 @@ UNUSUAL = "|".join(
 )
 """What card numbers look like that are written in no usual way, for RE2."""
 
-_UNUSUAL_GROUPS = re.compile(rf"(?<![0-9.]){_GROUPS.replace('|SPACE', '')}(?![0-9])")
-_FLOAT = re.compile(r"(?<![0-9.])[2-689]\.[0-9]{8,18}[eE]\+?1[2-8](?![0-9.])")
+_FIRST = r"[2-689](?<![0-9.][2-689])"  # a pattern that begins with a digit is found many times as fast
+_UNUSUAL_GROUPS = re.compile(rf"{_FIRST}{_GROUPS.replace('|SPACE', '').removeprefix('[2-689]')}(?![0-9])")
+_FLOAT = re.compile(rf"{_FIRST}\.[0-9]{{8,18}}[eE]\+?1[2-8](?![0-9.])")
 _RUN_OF_BYTES = re.compile(rf"[0-9]{SEPARATED}{{12,}}".encode())
 _RUN = re.compile(rf"[0-9]{SEPARATED}{{12,}}")
 _DIGITS = re.compile(r"[0-9]+")

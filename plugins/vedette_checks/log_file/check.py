@@ -135,7 +135,7 @@ class LogFile(Listener[LogFileConfig]):
             self._files.close()
         self._records.redactor.known = emit.known
         self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix=f"vedette-log_file-{self.config.name}")
-        files = self._files = Files(self.config, self.state, shows=emit.rehearses)
+        files = self._files = Files(self.config, self.state, shows=emit.rehearses, written=self._records.redactor.name)
         self._stored_sources = frozenset(files.known)
         self._batch_lines = self._batch_bytes = 0
         if self._predecessor is not None:
@@ -143,7 +143,8 @@ class LogFile(Listener[LogFileConfig]):
             self._predecessor = None
         await self._io(files.restore)
         for path in files.missing:
-            self.log.warning("%s was rotated and is gone: what was not read of it is lost", path)
+            name = self._records.redactor.name(path)
+            self.log.warning("%s was rotated and is gone: what was not read of it is lost", name)
         return files
 
     async def _io(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -335,7 +336,7 @@ class LogFile(Listener[LogFileConfig]):
         if files.trouble:
             path, why = min(files.trouble.items())
             more = f", and {len(files.trouble) - 1} more" if len(files.trouble) > 1 else ""
-            emit.status(CAN_READ, Status.CRITICAL, f"{path}: {why}{more}")
+            emit.status(CAN_READ, Status.CRITICAL, f"{self._records.redactor.name(path)}: {why}{more}")
         elif not files.matched:
             emit.status(CAN_READ, Status.WARNING, "no file matches paths")
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vedette_checks.log_file import containers
@@ -33,9 +33,17 @@ class Files:
         config: the options.
         state: what was stored.
         shows: show what is there instead of following it.
+        written: a path as it may be written down: what must not leave may be in a name too.
     """
 
-    def __init__(self, config: LogFileConfig, state: Mapping[str, Any], *, shows: bool = False) -> None:
+    def __init__(
+        self,
+        config: LogFileConfig,
+        state: Mapping[str, Any],
+        *,
+        shows: bool = False,
+        written: Callable[[str], str] = str,
+    ) -> None:
         self.tails: list[Tail] = []
         self.matched = 0
         """Files that the paths match."""
@@ -56,6 +64,7 @@ class Files:
         """Paths of the configuration whose files were looked for before."""
         self._config = config
         self._shows = shows
+        self._written = written
         self._slots: set[str] = set()
         self._missed: list[tuple[str, str, int, float]] = []
         self.copies = Copies(max(config.poll, config.discover))
@@ -192,7 +201,7 @@ class Files:
             named = dict(tag.split(":", 1) for tag in of_container)
             tail.service = named.get("container_name", "")
         else:
-            folder, _, name = tail.path.rpartition("/")
+            folder, _, name = self._written(tail.path).rpartition("/")
             tail.tags = (f"filename:{name}", f"dirname:{folder or '/'}")
         if tail.content is not None:
             tail.size, tail.written = tail.content.size() or 0, tail.content.about().st_mtime_ns
@@ -234,6 +243,8 @@ class Files:
                 tail.quiet = tail.last = False
             tail.written = about.st_mtime_ns
         if not tail.moved and there != tail.identity:
+            if not tail.packed and not tail.is_as_before():  # before it was renamed: its copy is not to be read whole
+                self.truncated(tail)
             tail.moved = tail.changed = True
             self.rotations["delete" if tail.deleted else "rename"] += 1
             self._catch_up(tail.path, tail.source, before)
@@ -322,10 +333,13 @@ class Files:
         return waits
 
     def _is_known(self, tail: Tail) -> bool:
-        """Whether it is what was made of a file that is followed under its old name: compressed, to the same end."""
-        return tail.packed and any(
-            other.moved and other.path == tail.path and tail.is_copy_of(other) and tail.ends_at(other.size)
-            for other in self.tails
+        """Whether it is what was made of a file that is followed under its old name: compressed, to the same end.
+
+        One that is empty is only just being made, of a file that is there too.
+        """
+        others = (other for other in self.tails if other.moved and other.path == tail.path)
+        return tail.packed and (
+            tail.is_empty() or any(tail.is_copy_of(other) and tail.ends_at(other.size) for other in others)
         )
 
     def is_copy(self, tail: Tail) -> bool:

@@ -21,13 +21,13 @@ class Taken:
     """What was made of a block.
 
     Attributes:
-        events: in UTF-8, complete.
+        events: in UTF-8, complete; none where `text` has them.
         consumed: bytes of the file that need not be read again.
         skipping: whether the file goes on with the rest of a line that was cut.
         wants: more bytes must be read at once, or nothing would ever be complete.
         truncated: lines that were cut.
         pieces: of containers, what was said beside each event.
-        text: all events joined by newlines, where that is at hand.
+        text: the events as lines of one text, where they can be had so.
     """
 
     events: list[bytes] = field(default_factory=list)
@@ -86,11 +86,14 @@ class Splitter:
             self._cut_short(taken, data, codec, at_end=at_end)
             return taken
         body = data if end == len(data) else data[:end]
-        lines = codec.lines(body)
         if not container and self._multiline is None:
-            taken.events, taken.consumed = lines, taken.consumed + end
-            taken.text = body if type(codec) is Codec else None
+            taken.consumed += end
+            if type(codec) is Codec and len(body) <= self._limit and b"\r" not in body:
+                taken.text = body  # nothing is wrong with its lines: they need not be looked at one by one
+                return taken
+            taken.events = codec.lines(body)
         else:
+            lines = codec.lines(body)
             done = at_end and (quiet or final)
             self._put_together(taken, lines, end, codec, container=container, done=done)
             taken.wants = not taken.consumed and not at_end
@@ -147,19 +150,11 @@ class Splitter:
 
     def _tidy(self, taken: Taken) -> None:
         """Line ends of Windows, and lines that are too long."""
-        text, events = taken.text, taken.events
-        changed = False
-        if text is None or b"\r" in text:
-            events[:] = [event.removesuffix(b"\r") for event in events]
-            changed = True
-        if text is None or len(text) > self._limit:
-            for number, event in enumerate(events):
-                if len(event) > self._limit:
-                    events[number] = _cut(event, self._limit)
-                    taken.truncated += 1
-                    changed = True
-        if changed:
-            taken.text = None
+        taken.events = events = [event.removesuffix(b"\r") for event in taken.events]
+        for number, event in enumerate(events):
+            if len(event) > self._limit:
+                events[number] = _cut(event, self._limit)
+                taken.truncated += 1
 
 
 def _joined(group: Sequence[Piece]) -> Piece:

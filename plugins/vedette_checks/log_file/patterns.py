@@ -39,29 +39,64 @@ def _options() -> Any:
     return options
 
 
+class Several:
+    """Patterns of which one search of a text says which are worth a search each.
+
+    Args:
+        texts: the patterns.
+
+    Raises:
+        ValueError: one of them is not valid.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.patterns = [pattern(text) for text in texts]
+        self._set: Any = None
+        if self.patterns:
+            self._set = re2.Set.SearchSet(_options())
+            for one in self.patterns:
+                self._set.Add(one.pattern)
+            self._set.Compile()
+
+    def __bool__(self) -> bool:
+        return bool(self.patterns)
+
+    def matching(self, text: str) -> Collection[int]:
+        """The numbers of those that match; all where RE2 cannot tell for want of memory, or none does."""
+        found = self._set.Match(text) if self.patterns else None
+        return sorted(found) if found else range(len(self.patterns))
+
+
 class Block:
     """Events that were read together, searched as one text: a search costs a call, however short the text is.
 
     Args:
-        events: each without its last newline, in UTF-8.
-        text: all of them joined by one byte each, where that is at hand.
+        events: each without its last newline, in UTF-8; not asked for where they are the lines of a text.
+        text: the text.
     """
 
-    def __init__(self, events: Sequence[bytes], text: bytes | None = None) -> None:
-        self.events = events
+    def __init__(self, events: Sequence[bytes] = (), text: bytes | None = None) -> None:
         self.text = b"\n".join(events) if text is None else text
-        self._lines = text is not None
+        self._events = events if text is None else None
         self._ends: list[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts if self._events is None and "events" not in self.__dict__ else self.events)
+
+    @cached_property
+    def events(self) -> list[bytes]:
+        """Each event."""
+        return lines_of(self.text) if self._events is None else list(self._events)
 
     @cached_property
     def decoded(self) -> str:
         """All of it; what is no UTF-8 is U+FFFD."""
         return self.text.decode("utf-8", "replace")
 
-    @property
+    @cached_property
     def texts(self) -> list[str]:
         """Each event so."""
-        if not self._lines:
+        if self._events is not None:
             return [event.decode("utf-8", "replace") for event in self.events]
         found = self.decoded.split("\n")
         if not found[-1]:
@@ -96,6 +131,14 @@ class Block:
         return bisect_right(self._ends, place)
 
 
+def lines_of(text: bytes) -> list[bytes]:
+    """Its lines without their ends."""
+    found = text.split(b"\n")
+    if not found[-1]:
+        found.pop()
+    return found
+
+
 class Rules:
     """Patterns of which at least one must match a line.
 
@@ -118,7 +161,7 @@ class Rules:
 
     def matching(self, block: Block) -> Collection[int]:
         """The numbers of the events that one of the patterns matches."""
-        candidates: Iterable[int] = range(len(block.events))
+        candidates: Iterable[int] = range(len(block))
         if self._octets is not None and block.text.isascii():
             candidates = block.search(self._octets)
         events = block.events

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from vedette_checks.log_file.containers import Piece
 from vedette_checks.log_file.lines import Taken
 from vedette_checks.log_file.patterns import Block, Rules
 from vedette_checks.log_file.redaction import Redactor, blot_keys
+from vedette_checks.log_file.rules import KEY_BEGINS
 
 Row = tuple[str, str, float | None, Mapping[str, Any]]
 
@@ -184,46 +185,54 @@ class Records:
             They, and how many lines of a private key may follow.
         """
         left_out, counts = self.left_out, self.redactor.counts.copy()
+        block = Block(taken.events, taken.text)
         try:
-            return self._rows(taken.events, taken.text, taken.pieces, key_lines, service)
+            return self._rows(block, taken.pieces, key_lines, service)
         except Exception:  # whatever it was: no line may keep those after it from being shipped
             self.left_out, self.redactor.counts = left_out, counts
         made: list[Row] = []
-        for number, event in enumerate(taken.events):
+        for number, event in enumerate(block.events):
             pieces = None if taken.pieces is None else [taken.pieces[number]]
             try:
-                rows, key_lines = self._rows([event], None, pieces, key_lines, service)
+                rows, key_lines = self._rows(Block([event]), pieces, key_lines, service)
                 made += zip(*rows, strict=False)
             except Exception:
                 self.failed += 1
                 made.append((FAILED, "error", None, self._constant))
         return columns(made), key_lines
 
-    def _rows(
-        self, events: list[bytes], text: bytes | None, pieces: Sequence[Piece] | None, key_lines: int, service: str
-    ) -> tuple[Rows, int]:
-        block = Block(events, text)
-        if self._keys and (key_lines or b"PRIVATE KEY-----" in block.text):
-            events = events.copy()
+    def _rows(self, block: Block, pieces: Sequence[Piece] | None, key_lines: int, service: str) -> tuple[Rows, int]:
+        suspects = self.redactor.suspects(block)
+        if self._keys and (key_lines or (suspects and KEY_BEGINS in block.text)):
+            events = block.events.copy()
             key_lines = blot_keys(events, key_lines)
             block = Block(events)
-        chosen: Sequence[int] = range(len(events))
-        if self._include:
-            chosen = sorted(self._include.matching(block))
+            suspects = self.redactor.suspects(block)
+        plain = pieces is None and b"{" not in block.text
+        number = len(block.texts if plain else block.events)
+        chosen = self._chosen(block, number)
+        self.left_out += number - len(chosen)
+        constant = {"service": service, **self._constant} if service else self._constant
+        if plain:
+            return self._plain(block, chosen, suspects, constant), key_lines
+        return columns(self._any(block, chosen, suspects, constant, pieces)), key_lines
+
+    def _chosen(self, block: Block, number: int) -> Sequence[int]:
+        """The numbers of those of so many events that the rules let pass."""
+        chosen: Sequence[int] = sorted(self._include.matching(block)) if self._include else range(number)
         if self._exclude:
             left_out = self._exclude.matching(block)
             chosen = [number for number in chosen if number not in left_out]
-        self.left_out += len(events) - len(chosen)
-        constant = {"service": service, **self._constant} if service else self._constant
-        if pieces is None and not block.text.count(b"{"):
-            return self._plain(block, chosen, constant), key_lines
-        return columns(self._any(block, chosen, constant, pieces)), key_lines
+        return chosen
 
-    def _plain(self, block: Block, chosen: Sequence[int], constant: Mapping[str, Any]) -> Rows:
-        suspects = self.redactor.suspects(block)
+    def _plain(
+        self, block: Block, chosen: Sequence[int], suspects: Collection[int], constant: Mapping[str, Any]
+    ) -> Rows:
         texts = block.texts
         if len(chosen) < len(texts):
             texts = [texts[number] for number in chosen]
+        elif suspects:
+            texts = texts.copy()  # what may come in the place of one is not the block's
         for place, number in enumerate(chosen) if suspects else ():
             if number in suspects:
                 texts[place] = self.redactor.text(texts[place])
@@ -233,9 +242,13 @@ class Records:
         return Rows(texts, levels, repeat(None), repeat(constant))
 
     def _any(
-        self, block: Block, chosen: Sequence[int], constant: Mapping[str, Any], pieces: Sequence[Piece] | None
+        self,
+        block: Block,
+        chosen: Sequence[int],
+        suspects: Collection[int],
+        constant: Mapping[str, Any],
+        pieces: Sequence[Piece] | None,
     ) -> Iterator[Row]:
-        suspects = self.redactor.suspects(block)
         for number in chosen:
             event = block.events[number]
             if not event:

@@ -9,7 +9,7 @@ from typing import Any
 
 from vedette_checks.log_file.cards import SEPARATED, UNUSUAL, card_numbers, is_card_number, no_card
 from vedette_checks.log_file.config import LogFileConfig
-from vedette_checks.log_file.patterns import Block, Rules, octets, pattern
+from vedette_checks.log_file.patterns import Block, Rules, Several, octets, pattern
 from vedette_checks.log_file.rules import CALLED, CREDENTIALS, KEY_BEGINS, KEY_ENDS, NAMED, SUSPECT
 
 MASK = "****"
@@ -40,7 +40,7 @@ class Redactor:
         """Places that were replaced, by rule, since that was last told."""
         self.known = known
         self._cards = config.card_numbers
-        self._credentials = [pattern(text) for text in CREDENTIALS] if config.credentials else []
+        self._credentials = Several(CREDENTIALS if config.credentials else ())
         self._suspect = pattern(f"(?m){SUSPECT}")
         self._names: dict[str, bool] = {}
         self._card_like = pattern(f"(?m){_CARDS}")
@@ -58,7 +58,7 @@ class Redactor:
             if b"\\" in block.text:  # escapes of JSON hide what a pattern looks for
                 found.update(number for number, event in enumerate(block.events) if b"\\" in event)
         if self.known(block.decoded) != block.decoded:
-            found.update(range(len(block.events)))
+            found.update(range(len(block)))
         return found
 
     def text(self, text: str) -> str:
@@ -72,25 +72,25 @@ class Redactor:
         return self._text(text)
 
     def _text(self, text: str) -> str:
-        text = self.known(text)
-        if self._credentials and self._suspect.search(text):
-            text = self._without_credentials(text)
-        if self._cards:
-            text = self._without_cards(text)
+        text = self.name(self.known(text))
         for name, find, replace in self._own:
             text, times = find.subn(replace, text)
             self.counts[name] += times
         return text
 
+    def name(self, text: str) -> str:
+        """The name of a file without card numbers and credentials."""
+        if self._credentials and self._suspect.search(text):
+            text = self._without_credentials(text)
+        return self._without_cards(text) if self._cards else text
+
     def _without_credentials(self, text: str) -> str:
-        for find in self._credentials:
-            keeps = find.groups
-
-            def stay(match: Any, keeps: int = keeps) -> str:
-                return f"{match[1] if keeps else ''}{MASK}{match[2] if keeps > 1 else ''}"
-
-            text, times = find.subn(stay, text)
-            self.counts["credentials"] += times
+        done: set[int] = set()
+        while new := [number for number in self._credentials.matching(text) if number not in done]:
+            for number in new:  # what one has replaced another may find no more, or only now
+                text, times = self._credentials.patterns[number].subn(_without, text)
+                self.counts["credentials"] += times
+            done.update(new)
         return text
 
     def _without_cards(self, text: str) -> str:
@@ -156,6 +156,12 @@ class Redactor:
             self.counts["card_numbers"] += 1
             return MASK
         return value
+
+
+def _without(match: Any) -> str:
+    """What stays of a match: its groups."""
+    keeps = match.re.groups
+    return f"{match[1] if keeps else ''}{MASK}{match[2] if keeps > 1 else ''}"
 
 
 def _doubt(text: bytes, start: int, end: int) -> int:

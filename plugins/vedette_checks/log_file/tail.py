@@ -139,6 +139,15 @@ class Tail:
             raise ChangedError
         return data[len(known) :] if known else data
 
+    def is_as_before(self) -> bool:
+        """Whether what was read last is still where it was.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        known = self._before
+        return self.content is None or self.content.read(len(known), self.offset - len(known)) == known
+
     def _learn_prefix(self) -> None:
         assert self.content is not None  # noqa: S101 - asked before
         prefix = self.content.read(PREFIX, 0)
@@ -236,6 +245,15 @@ class Tail:
             return size >= other.offset > 0
         at = max(0, size - OVERLAP)
         return self.content.read(size - at, at) == other.content.read(size - at, at)
+
+    def is_empty(self) -> bool:
+        """Whether nothing can be read of it yet.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        assert self.content is not None  # noqa: S101 - asked before
+        return not self.content.read(1, 0)
 
     def ends_at(self, size: int) -> bool:
         """Whether there is nothing behind this place, and something before it."""

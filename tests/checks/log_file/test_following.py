@@ -99,6 +99,40 @@ async def test_what_was_not_read_before_a_rotation(tmp_path: Path, how: str, dow
     assert [*before, *follow.messages] == [*(f"line {n}" for n in range(10)), "unread", "after", "last"]
 
 
+async def test_a_rotated_file_is_not_read_again_from_what_is_only_being_made_of_it(tmp_path: Path) -> None:
+    path, kept, packed = tmp_path / "a.log", tmp_path / "a.log.1", tmp_path / "a.log.1.gz"
+    path.write_text("1\n2\n")
+    async with following(tmp_path) as follow:
+        await follow.wait_for(2)
+        packed.touch()
+        path.rename(kept)
+        await follow.looked()
+        path.write_text("3\n")
+        await follow.wait_for(3)
+        packed.write_bytes(gzip.compress(kept.read_bytes()))
+        kept.unlink()
+        state = follow.serving.state
+    async with following(tmp_path, state=state) as follow:
+        append(path, "4\n")
+        await follow.wait_for(1)
+        await follow.looked()
+    assert follow.messages == ["4"]
+
+
+async def test_what_was_truncated_written_and_renamed_between_two_looks(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("1\n2\n")
+    async with following(tmp_path, poll=0.5, discover=0.5) as follow:
+        await follow.wait_for(2)
+        copytruncate(path, tmp_path / "a.log.2")
+        append(path, "longer than what was there before\n")
+        path.rename(tmp_path / "a.log.1")
+        path.write_text("3\n")
+        await follow.wait_for(4)
+        await follow.looked()
+    assert sorted(follow.messages) == ["1", "2", "3", "longer than what was there before"]
+
+
 async def test_paths_that_match_the_rotated_files_too(tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     path.write_text("1\n")

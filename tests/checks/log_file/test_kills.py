@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import subprocess
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from checks.log_file.receivers import RECEIVERS, Receiver
 from cli.process import Running, wait_until
 
 pytestmark = pytest.mark.skipif(
@@ -30,17 +28,17 @@ WAYS = {
 class Site:
     """A service that writes numbered lines, its logrotate, and an agent that follows it."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, there: Receiver) -> None:
         self.folder = folder
+        self.there = there
         self.random = random.Random(seed)
         self.logs = folder / "log"
         self.logs.mkdir()
         self.path = self.logs / "app.log"
         self.written = 0
-        self.out = folder / "out.jsonl"
         conf = folder / "conf.d"
         conf.mkdir()
-        (conf / "agent.yaml").write_text("sinks: [{type: file, path: ../out.jsonl, max_bytes: 100GB}]\n")
+        (conf / "agent.yaml").write_text(f"sinks: [{{{there.options}}}]\n")
         (conf / "log_file.yaml").write_text(
             f"instances: [{{name: app, paths: ['{self.path}'], start_position: beginning, poll: 50ms, discover: 1s}}]\n"
         )
@@ -74,21 +72,6 @@ class Site:
             self.file.close()
             self.file = self.path.open("a")
 
-    def rows(self) -> Iterator[tuple[int, float]]:
-        """The number and the batch's time of each line that the sink has."""
-        if self.out.exists():
-            for line in self.out.read_bytes().splitlines():
-                if b'"kind":"log"' in line:
-                    row = json.loads(line)
-                    yield int(row["value"].split()[3]), row["time"]
-
-    def has_all(self) -> bool:
-        if not self.out.exists():
-            return False
-        with self.out.open("rb") as file:
-            file.seek(max(0, self.out.stat().st_size - 2_000_000))
-            return f"line {self.written - 1} ".encode() in file.read()
-
 
 def go(site: Site, style: str, lines: int, rotations: int, kills: int, pause: float) -> None:
     """Write, rotate and kill by turns, in an order by chance."""
@@ -100,7 +83,7 @@ def go(site: Site, style: str, lines: int, rotations: int, kills: int, pause: fl
     try:
         agent.wait_for("instances, 1 sinks")
         site.write(10)
-        wait_until(site.has_all, "the first lines")
+        wait_until(lambda: site.there.has(site.written - 1), "the first lines")
         for turn in turns:
             for _ in range(10):
                 site.write(each // 10)
@@ -115,42 +98,36 @@ def go(site: Site, style: str, lines: int, rotations: int, kills: int, pause: fl
                 agent = Running(cwd=site.folder)
         site.write(lines - site.written)
         site.file.close()
-        wait_until(site.has_all, "the last line", 600)
-        wait_until(lambda: len({number for number, _ in site.rows()}) == site.written, "all lines", 120)
+        wait_until(lambda: site.there.has(site.written - 1), "the last line", 600)
+        wait_until(lambda: site.there.has_all(site.written), "all lines", 300)
     finally:
         agent.__exit__()
 
 
-def check(site: Site, kills: int) -> None:
-    seen: dict[int, float] = {}
-    repeated: Counter[float] = Counter()
-    for number, batch in site.rows():
-        if number in seen:
-            repeated[seen[number]] += 1
-        else:
-            seen[number] = batch
-    assert sorted(seen) == list(range(site.written))
-    assert len(repeated) <= kills, f"{len(repeated)} batches came again after {kills} kills"
+def ship(
+    folder: Path, receiver: str, style: str, seed: int, lines: int, rotations: int, kills: int, pause: float
+) -> None:
+    with RECEIVERS[receiver](folder) as there:
+        site = Site(folder, seed, there)
+        go(site, style, lines, rotations, kills, pause)
+        there.check(site.written, kills)
 
 
-def test_no_line_is_lost_and_a_kill_repeats_one_batch(tmp_path: Path) -> None:
-    site = Site(tmp_path, 1)
-    go(site, "later", lines=20_000, rotations=4, kills=2, pause=0.02)
-    check(site, 2)
+@pytest.mark.parametrize("receiver", RECEIVERS)
+def test_no_line_is_lost_and_a_kill_repeats_one_batch(tmp_path: Path, receiver: str) -> None:
+    ship(tmp_path, receiver, "later", 1, 10_000, rotations=2, kills=1, pause=0.02)
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("receiver", RECEIVERS)
 @pytest.mark.parametrize("style", WAYS)
 @pytest.mark.parametrize("seed", range(10))
-def test_other_orders_of_rotations_and_kills(tmp_path: Path, style: str, seed: int) -> None:
-    site = Site(tmp_path, seed)
-    go(site, style, lines=20_000, rotations=6, kills=3, pause=0.02)
-    check(site, 3)
+def test_other_orders_of_rotations_and_kills(tmp_path: Path, receiver: str, style: str, seed: int) -> None:
+    ship(tmp_path, receiver, style, seed, 20_000, rotations=6, kills=3, pause=0.02)
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("receiver", RECEIVERS)
 @pytest.mark.parametrize("style", WAYS)
-def test_a_million_lines_ten_rotations_ten_kills(tmp_path: Path, style: str) -> None:
-    site = Site(tmp_path, 7)
-    go(site, style, lines=1_000_000, rotations=10, kills=10, pause=0.5)
-    check(site, 10)
+def test_a_million_lines_ten_rotations_ten_kills(tmp_path: Path, receiver: str, style: str) -> None:
+    ship(tmp_path, receiver, style, 7, 1_000_000, rotations=10, kills=10, pause=0.5)

@@ -19,6 +19,7 @@ from vedette.sinks.datadog.config import DatadogConfig
 from vedette.sinks.datadog.doctor import diagnose
 from vedette.sinks.datadog.encode import Encoder
 from vedette.sinks.datadog.errands import Errands
+from vedette.sinks.datadog.handover import Handover
 from vedette.sinks.datadog.lanes import LANES
 from vedette.sinks.datadog.queue import Queue
 from vedette.sinks.datadog.sender import Sender
@@ -27,18 +28,18 @@ from vedette.sinks.datadog.transport import Answer, Transport, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vedette.kit import Entry, Record
+    from vedette.kit import Entry
     from vedette.sinks.datadog.lanes import Lane
 
 _MOST_IN_HAND = 8 * 1024 * 1024
 """Bytes of JSON after which a group is queued although its second is not over."""
+_MANY_LOGS = 64 * 1024
+"""Bytes of JSON of log lines that are queued at once: who hands them over waits, to read on in its files."""
 _HOUSEKEEPING = 5.0
 _MOST_OFFSET = 10.0
 _DISK = "disk"
 _KEY = "key"
 _GROUP = 1.0
-_HEIRLESS = 120.0
-"""Seconds after which nobody takes over any more what a sink that ended had in memory."""
 _REPEATS = 60.0
 """Seconds after the start in which sources may hand over once more what was queued just before."""
 
@@ -66,9 +67,7 @@ class DatadogSink(Sink[DatadogConfig]):
         self._queue: Queue
         self._senders: list[Sender] = []
         self._errands: Errands | None = None
-        self._unsafe: list[tuple[list[Record], Callable[[], None]]] = []
-        self._carried: dict[Record, list[Entry]] = {}
-        """What the last queue had in memory only: for the next one, of this sink or of its successor."""
+        self._handover = Handover(self._lose)
         self._troubles: dict[str, str] = {}
         self._told: dict[str, float] = {}
         self._base_lost = self._base_sent = 0
@@ -78,8 +77,7 @@ class DatadogSink(Sink[DatadogConfig]):
         """Go on from the totals that the predecessor saw last, and with what it has in memory only."""
         if isinstance(predecessor, DatadogSink):
             self._encoder.succeed(predecessor._encoder)
-            self._carried, predecessor._carried = predecessor._carried, {}
-            self._unsafe, predecessor._unsafe = predecessor._unsafe, []
+            self._handover.succeed(predecessor._handover)
 
     async def diagnose(self, diagnosis: Diagnosis) -> None:
         """The way to the intake, the key, the clock, the folder of the queue."""
@@ -88,22 +86,23 @@ class DatadogSink(Sink[DatadogConfig]):
     async def run(self, batches: Batches) -> None:
         """Queue and send until the agent stops; what cannot be sent by then stays on disk."""
         transport = Transport(self.config)
-        await self._open()
-        self._errands = Errands(self.config, self._folder(), transport, self)
-        self._senders = [Sender(lane, self._queue, transport, self, self.config.flush) for lane in LANES]
-        workers = [asyncio.create_task(sender.run()) for sender in self._senders]
-        others = [asyncio.create_task(self._keep_house()), asyncio.create_task(self._errands.run())]
+        tasks: list[asyncio.Task[None]] = []
         try:
-            await _first_failure(self._collect(batches), [*workers, *others])
+            await self._open()
+            self._errands = Errands(self.config, self._folder(), transport, self)
+            self._senders = [Sender(lane, self._queue, transport, self, self.config.flush) for lane in LANES]
+            workers = [asyncio.create_task(sender.run()) for sender in self._senders]
+            tasks = [*workers, asyncio.create_task(self._keep_house()), asyncio.create_task(self._errands.run())]
+            await _first_failure(self._collect(batches), tasks)
             for sender in self._senders:
                 sender.stop()
             await asyncio.gather(*workers)
         finally:
-            for task in (*workers, *others):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*workers, *others, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await transport.close()
-            self._carried = self._queue.close()
+            self._handover.keep(self._queue.close())
             self.changed()
             self._say_what_stays(batches)
 
@@ -116,6 +115,7 @@ class DatadogSink(Sink[DatadogConfig]):
         return self.home.directory and self.home.directory / "spool" / (f"%2E{name[1:]}" if name[0] == "." else name)
 
     async def _open(self) -> None:
+        self._handover.stop_waiting()
         config, folder = self.config, self._folder()
         self._queue = Queue(folder, config.disk, config.late.max_age, config.compression)
         await self._queue.open()
@@ -129,35 +129,19 @@ class DatadogSink(Sink[DatadogConfig]):
         self.changed()
         if standing.left:
             self.log.info("%d samples are on disk since the last time", standing.left)
-        await self._take_over()
-
-    async def _take_over(self) -> None:
-        """Queue what the last queue had in memory only; who waits for that waits for its new records from now on."""
-        records = await self._queue.put([entry for entries in self._carried.values() for entry in entries])
-        new = iter(records)
-        places = {old: [next(new) for _ in entries] for old, entries in self._carried.items()}
-        self._carried = {}
-        self._unsafe = [([one for old in olds for one in places.get(old, ())], settle) for olds, settle in self._unsafe]
+        self._handover.taken_over(await self._queue.put(self._handover.carried))
         self.changed()
 
     def _say_what_stays(self, batches: Batches) -> None:
         volatile = self._queue.standing.volatile
-        if batches.goes_on:  # the next sink takes it over, if there is one
-            asyncio.get_running_loop().call_later(_HEIRLESS, self._give_up)
-        elif batches.closed and volatile:
-            self._lose(volatile)
+        if batches.closed and not batches.goes_on:
+            if volatile:
+                self._lose(volatile)
+        else:  # the next sink takes it over, or this one once it is started again
+            self._handover.wait_for_an_heir(batches)
         on_disk = self._queue.standing.left - volatile
         if on_disk and batches.closed:
             self.log.info("%d samples stay on disk until the next start", on_disk)
-
-    def _give_up(self) -> None:
-        """Nobody took over what was in memory only: what waits for it must not wait for ever."""
-        left, self._carried = self._carried, {}
-        waiting, self._unsafe = self._unsafe, []
-        if left:
-            self._lose(sum(entry.count for entries in left.values() for entry in entries))
-        for _, settle in waiting:
-            settle()
 
     def _lose(self, number: int) -> None:
         self.held -= number
@@ -167,13 +151,19 @@ class DatadogSink(Sink[DatadogConfig]):
     # In
 
     async def _collect(self, batches: Batches) -> None:
-        """Take what comes, and queue it once the second is over, so that counts of one second are one point."""
+        """Take what comes, and queue it once the second is over, so that counts of one second are one point.
+
+        Many log lines do not wait for that: nothing is added up in them.
+        """
         due, holding = 0.0, False
         try:
             while holding or not batches.ended:
                 taken = await batches.take(max(0.0, due - time.monotonic()) if holding else None)
                 for batch in taken:
                     self._add(batch)
+                if self._encoder.logs >= _MANY_LOGS:
+                    await self._queue_up(batches, self._encoder.take_logs(), _is_of_logs)
+                    await self._room(batches)
                 if taken and not holding:
                     due, holding = time.monotonic() + _GROUP - time.time() % _GROUP, True
                 full = self._encoder.size > _MOST_IN_HAND
@@ -196,10 +186,15 @@ class DatadogSink(Sink[DatadogConfig]):
 
     async def _commit(self, batches: Batches) -> None:
         """Queue what was taken; what waits for it is settled once it is on disk, or sent."""
-        records = await self._queue.put(self._encoder.take())
+        await self._queue_up(batches, self._encoder.take())
         if self._encoder.repeats and time.monotonic() > self._repeats_until:
             self._encoder.repeats = frozenset()
-        self._unsafe.append((records, batches.release()))
+
+    async def _queue_up(
+        self, batches: Batches, entries: list[Entry], only: Callable[[Batch], bool] | None = None
+    ) -> None:
+        records = await self._queue.put(entries)
+        self._handover.wait(records, batches.release(only))
         self.changed()
         for sender in self._senders:
             sender.look()
@@ -222,11 +217,7 @@ class DatadogSink(Sink[DatadogConfig]):
         self.figures["vedette.sink.unrecoverable"] = standing.tally[Outcome.EXPIRED]
         self.figures["vedette.sink.refused"] = standing.tally[Outcome.REFUSED]
         self._trouble(_DISK, standing.trouble if self.config.disk else "")
-        ready = [one for one in self._unsafe if all(record.safe for record in one[0])]
-        if ready:
-            self._unsafe = [one for one in self._unsafe if one not in ready]
-            for _, settle in ready:
-                settle()
+        self._handover.settle()
 
     async def _keep_house(self) -> None:
         """Count what became too old, also while nothing comes and nobody answers."""
@@ -315,6 +306,11 @@ class DatadogSink(Sink[DatadogConfig]):
                 self.trouble = next(iter(self._troubles.values()))
             else:
                 self.recovered()
+
+
+def _is_of_logs(batch: Batch) -> bool:
+    """Whether there is nothing but log lines in a batch."""
+    return not (batch.samples or batch.statuses or batch.events or batch.closed)
 
 
 async def _first_failure(work: Any, workers: list[asyncio.Task[None]]) -> None:

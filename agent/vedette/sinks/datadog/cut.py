@@ -60,6 +60,11 @@ class Items:
         """Bytes."""
         return self._open + self._packed
 
+    @property
+    def raw(self) -> int:
+        """Bytes before compression."""
+        return self._open + sum(entry.raw for entry in self._entries)
+
     def add(self, item: bytes, time: float) -> None:
         """One more JSON object, and its Unix seconds."""
         size = len(item)

@@ -131,6 +131,17 @@ class Encoder:
         """Bytes of what was made and not taken yet, some of it compressed."""
         return sum(items.size for items in self._items.values()) + 200 * (len(self._counts) + len(self._dated))
 
+    @property
+    def logs(self) -> int:
+        """Bytes of log lines that were made and not taken yet, before compression."""
+        lines = self._items.get(lanes.Kind.LOG)
+        return lines.raw if lines is not None else 0
+
+    def take_logs(self) -> list[Entry]:
+        """The log lines that were made, as records."""
+        lines = self._items.pop(lanes.Kind.LOG, None)
+        return lines.take() if lines is not None else []
+
     def take(self) -> list[Entry]:
         """What was made, as records; counts that were added up are points from now on."""
         for key, value in self._dated.items():
