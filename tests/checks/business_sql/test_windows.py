@@ -19,7 +19,7 @@ def at(text: str) -> int:
 
 
 @pytest.mark.parametrize("zone", ZONES)
-@pytest.mark.parametrize("every", [900, HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY])
+@pytest.mark.parametrize("every", [pytest.param(900, marks=pytest.mark.soak), HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY])
 def test_a_year_has_neither_gap_nor_overlap(zone: str, every: int) -> None:
     grid = Grid(every, ZoneInfo(zone))
     start = at("2026-01-01T00:00:00+00:00")
