@@ -29,7 +29,7 @@ COLUMNS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="session", params=["15", "18"])
+@pytest.fixture(scope="session", params=[pytest.param("15", marks=pytest.mark.soak), "18"])
 def binaries(request: pytest.FixtureRequest) -> Path:
     found = {"15": postgres15, "18": postgres18}[request.param]()
     if found is None:

@@ -21,7 +21,10 @@ OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'vedette'
 BINARIES: dict[str, Callable[[], Path | None]] = {"15": postgres15, "18": postgres18}
 
 
-LONG = {"test_patience.py", "test_replica.py", "test_trouble.py", "test_week.py"}
+LONG = {
+    "test_failures.py", "test_patience.py", "test_replica.py", "test_sharing.py", "test_tls.py", "test_trouble.py",
+    "test_week.py",
+}  # fmt: skip
 """Files whose tests take long and ask nothing that differs by version: the older one is left to `make soak`."""
 
 
