@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SWEEP = 4.0
 """Shares of the ttl between two looks at everything, where nothing seems to have changed."""
+_EARLY = 2
+"""Looks of a new seat that come a ttl after each other: what it stored may have been lost with what ended the last one."""
 
 
 class Shelf:
@@ -56,6 +58,7 @@ class Shelf:
         self._tally = tally
         self._busy = False
         self._again_at = self._sweep_at = -inf
+        self._sweeps = 0
         self._unused: dict[str, str] = {}
         self._waste: list[EngineRecord] = []
         self.want(wanted)
@@ -110,7 +113,8 @@ class Shelf:
     def _swept(self, named: Collection[str], reply: list[EngineRecord] | Failure) -> None:
         if self._failed(reply) or not isinstance(reply, list):
             return
-        self._sweep_at = self._clock() + self._ttl * SWEEP
+        self._sweeps += 1
+        self._sweep_at = self._clock() + self._ttl * (1.0 if self._sweeps <= _EARLY else SWEEP)
         used = {*named, self._wanted.digest}
         unused = {one.key: one.revision for one in reply if one.key.removeprefix(CATALOGUES) not in used}
         self._waste = [one for one in reply if self._unused.get(one.key) == one.revision and one.key in unused]
