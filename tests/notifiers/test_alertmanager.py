@@ -145,7 +145,7 @@ async def test_one_member_of_a_cluster_is_enough_and_refusals_say_why(
     assert await made.send(huge(key="huge")) == "200, 1 of 2 took it"
     await made.close()
     alone = notifier(server, base_url=away)
-    with pytest.raises(Undelivered, match="^Alertmanager: nothing takes connections there$"):
+    with pytest.raises(Undelivered, match=r"^Alertmanager: nothing takes connections there$"):
         await alone.send(alert())
     await alone.close()
 

@@ -90,7 +90,7 @@ def dispatcher(folder: Path | None, *names: str, routes: tuple[Route, ...] = (),
 
 
 async def settle(made: Dispatcher) -> None:
-    while not made.idle:
+    while not made.idle:  # noqa: ASYNC110 - of virtual time
         await asyncio.sleep(1)
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email import policy
 from email.message import EmailMessage
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -201,7 +202,7 @@ def test_the_plot_is_a_png_that_rises_where_values_rise() -> None:
     rows = pixels(plot([(0.0, 0.0), (50.0, 10.0), (100.0, 10.0)], 5.0))
     tops = [next(y for y in range(HEIGHT) if rows[y][x] == ink) for x in range(WIDTH)]
     assert (tops[0] > 105, tops[WIDTH // 2] < 10, tops[-1] < 10) == (True, True, True)
-    assert all(after <= before for before, after in zip(tops, tops[1:], strict=False))
+    assert all(after <= before for before, after in pairwise(tops))
     assert 55 < next(y for y in range(HEIGHT) if limit in rows[y]) < 65
     assert plot([(0.0, 1.0)]) == b""
     assert len(pixels(plot([(5.0, 1.0), (5.0, float("nan")), (5.0, 1.0)]))) == HEIGHT
@@ -230,7 +231,7 @@ async def test_what_smtp_servers_refuse(files: Certificates) -> None:
         await mailer(plain, files, security="none").send(alert())
         assert len(plain.mails) == 1
     plain.port = free_port()
-    with pytest.raises(Undelivered, match="^the SMTP server: nothing takes connections there$"):
+    with pytest.raises(Undelivered, match=r"^the SMTP server: nothing takes connections there$"):
         await mailer(plain, files).send(alert())
 
 

@@ -197,7 +197,8 @@ async def test_a_bot_edits_its_message_on_recovery_even_after_a_restart(receiver
     assert first["text"] == "RESOLVED: payments flow down"
     assert acknowledged["thread_ts"] == resolved["thread_ts"] == "1790000000.000000"
     assert resolved["text"] == (
-        "🟢 RESOLVED: payments flow down (2026-09-21 14:13:20 UTC, for 2m, until 2026-09-21 14:15:20 UTC)\nNobody can pay."
+        "🟢 RESOLVED: payments flow down (2026-09-21 14:13:20 UTC, for 2m, until 2026-09-21 14:15:20 UTC)\n"
+        "Nobody can pay."
     )
     assert again.memory == {}
 
@@ -279,7 +280,7 @@ async def test_what_a_webhook_gets(receiver: Receiver) -> None:
     notifier = Webhook(WebhookConfig(type="webhook", url=receiver.url, group=5))  # type: ignore[arg-type]
     await notifier.send_all([alert(), alert("resolved", key="b")])
     receiver.answers.append((410, {}, ""))
-    with pytest.raises(Undelivered, match="^the receiver answered 410$"):
+    with pytest.raises(Undelivered, match=r"^the receiver answered 410$"):
         await notifier.send(alert())
     await notifier.close()
     body = receiver.bodies[0]
@@ -306,6 +307,6 @@ async def test_a_proxy_is_asked_and_a_certificate_looked_at(receiver: Receiver, 
     async with server:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/secretpath"
         wary = Webhook(WebhookConfig(type="webhook", url=url))  # type: ignore[arg-type]
-        with pytest.raises(Undelivered, match="^the receiver: its certificate is not valid$"):
+        with pytest.raises(Undelivered, match=r"^the receiver: its certificate is not valid$"):
             await wary.send(alert())
         await wary.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,24 +15,6 @@ from vedette import Undelivered
 from vedette.notifiers.sns import Sns, SnsConfig, body, publication, subject
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def aws() -> Iterator[AwsServer]:
-    server = AwsServer()
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch, aws: AwsServer, tmp_path: Any) -> None:
-    aws.reset()
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "agent"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("HOME", str(tmp_path)),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-    ):  # fmt: skip
-        monkeypatch.setenv(name, value)
 
 
 def topic(aws: AwsServer, *, fifo: bool = False) -> tuple[str, str]:
