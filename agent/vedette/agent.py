@@ -92,7 +92,7 @@ class Agent:
         self._started = time.time()
         self._surroundings = self._make_surroundings()
         self._outlets = Outlets(configuration.sinks, self._make_home())
-        self._dispatcher = self._make_dispatcher()
+        self.dispatcher = self._make_dispatcher()
         self._report = self._make_report()
         self._verdicts = Verdicts(state, configuration.masker, enabled=configuration.agent.auto_isolate)
         self._verdicts.read_last_words(configuration.instances)
@@ -132,7 +132,7 @@ class Agent:
             host=self._surroundings.host,
             state_errors=self._state.errors,
             fleet=self._ownership.vitals,
-            notifiers=tuple(self._dispatcher.vitals),
+            notifiers=tuple(self.dispatcher.vitals),
         )
 
     def _vitals(self, runner: Runner) -> Vitals:
@@ -169,7 +169,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         signals = _handle_signals(loop, self.stop, self._reload_soon)
         self._outlets.start()
-        self._dispatcher.start()
+        self.dispatcher.start()
         if self._watchdog is not None:
             self._watchdog.start()
         _freeze()
@@ -223,7 +223,7 @@ class Agent:
                 self._reloads,
                 self._scouts.vitals(self._findings.made, self._findings.wrong),
                 self._ownership.vitals,
-                self._dispatcher.vitals,
+                self.dispatcher.vitals,
             )
         )
 
@@ -359,7 +359,7 @@ class Agent:
         if before.sinks != after.sinks:
             await self._outlets.swap(after.sinks, after.agent.stop_timeout / 2)
         if (before.notifiers, before.agent.routes) != (after.notifiers, after.agent.routes):
-            await self._dispatcher.swap(after.notifiers, after.agent.routes, after.agent.stop_timeout / 2)
+            await self.dispatcher.swap(after.notifiers, after.agent.routes, after.agent.stop_timeout / 2)
         if before.discoveries != after.discoveries:
             await self._scouts.swap(after.discoveries)
             self._found.set()
@@ -441,7 +441,7 @@ class Agent:
         await self._crew.halt_all(deadline - loop.time())
         self._report_now()
         await self._crew.close_all()
-        telling = asyncio.ensure_future(self._dispatcher.stop(max(0.5, deadline - loop.time())))
+        telling = asyncio.ensure_future(self.dispatcher.stop(max(0.5, deadline - loop.time())))
         flushing = asyncio.ensure_future(self._outlets.close(max(0.5, deadline - loop.time())))
         await asyncio.wait({flushing}, timeout=_HAND_OVER)  # what it settles goes with what is handed over
         await self._ownership.leave()
