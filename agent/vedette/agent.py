@@ -57,6 +57,8 @@ _SETTLE = 0.2
 """Seconds in which several changes of what discoveries found become one."""
 _NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate", "report_changes")
 _KILLED_BY_SECOND_SIGNAL = 130
+_LAST_WORDS = 2.0
+"""Seconds in which notifiers may tell what they have not told yet; the rest is on disk for the next start."""
 _HAND_OVER = 1.0
 """Seconds that the other agents of the fleet wait at most for this one's sinks."""
 
@@ -93,6 +95,7 @@ class Agent:
         self._surroundings = self._make_surroundings()
         self._outlets = Outlets(configuration.sinks, self._make_home())
         self.dispatcher = self._make_dispatcher()
+        """Tells people of alerts."""
         self._report = self._make_report()
         self._verdicts = Verdicts(state, configuration.masker, enabled=configuration.agent.auto_isolate)
         self._verdicts.read_last_words(configuration.instances)
@@ -441,7 +444,7 @@ class Agent:
         await self._crew.halt_all(deadline - loop.time())
         self._report_now()
         await self._crew.close_all()
-        telling = asyncio.ensure_future(self.dispatcher.stop(max(0.5, deadline - loop.time())))
+        telling = asyncio.ensure_future(self.dispatcher.stop(_LAST_WORDS))
         flushing = asyncio.ensure_future(self._outlets.close(max(0.5, deadline - loop.time())))
         await asyncio.wait({flushing}, timeout=_HAND_OVER)  # what it settles goes with what is handed over
         await self._ownership.leave()

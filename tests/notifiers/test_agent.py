@@ -56,6 +56,7 @@ async def test_the_agent_tells_keeps_and_reports(receiver: Receiver, tmp_path: P
     async with site.running():  # after a restart it still waits
         assert site.agent.snapshot().notifiers[0].queued == 1
         site.edit("agent", away, receiver.url)
+        await eventually(lambda: site.agent.dispatcher._lanes["slack"]._task, "the start")
         slack_task = site.agent.dispatcher._lanes["slack"]._task
         changes = await site.agent.reload()
         assert [str(one.name) for one in changes.agent] == ["notifier oncall"]
