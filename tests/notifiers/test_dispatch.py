@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -437,3 +438,54 @@ def test_failures_are_logged_once_and_masked(tmp_path: Path, world: World, caplo
         run_virtually(main())
     said = [record.getMessage() for record in caplog.records if record.name == "vedette.notifier.pager"]
     assert said == ["the notifier failed: RuntimeError: token **** is bad", "telling works again"]
+
+
+def chaos(folder: Path, seed: int) -> None:
+    """Alerts of three incidents, outages, kills and restarts at random; then all is well and everything is told."""
+    dice, world = random.Random(seed), World()
+    WORLD[0] = world
+    told: dict[str, list[tuple[float, str]]] = {key: [] for key in "abc"}
+
+    async def main() -> None:
+        made = Dispatcher(voices("pager", group=dice.choice([0.0, 20.0])), (), folder, wall=virtual_loop().time)
+        made.start()
+        for step in range(dice.randrange(5, 40)):
+            move = dice.random()
+            if move < 0.6:
+                key = dice.choice("abc")
+                last = told[key][-1][1] if told[key] else "resolved"
+                state: Any = dice.choice(("resolved", "acknowledged")) if last != "resolved" else "firing"
+                told[key].append((float(step), state))
+                made.tell(alert(state, key=key, at=float(step)))
+            elif move < 0.75:
+                world.down ^= {"pager"}
+            elif move < 0.85:  # killed: nobody closes anything
+                for lane in made._lanes.values():
+                    if lane._task is not None:
+                        lane._task.cancel()
+                await asyncio.sleep(0)
+                made = Dispatcher(voices("pager", group=20.0), (), folder, wall=virtual_loop().time)
+                made.start()
+            await asyncio.sleep(dice.choice((0.0, 0.3, 5.0, 90.0)))
+        world.down.clear()
+        await settle(made)
+        await made.stop(1)
+
+    run_virtually(main())
+    for key, states in told.items():
+        heard = [state for one, state in world.of("pager") if one == key]
+        assert heard[-1:] == [state for _, state in states][-1:], (seed, key, states, heard)
+        accepted = iter(state for _, state in states)
+        assert all(state in accepted for state in heard), (seed, key, states, heard)  # in order, and nothing twice
+    assert list(folder.rglob("[0-9]*.json")) == []
+
+
+def test_the_last_state_of_every_incident_arrives_whatever_happens(tmp_path: Path) -> None:
+    for seed in range(60):
+        chaos(tmp_path / str(seed), seed)
+
+
+@pytest.mark.soak
+def test_the_last_state_of_every_incident_arrives_whatever_happens_at_length(tmp_path: Path) -> None:
+    for seed in range(60, 3_000):
+        chaos(tmp_path / str(seed), seed)

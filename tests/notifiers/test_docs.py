@@ -48,9 +48,8 @@ def test_the_yaml_is_valid(tmp_path: Path) -> None:
 def test_what_a_mail_and_a_message_look_like() -> None:
     shown, slack = (block for block in reversed(re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)))
     told = alert()
-    told = replace(
-        told, evidence=replace(told.evidence, error="step 'pay' answered 503", links=told.evidence.links[:1])
-    )
+    evidence = replace(told.evidence, error="step 'pay' answered 503", links=told.evidence.links[:1])
+    told = replace(told, evidence=evidence)
     assert shown.partition("\n\n")[2] == alert_text(told)
     made = message([told], "<!here>")["blocks"]
     said = " ".join(re.sub(r"[*`]|<http[^|]*\||>", " ", str(part)) for part in _texts(made))

@@ -216,6 +216,20 @@ async def test_a_group_message_is_edited_until_all_of_it_is_over(receiver: Recei
     await notifier.close()
 
 
+async def test_an_attempt_that_failed_half_way_repeats_nothing_in_the_threads(receiver: Receiver) -> None:
+    notifier = bot(receiver, group=30)
+    await notifier.send_all([alert(key="a", rule="a"), alert(key="b", rule="b")])
+    over = [alert("resolved", key="a", rule="a"), alert("resolved", key="b", rule="b"), alert(key="c", rule="c")]
+    edit, reply = (200, {}, '{"ok": true}'), (200, {}, '{"ok": true, "ts": "1"}')
+    receiver.answers += [edit, reply, edit, reply, (503, {}, "")]
+    with pytest.raises(Undelivered):
+        await notifier.send_all(over)
+    receiver.asked.clear()
+    assert await notifier.send_all(over) == "posted as 1790000000.000001"
+    assert [(path, body["text"]) for path, _, body in receiver.asked] == [("/api/chat.postMessage", "CRITICAL: c")]
+    await notifier.close()
+
+
 async def test_a_message_that_somebody_deleted_is_written_anew(receiver: Receiver) -> None:
     notifier = bot(receiver)
     await notifier.send(alert())

@@ -64,6 +64,7 @@ class Lane:
         self._is_open = False
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._syncing: asyncio.Future[None] | None = None
         self._busy = False
         self._stopping = False
         self._not_before = -math.inf
@@ -114,7 +115,8 @@ class Lane:
         if lost:
             self._given_up += lost
             self._failed(f"{lost} alert(s) were given up: too many wait")
-        loop.run_in_executor(None, self.box.sync)
+        if self._syncing is None or self._syncing.done():  # one thread: a disk that hangs must not take them all
+            self._syncing = loop.run_in_executor(None, self.box.sync)
         self._wake.set()
 
     def start(self) -> None:
@@ -265,8 +267,14 @@ class Lane:
     def _try_later(self, letters: list[Letter]) -> None:
         for letter in letters:
             letter.attempts += 1
-            if self._wall() - letter.accepted > self._config.retry_for:
+            if self._age(letter) > self._config.retry_for:
                 self._give_up(letter, "it could not be told for too long")
+
+    def _age(self, letter: Letter) -> float:
+        """Seconds since it was accepted; the wall clock, which may be set, is only asked of an earlier process's."""
+        if math.isinf(letter.arrived):
+            return self._wall() - letter.accepted
+        return asyncio.get_running_loop().time() - letter.arrived
 
     def _give_up(self, letter: Letter, why: str) -> None:
         self.box.drop(letter)

@@ -155,6 +155,9 @@ def _check_routes(names: list[str] | None, entry: Entry | None, report: Report) 
     if names is None or entry is None or not isinstance(entry.node, Sequence):
         return
     for index, item in enumerate(entry.node.items):
+        named = item.entries.get("name") if isinstance(item, Mapping) else None
+        if named is not None and isinstance(named.node, Scalar) and named.node.value in names:
+            report.error(named.line, ("routes", index, "name"), "is the name of a notifier too")
         told = item.entries.get("notify") if isinstance(item, Mapping) else None
         if told is None or not isinstance(told.node, Sequence):
             continue

@@ -1,7 +1,8 @@
 """`python -m vedette.render [--check]`: keep the generated texts of the built-in checks up to date.
 
-It rewrites, for each check of `vedette_checks`, the marked sections of its README.md, its conf.yaml.example, and in
-a source checkout conf.d/<check>.yaml.example; there also the tables of options of sinks and notifiers in docs/. With `--check` it writes nothing and exits 1 if a text is stale.
+It rewrites, for each check of `vedette_checks`, the marked sections of its README.md, its conf.yaml.example, and
+in a source checkout conf.d/<check>.yaml.example and the tables of options in docs/sinks.md and docs/notifiers.md.
+With `--check` it writes nothing and exits 1 if a text is stale.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from vedette import Duration, Notifier, NotifierConfig, Secret, Undelivered, hookimpl
-from vedette.kit import Courier, HttpOptions, alert_data, alert_from, ssl_context
+from vedette.kit import Courier, HttpOptions, alert_data, alert_from, delivery_id, ssl_context
 from vedette.notifiers.slack.blocks import message, reply_text
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class Slack(Notifier[SlackConfig]):
         super().__init__(config)
         self.window = config.group
         self._courier = Courier(config, "Slack", ssl_context)
+        self._edited: set[str] = set()
+        """Of an attempt that failed half-way: what need not be told again."""
 
     async def close(self) -> None:
         """Drop the connections."""
@@ -111,15 +113,19 @@ class Slack(Notifier[SlackConfig]):
         """News of incidents that have a message are edited into it; the others share a new one."""
         if self.config.webhook is not None:
             return await self._post_to_webhook(self.config.webhook.reveal(), alerts)
-        fresh, answers = [], []
+        fresh, answers = [], ["edited before"]
         for alert in alerts:
+            if delivery_id(alert) in self._edited:
+                continue
             ts = self._message_of(alert.key)
             if ts is None or not (answer := await self._edit(ts, alert)):
                 fresh.append(alert)
             else:
                 answers.append(answer)
+                self._edited.add(delivery_id(alert))
         if fresh:
             answers.append(await self._post(fresh))
+        self._edited.clear()
         return answers[-1]
 
     async def diagnose(self, diagnosis: Diagnosis) -> None:
