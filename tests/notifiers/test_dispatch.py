@@ -20,7 +20,7 @@ from core.clock import run_virtually, virtual_loop
 from notifiers.receivers import alert
 from vedette import Notifier, NotifierConfig, Undelivered
 from vedette.alerts.dispatch import Dispatcher
-from vedette.config.notify import Route
+from vedette.config.notify import Route, addressable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -329,6 +329,40 @@ def test_who_is_told(world: World) -> None:
         assert made.unrouted == 1
 
     run_virtually(main())
+
+
+def test_what_goes_on_is_repeated_until_it_is_over_or_somebody_elses(tmp_path: Path, world: World) -> None:
+    class Steady(Voice):
+        rhythm = 60.0
+
+        async def send_all(self, alerts: Sequence[Alert]) -> str:
+            for one in alerts:
+                if one.state == "resolved":
+                    self.memory.pop(one.key, None)
+                else:
+                    self.memory[one.key] = one.state
+            return await super().send_all(alerts)
+
+        async def beat(self) -> None:
+            world.heard.append(("beat", 0.0, tuple((key, "again") for key in self.memory)))
+
+    async def main() -> None:
+        made = Dispatcher([(Steady, VoiceConfig(type="voice", name="steady")), *voices("team")], (), tmp_path)
+        made.start()
+        made.tell(alert(key="a"))
+        made.resume(alert(key="theirs"))
+        await asyncio.sleep(90)
+        assert world.of("team") == [("a", "firing")]
+        assert world.of("steady") == [("a", "firing"), ("theirs", "firing")]
+        assert world.of("beat") == [("a", "again"), ("theirs", "again")] * 2  # at once, and a minute later
+        made.tell(alert("resolved", key="a"))
+        made.forget("theirs")
+        await asyncio.sleep(90)
+        assert len(world.of("beat")) == 4
+        await made.stop(1)
+
+    run_virtually(main())
+    assert addressable(voices("a", "b"), (Route(name="r", notify=("a",)), Route(notify=("b",)))) == ("a", "b", "r")
 
 
 def test_what_was_accepted_before_a_restart_is_told_after_it(tmp_path: Path, world: World, caplog: Any) -> None:

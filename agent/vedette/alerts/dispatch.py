@@ -99,6 +99,15 @@ class Dispatcher:
             del found[name]
         return list(found)
 
+    def resume(self, alert: Alert, names: Sequence[str] = ()) -> None:
+        """This agent has the say about an incident that another one told of (a takeover): nobody is told again.
+
+        Only notifiers that tell their receiver again and again that an alert goes on take it up. See `tell`.
+        """
+        for name in self.addressees(alert, names):
+            if self._lanes[name].repeats:
+                self._lanes[name].put(alert)
+
     def forget(self, key: str) -> None:
         """This agent has no say about an incident any more (a takeover, a rule that is gone): repeat nothing of it.
 

@@ -137,9 +137,14 @@ class Lane:
             await asyncio.wait({task}, timeout=_CLOSE)
         await self._close()
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it tells its receiver again and again that an alert goes on."""
+        return self._notifier.rhythm > 0
+
     def forget(self, key: str) -> None:
         """See `Dispatcher.forget`."""
-        if self._notifier.rhythm and key in self._notifier.memory:
+        if self.repeats and key in self._notifier.memory:
             del self._notifier.memory[key]
 
     def _made(self) -> Notifier[Any]:

@@ -68,8 +68,11 @@ class Letterbox:
         self._next = 1
         self._in_flight: frozenset[int] = frozenset()
         self._unsynced: list[Path] = []
-        if folder is not None and folder.is_dir():
-            self._read(folder)
+        if folder is not None:
+            try:
+                self._read(folder)
+            except OSError as error:
+                self.trouble = f"what waited for it cannot be read: {folder}: {error.strerror}"
 
     def __len__(self) -> int:
         return len(self._letters)
@@ -154,8 +157,10 @@ class Letterbox:
             self.trouble = ""
 
     def _read(self, folder: Path) -> None:
-        for path in sorted(folder.glob("*.json")):
-            if not path.stem.isdecimal():
+        if not folder.exists():
+            return
+        for path in sorted(folder.iterdir()):
+            if path.suffix != ".json" or not path.stem.isdecimal():
                 continue
             self._next = max(self._next, int(path.stem) + 1)
             try:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
-    from vedette.notifier import Alert
+    from collections.abc import Iterable
+
+    from vedette.notifier import Alert, Notifier, NotifierConfig
+
+
+def addressable(
+    notifiers: Iterable[tuple[type[Notifier[Any]], NotifierConfig]], routes: Iterable[Route]
+) -> tuple[str, ...]:
+    """What a rule may name in its `notify:`: notifiers, then routes that have a name."""
+    names = [config.name or plugin.name for plugin, config in notifiers]
+    return tuple(dict.fromkeys([*names, *(route.name for route in routes if route.name)]))
 
 
 class Route(BaseModel):
