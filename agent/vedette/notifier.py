@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -171,9 +172,11 @@ def delivery_id(alert: Alert) -> str:
 
 
 def alert_data(alert: Alert) -> dict[str, Any]:
-    """The alert as plain JSON data."""
+    """The alert as plain JSON data, without values that are not finite: JSON has none."""
     data = asdict(replace(alert, labels=dict(alert.labels)))
-    data["evidence"]["values"] = [list(point) for point in alert.evidence.values]
+    data["evidence"]["values"] = [list(point) for point in alert.evidence.values if all(map(math.isfinite, point))]
+    threshold = alert.evidence.threshold
+    data["evidence"]["threshold"] = threshold if threshold is not None and math.isfinite(threshold) else None
     data["evidence"]["links"] = [list(link) for link in alert.evidence.links]
     return data
 

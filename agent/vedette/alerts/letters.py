@@ -11,11 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vedette.notifier import Alert, alert_data, alert_from
+from vedette.prose import clip
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 log = logging.getLogger("vedette.notifier")
+_LONGEST = 20_000
+"""Characters of a text."""
 
 
 @dataclass(slots=True)
@@ -84,6 +87,7 @@ class Letterbox:
 
     def add(self, alert: Alert, accepted: float, arrived: float) -> int:
         """Take over an alert; returns how many were given up for it since there was no room."""
+        alert = _fit(alert)
         for letter in [one for one in self._waiting(alert.key) if supersedes(alert, one.alert)]:
             alert = _merged(alert, letter.alert)
             self.drop(letter)
@@ -174,6 +178,18 @@ class Letterbox:
                 log.warning("%s is damaged and was set aside: an alert may not have been told", path)
             else:
                 self._letters[letter.number] = letter
+
+
+def _fit(alert: Alert) -> Alert:
+    """An alert that every receiver can be sent: texts of a sensible length, in characters that there are."""
+    evidence = alert.evidence
+    short = replace(
+        alert,
+        summary=clip(alert.summary, _LONGEST),
+        evidence=replace(evidence, error=clip(evidence.error, _LONGEST), step=clip(evidence.step, _LONGEST)),
+    )
+    text = json.dumps(alert_data(short), ensure_ascii=False)
+    return short if text.isascii() else alert_from(json.loads(text.encode(errors="replace")))
 
 
 def _merged(newer: Alert, older: Alert) -> Alert:
