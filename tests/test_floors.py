@@ -22,7 +22,7 @@ SOURCES = (ROOT / "agent", ROOT / "plugins")
 FLOORS: dict[str, int] = {
     **dict.fromkeys(["metrics", "errors", "units", "secrets", "strays", "passwords", "cron", "lease"], 0),
     **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "discovery", "engine", "hookspecs", "kit"], 1),
-    **dict.fromkeys(["advice", "probes", "listen", "outgoing", "resolver", "spool"], 1),
+    **dict.fromkeys(["advice", "probes", "listen", "outgoing", "resolver", "spool", "courier", "prose"], 1),
     **dict.fromkeys(["plugins", "config", "render", "state", "logs"], 2),
     **dict.fromkeys(["runner", "transitions", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
     **dict.fromkeys(
@@ -49,7 +49,14 @@ FLOORS: dict[str, int] = {
 
 ASIDE = ("vedette.sinks", "vedette.notifiers", "vedette_checks")
 """Plugins, even if they come in the same distribution."""
-SHARED = {"vedette_checks.aws": ("vedette_checks.cloudwatch", "vedette_checks.sqs", "vedette_checks.aws_secrets")}
+SHARED = {
+    "vedette_checks.aws": (
+        "vedette_checks.cloudwatch",
+        "vedette_checks.sqs",
+        "vedette_checks.aws_secrets",
+        "vedette.notifiers.sns",
+    )
+}
 """Rooms without a check of their own, and the siblings that may look into them."""
 APART = "vedette.instrument"
 """For applications: imports nothing of the agent."""

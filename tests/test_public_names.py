@@ -27,17 +27,18 @@ PUBLIC = {
         "DiscoveryConfig", "Duration", "Emit", "Engine", "EngineConfig", "EngineConflict", "EngineRecord",
         "EngineUnavailable", "Estimate", "Evidence", "Found", "Kind", "Listener", "Login", "Metric", "Notifier",
         "NotifierConfig", "Password", "Remark", "Resolver", "ResolverConfig", "Sample", "Secret", "SecretError", "Sink",
-        "SinkConfig", "Status", "Target", "hookimpl",
+        "SinkConfig", "Status", "Target", "Undelivered", "hookimpl",
     ],
     vedette.instrument: [
         "BusinessMetrics", "JsonFormatter", "MetricsMiddleware", "QueueWorker", "RealtimeCounters", "Recorded", "Stats",
         "TechnicalMetrics", "Vocabulary", "instrument_asyncpg", "instrument_redis", "instrument_sqlalchemy",
     ],
     vedette.kit: [
-        "Batches", "Budget", "DamagedError", "Deltas", "Entry", "HttpOptions", "ListenOptions", "Masker", "Outcome",
-        "Piece", "PromNames", "Record", "Size", "Sketch", "Spool", "SpoolTakenError", "Totals", "given",
-        "json_objects", "mask", "probe_clock", "probe_dns", "probe_file", "probe_tcp", "probe_tls", "probe_unix",
-        "ssl_context",
+        "Batches", "Budget", "Courier", "DamagedError", "Deltas", "Entry", "HttpOptions", "ListenOptions", "Masker",
+        "Outcome", "Piece", "PromNames", "Record", "Reply", "Size", "Sketch", "Spool", "SpoolTakenError", "Totals",
+        "alert_data", "alert_from", "alert_text", "clip", "delivery_id", "facts", "figure", "given", "headline",
+        "json_objects", "links", "mask", "moment", "plot_line", "probe_clock", "probe_dns", "probe_file", "probe_tcp",
+        "probe_tls", "probe_unix", "sparkline", "ssl_context", "title_of",
     ],
     vedette.testing: [
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",

@@ -261,13 +261,15 @@ def test_a_sink_is_an_entry_of_agent_yaml() -> None:
     assert config.model_fields_set == set(WireConfig.model_fields)
 
 
-def test_a_notifier_is_an_entry_of_alerts_yaml() -> None:
+def test_a_notifier_is_an_entry_of_agent_yaml() -> None:
     text = example_yaml(Page)
-    assert "## One entry of `notifiers:` in alerts.yaml." in text
+    assert "## One entry of `notifiers:` in agent.yaml." in text
     assert yaml.safe_load(text) == {"notifiers": [{"type": "page", "to": "ops"}]}
     (options,) = yaml.safe_load(uncommented(text))["notifiers"]
     assert PageConfig.model_validate(options).timeout == 10
-    assert options_table(Page).endswith("Besides, as every notifier: `type`, `name`, `timeout`.\n")
+    assert options_table(Page).endswith(
+        "Besides, as every notifier: `type`, `name`, `timeout`, `retry_for`, `per_minute`.\n"
+    )
     assert metrics_table(Page) == "None.\n"
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vedette.discovery import Container, Discovery, DiscoveryConfig, Found, Target
     from vedette.emit import Emit
     from vedette.engine import Engine, EngineConfig, EngineConflict, EngineRecord, EngineUnavailable
-    from vedette.errors import CheckError, Remark, SecretError
+    from vedette.errors import CheckError, Remark, SecretError, Undelivered
     from vedette.hookspecs import hookimpl
     from vedette.metrics import Batch, Kind, Metric, Sample, Status
     from vedette.notifier import Alert, Evidence, Notifier, NotifierConfig
@@ -63,6 +63,7 @@ _HOME = {
     "SinkConfig": "sink",
     "Status": "metrics",
     "Target": "discovery",
+    "Undelivered": "errors",
     "hookimpl": "hookspecs",
 }
 
@@ -103,6 +104,7 @@ __all__ = [
     "SinkConfig",
     "Status",
     "Target",
+    "Undelivered",
     "hookimpl",
 ]
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vedette import logs
+from vedette.alerts.dispatch import Dispatcher
 from vedette.config import load
 from vedette.config.changes import compare, in_force
 from vedette.config.discovered import Findings, Maker, joined
@@ -56,6 +57,8 @@ _SETTLE = 0.2
 """Seconds in which several changes of what discoveries found become one."""
 _NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate", "report_changes")
 _KILLED_BY_SECOND_SIGNAL = 130
+_LAST_WORDS = 2.0
+"""Seconds in which notifiers may tell what they have not told yet; the rest is on disk for the next start."""
 _HAND_OVER = 1.0
 """Seconds that the other agents of the fleet wait at most for this one's sinks."""
 
@@ -91,6 +94,8 @@ class Agent:
         self._started = time.time()
         self._surroundings = self._make_surroundings()
         self._outlets = Outlets(configuration.sinks, self._make_home())
+        self.dispatcher = self._make_dispatcher()
+        """Tells people of alerts."""
         self._report = self._make_report()
         self._verdicts = Verdicts(state, configuration.masker, enabled=configuration.agent.auto_isolate)
         self._verdicts.read_last_words(configuration.instances)
@@ -130,6 +135,7 @@ class Agent:
             host=self._surroundings.host,
             state_errors=self._state.errors,
             fleet=self._ownership.vitals,
+            notifiers=tuple(self.dispatcher.vitals),
         )
 
     def _vitals(self, runner: Runner) -> Vitals:
@@ -166,6 +172,7 @@ class Agent:
         loop = asyncio.get_running_loop()
         signals = _handle_signals(loop, self.stop, self._reload_soon)
         self._outlets.start()
+        self.dispatcher.start()
         if self._watchdog is not None:
             self._watchdog.start()
         _freeze()
@@ -219,6 +226,7 @@ class Agent:
                 self._reloads,
                 self._scouts.vitals(self._findings.made, self._findings.wrong),
                 self._ownership.vitals,
+                self.dispatcher.vitals,
             )
         )
 
@@ -274,6 +282,11 @@ class Agent:
     def _make_home(self) -> Home:
         around = self._surroundings
         return Home(self._state.directory, around.host, around.tags, self._renew_soon)
+
+    def _make_dispatcher(self) -> Dispatcher:
+        options = self._configuration.agent
+        folder, masker = self._state.directory / "notify", self._configuration.masker
+        return Dispatcher(self._configuration.notifiers, options.routes, folder, masker, self._surroundings.host)
 
     def _make_report(self) -> SelfReport:
         around = self._surroundings
@@ -348,6 +361,8 @@ class Agent:
             self._reconfigure(after)
         if before.sinks != after.sinks:
             await self._outlets.swap(after.sinks, after.agent.stop_timeout / 2)
+        if (before.notifiers, before.agent.routes) != (after.notifiers, after.agent.routes):
+            await self.dispatcher.swap(after.notifiers, after.agent.routes, after.agent.stop_timeout / 2)
         if before.discoveries != after.discoveries:
             await self._scouts.swap(after.discoveries)
             self._found.set()
@@ -429,10 +444,12 @@ class Agent:
         await self._crew.halt_all(deadline - loop.time())
         self._report_now()
         await self._crew.close_all()
+        telling = asyncio.ensure_future(self.dispatcher.stop(_LAST_WORDS))
         flushing = asyncio.ensure_future(self._outlets.close(max(0.5, deadline - loop.time())))
         await asyncio.wait({flushing}, timeout=_HAND_OVER)  # what it settles goes with what is handed over
         await self._ownership.leave()
         await flushing
+        await telling
         await self._state.close()
         self._crew.warn_of_stuck()
 

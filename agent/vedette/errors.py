@@ -43,6 +43,24 @@ class SecretError(VedetteError):
     """A `${…}` reference could not be resolved; the text names the reference and never a value."""
 
 
+class Undelivered(VedetteError):
+    """What a notifier raises where an alert did not arrive; the text holds no address and no key.
+
+    Args:
+        message: what happened, in one sentence.
+        again: whether trying again may help: False where the receiver will never take this message.
+        after: seconds that the receiver asks to wait before the next attempt; None if it did not say.
+        hint: how to mend it, for people.
+    """
+
+    def __init__(self, message: str, *, again: bool = True, after: float | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.again = again
+        self.after = after
+        self.hint = hint
+
+
 @dataclass(frozen=True, slots=True)
 class Remark:
     """What a check has to say about one place in the options of an instance.

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from vedette.courier import Courier, Reply
 from vedette.listen import ListenOptions
 from vedette.metrics import Kind, Sample, Sketch
+from vedette.notifier import alert_data, alert_from, delivery_id
 from vedette.outgoing import HttpOptions
 from vedette.probes import probe_clock, probe_dns, probe_file, probe_tcp, probe_tls, probe_unix
+from vedette.prose import alert_text, clip, facts, figure, headline, links, moment, plot_line, sparkline, title_of
 from vedette.secrets import Masker, mask
 from vedette.sink import Batches
 from vedette.spool import DamagedError, Entry, Outcome, Piece, Record, Spool, SpoolTakenError
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batches",
     "Budget",
+    "Courier",
     "DamagedError",
     "Deltas",
     "Entry",
@@ -42,21 +46,35 @@ __all__ = [
     "Piece",
     "PromNames",
     "Record",
+    "Reply",
     "Size",
     "Sketch",
     "Spool",
     "SpoolTakenError",
     "Totals",
+    "alert_data",
+    "alert_from",
+    "alert_text",
+    "clip",
+    "delivery_id",
+    "facts",
+    "figure",
     "given",
+    "headline",
     "json_objects",
+    "links",
     "mask",
+    "moment",
+    "plot_line",
     "probe_clock",
     "probe_dns",
     "probe_file",
     "probe_tcp",
     "probe_tls",
     "probe_unix",
+    "sparkline",
     "ssl_context",
+    "title_of",
 ]
 
 _FORGET_AFTER = 1_000  # runs

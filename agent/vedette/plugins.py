@@ -16,6 +16,7 @@ Group = Literal["checks", "sinks", "discoveries", "engines", "notifiers", "secre
 _EXTRAS = {
     "aioboto3": "aws",
     "aiobotocore": "aws",
+    "aiosmtplib": "email",
     "aiosqlite": "sql",
     "aiohttp": "k8s",
     "asyncpg": "postgres",
@@ -29,7 +30,10 @@ _EXTRAS = {
     "sqlalchemy": "sql",
 }
 """Import names of drivers that an extra of vedette brings."""
-_EXTRAS_OF = {("log_file", "re2"): "logs"}
+_EXTRAS_OF = {
+    ("log_file", "re2"): "logs",
+    **{(one, "httpx"): "notify" for one in ("alertmanager", "pagerduty", "slack", "webhook")},
+}
 """Where it is another extra for one of the plugins."""
 
 

@@ -25,7 +25,7 @@ log = logging.getLogger("vedette.config")
 _MOST_LOGGED = 20
 _MINUTE = 60.0
 
-_CHECK, _SINK, _DISCOVERY, _FLEET = ("check",), ("sink",), ("discovery",), ("fleet",)
+_CHECK, _SINK, _DISCOVERY, _FLEET, _NOTIFIER = ("check",), ("sink",), ("discovery",), ("fleet",), ("notifier",)
 METRICS = (
     Metric("vedette.agent.up", Kind.GAUGE, help="1, as long as the agent runs: alert where it is missing."),
     Metric("health_check.overall", Kind.GAUGE, help="1 if every instance that is not muted is healthy, else 0."),
@@ -44,6 +44,11 @@ METRICS = (
     Metric("vedette.sink.unrecoverable", Kind.COUNTER, "sample", "Samples too old for the receiver by now.", _SINK),
     Metric("vedette.sink.refused", Kind.COUNTER, "sample", "Samples that the receiver will never take.", _SINK),
     Metric("vedette.sink.clock_offset", Kind.GAUGE, "second", "How far the receiver's clock is ahead.", _SINK),
+    Metric("vedette.notifier.sent", Kind.COUNTER, "message", "Alerts that arrived at the notifier.", _NOTIFIER),
+    Metric("vedette.notifier.failed", Kind.COUNTER, "message", "Alerts that were given up.", _NOTIFIER),
+    Metric("vedette.notifier.errors", Kind.COUNTER, "error", "Failed attempts to tell.", _NOTIFIER),
+    Metric("vedette.notifier.queue", Kind.GAUGE, "message", "Alerts that wait for the notifier.", _NOTIFIER),
+    Metric("vedette.notifier.oldest", Kind.GAUGE, "second", "How long the oldest of them has waited.", _NOTIFIER),
     Metric("vedette.state.errors", Kind.COUNTER, "error", "Failed writes of the state store."),
     Metric("vedette.config.problems", Kind.GAUGE, help="Problems in the configuration, warnings included."),
     Metric("vedette.config.broken_files", Kind.GAUGE, "file", "Configuration files that cannot be used as they are."),
@@ -96,6 +101,35 @@ class SinkVitals:
     fenced: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class NotifierVitals:
+    """Where a notifier stands; figures count alerts since the start, `queued` those that wait now.
+
+    Attributes:
+        name: the notifier's name.
+        type: which notifier.
+        queued: waiting, and being told.
+        sent: told.
+        failed: given up.
+        errors: failed attempts.
+        oldest: seconds that the oldest has waited.
+        last_sent: Unix seconds of the last success, 0 if there was none.
+        trouble: what is wrong now; empty while telling works.
+        last_error: the last failure, be it over or not.
+    """
+
+    name: str
+    type: str
+    queued: int = 0
+    sent: int = 0
+    failed: int = 0
+    errors: int = 0
+    oldest: float = 0.0
+    last_sent: float = 0.0
+    trouble: str = ""
+    last_error: str = ""
+
+
 class SelfReport:
     """Makes the agent's own batches, at most one every `interval` seconds.
 
@@ -120,6 +154,7 @@ class SelfReport:
         reloads: int = 0,
         discoveries: Iterable[ScoutVitals] = (),
         fleet: FleetVitals | None = None,
+        notifiers: Iterable[NotifierVitals] = (),
     ) -> Batch:
         """The figures as of now; resets each instance's worst lateness."""
         now, instances, sinks = time.time(), tuple(instances), tuple(sinks)
@@ -138,6 +173,8 @@ class SelfReport:
             for name, value in sink.figures.items():
                 say = emit.counter if _FIGURES.get(name) is Kind.COUNTER else emit.gauge
                 say(name, value, tags)
+        for notifier in notifiers:
+            _add_notifier(emit, notifier)
         emit.gauge("vedette.agent.up", 1)
         emit.gauge("health_check.overall", int(healthy))
         emit.counter("vedette.state.errors", state_errors)
@@ -213,6 +250,15 @@ def _add_fleet(emit: Emit, fleet: FleetVitals, ours: Sequence[str]) -> None:
     emit.counter("vedette.fleet.beats", fleet.beats, tags)
     emit.counter("vedette.fleet.claims", fleet.claims, tags)
     emit.counter("vedette.fleet.errors", fleet.errors, tags)
+
+
+def _add_notifier(emit: Emit, notifier: NotifierVitals) -> None:
+    tags = (f"notifier:{notifier.name}",)
+    emit.counter("vedette.notifier.sent", notifier.sent, tags)
+    emit.counter("vedette.notifier.failed", notifier.failed, tags)
+    emit.counter("vedette.notifier.errors", notifier.errors, tags)
+    emit.gauge("vedette.notifier.queue", notifier.queued, tags)
+    emit.gauge("vedette.notifier.oldest", notifier.oldest, tags)
 
 
 def _add_instance(emit: Emit, vitals: Vitals) -> None:

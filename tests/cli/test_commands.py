@@ -176,6 +176,8 @@ def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     expected += [("sink", name) for name in ("console", "datadog", "dogstatsd", "file", "prometheus")]
     expected += [("discovery", "k8s")]
     expected += [("engine", "kubernetes"), ("engine", "redis")]
+    notifiers = ("alertmanager", "email", "pagerduty", "slack", "sns", "webhook")
+    expected += [("notifier", name) for name in notifiers]
     expected += [("secret", name) for name in ("aws-iam", "aws-sm", "aws-ssm")]
     assert [(row[0], row[1]) for row in rows if row[2] == "vedette"] == expected
 
@@ -196,7 +198,7 @@ def test_the_schema_is_json(tmp_path: Path) -> None:
 
 def test_help_texts_are_pinned(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """To accept a change of wording: delete tests/cli/help.txt, run this test, read the file."""
-    commands = ("", "run", "check", "validate", "plan", "doctor", "bundle", "plugins", "example", "schema")
+    commands = ("", "run", "check", "validate", "plan", "doctor", "bundle", "notify", "plugins", "example", "schema")
     texts = [vedette(*command.split(), "--help", cwd=tmp_path, COLUMNS="100").stdout for command in commands]
     text = f"{'-' * 80}\n".join(texts)
     if not PINNED.exists():

@@ -27,6 +27,8 @@ _PLAN_EXITS = (
     "3 a problem in the configuration."
 )
 
+_NOTIFY_EXITS = "Exit status: 0 it arrived, 2 it did not, 3 a problem in the configuration."
+
 _DOCTOR_EXITS = "Exit status: 0 all is well, 1 warnings, 2 something lacks, 3 a problem in the configuration."
 
 
@@ -71,6 +73,13 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="FILE", type=Path, help="a new file (default: vedette-bundle-DATE.tar.gz)"
     )
     bundle.add_argument("--log", metavar="FILE", type=Path, help="the agent's log, whose last lines go in too")
+
+    notify = _command(
+        commands, "notify", "list the notifiers, or send a test alert through one", conf=True, epilog=_NOTIFY_EXITS
+    )
+    notify.add_argument("action", metavar="test", nargs="?", choices=("test",), help="send a test alert")
+    notify.add_argument("name", metavar="NAME", nargs="?", help="name of the notifier to test")
+    notify.add_argument("--resolve", action="store_true", help="tell it that the test alert is over")
 
     _operate(commands)
 
@@ -197,6 +206,10 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
         from vedette.cli.doctor import doctor
 
         return doctor
+    if command == "notify":
+        from vedette.cli.notify import notify
+
+        return notify
     if command == "bundle":
         from vedette.cli.bundle import bundle
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vedette.errors import Problem
     from vedette.fleet.vitals import FleetVitals
     from vedette.metrics import Batch, Metric, Sample, Value
-    from vedette.report import SinkVitals
+    from vedette.report import NotifierVitals, SinkVitals
     from vedette.runner import Runner, Vitals
     from vedette.scouts import ScoutVitals
 
@@ -150,6 +150,16 @@ def print_plugins(rows: Iterable[tuple[str, str, str, str]]) -> None:
     terminal().print(table)
 
 
+def print_notifiers(rows: Iterable[tuple[str, str, str]]) -> None:
+    """A table of notifiers: name, type and which alerts they are told of."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("notifier", "type", "told of"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    terminal().print(table)
+
+
 def instances_table(snapshot: Snapshot, title: str = "") -> Table:
     """The agent at a glance: every instance with status, last run, duration and next run."""
     table = Table(title=title or None, box=None, pad_edge=False, header_style="bold")
@@ -188,6 +198,7 @@ def print_status(snapshot: Snapshot, *, single: bool = False) -> None:
     ]
     parts += [Text(""), instances_table(snapshot)] if snapshot.instances else []
     parts += [Text(""), _sinks_table(snapshot.sinks)] if snapshot.sinks else []
+    parts += [Text(""), _notifiers_table(snapshot.notifiers)] if snapshot.notifiers else []
     parts += [Text(""), _discoveries_table(snapshot.discoveries)] if snapshot.discoveries else []
     parts += [Text(""), *_fleet_parts(snapshot.fleet)] if snapshot.fleet is not None else []
     parts += [Text(""), Text("configuration", "bold"), *map(_problem, snapshot.problems)] if snapshot.problems else []
@@ -255,6 +266,16 @@ def _sinks_table(sinks: Iterable[SinkVitals]) -> Table:
     for sink in sinks:
         numbers = (sink.sent, sink.queued, sink.dropped, sink.errors)
         table.add_row(Text(sink.name), *(f"{number:,}" for number in numbers), Text(sink.trouble, "bold red"))
+    return table
+
+
+def _notifiers_table(notifiers: Iterable[NotifierVitals]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("notifier", "sent", "queued", "given up", "errors", "trouble"):
+        table.add_column(heading, justify="left" if heading in ("notifier", "trouble") else "right")
+    for one in notifiers:
+        numbers = (one.sent, one.queued, one.failed, one.errors)
+        table.add_row(Text(one.name), *(f"{number:,}" for number in numbers), Text(one.trouble, "bold red"))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from vedette.config.problems import Report
     from vedette.discovery import Discovery, DiscoveryConfig
     from vedette.engine import Engine, EngineConfig
+    from vedette.notifier import Notifier, NotifierConfig
     from vedette.plugins import Group, Registry
     from vedette.secrets import Masker
     from vedette.sink import Sink, SinkConfig
 
 Sinks = tuple[tuple["type[Sink[Any]]", "SinkConfig"], ...]
 Discoveries = tuple[tuple["type[Discovery[Any]]", "DiscoveryConfig"], ...]
+Notifiers = tuple[tuple["type[Notifier[Any]]", "NotifierConfig"], ...]
 ConfiguredEngine = tuple["type[Engine[Any]]", "EngineConfig"]
 DEFAULT_SINK: Final = "console"
 
@@ -38,6 +41,7 @@ class AgentFile(NamedTuple):
         discoveries: likewise.
         fleet: the coordination engine with its options; None without a fleet, where it is broken or not asked for.
         has_fleet: whether there is a `fleet:`, valid or not.
+        notifiers: notifier classes with their options.
     """
 
     options: AgentConfig
@@ -45,6 +49,7 @@ class AgentFile(NamedTuple):
     discoveries: Discoveries = ()
     fleet: ConfiguredEngine | None = None
     has_fleet: bool = False
+    notifiers: Notifiers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +71,9 @@ class _List:
 
 _SINKS: Final = _List("sinks", "sinks", "sink", "console")
 _DISCOVERIES: Final = _List("autodiscovery", "discoveries", "discovery", "k8s")
+_NOTIFIERS: Final = _List("notifiers", "notifiers", "notifier", "slack")
 _FLEET: Final = "fleet"
-_PLUGINS: Final = (_SINKS.key, _DISCOVERIES.key, _FLEET)
+_PLUGINS: Final = (_SINKS.key, _DISCOVERIES.key, _FLEET, _NOTIFIERS.key)
 """Keys whose options belong to plugins."""
 
 
@@ -121,7 +127,46 @@ def read_agent(
     discoveries = () if found is None or _is_nothing(found) else tuple(_plugins(_DISCOVERIES, found, reading))
     _check_allowed(discoveries, found, reading)
     engine = _engine(fleet, reading) if fleet is not None and has_fleet else None
-    return AgentFile(config, tuple(_plugins(_SINKS, entry, reading)), discoveries, engine, has_fleet)
+    told = root.entries.get(_NOTIFIERS.key)
+    notifiers = () if told is None or _is_nothing(told) else tuple(_plugins(_NOTIFIERS, told, reading))
+    _check_routes(_names_in(told), root.entries.get("routes"), report)
+    return AgentFile(config, tuple(_plugins(_SINKS, entry, reading)), discoveries, engine, has_fleet, notifiers)
+
+
+def _names_in(entry: Entry | None) -> list[str] | None:
+    """The names of all notifiers, the broken ones too; None where one cannot be known."""
+    items = entry.node.items if entry is not None and isinstance(entry.node, Sequence) else ()
+    names: list[str] = []
+    types: dict[str, int] = {}
+    for item in items:
+        kind = item.entries.get("type") if isinstance(item, Mapping) else None
+        if not isinstance(item, Mapping) or kind is None or not isinstance(kind.node, Scalar):
+            return None
+        types[str(kind.node.value)] = number = types.get(str(kind.node.value), 0) + 1
+        named = _named(item, str(kind.node.value), number).entries["name"].node
+        if not isinstance(named, Scalar):
+            return None
+        names.append(str(named.value))
+    return names
+
+
+def _check_routes(names: list[str] | None, entry: Entry | None, report: Report) -> None:
+    """Report what stands in `notify:` of a route and is no notifier."""
+    if names is None or entry is None or not isinstance(entry.node, Sequence):
+        return
+    for index, item in enumerate(entry.node.items):
+        named = item.entries.get("name") if isinstance(item, Mapping) else None
+        if named is not None and isinstance(named.node, Scalar) and named.node.value in names:
+            report.error(named.line, ("routes", index, "name"), "is the name of a notifier too")
+        told = item.entries.get("notify") if isinstance(item, Mapping) else None
+        if told is None or not isinstance(told.node, Sequence):
+            continue
+        for place, node in enumerate(told.node.items):
+            if isinstance(node, Scalar) and isinstance(node.value, str) and node.value not in names:
+                near = get_close_matches(node.value, names, 1)
+                known = f"there are: {', '.join(names)}" if names else "there are none: see `notifiers:`"
+                hint = f"did you mean '{near[0]}'?" if near else known
+                report.error(node.line, ("routes", index, "notify", place), "is no notifier of this file", hint)
 
 
 def _engine(entry: Entry, reading: _Reading) -> ConfiguredEngine | None:

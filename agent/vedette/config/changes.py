@@ -113,6 +113,7 @@ def in_force(old: Configuration, new: Configuration) -> Configuration:
         sinks=old.sinks if new.fatal else new.sinks,
         discoveries=old.discoveries if new.fatal else new.discoveries,
         fleet=old.fleet if new.fatal else new.fleet,
+        notifiers=old.notifiers if new.fatal else new.notifiers,
         instances=tuple(sorted(instances, key=lambda one: (one.file, one.line))),
         templates=tuple(sorted(templates, key=lambda one: (one.file, one.line))),
         problems=tuple(sorted(problems, key=lambda problem: (problem.file, problem.line))),
@@ -188,6 +189,7 @@ def _agent_changes(old: Configuration, new: Configuration) -> tuple[Change, ...]
         made.append(Change("agent.yaml", tuple(differing)))
     made += _plugin_changes("sink", old.sinks, new.sinks)
     made += _plugin_changes("discovery", old.discoveries, new.discoveries)
+    made += _plugin_changes("notifier", old.notifiers, new.notifiers)
     if old.fleet != new.fleet:
         made.append(Change("fleet", ("added" if old.fleet is None else "removed" if new.fleet is None else "changed",)))
     return tuple(made)

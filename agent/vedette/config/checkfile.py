@@ -25,6 +25,7 @@ KEYS: Final = ("check", "defaults", "instances", "alerts")
 _KINDS: Final = {
     "checks": ("check", "checks"),
     "discoveries": ("discovery", "discoveries"),
+    "notifiers": ("notifier", "notifiers"),
     "engines": ("engine", "engines"),
 }
 _NO_INSTANCES: Final = "a check that needs no options runs with `instances: [{}]`"

@@ -61,7 +61,8 @@ def load(
         secrets: `resolve` resolves every reference and reports failures as errors; `lazy` asks no resolver
             plugin, and a variable or file that is missing is a warning.
         only: read only the files of this check, beside agent.yaml.
-        sinks: False leaves `sinks:`, `autodiscovery:` and `fleet:` of agent.yaml alone and imports no such plugin.
+        sinks: False leaves `sinks:`, `notifiers:`, `autodiscovery:` and `fleet:` of agent.yaml alone and imports no
+            such plugin.
         thorough: ask each check's `examine` too, which may cost time and memory.
         masker: learns the secrets; a running agent gives its own.
         vault: keeps what resolver plugins answered; likewise.
@@ -108,6 +109,7 @@ def load(
         templates,
         found_secrets.sources,
         agent.fleet,
+        agent.notifiers,
     )
 
 

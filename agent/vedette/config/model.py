@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from vedette.config.notify import Route
 from vedette.config.vault import Key, Source, Vault
 from vedette.listen import ListenOptions
 from vedette.secrets import Secret
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from vedette.discovery import Discovery, DiscoveryConfig
     from vedette.engine import Engine, EngineConfig
     from vedette.errors import Problem
+    from vedette.notifier import Notifier, NotifierConfig
     from vedette.secrets import Masker
     from vedette.sink import Sink, SinkConfig
 
@@ -132,6 +134,11 @@ class AgentConfig(BaseModel):
         description="Tell the sinks of each failure and recovery of an instance: as `events`, as structured `logs`.",
         examples=[["events", "logs"]],
     )
+    routes: tuple[Route, ...] = Field(
+        default=(),
+        description="Who is told of alerts whose rule has no `notify:`; all that fit count. Without routes every "
+        "notifier is told.",
+    )
     stop_timeout: Duration = Field(
         default=10.0, gt=0, description="Time that a stop may take: running checks end, queues are flushed."
     )
@@ -190,6 +197,7 @@ class Configuration:
         templates: what instances are made of for each target that fits.
         resolvers: who resolves each reference, by its scheme and name; `env` and `file` are not among them.
         fleet: the coordination engine's class with its validated options; None without a fleet.
+        notifiers: notifier classes with their validated options, in order.
     """
 
     directory: Path
@@ -205,3 +213,4 @@ class Configuration:
     templates: tuple[Template, ...] = ()
     resolvers: Mapping[Key, Source] = field(default_factory=dict, repr=False, compare=False)
     fleet: tuple[type[Engine[Any]], EngineConfig] | None = None
+    notifiers: tuple[tuple[type[Notifier[Any]], NotifierConfig], ...] = ()

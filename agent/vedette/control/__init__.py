@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vedette.config.changes import Changes
     from vedette.errors import Problem
     from vedette.fleet.vitals import FleetVitals
-    from vedette.report import SinkVitals
+    from vedette.report import NotifierVitals, SinkVitals
     from vedette.runner import Vitals
     from vedette.scouts import ScoutVitals
 
@@ -36,6 +36,7 @@ class Snapshot:
         state_errors: failed writes of the state store.
         discoveries: each discovery's vitals.
         fleet: where the fleet stands; None without one.
+        notifiers: each notifier's vitals.
     """
 
     time: float
@@ -48,6 +49,7 @@ class Snapshot:
     state_errors: int = 0
     discoveries: tuple[ScoutVitals, ...] = ()
     fleet: FleetVitals | None = None
+    notifiers: tuple[NotifierVitals, ...] = ()
 
 
 class ControlError(VedetteError):
@@ -131,7 +133,8 @@ def overall(snapshot: Snapshot) -> Overall:
         return Overall.FAILING
     warned = any(v.state is State.WARNING and not is_muted(v, snapshot.time) for v in snapshot.instances)
     broken = any(problem.severity == "error" for problem in snapshot.problems)
-    troubled = any(one.trouble for one in (*snapshot.sinks, *snapshot.discoveries, *([fleet] if fleet else ())))
+    parts = (*snapshot.sinks, *snapshot.notifiers, *snapshot.discoveries, *([fleet] if fleet else ()))
+    troubled = any(one.trouble for one in parts)
     return Overall.WARNING if warned or broken or troubled else Overall.OK
 
 

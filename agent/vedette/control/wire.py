@@ -11,7 +11,7 @@ import msgspec
 
 from vedette.control import ControlError, Snapshot, find, overall
 from vedette.errors import Problem
-from vedette.report import SinkVitals
+from vedette.report import NotifierVitals, SinkVitals
 from vedette.runner import State, Vitals
 from vedette.scouts import ScoutVitals
 from vedette.units import parse_duration
@@ -52,6 +52,7 @@ def picture(snapshot: Snapshot, instance: str = "") -> dict[str, Any]:
         "state_errors": snapshot.state_errors,
         "instances": chosen,
         "sinks": snapshot.sinks,
+        "notifiers": snapshot.notifiers,
         "discoveries": snapshot.discoveries,
         "fleet": snapshot.fleet,
         "problems": snapshot.problems,
@@ -64,7 +65,9 @@ def snapshot_of(data: Mapping[str, Any]) -> Snapshot:
     sinks = tuple(_make(SinkVitals, row) for row in data["sinks"])
     problems = tuple(_make(Problem, row) for row in data["problems"])
     discoveries = tuple(_make(ScoutVitals, row) for row in data.get("discoveries", ()))
+    notifiers = tuple(_make(NotifierVitals, row) for row in data.get("notifiers", ()))
     parts = {"instances": instances, "sinks": sinks, "problems": problems, "discoveries": discoveries}
+    parts["notifiers"] = notifiers
     return _make(Snapshot, {**data, **parts, "fleet": _fleet_of(data.get("fleet"))})
 
 

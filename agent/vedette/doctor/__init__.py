@@ -40,7 +40,8 @@ class Case:
     """What was found of one instance, sink, discovery or resolver of secrets, or of the house itself.
 
     Attributes:
-        name: instance id, `sink <name>`, `discovery <name>`, `fleet <name>`, `secrets <resolver>` or `agent`.
+        name: instance id, `sink <name>`, `notifier <name>`, `discovery <name>`, `fleet <name>`,
+            `secrets <resolver>` or `agent`.
         symptoms: line by line.
     """
 
@@ -77,7 +78,7 @@ async def examine(configuration: Configuration, instances: Sequence[Instance], *
         return cases
     others = [
         Case(f"{kind} {config.name or plugin.name}", tuple(await _diagnose_other(made, configuration.masker)))
-        for kind, plugins in (("sink", configuration.sinks), ("discovery", configuration.discoveries))
+        for kind, plugins in _others(configuration)
         for plugin, config in plugins
         for made in [_at_home(plugin(config), configuration)]
     ]
@@ -92,13 +93,22 @@ async def examine(configuration: Configuration, instances: Sequence[Instance], *
     return [*cases, *others, *secrets, Case("agent", tuple(house.symptoms))]
 
 
+def _others(configuration: Configuration) -> tuple[tuple[str, tuple[tuple[Any, Any], ...]], ...]:
+    return (
+        ("sink", configuration.sinks),
+        ("notifier", configuration.notifiers),
+        ("discovery", configuration.discoveries),
+    )
+
+
 async def _diagnose_secrets(configuration: Configuration, instances: Sequence[Instance]) -> list[Case]:
     """A case for each resolver that the configuration names; what the instances asked it for, they did before."""
     wanted: dict[str, dict[str, tuple[Login, ...]]] = {}
     for scheme, reference in sorted(configuration.resolvers):
         wanted.setdefault(scheme, {})[reference] = ()
     schemes = {source.plugin: scheme for (scheme, _), source in configuration.resolvers.items()}
-    options: list[Any] = [*(one.config for one in instances), *(config for _, config in configuration.sinks)]
+    plugins = (*configuration.sinks, *configuration.notifiers)
+    options: list[Any] = [*(one.config for one in instances), *(config for _, config in plugins)]
     options += [configuration.fleet[1]] if configuration.fleet is not None else []
     for made in minted(options):
         references = wanted[schemes[made.plugin]]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TELLING = re.compile(
     r"(?:.*[_.-])?(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|authorization|cookie|"
-    r"(?:api|access|private|secret|auth)[_-]?key)s?(?:[_.-](?:value|text))?",
+    r"(?:api|access|private|secret|auth|routing)[_-]?key|webhook)s?(?:[_.-](?:value|text))?",
     re.IGNORECASE,
 )
 """Names of keys whose values are secrets."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _COLUMN = 34
-_FILES = {"sink": "agent.yaml", "discovery": "agent.yaml", "engine": "agent.yaml", "notifier": "alerts.yaml"}
+_FILES = {"sink": "agent.yaml", "discovery": "agent.yaml", "engine": "agent.yaml", "notifier": "agent.yaml"}
 _HEADS = {"check": "name", "engine": "backend"}
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.control import is_cut_off, is_muted, is_wrong, overall
 from vedette.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from vedette.control import Operations, Snapshot
     from vedette.fleet.vitals import FleetVitals
+    from vedette.report import NotifierVitals
     from vedette.runner import Vitals
 
 HEADINGS: Final = ("state", "last run", "took", "late by", "next run", "runs", "message")
@@ -83,7 +84,10 @@ class Board:
             self.version = self.layout = version
             return
         changed = self._update(version)
-        parts = ((one.sinks, one.discoveries, one.problems, facts(one.fleet)) for one in (before, self.snapshot))
+        parts = (
+            (one.sinks, _told(one.notifiers), one.discoveries, one.problems, facts(one.fleet))
+            for one in (before, self.snapshot)
+        )
         if changed or next(parts) != next(parts):
             self.version = version
 
@@ -141,3 +145,8 @@ def clock_time(when: float, now: float) -> str:
     """`14:00:47` in the host's time zone, with the date where it is not within half a day."""
     pattern = "%H:%M:%S" if abs(now - when) < 43_200 else "%Y-%m-%d %H:%M:%S"
     return time.strftime(pattern, time.localtime(when))
+
+
+def _told(notifiers: Sequence[NotifierVitals]) -> list[NotifierVitals]:
+    """Without what changes by itself while something waits."""
+    return [replace(one, oldest=0.0) for one in notifiers]

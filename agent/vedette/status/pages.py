@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from vedette.errors import Problem
     from vedette.fleet.vitals import FleetVitals, MemberVitals
-    from vedette.report import SinkVitals
+    from vedette.report import NotifierVitals, SinkVitals
     from vedette.runner import Vitals
     from vedette.scouts import ScoutVitals
     from vedette.status.board import Board, Row
@@ -82,7 +82,7 @@ def index(board: Board, assets: str) -> str:
             _instances(board),
             *(
                 Markup('<div id="%s">%s</div>') % (name, fragments[name])
-                for name in ("fleet", "sinks", "discoveries", "problems")
+                for name in ("fleet", "sinks", "notifiers", "discoveries", "problems")
             ),
         ]
     )
@@ -97,6 +97,7 @@ def parts(board: Board) -> dict[str, Markup]:
         "wrong": _wrong(board.wrong, board.snapshot.time),
         "fleet": _fleet(board.snapshot.fleet),
         "sinks": _sinks(board.snapshot.sinks),
+        "notifiers": _notifiers(board.snapshot.notifiers),
         "discoveries": _discoveries(board.snapshot.discoveries),
         "problems": _problems(board.snapshot.problems),
     }
@@ -161,6 +162,12 @@ _ROW = Markup(
 def _sinks(sinks: Sequence[SinkVitals]) -> Markup:
     rows = [(one.name, (one.queued, one.sent, one.dropped, one.errors), one.trouble) for one in sinks]
     return _counted("sinks-title", "Sinks", ("sink", "queue", "sent", "dropped", "errors", "last error"), rows)
+
+
+def _notifiers(notifiers: Sequence[NotifierVitals]) -> Markup:
+    rows = [(one.name, (one.queued, one.sent, one.failed, one.errors), one.trouble) for one in notifiers]
+    names = ("notifier", "queue", "sent", "given up", "errors", "last error")
+    return _counted("notifiers-title", "Notifiers", names, rows)
 
 
 def _discoveries(discoveries: Sequence[ScoutVitals]) -> Markup:
