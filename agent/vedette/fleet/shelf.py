@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SWEEP = 4.0
 """Shares of the ttl between two looks at everything, where nothing seems to have changed."""
 _EARLY = 2
-"""Looks of a new seat that come a ttl after each other: what it stored may have been lost with what ended the last one."""
+"""Looks of a new seat that come after a ttl each: what it stored may be lost with what ended the one before."""
 
 
 class Shelf:
