@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from vedette.kit import DamagedError, Entry, Outcome, Piece, Record, Spool, SpoolTakenError
+from vedette.spool import segment as segment_module
 from vedette.spool.records import FRAME_SIZE
 from vedette.spool.totals import Totals
 
@@ -304,6 +305,49 @@ def test_damage_that_comes_later_is_noticed_when_it_is_read(tmp_path: Path) -> N
     with pytest.raises(DamagedError, match="No such file"):
         spool.read(record)
     spool.close()
+
+
+def test_a_segment_that_cannot_be_read_stays_and_is_read_once_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = opened(tmp_path)
+    spool.put([entry(1), entry(2)])
+    spool.close()
+    path, refused = last_segment(tmp_path), [True]
+    sound = segment_module.read_file
+
+    def read(at: Path) -> bytes:
+        if at == path and refused:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return sound(at)
+
+    monkeypatch.setattr(segment_module, "read_file", read)
+    spool = opened(tmp_path)
+    assert (numbers(spool), spool.aside, list(spool.unread.values())) == ([], [], ["Too many open files"])
+    assert path.exists()
+    spool.put([entry(3)])
+    assert numbers(spool) == [3]
+    refused.clear()
+    spool._look_again_at = 0.0
+    spool.rescue()
+    assert (sorted(numbers(spool)), spool.left, spool.unread) == ([1, 2, 3], 30, {})
+    spool.settle([whole(record) for record in list(spool.pending[1])], Outcome.SENT)
+    assert (spool.left, spool.tally[Outcome.SENT]) == (0, 30)
+    spool.close()
+
+
+def test_what_is_set_aside_goes_only_when_it_takes_too_much_room(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number + 1:016x}.seg").write_bytes(b"another version's" + os.urandom(40_000))
+    spool = Spool(tmp_path, 4 << 20)
+    spool.open()
+    assert (len(spool.aside), spool.removed) == (20, 0)
+    assert sum(name.endswith(".aside") for name in files(tmp_path)) == 20
+    spool.close()
+    small = Spool(tmp_path, 1 << 20)
+    small.open()
+    assert (small.removed, sum(name.endswith(".aside") for name in files(tmp_path))) == (14, 6)
+    small.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"vedette", b"PK\x03\x04 something else entirely", os.urandom(300), None])

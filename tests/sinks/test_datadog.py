@@ -535,11 +535,32 @@ async def test_nothing_is_given_up_by_a_clock_that_is_wrong_for_a_while(monkeypa
     assert (queue.standing.left, await sendable()) == (103, 101)  # it has just jumped back: nothing is sure
     shifted.passed = 200.0
     await queue.sweep()
-    assert queue.standing.tally == {Outcome.EXPIRED: 1}
-    assert (queue.standing.left, await sendable()) == (102, 101)
+    assert (queue.standing.left, await sendable()) == (
+        103,
+        101,
+    )  # nor before the intake has told the time since
     queue.clock.measured(0.5, 0.5)
     await queue.sweep()
     assert queue.standing.tally == {Outcome.EXPIRED: 1, Outcome.REFUSED: 1}
+    queue.close()
+
+
+async def test_a_clock_that_is_wrong_at_the_start_gives_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    shifted, now = Shifted(), int(time.time())
+    shifted.ahead = 7_200.0
+    monkeypatch.setattr(clock, "time", shifted)
+    queue = Queue(None, 0, 0.0, "gzip")
+    await queue.open()
+    items = Items(lanes.Kind.SERIES)
+    for at in (now, now + 6_900, now + 10_800):
+        items.add(b'{"metric":"m","points":[{"timestamp":%d,"value":1}]}' % at, at)
+    await queue.put(items.take())
+    for shifted.passed in (0.0, 70.0, 3_500.0):
+        await queue.sweep()
+        assert queue.standing.left == 3
+    shifted.passed = 3_700.0  # nobody has told otherwise for an hour
+    await queue.sweep()
+    assert queue.standing.tally == {Outcome.EXPIRED: 2}
     queue.close()
 
 

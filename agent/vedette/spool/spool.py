@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import re
+import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,11 @@ _LARGEST_SEGMENT = 8 * 1024 * 1024
 _SMALLEST_SEGMENT = 64 * 1024
 _SHARES = 16
 _TAIL = 256 * 1024
-_KEPT_ASIDE = 4
+_ASIDE = 4
+"""One byte of so many of the budget may be taken by what is set aside; beyond that the oldest of it goes."""
+_MOST_ASIDE = 100
+_LOOK_AGAIN = 30.0
+_NOT_A_FILE = frozenset((errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.EISDIR, errno.ENXIO))
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
@@ -67,6 +72,11 @@ class Spool:
         self._next = 1
         self._memory: dict[Record, None] = {}
         self._undeleted: set[int] = set()
+        self.removed = 0
+        """How many files that were set aside before are gone, since there were too many."""
+        self.unread: dict[int, str] = {}
+        """Segments that could not be read so far, and why: they stay where they are, and are tried again."""
+        self._look_again_at = 0.0
         self._kept: set[int] = set()
         """Segments that stay although they may be finished: their sources may not know yet that they were taken."""
         self._folded: Counter[Outcome] = Counter()
@@ -144,19 +154,39 @@ class Spool:
             if segment.number in folded:
                 self._remove(segment)
                 continue
-            try:
-                segment.load()
-            except (OSError, DamagedError) as error:
-                self._put_aside(path, str(getattr(error, "strerror", None) or error))
-                continue
-            if segment.forgotten:
-                self.aside.append(f"{segment.notes_path.name} ({segment.forgotten}; its items are sent once more)")
-            if segment.damaged:
-                self.aside.append(f"{path.name} (damaged in part)")
-            self._segments[segment.number] = segment
-            self.tally.update(segment.tally)
-            for record in segment.records:
-                self._index(record)
+            self._load(segment)
+
+    def _load(self, segment: Segment) -> None:
+        """Have its records, if it can be read; what is no segment at all is set aside."""
+        try:
+            segment.load()
+        except OSError as error:
+            if error.errno in _NOT_A_FILE:
+                self._put_aside(segment.path, error.strerror or str(error))
+            else:  # rights, too many open files, a disk that fails: that may pass
+                self.unread[segment.number] = error.strerror or str(error)
+            return
+        except DamagedError as error:
+            self._put_aside(segment.path, str(error))
+            return
+        self.unread.pop(segment.number, None)
+        if segment.forgotten:
+            self.aside.append(f"{segment.notes_path.name} ({segment.forgotten}; its items are sent once more)")
+        if segment.damaged:
+            self.aside.append(f"{segment.path.name} (damaged in part)")
+        self._segments[segment.number] = segment
+        self.tally.update(segment.tally)
+        for record in segment.records:
+            self._index(record)
+
+    def _look_again(self) -> None:
+        """Try those that could not be read, now and then; older ones come before what is here."""
+        if not self.unread or time.monotonic() < self._look_again_at:
+            return
+        self._look_again_at = time.monotonic() + _LOOK_AGAIN
+        for number in sorted(self.unread):
+            self._load(Segment(self._folder / f"{number:016x}.seg", number))
+        self._segments = dict(sorted(self._segments.items()))
 
     def _tail(self) -> list[tuple[Record, bytes]]:
         """The newest records."""
@@ -172,15 +202,19 @@ class Spool:
         return found
 
     def _tidy(self) -> None:
-        """Remove notes without a segment, and all but the newest of what was set aside."""
-        aside = sorted(self._folder.glob("*.aside"), key=lambda path: path.lstat().st_mtime)
+        """Remove notes without a segment, and what was set aside long ago if that takes too much room."""
         for path in self._folder.iterdir():
-            if _NOTES.fullmatch(path.name) and int(path.stem, 16) not in self._segments:
-                aside.insert(0, path)
-        orphans = sum(path.suffix == ".ack" for path in aside)
-        for path in aside[: max(orphans, len(aside) - _KEPT_ASIDE)]:
-            with suppress(OSError):
-                path.unlink()
+            if _NOTES.fullmatch(path.name) and int(path.stem, 16) not in self._segments.keys() | self.unread.keys():
+                with suppress(OSError):
+                    path.unlink()
+        aside = sorted(self._folder.glob("*.aside"), key=lambda path: path.lstat().st_mtime, reverse=True)
+        room = self._budget // _ASIDE
+        for number, path in enumerate(aside):
+            room -= path.lstat().st_size
+            if room < 0 or number >= _MOST_ASIDE:
+                with suppress(OSError):
+                    path.unlink()
+                    self.removed += 1
 
     def _put_aside(self, path: Path, why: str) -> None:
         self.aside.append(f"{path.name} ({why})")
@@ -203,6 +237,7 @@ class Spool:
         """Try to bring to the disk what is in memory only."""
         if self._lock < 0 and not self._opens():
             return
+        self._look_again()
         waiting = [record for record in self._memory if record.rest or not record.count]
         while waiting:
             some = self._some(waiting)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 _CLOSE = 10.0
 _JUMP = 15.0
 _DOUBTED = 60.0
+_ALONE = 3600.0
 _ABSURD = 86_400.0
 
 
@@ -31,14 +32,15 @@ class Moment:
 class Clock:
     """This machine's clock, held against one that only runs, and against the intake's once that is known.
 
-    For a minute after a jump nothing is sure. Where the intake's time is further off than 10 s either of them may be
-    right, since a relay's clock may be wrong too: then it is some time between them. What is off by more than a day is
-    not believed.
+    Nothing is sure for a minute after a jump, nor before the intake has told its time since the start or the jump (for
+    an hour at most): a machine may start with a wrong clock. Where the intake's time is further off than 10 s either
+    of them may be right, since a relay's clock may be wrong too: then it is some time between them. What is off by more
+    than a day is not believed.
     """
 
     def __init__(self) -> None:
         self._wall = time.time() - time.monotonic()
-        self._doubted = self._jumped = 0.0
+        self._doubted = self._jumped = time.monotonic()
         self._theirs: tuple[float, float] | None = None
 
     def measured(self, ahead: float, slack: float) -> None:
@@ -57,5 +59,6 @@ class Clock:
         if abs(wall - self._wall) > _JUMP:
             self._jumped, self._doubted = running, running + _DOUBTED
         self._wall = wall
-        sure = running >= self._doubted
-        return Moment(min(wall, theirs) + running, max(wall, theirs) + running, sure, sure and measured >= self._jumped)
+        told = measured >= self._jumped
+        sure = running >= self._doubted and (told or running >= self._jumped + _ALONE)
+        return Moment(min(wall, theirs) + running, max(wall, theirs) + running, sure, sure and told)

@@ -181,6 +181,12 @@ class Queue:
             self.notes.append(self._spool.trouble)
             return
         self.notes += [f"{name} of the queue on disk was set aside" for name in self._spool.aside]
+        if unread := self._spool.unread:
+            why = "; ".join(sorted(set(unread.values())))
+            text = f"{len(unread)} files of the queue on disk cannot be read ({why}): they stay, and are tried again"
+            self.notes.append(f"{text}; see whose they are")
+        if removed := self._spool.removed:
+            self.notes.append(f"{removed} files that were set aside earlier are removed: there were too many")
         items = list(_points(tail))
         self.repeats = frozenset(map(hash, items))
         self.counts = newest_counts(items)
