@@ -27,6 +27,8 @@ from .witness import install
 
 PATIENCE = 180.0
 INSTANCES = 60
+SINKS: list[dict[str, Any]] = [{"type": "witness"}, {"type": "witness", "name": "slow", "delay": 0.1}]
+"""What one of them sent counts only when the other one has it, too."""
 
 
 class Wires:
@@ -152,7 +154,7 @@ class Ground:
         if isinstance(self.backend.server, LeaseServer):
             kubeconfig = write_kubeconfig(port, folder / "kubeconfig")
             fleet = {"backend": "kubernetes", "kubeconfig": str(kubeconfig), "namespace": "vedette", "ttl": self.ttl}
-        agent = {"hostname": name, "fleet": fleet, "sinks": [{"type": "witness"}], "report_interval": "1h"}
+        agent: dict[str, Any] = {"hostname": name, "fleet": fleet, "sinks": SINKS, "report_interval": "1h"}
         windows = [{"name": f"i{number}", "run_on": "hash", "interval": self.interval} for number in range(instances)]
         (conf / "agent.yaml").write_text(json.dumps(agent))
         (conf / "windows.yaml").write_text(json.dumps({"instances": windows}))
