@@ -143,8 +143,18 @@ class Ground:
         self.members: list[Member] = []
         self._path = os.pathsep.join((install(folder), *filter(None, [os.environ.get("PYTHONPATH")])))
 
-    def add(self, name: str, instances: int = INSTANCES, *, wired: bool = False, **more: str) -> Member:
-        """A member that is not started yet; `wired`: its way to the engine can be cut."""
+    def add(
+        self, name: str, instances: int = INSTANCES, *, wired: bool = False, rare: float = 0.0, **more: str
+    ) -> Member:
+        """A member that is not started yet.
+
+        Args:
+            name: its name.
+            instances: how many it has.
+            wired: its way to the engine can be cut.
+            rare: seconds between two runs of one more instance, `rare`, in a process of its own.
+            more: its environment.
+        """
         folder = self.folder / name
         conf = folder / "conf.d"
         conf.mkdir(parents=True)
@@ -156,6 +166,8 @@ class Ground:
             fleet = {"backend": "kubernetes", "kubeconfig": str(kubeconfig), "namespace": "vedette", "ttl": self.ttl}
         agent: dict[str, Any] = {"hostname": name, "fleet": fleet, "sinks": SINKS, "report_interval": "1h"}
         windows = [{"name": f"i{number}", "run_on": "hash", "interval": self.interval} for number in range(instances)]
+        if rare:
+            windows.append({"name": "rare", "run_on": "hash", "interval": rare, "isolate": True})
         (conf / "agent.yaml").write_text(json.dumps(agent))
         (conf / "windows.yaml").write_text(json.dumps({"instances": windows}))
         member = Member(name, folder, wire, PYTHONPATH=self._path, WITNESS_PORT=str(self.court.port), **more)

@@ -96,7 +96,9 @@ class Store:
         ):
             return EngineConflict(request.key)
         before = self.records.get(request.key)
-        if before is not None and before[0] == request.value:  # as in Kubernetes: nothing changed, not even the revision
+        if (
+            before is not None and before[0] == request.value
+        ):  # as in Kubernetes: nothing changed, not even the revision
             return str(self._revision(request.key))
         if guard is not None and self.forgetful is not None:
             self.world.at(self.world.random.uniform(0, 0.03) * TTL, self.forgetful)
@@ -270,6 +272,9 @@ class Node:
         """`late`: the answer to its next beat's write is; `good`: once the others are read it is cut off."""
         self.regrets = False
         """The answer to its next claim is lost, and before it notices it does not want the instance any more."""
+        self.held_back = False
+        """Its next claim reaches the engine late, and before that it does not want the instance any more."""
+        self.dice = random.Random(f"{world.seed} {identity}")
         self._rate = world.random.uniform(0.99, 1.01)
         self._offset = world.random.uniform(0, 1e6)
         self._asleep = 0.0
@@ -304,7 +309,9 @@ class Node:
         self.frozen, self._waiting = False, []
         self.leases, self._values, self._running, self._halting = {}, {}, {}, {}
         self.highest.clear()
-        self.part = Participant(self.identity, self.ttl, self.clock, lambda: f"{self.world.random.getrandbits(64):016x}")
+        self.part = Participant(
+            self.identity, self.ttl, self.clock, lambda: f"{self.world.random.getrandbits(64):016x}"
+        )
         self.part.want(self.wanted)
         self.step()
 
@@ -363,6 +370,10 @@ class Node:
         if self.part is not None:
             self.when_awake(self.life, lambda: self.part and self.part.want(self.wanted))
             self.step()
+
+    def drop(self, instance: str) -> None:
+        """The configuration has it no more."""
+        self.reload({one: mode for one, mode in self.wanted.items() if one != instance})
 
     def leave(self) -> None:
         """SIGTERM."""
@@ -433,13 +444,11 @@ class Node:
                     self.world.at(0.001, self.when_awake, self.life, partial(self._run, instance))
 
     def _halt(self, instance: str, lease: Lease) -> None:
-        if not self.world.rough or self.world.random.random() < 0.9:  # else it hangs
-            self.world.at(
-                self.world.random.uniform(0, TTL / 6),
-                self.when_awake,
-                self.life,
-                lambda: self._halted(instance, lease),
-            )
+        if not self.world.rough or self.world.random.random() < 0.9:
+            wait = self.world.random.uniform(0, TTL / 6)
+        else:  # it hangs; when it ends the instance may be here again, under another lease
+            wait = self.dice.uniform(1, 2.5) * TTL
+        self.world.at(wait, self.when_awake, self.life, lambda: self._halted(instance, lease))
 
     def _halted(self, instance: str, lease: Lease) -> None:
         if self.part is not None:
@@ -529,7 +538,13 @@ class World:
                 node.step()
 
         self.at(SILENCE * node.ttl, self._give_up, node, life, open_, answered)
-        if not self._lost(node, "there") and not (node.deaf and _is_roll_call(request)):
+        if node.held_back and self.rough and isinstance(request, Write) and request.guard is not None:
+            node.held_back = False
+            late = self.random.uniform(0.6, 1.5) * TTL
+            self.last_trouble = max(self.last_trouble, self.now + late)
+            self.at(late, self._arrive, node, life, request, open_, answered)
+            self.at(SILENCE * node.ttl / 2, node.drop, request.key.removeprefix(CLAIMS))
+        elif not self._lost(node, "there") and not (node.deaf and _is_roll_call(request)):
             self.at(self._travel(isinstance(request, Read | Get)), self._arrive, node, life, request, open_, answered)
 
     def _give_up(self, node: Node, life: int, open_: list[bool], answered: Callable[[Any], None]) -> None:
@@ -552,8 +567,7 @@ class World:
         if not (claiming and node.regrets and self.rough):
             return False
         node.regrets = False
-        instance = request.key.removeprefix(CLAIMS)
-        node.reload({one: mode for one, mode in node.wanted.items() if one != instance})
+        node.drop(request.key.removeprefix(CLAIMS))
         return True
 
     def _heard(self, node: Node, request: Request, reply: Any) -> None:
@@ -629,10 +643,12 @@ class History:
             "cut": self._cut,
             "leave": Node.leave,
             "reload": self._reload,
+            "empty behind its back": self._empty_behind,
             "cut after a late answer": lambda node: setattr(node, "last_beat", "late"),
             "unread": self._deafen,
             "late answers": self._slow,
             "regret": lambda node: setattr(node, "regrets", True),
+            "held back": lambda node: setattr(node, "held_back", True),
             "lose": lambda _: self._lose(),
             "empty": lambda _: self.world.store.forget({}),
             "go back": lambda _: self._go_back(self.random.choice((0.02, 0.2, 2)) * self.random.random() * TTL),
@@ -681,7 +697,7 @@ class History:
         for node in world.nodes:
             node.cut.clear()
             node.late.clear()
-            node.deaf, node.regrets, node.last_beat = False, False, ""
+            node.deaf, node.regrets, node.held_back, node.last_beat = False, False, False, ""
             if node.frozen:
                 node.thaw()
         if not any(node.part for node in world.nodes) or self.random.random() < 0.5:
@@ -697,6 +713,12 @@ class History:
     def _cut(self, node: Node) -> None:
         node.cut |= set(self.random.choice((["there"], ["back"], ["there", "back"])))
         self.world.at(self.random.uniform(0.05, 2.5) * TTL, node.cut.clear)
+
+    def _empty_behind(self, node: Node) -> None:
+        """The engine empties itself while this one is cut off: all others join anew, and cannot read of it."""
+        node.cut |= {"there", "back"}
+        self.world.at(self.random.uniform(0, 0.1) * TTL, self.world.store.forget, {})
+        self.world.at(self.random.uniform(0.5, 1.5) * TTL, node.cut.clear)
 
     def _deafen(self, node: Node) -> None:
         node.deaf = True

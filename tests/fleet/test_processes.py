@@ -132,6 +132,41 @@ def test_a_stop_hands_over_at_once_and_an_engine_may_come_back_empty(tmp_path: P
         assert two.log.count("is ready") == 2
 
 
+@pytest.mark.soak
+def test_an_instance_that_runs_seldom_in_a_process_of_its_own_is_taken_over_too(tmp_path: Path) -> None:
+    """Its child process knows of the lease only how long it lasts; whoever takes over does not wait for the next tick."""
+    rare, interval, soon = "windows/rare", 30.0, 10.0
+    with ground(tmp_path, BACKENDS["redis6.2"](tmp_path / "engine"), 2.0) as place:
+        for name in ("one", "two", "three"):
+            place.add(name, 12, wired=True, rare=interval).start()
+        begun, victim = boottime(), ""
+        for kind in ("kill", "stop", "silence"):
+            until(
+                lambda: (
+                    place.court.owners(begun).get(rare, "") in ({victim} - {""} or {"one", "two", "three"})
+                    and len(set(place.court.owners(place.recently).values())) == 3
+                ),
+                "everybody to run something, and the victim to have it again",
+                PATIENCE,
+            )
+            victim = place.court.owners(begun)[rare]
+            (member,) = (one for one in place.members if one.name == victim)
+            harmed = boottime()
+            harm(place, kind, member)
+            until(lambda: place.court.owners(harmed).get(rare, victim) != victim, "another one to run it", PATIENCE)
+            took = boottime() - harmed
+            print(f"{kind} of {victim}: ran again after {took:.1f} s", flush=True)
+            assert took < 2 * place.ttl + soon + SLACK
+            begun = boottime()
+            mend(place, kind, member)
+        place.await_sent(13)
+        verdict = place.court.judge()
+        assert (verdict.begun, verdict.overlaps, verdict.lost) == ([], [], [])
+        assert len(verdict.strays) <= 3
+        assert (verdict.rewound, slow(verdict.doubled)) == ([], [])
+        assert not any("Traceback" in member.log for member in place.members)
+
+
 class Rounds:
     """Harms one agent after the other, and lets the fleet settle in between."""
 
@@ -168,10 +203,10 @@ class Rounds:
         gaps = sorted(self.gaps)
         print(
             f"{rounds} rounds {dict(self.done)}, ttl {place.ttl:g} s: {verdict.runs} runs, {verdict.packets} packets, "
-            f"{verdict.moves} owners; {len(verdict.begun)} runs without the lease, {len(verdict.overlaps)} leases at once, {len(verdict.strays)} stray packets,"
-            f" {len(verdict.lost)} windows lost, {len(verdict.again)} packets again "
-            f"({len(verdict.doubled)} without need, {len(verdict.rewound)} twice); "
-            f"gaps {gaps[len(gaps) // 2]:.2f} s (median) to {gaps[-1]:.2f} s"
+            f"{verdict.moves} owners; {len(verdict.begun)} runs without the lease, {len(verdict.overlaps)} leases at "
+            f"once, {len(verdict.strays)} stray packets, {len(verdict.lost)} windows lost, {len(verdict.again)} "
+            f"packets again ({len(verdict.doubled)} without need, {len(slow(verdict.doubled))} by the slower sink, "
+            f"{len(verdict.rewound)} twice); gaps {gaps[len(gaps) // 2]:.2f} s (median) to {gaps[-1]:.2f} s"
         )
         assert (verdict.begun, verdict.overlaps) == ([], [])
         assert 0.5 * place.ttl < verdict.longest < 0.9 * place.ttl + TICK
