@@ -188,6 +188,18 @@ class Ground:
         begun = boottime() if since is None else since
         until(lambda: self.settled(instances, members, max(begun, self.recently)), "the fleet to settle", PATIENCE)
 
+    def await_rare(self, names: set[str], since: float) -> str:
+        """Until one of these has run `rare` since then; where these are one or all, until all run something."""
+
+        def ran() -> str:
+            return self.court.owners(since).get("windows/rare", "")
+
+        until(lambda: ran() in names, f"{names} to run it", PATIENCE)
+        everybody = {member.name for member in self.members}
+        if len(names) == 1 or names == everybody:
+            until(lambda: set(self.court.owners(self.recently).values()) == everybody, "all to run", PATIENCE)
+        return ran()
+
     def await_sent(self, instances: int = INSTANCES) -> None:
         """Until the windows up to now are sent: what is missing of them at the end is missing for good."""
         now = boottime()
