@@ -75,7 +75,8 @@ def counted(engine: Any, writes: list[tuple[str, float]]) -> Any:
 async def takeover(name: str, make: Callable[[], Any]) -> list[Row]:
     """Two members; one is killed, the other has all; then each instance has a watermark, and another one."""
     writes: list[tuple[str, float]] = []
-    one, two = (Member(counted(make(), writes), f"node-{n}") for n in range(2))
+    engines = [counted(make(), writes) for _ in range(2)]
+    one, two = (Member(engine, f"node-{n}") for n, engine in enumerate(engines))
     await until(lambda: len(one.fleet.holdings) + len(two.fleet.holdings) == INSTANCES and bool(one.fleet.holdings))
     await asyncio.sleep(SHORT / 2)
     lost = len(two.fleet.holdings)
@@ -96,6 +97,8 @@ async def takeover(name: str, make: Callable[[], Any]) -> list[Row]:
     marks = sum(key.startswith("claims/") for key, _ in writes)
     one.task.cancel()
     await asyncio.gather(one.task, two.task, return_exceptions=True)
+    for engine in engines:
+        await engine.close()
     return [
         (f"{name}: a survivor takes over", len(times) / (times[-1] - times[0]), "instances/s", ""),
         (f"{name}: {lost} instances of a killed member run again, ttl {SHORT:g} s", taken / SHORT, "ttl", ""),
