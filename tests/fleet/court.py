@@ -1,4 +1,4 @@
-"""Records every run and every packet of a fleet in the order in which they happened, and judges it."""
+"""Records every lease, run and packet of a fleet in the order in which they happened, and judges it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from typing import Any
 
+SINKS = 2
+"""Of each agent."""
 _LATE = 30.0
 _AROUND = 10.0
 
@@ -19,13 +21,16 @@ class Deed:
     """Something an agent did as the owner of an instance.
 
     Attributes:
-        what: `run`: a run began; `sent`: a packet left.
+        what: `got`: a lease was granted; `back`: it was taken back; `run`: a run began; `sent`: a packet left.
         instance: which.
         by: agent, process and term.
-        token: of the lease.
+        token: of the lease; 0 in a child process, which knows only how long it lasts.
         windows: the closed windows in the packet.
         at: seconds on the clock that all processes of the machine share.
         wall: the agent's own clock.
+        held: whether the lease held at that moment.
+        left: seconds of the term.
+        sink: which of the agent's sinks sent it.
     """
 
     what: str
@@ -35,6 +40,9 @@ class Deed:
     windows: tuple[int, ...]
     at: float
     wall: float
+    held: bool
+    left: float
+    sink: str
 
 
 @dataclass
@@ -42,9 +50,11 @@ class Verdict:
     """What came out.
 
     Attributes:
-        begun: runs that began although another had got the instance.
-        strays: packets likewise.
-        lost: windows that nobody sent.
+        begun: runs that began without the lease, or although another had got the instance.
+        overlaps: leases that were granted while another's went on.
+        longest: seconds that any term had left at any time.
+        strays: packets that were sent without the term, or although another had got the instance.
+        lost: windows that one of the sinks never sent.
         again: packets with windows that had been sent before, always with the same value and time.
         doubled: those of them after an owner whose term went on: it had time to hand over what it had sent.
         rewound: packets that went back further than to where the packet before them began.
@@ -55,6 +65,8 @@ class Verdict:
 
     begun: list[Deed] = field(default_factory=list)
     strays: list[Deed] = field(default_factory=list)
+    overlaps: list[Deed] = field(default_factory=list)
+    longest: float = 0.0
     lost: list[tuple[str, int]] = field(default_factory=list)
     rewound: list[Deed] = field(default_factory=list)
     again: list[Deed] = field(default_factory=list)
@@ -74,7 +86,7 @@ class Court:
         self.port: int = self._socket.getsockname()[1]
         self.deeds: list[Deed] = []
         self._newest: dict[str, Deed] = {}
-        self._reached: dict[str, int] = {}
+        self._reached: dict[str, dict[str, int]] = defaultdict(dict)
         self.wiped: list[float] = []
         """When an engine lost everything, tokens included."""
         self._ended = False
@@ -100,7 +112,8 @@ class Court:
             deed = Deed(**{**row, "windows": tuple(row["windows"])})
             self.deeds.append(deed)
             if deed.windows:
-                self._reached[deed.instance] = max(deed.windows[-1], self._reached.get(deed.instance, 0))
+                by_sink = self._reached[deed.instance]
+                by_sink[deed.sink] = max(deed.windows[-1], by_sink.get(deed.sink, 0))
             if deed.what == "run":
                 self._newest[deed.instance] = deed
 
@@ -115,8 +128,9 @@ class Court:
         return {deed.instance: deed.by.partition("/")[0] for deed in newest if deed.at >= since}
 
     def reached(self, at: float) -> set[str]:
-        """The instances whose windows were sent up to then, on the clock that all processes share."""
-        return {name for name, window in self._reached.copy().items() if window >= int(at * 10)}
+        """The instances whose windows both sinks sent up to then, on the clock that all processes share."""
+        reached = {name: sorted(by_sink.copy().values()) for name, by_sink in self._reached.copy().items()}
+        return {name for name, windows in reached.items() if len(windows) == SINKS and windows[0] >= int(at * 10)}
 
     def gaps(self, since: float = 0.0) -> dict[str, float]:
         """The longest time between two runs of each instance."""
@@ -127,44 +141,63 @@ class Court:
 
     def judge(self) -> Verdict:
         """Look at everything so far. The order of the tokens is the law; who has lost everything begins a new era."""
-        verdict, eras = Verdict(), self._eras()
+        verdict = Verdict()
+        deeds = list(self.deeds)
+        self._judge_owners(deeds, verdict)
+        self._judge_packets(deeds, verdict)
+        return verdict
+
+    def _judge_owners(self, deeds: list[Deed], verdict: Verdict) -> None:
+        """Who may do something: whoever got the lease last, from then on and not before the one before was through."""
+        eras = self._eras()
         newest: dict[str, tuple[int, int]] = {}
         owner: dict[str, str] = {}
-        last: dict[str, Deed] = {}
+        until: dict[str, float] = defaultdict(float)
+        given_up: set[str] = set()
+        for deed in deeds:
+            until[deed.by] = max(until[deed.by], deed.at + deed.left)
+            verdict.longest = max(verdict.longest, deed.left)
+            verdict.runs += deed.what == "run"
+            verdict.packets += deed.what == "sent"
+            rank, known, last = (eras[deed.by], deed.token), newest.get(deed.instance), owner.get(deed.instance, "")
+            stale = deed.token > 0 and known is not None and (rank < known or (rank == known and last != deed.by))
+            if deed.what == "run" and (stale or not deed.held):
+                verdict.begun.append(deed)
+            elif deed.what == "sent" and (stale or not deed.left):
+                verdict.strays.append(deed)
+            elif deed.what == "back" and last == deed.by:
+                given_up.add(deed.instance)
+            elif deed.what == "got":
+                if stale or (deed.instance not in given_up and last != deed.by and deed.at < until.get(last, 0.0)):
+                    verdict.overlaps.append(deed)
+                given_up.discard(deed.instance)
+                newest[deed.instance], owner[deed.instance] = rank, deed.by
+                verdict.moves += 1
+
+    def _judge_packets(self, deeds: list[Deed], verdict: Verdict) -> None:
+        """What each sink sent: everything, and again only what a crash came between."""
+        last: dict[tuple[str, str], Deed] = {}
         active: dict[str, float] = {}
         sources: list[tuple[Deed, Deed]] = []
-        sent: dict[str, set[int]] = defaultdict(set)
-        for deed in list(self.deeds):
-            rank, known = (eras[deed.by], deed.token), newest.get(deed.instance, (0, 0))
-            stale = rank < known or (rank == known and owner[deed.instance] != deed.by)
-            if deed.what == "run":
-                verdict.runs += 1
-                if stale:
-                    verdict.begun.append(deed)
-                    continue
+        sent: dict[tuple[str, str], set[int]] = defaultdict(set)
+        for deed in deeds:
+            if deed.left:
                 active[deed.by] = deed.at
-                if rank > known:
-                    newest[deed.instance], owner[deed.instance] = rank, deed.by
-                    verdict.moves += 1
-            else:
-                verdict.packets += 1
-                if stale:
-                    verdict.strays.append(deed)
-                if not deed.windows:
-                    continue
-                before = last.get(deed.instance)
-                if before is not None and deed.windows[0] < before.windows[0]:
-                    verdict.rewound.append(deed)
-                if before is not None and not sent[deed.instance].isdisjoint(deed.windows):
-                    sources.append((deed, before))
-                last[deed.instance] = deed
-                sent[deed.instance].update(deed.windows)
-        for name, numbers in sent.items():
+            if not deed.windows:
+                continue
+            way = deed.instance, deed.sink
+            before = last.get(way)
+            if before is not None and deed.windows[0] < before.windows[0]:
+                verdict.rewound.append(deed)
+            if before is not None and not sent[way].isdisjoint(deed.windows):
+                sources.append((deed, before))
+            last[way] = deed
+            sent[way].update(deed.windows)
+        for (name, _), numbers in sent.items():
             missing = set(range(min(numbers), max(numbers) + 1)) - numbers
             verdict.lost += [(name, number) for number in sorted(missing)]
         verdict.again = [deed for deed, _ in sources]
         verdict.doubled = [deed for deed, before in sources if active.get(before.by, 0.0) > deed.at]
-        return verdict
 
     def story(self, lost: list[tuple[str, int]]) -> str:
         """What happened around the first lost window, one deed a line; empty where none was lost."""
@@ -172,7 +205,10 @@ class Court:
             return ""
         name, number = lost[0]
         near = [one for one in list(self.deeds) if one.instance == name and abs(one.at - number / 10) < _AROUND]
-        lines = (f"{one.at:.2f} {one.what} {one.by} {one.token} {one.windows[:1]}-{one.windows[-1:]}" for one in near)
+        lines = (
+            f"{one.at:.2f} {one.what} {one.by} {one.token} {one.sink} {one.windows[:1]}-{one.windows[-1:]}"
+            for one in near
+        )
         return "\n".join((f"{len(lost)} lost, the first is {number} of {name}", *lines))
 
     def _eras(self) -> dict[str, int]:

@@ -27,6 +27,8 @@ from .witness import install
 
 PATIENCE = 180.0
 INSTANCES = 60
+SINKS: list[dict[str, Any]] = [{"type": "witness"}, {"type": "witness", "name": "slow", "delay": 0.1}]
+"""What one of them sent counts only when the other one has it, too."""
 
 
 class Wires:
@@ -141,8 +143,18 @@ class Ground:
         self.members: list[Member] = []
         self._path = os.pathsep.join((install(folder), *filter(None, [os.environ.get("PYTHONPATH")])))
 
-    def add(self, name: str, instances: int = INSTANCES, *, wired: bool = False, **more: str) -> Member:
-        """A member that is not started yet; `wired`: its way to the engine can be cut."""
+    def add(
+        self, name: str, instances: int = INSTANCES, *, wired: bool = False, rare: float = 0.0, **more: str
+    ) -> Member:
+        """A member that is not started yet.
+
+        Args:
+            name: its name.
+            instances: how many it has.
+            wired: its way to the engine can be cut.
+            rare: seconds between two runs of one more instance, `rare`, in a process of its own.
+            more: its environment.
+        """
         folder = self.folder / name
         conf = folder / "conf.d"
         conf.mkdir(parents=True)
@@ -152,8 +164,10 @@ class Ground:
         if isinstance(self.backend.server, LeaseServer):
             kubeconfig = write_kubeconfig(port, folder / "kubeconfig")
             fleet = {"backend": "kubernetes", "kubeconfig": str(kubeconfig), "namespace": "vedette", "ttl": self.ttl}
-        agent = {"hostname": name, "fleet": fleet, "sinks": [{"type": "witness"}], "report_interval": "1h"}
+        agent: dict[str, Any] = {"hostname": name, "fleet": fleet, "sinks": SINKS, "report_interval": "1h"}
         windows = [{"name": f"i{number}", "run_on": "hash", "interval": self.interval} for number in range(instances)]
+        if rare:
+            windows.append({"name": "rare", "run_on": "hash", "interval": rare, "isolate": True})
         (conf / "agent.yaml").write_text(json.dumps(agent))
         (conf / "windows.yaml").write_text(json.dumps({"instances": windows}))
         member = Member(name, folder, wire, PYTHONPATH=self._path, WITNESS_PORT=str(self.court.port), **more)
@@ -173,6 +187,18 @@ class Ground:
     def await_settled(self, instances: int = INSTANCES, members: int = 3, since: float | None = None) -> None:
         begun = boottime() if since is None else since
         until(lambda: self.settled(instances, members, max(begun, self.recently)), "the fleet to settle", PATIENCE)
+
+    def await_rare(self, names: set[str], since: float) -> str:
+        """Until one of these has run `rare` since then; where these are one or all, until all run something."""
+
+        def ran() -> str:
+            return self.court.owners(since).get("windows/rare", "")
+
+        until(lambda: ran() in names, f"{names} to run it", PATIENCE)
+        everybody = {member.name for member in self.members}
+        if len(names) == 1 or names == everybody:
+            until(lambda: set(self.court.owners(self.recently).values()) == everybody, "all to run", PATIENCE)
+        return ran()
 
     def await_sent(self, instances: int = INSTANCES) -> None:
         """Until the windows up to now are sent: what is missing of them at the end is missing for good."""

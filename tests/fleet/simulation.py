@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -27,8 +27,9 @@ from vedette.fleet.tenure import Tenure
 from vedette.lease import Lease
 
 TTL = 12.0
-SILENCE = TTL / 3
-"""How long an engine's client waits for an answer."""
+"""The longest of any agent."""
+SILENCE = 1 / 3
+"""How long an engine's client waits for an answer, in shares of its agent's ttl."""
 
 
 class Violation(AssertionError):
@@ -95,6 +96,10 @@ class Store:
         ):
             return EngineConflict(request.key)
         before = self.records.get(request.key)
+        if (
+            before is not None and before[0] == request.value
+        ):  # as in Kubernetes: nothing changed, not even the revision
+            return str(self._revision(request.key))
         if guard is not None and self.forgetful is not None:
             self.world.at(self.world.random.uniform(0, 0.03) * TTL, self.forgetful)
             self.forgetful = None
@@ -144,6 +149,12 @@ class Judge:
         if lease.token <= node.highest[lease.instance]:
             raise Violation(f"{lease.instance}: {node.identity} got {lease.token} after {node.highest[lease.instance]}")
         node.highest[lease.instance] = lease.token
+        for other in self.world.nodes:  # also where the engine has forgotten them
+            if other.part and other.id in node.roster and lease.token <= other.brought.get(lease.instance, 0):
+                raise Violation(
+                    f"{lease.instance}: {node.identity} got {lease.token}, and {other.identity}, which it knows, had "
+                    f"{other.brought[lease.instance]} when it joined"
+                )
         for other in self.world.holders(lease.instance):
             if other is not node:
                 raise Violation(f"{lease.instance}: both {other.identity} and {node.identity} hold it")
@@ -161,7 +172,7 @@ class Judge:
     def ran(self, node: Node, lease: Lease) -> None:
         """A run began."""
         self.runs += 1
-        if node.heard < self.world.now - TTL:
+        if node.heard < self.world.now - node.ttl:
             raise Violation(f"{lease.instance}: {node.identity} runs it and has not heard of the others for a ttl")
         for other in self.world.nodes:
             if other is not node and other.hands_over(lease.instance) and self.forgiven < self.world.now - 2 * TTL:
@@ -233,9 +244,10 @@ class Judge:
 class Node:
     """A machine with an agent's process, or without one."""
 
-    def __init__(self, world: World, identity: str, wanted: Mapping[str, Mode]) -> None:
+    def __init__(self, world: World, identity: str, wanted: Mapping[str, Mode], ttl: float) -> None:
         self.world = world
         self.identity = identity
+        self.ttl = ttl
         self.wanted = dict(wanted)
         self.part: Participant | None = None
         self.leases: dict[str, Lease] = {}
@@ -247,6 +259,9 @@ class Node:
         self._halting: dict[str, float] = {}
         self.highest: dict[str, int] = defaultdict(int)
         """Tokens of the leases that this process had."""
+        self.brought: dict[str, int] = {}
+        """Those that it had when it joined last."""
+        self._joined_as = ""
         self.heard = 0.0
         """When it read who the others are, and knew it."""
         self.late: set[str] = set()
@@ -257,6 +272,9 @@ class Node:
         """`late`: the answer to its next beat's write is; `good`: once the others are read it is cut off."""
         self.regrets = False
         """The answer to its next claim is lost, and before it notices it does not want the instance any more."""
+        self.held_back = False
+        """Its next claim reaches the engine late, and before that it does not want the instance any more."""
+        self.dice = random.Random(f"{world.seed} {identity}")
         self._rate = world.random.uniform(0.99, 1.01)
         self._offset = world.random.uniform(0, 1e6)
         self._asleep = 0.0
@@ -269,6 +287,11 @@ class Node:
     @property
     def id(self) -> str:
         return self.part.seat.id if self.part else ""
+
+    @property
+    def roster(self) -> Container[str]:
+        """Ids of the members whose records it has read."""
+        return self.part.roster if self.part else ()
 
     def clock(self) -> float:
         """CLOCK_BOOTTIME, or a clock that stands still in a suspend."""
@@ -286,7 +309,9 @@ class Node:
         self.frozen, self._waiting = False, []
         self.leases, self._values, self._running, self._halting = {}, {}, {}, {}
         self.highest.clear()
-        self.part = Participant(self.identity, TTL, self.clock, lambda: f"{self.world.random.getrandbits(64):016x}")
+        self.part = Participant(
+            self.identity, self.ttl, self.clock, lambda: f"{self.world.random.getrandbits(64):016x}"
+        )
         self.part.want(self.wanted)
         self.step()
 
@@ -329,6 +354,8 @@ class Node:
             return
         for request in self.part.requests():
             self.world.send(self, request)
+        if self.id != self._joined_as:
+            self._joined_as, self.brought = self.id, dict(self.highest)
         if self.part.left:
             self.kill()
             return
@@ -343,6 +370,10 @@ class Node:
         if self.part is not None:
             self.when_awake(self.life, lambda: self.part and self.part.want(self.wanted))
             self.step()
+
+    def drop(self, instance: str) -> None:
+        """The configuration has it no more."""
+        self.reload({one: mode for one, mode in self.wanted.items() if one != instance})
 
     def leave(self) -> None:
         """SIGTERM."""
@@ -362,7 +393,7 @@ class Node:
             lease is not None
             and not self.frozen
             and lease.term.current
-            and self.world.now < self._halting.get(instance, 0.0) + 0.9 * TTL
+            and self.world.now < self._halting.get(instance, 0.0) + 0.9 * self.ttl
         )
 
     def _run(self, instance: str) -> None:
@@ -413,13 +444,11 @@ class Node:
                     self.world.at(0.001, self.when_awake, self.life, partial(self._run, instance))
 
     def _halt(self, instance: str, lease: Lease) -> None:
-        if not self.world.rough or self.world.random.random() < 0.9:  # else it hangs
-            self.world.at(
-                self.world.random.uniform(0, TTL / 6),
-                self.when_awake,
-                self.life,
-                lambda: self._halted(instance, lease),
-            )
+        if not self.world.rough or self.world.random.random() < 0.9:
+            wait = self.world.random.uniform(0, TTL / 6)
+        else:  # it hangs; when it ends the instance may be here again, under another lease
+            wait = self.dice.uniform(1, 2.5) * TTL
+        self.world.at(wait, self.when_awake, self.life, lambda: self._halted(instance, lease))
 
     def _halted(self, instance: str, lease: Lease) -> None:
         if self.part is not None:
@@ -508,8 +537,14 @@ class World:
                 request.answer(reply)
                 node.step()
 
-        self.at(SILENCE, self._give_up, node, life, open_, answered)
-        if not self._lost(node, "there") and not (node.deaf and _is_roll_call(request)):
+        self.at(SILENCE * node.ttl, self._give_up, node, life, open_, answered)
+        if node.held_back and self.rough and isinstance(request, Write) and request.guard is not None:
+            node.held_back = False
+            late = self.random.uniform(0.6, 1.5) * TTL
+            self.last_trouble = max(self.last_trouble, self.now + late)
+            self.at(late, self._arrive, node, life, request, open_, answered)
+            self.at(SILENCE * node.ttl / 2, node.drop, request.key.removeprefix(CLAIMS))
+        elif not self._lost(node, "there") and not (node.deaf and _is_roll_call(request)):
             self.at(self._travel(isinstance(request, Read | Get)), self._arrive, node, life, request, open_, answered)
 
     def _give_up(self, node: Node, life: int, open_: list[bool], answered: Callable[[Any], None]) -> None:
@@ -532,8 +567,7 @@ class World:
         if not (claiming and node.regrets and self.rough):
             return False
         node.regrets = False
-        instance = request.key.removeprefix(CLAIMS)
-        node.reload({one: mode for one, mode in node.wanted.items() if one != instance})
+        node.drop(request.key.removeprefix(CLAIMS))
         return True
 
     def _heard(self, node: Node, request: Request, reply: Any) -> None:
@@ -548,10 +582,10 @@ class World:
         """How long an answer takes."""
         key = request.prefix if isinstance(request, Read) else request.key
         if self.rough and any(key.startswith(one) for one in node.late):
-            return self.random.uniform(0.1, 0.3) * TTL
+            return self.random.uniform(0.1, 0.3) * node.ttl
         if self.rough and node.last_beat == "late" and isinstance(request, Write) and key == f"{MEMBERS}{node.id}":
             node.last_beat = "good"
-            return self.random.uniform(0.25, 0.32) * TTL
+            return self.random.uniform(0.25, 0.32) * node.ttl
         return self._travel(True)
 
     def _deliver(self, node: Node, life: int, answered: Callable[[Any], None], reply: Any) -> None:
@@ -592,7 +626,10 @@ class History:
         self.random = world.random
         instances = [f"check/{n}" for n in range(self.random.randint(2, 5))]
         self.all: dict[str, Mode] = {one: self.random.choice(("hash", "hash", "leader")) for one in instances}
-        world.nodes += [Node(world, f"node{n}", self.all) for n in range(self.random.randint(2, 4))]
+        nodes = range(self.random.randint(2, 4))
+        ttls = random.Random(f"ttl {seed}")
+        shares = (0.4, 0.6, 1.0) if ttls.random() < 0.5 else (1.0,)
+        world.nodes += [Node(world, f"node{n}", self.all, ttls.choice(shares) * TTL) for n in nodes]
         self.pace = 6.0 if kinds else 2.5
         self.kinds = kinds or self.random.sample(sorted(self.troubles), self.random.randint(1, 5))
 
@@ -606,10 +643,12 @@ class History:
             "cut": self._cut,
             "leave": Node.leave,
             "reload": self._reload,
+            "empty behind its back": self._empty_behind,
             "cut after a late answer": lambda node: setattr(node, "last_beat", "late"),
             "unread": self._deafen,
             "late answers": self._slow,
             "regret": lambda node: setattr(node, "regrets", True),
+            "held back": lambda node: setattr(node, "held_back", True),
             "lose": lambda _: self._lose(),
             "empty": lambda _: self.world.store.forget({}),
             "go back": lambda _: self._go_back(self.random.choice((0.02, 0.2, 2)) * self.random.random() * TTL),
@@ -658,7 +697,7 @@ class History:
         for node in world.nodes:
             node.cut.clear()
             node.late.clear()
-            node.deaf, node.regrets, node.last_beat = False, False, ""
+            node.deaf, node.regrets, node.held_back, node.last_beat = False, False, False, ""
             if node.frozen:
                 node.thaw()
         if not any(node.part for node in world.nodes) or self.random.random() < 0.5:
@@ -674,6 +713,12 @@ class History:
     def _cut(self, node: Node) -> None:
         node.cut |= set(self.random.choice((["there"], ["back"], ["there", "back"])))
         self.world.at(self.random.uniform(0.05, 2.5) * TTL, node.cut.clear)
+
+    def _empty_behind(self, node: Node) -> None:
+        """The engine empties itself while this one is cut off: all others join anew, and cannot read of it."""
+        node.cut |= {"there", "back"}
+        self.world.at(self.random.uniform(0, 0.1) * TTL, self.world.store.forget, {})
+        self.world.at(self.random.uniform(0.5, 1.5) * TTL, node.cut.clear)
 
     def _deafen(self, node: Node) -> None:
         node.deaf = True

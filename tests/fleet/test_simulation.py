@@ -15,7 +15,7 @@ import pytest
 from fleet.simulation import Fences, History, Violation, live
 from vedette.engine import EngineRecord
 from vedette.fleet import seat
-from vedette.fleet.roster import Sighting
+from vedette.fleet.roster import Roster, Sighting
 from vedette.fleet.seat import Seat
 from vedette.fleet.tenure import Tenure
 from vedette.lease import Term
@@ -112,6 +112,24 @@ MUTATIONS = {
     "the clock stands still in a suspend": Mutation(None, "suspend, start", clock_counts_suspends=False),
     "removals do not compare": Mutation(None, "stop", near=30, removals_compare=False),
     "writes of claims do not compare": Mutation(None, "cut, stop", writes_compare=False),
+    "tokens are not learnt from members": Mutation(
+        without(Seat, "_read", "self._tally.token = max(", "_ = ("), "empty, kill, start, reload"
+    ),
+    "only the own ttl counts": Mutation(
+        without(Roster, "_measure", "max((self._ttl, *self._lasting))", "self._ttl"),
+        "empty behind its back, start, start, start",
+        near=70,
+    ),
+    "the ttl of who is gone is forgotten at once": Mutation(
+        without(Roster, "_measure", "{ttl: end for ttl, end in self._lasting.items() if end > now}", "{}"),
+        "empty behind its back, start, start, start",
+        near=8,
+    ),
+    "the engine's memory is not compared": Mutation(
+        without(Seat, "_recognised", "(known is not None and own.memory != known.memory)", "False"),
+        "go back after a claim, leave, start",
+        near=23,
+    ),
     "claims have no guard": Mutation(None, "empty after a claim, start, reload", near=10, guards=False),
     "revisions outlive what the engine forgot": Mutation(
         None, "go back after a claim, leave, start", near=25, revisions_die=False

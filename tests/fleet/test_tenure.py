@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from vedette.engine import EngineConflict, EngineRecord
+from vedette.engine import EngineConflict, EngineRecord, EngineUnavailable
 from vedette.fleet.participant import Participant
 from vedette.fleet.records import CLAIMS, MEMBERS, Claim, Member
 from vedette.fleet.requests import Get, Read, Remove, Request, Write
@@ -101,3 +101,50 @@ def test_what_is_over_is_not_remembered_for_ever() -> None:
         alone.go_on(alone.now + 2.5 * TTL)
     assert [key for key in alone.records if key.startswith(MEMBERS)] == [f"{MEMBERS}{alone.part.seat.id}"]
     assert max(len(getattr(alone.part, name)) for name in ("_former", "_removing")) <= 8
+
+
+def test_what_ran_under_an_earlier_lease_may_end_late_and_gives_up_nothing() -> None:
+    """It hung for longer than a ttl, and what the agent got then is being halted now."""
+    alone = Alone()
+    alone.go_on(1.5 * TTL)
+    tenure, roster = alone.part.tenures["check/1"], alone.part.roster
+    first = tenure.claim.token
+    tenure.assign(False)
+    alone.now += TTL
+    release = tenure.request(roster)
+    assert isinstance(release, Write)
+    assert Claim.parse(release.value) == Claim("", first)
+    alone.answer(release)
+    tenure.assign(True)
+    claim = tenure.request(roster)
+    assert claim is not None
+    alone.answer(claim)
+    assert tenure.lease is not None
+    assert tenure.lease.token == first + 1
+    tenure.assign(False)
+    tenure.stopped(first)
+    assert tenure.request(roster) is None
+    tenure.stopped(first + 1)
+    release = tenure.request(roster)
+    assert isinstance(release, Write)
+    assert Claim.parse(release.value) == Claim("", first + 1)
+
+
+def test_a_claim_in_doubt_is_voided_by_a_record_that_is_another_than_before() -> None:
+    """An engine may take a write that changes nothing for none, and then the claim could still be made."""
+    alone = Alone()
+    alone.go_on(1.5 * TTL)
+    tenure, roster = alone.part.tenures["check/1"], alone.part.roster
+    tenure.update(None, alone.now)
+    free = Claim("", tenure.claim.token)
+    alone.now += 1
+    alone.put(f"{CLAIMS}check/1", free.text())
+    tenure.update(alone.records[f"{CLAIMS}check/1"], alone.now)
+    claim = tenure.request(roster)
+    assert isinstance(claim, Write)
+    tenure.assign(False)
+    claim.answer(EngineUnavailable("silence"))
+    alone.now += TTL
+    void = tenure.request(roster)
+    assert isinstance(void, Write)
+    assert (void.revision, Claim.parse(void.value)) == (claim.revision, Claim("", free.token + 1))

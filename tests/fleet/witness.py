@@ -1,12 +1,13 @@
-"""A third party's package as pip would leave it: its check and its sink tell a court of each run and each packet."""
+"""A third party's package as pip would leave it: its check and its sink tell a court of each lease, run and packet."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 _MODULE = '''
-import itertools, json, os, socket, time
+import asyncio, itertools, json, os, socket, time
 from vedette import Check, CheckConfig, Kind, Metric, Sink, SinkConfig, hookimpl
+from vedette.lease import Lease
 from vedette.runner import Runner
 
 TERMS = {}
@@ -17,11 +18,10 @@ def who(lease):
     term, number = TERMS.setdefault(id(lease.term), (lease.term, next(NUMBERS)))
     return f"{os.environ['WITNESS_NAME']}/{os.getpid()}/{number}"
 
-def tell(lease, what, windows):
-    event = {"what": what, "instance": lease.instance, "by": who(lease), "token": lease.token, "windows": windows}
-    event["at"] = time.clock_gettime(time.CLOCK_BOOTTIME)
-    event["wall"] = time.time()
-    SOCKET.send(json.dumps(event).encode())
+def tell(lease, what, windows=(), sink=""):
+    event = {"held": lease.held, "left": lease.term.left, "at": time.clock_gettime(time.CLOCK_BOOTTIME)}
+    event |= {"what": what, "instance": lease.instance, "by": who(lease), "token": lease.token, "windows": windows}
+    SOCKET.send(json.dumps(event | {"sink": sink, "wall": time.time()}).encode())
 
 SOCKET = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 SOCKET.connect(("127.0.0.1", int(os.environ["WITNESS_PORT"])))
@@ -33,7 +33,7 @@ class Windows(Check[CheckConfig]):
     keeps_state = True
 
     async def run(self, emit):
-        tell(self.lease, "run", [])
+        tell(self.runner.lease or self.lease, "run")
         end = int(time.clock_gettime(time.CLOCK_BOOTTIME) * 10)
         # else whoever takes over between the first packet and its commit would begin at its own first window
         if "mark" not in self.state and not await emit.save("mark", end - 1):
@@ -47,20 +47,44 @@ prepare = Runner._prepare
 
 def prepare_and_tell(self):
     prepare(self)
-    self._check.lease = self.lease
+    self._check.runner, self._check.lease = self, self.lease
 
 Runner._prepare = prepare_and_tell
 
-class Witness(Sink[SinkConfig]):
-    """Sends each batch that has a lease as one datagram."""
+made, revoke = Lease.__init__, Lease.revoke
+
+def make_and_tell(self, term, instance, token):
+    made(self, term, instance, token)
+    if token:  # a child process has leases of its own making, which have none
+        tell(self, "got")
+
+def revoke_and_tell(self):
+    revoke(self)
+    if self.token:
+        tell(self, "back")
+
+Lease.__init__, Lease.revoke = make_and_tell, revoke_and_tell
+
+class WitnessConfig(SinkConfig):
+    delay: float = 0.0
+
+class Witness(Sink[WitnessConfig]):
+    """Sends each batch that has a lease as one datagram, after a while; a packet of a term that is over it drops."""
     name = "witness"
     durable = True
 
     async def run(self, batches):
-        async for batch in batches:
-            if batch.lease is not None:
-                windows = [one.value for one in batch.samples if one.name == "windows.number"]
-                tell(batch.lease, "sent", windows)
+        while True:
+            taken = await batches.take()
+            if self.config.delay:
+                await asyncio.sleep(self.config.delay)
+            for batch in taken:
+                if batch.lease is not None and batch.lease.term.current:
+                    windows = [one.value for one in batch.samples if one.name == "windows.number"]
+                    tell(batch.lease, "sent", windows, self.config.name)
+            batches.release()()
+            if batches.ended:
+                return
 
 @hookimpl
 def register_checks(register):
