@@ -49,6 +49,8 @@ class Term:
 class Lease:
     """The right to run one instance, as long as the term lasts and nobody takes it back.
 
+    What was collected under it may be sent a little longer: until it is given up, so that another one can get it.
+
     Args:
         term: the member's.
         instance: instance id.
@@ -56,20 +58,29 @@ class Lease:
         soon: seconds from now within which the first run is to begin: others may have been waiting for it.
     """
 
-    __slots__ = ("_revoked", "instance", "soon", "term", "token")
+    __slots__ = ("_over", "_revoked", "instance", "soon", "term", "token")
 
     def __init__(self, term: Term, instance: str, token: int, soon: float = 10.0) -> None:
         self.instance = instance
         self.token = token
         self.soon = soon
         self.term = term
-        self._revoked = False
+        self._revoked = self._over = False
 
     @property
     def held(self) -> bool:
         """Whether it holds at this moment. To be asked immediately before whatever only the owner may do."""
         return not self._revoked and self.term.current
 
+    @property
+    def lasts(self) -> bool:
+        """Whether nobody else can have one. To be asked immediately before what was collected under it is sent."""
+        return not self._over and self.term.current
+
     def revoke(self) -> None:
-        """Take it back for good; the next owner gets another."""
+        """Let nothing new begin under it, for good; the next owner gets another."""
         self._revoked = True
+
+    def end(self) -> None:
+        """It is about to be given up, or is another's: nothing is sent any more either."""
+        self._revoked = self._over = True

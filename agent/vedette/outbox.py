@@ -272,7 +272,7 @@ class Outbox:
 
 def _is_void(batch: Batch) -> bool:
     """Whether another agent may have sent newer values of these series; that they end is always news."""
-    return batch.lease is not None and not batch.closed and not batch.lease.held
+    return batch.lease is not None and not batch.closed and not batch.lease.lasts
 
 
 def _filtered(batch: Batch, names: NameFilter) -> Batch:

@@ -267,15 +267,16 @@ class Ownership:
         self._look()
 
     async def _until_settled(self, name: str, lease: Lease) -> None:
-        """Wait for sinks that are sending something of it: what they have sent needs not be sent again.
+        """Wait for sinks that have something of it: what they have sent needs not be sent again.
 
-        The term goes on meanwhile, and nobody else may have the instance.
+        The term goes on meanwhile, and nobody else may have the instance. After that queues give nothing of it away.
         """
         if lease.term.current and self._unsettled.get(name, 0) > 0:
             self._settled[name] = settled = asyncio.Event()
             with suppress(TimeoutError):
                 await asyncio.wait_for(settled.wait(), min(_IN_HAND * self._ttl, lease.term.left))
             del self._settled[name]
+        lease.end()  # what is queued still is for the next owner
 
     def _forget_unsettled(self, name: str) -> None:
         """Have in memory what sinks took and no more: what was fenced is for the next owner, who may be this agent."""
@@ -296,7 +297,7 @@ class Ownership:
         number = self._next()
 
         def then() -> None:
-            if self._granted.get(name) is not lease:
+            if self._granted.get(name) is not lease or not lease.lasts:
                 return
             self._unsettled[name] -= 1
             if not self._unsettled[name] and name in self._settled:

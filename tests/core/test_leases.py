@@ -331,7 +331,7 @@ async def test_a_queue_gives_nothing_to_its_sink_that_lost_its_lease_but_that_it
             batch(value, instance=f"probe/{name}", lease=lease, closed=closed),
             Receipt(1, lambda name=name: done.append(name)),  # type: ignore[misc]
         )
-    old.revoke()
+    old.end()
     outbox.close()
     assert [one.instance async for one in outbox] == ["probe/b", "probe/c", "probe/d"]
     assert done == ["b", "c", "d"]  # what was not sent is not settled either: the next owner collects it

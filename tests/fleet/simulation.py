@@ -158,6 +158,9 @@ class Judge:
         for other in self.world.holders(lease.instance):
             if other is not node:
                 raise Violation(f"{lease.instance}: both {other.identity} and {node.identity} hold it")
+        for other in self.world.nodes:
+            if other is not node and lease.instance in other.given and other.given[lease.instance].lasts:
+                raise Violation(f"{lease.instance}: {other.identity} may send what {node.identity} collects anew")
 
     def taken_back(self, node: Node, lease: Lease) -> None:
         """A lease ended: the term did, or another one is first, or the engine has another owner."""
@@ -251,6 +254,8 @@ class Node:
         self.wanted = dict(wanted)
         self.part: Participant | None = None
         self.leases: dict[str, Lease] = {}
+        self.given: dict[str, Lease] = {}
+        """The last one of each instance, taken back or not: what was collected under it may be sent while it lasts."""
         self.frozen = False
         self.cut: set[str] = set()
         """Which ways are cut: `there`, `back`."""
@@ -318,7 +323,7 @@ class Node:
     def kill(self) -> None:
         """SIGKILL; what it sent is under way still."""
         self.world.disturbed()
-        self.part, self.leases, self.life = None, {}, 0
+        self.part, self.leases, self.given, self.life = None, {}, {}, 0
 
     def freeze(self, suspend: bool) -> None:
         """SIGSTOP, or a suspend of the machine: time goes on."""
@@ -439,6 +444,7 @@ class Node:
                 self._running.pop(instance, None)
                 self._halting.pop(instance, None)
                 self._values[instance] = held[instance].inherited.get("n", 0)
+                self.given[instance] = lease
                 self.world.judge.granted(self, lease)
                 if self.world.random.random() < 0.5:
                     self.world.at(0.001, self.when_awake, self.life, partial(self._run, instance))

@@ -35,11 +35,6 @@ def clocks() -> Iterator[dict[str, str]]:
         yield more if FAKETIME is not None and offset != "+0" else {}
 
 
-def slow(deeds: list[Deed]) -> list[Deed]:
-    """Those of the slower sink: what the other one has sent and this one has queued is fenced here, and comes again."""
-    return [deed for deed in deeds if deed.sink == "slow"]
-
-
 def harm(place: Ground, kind: str, victim: Member) -> None:
     """Begin to have something wrong with a member."""
     if kind == "kill":
@@ -89,7 +84,7 @@ def test_one_agent_runs_each_instance_whatever_befalls_the_others(tmp_path: Path
         assert len(verdict.strays) <= 3
         assert verdict.lost == [], place.court.story(verdict.lost)
         assert verdict.rewound == []  # between a packet and its commit a crash may come: that one is sent again
-        assert slow(verdict.doubled) == []  # but none where its owner had time to hand over
+        assert verdict.doubled == []  # but none where its owner had time to hand over
         hit = Counter((deed.instance, deed.sink) for deed in verdict.again if deed not in verdict.doubled)
         assert max(hit.values(), default=0) <= 1
         if FAKETIME is not None:
@@ -114,7 +109,7 @@ def test_a_stop_hands_over_at_once_and_an_engine_may_come_back_empty(tmp_path: P
         place.await_sent(12)
         verdict = place.court.judge()
         assert (verdict.begun, verdict.overlaps, verdict.strays) == ([], [], [])
-        assert (verdict.lost, slow(verdict.again)) == ([], [])
+        assert (verdict.lost, verdict.again) == ([], [])
         fleet = two.ask("status", "--json")["fleet"]
         assert (fleet["state"], [row["identity"] for row in fleet["members"]]) == ("member", ["two"])
         assert set(fleet["owners"].values()) == {"two"}
@@ -154,7 +149,7 @@ def test_an_instance_that_runs_seldom_in_a_process_of_its_own_is_taken_over_too(
         verdict = place.court.judge()
         assert (verdict.begun, verdict.overlaps, verdict.lost) == ([], [], [])
         assert len(verdict.strays) <= 3
-        assert (verdict.rewound, slow(verdict.doubled)) == ([], [])
+        assert (verdict.rewound, verdict.doubled) == ([], [])
         assert not any("Traceback" in member.log for member in place.members)
 
 
@@ -196,7 +191,7 @@ class Rounds:
             f"{rounds} rounds {dict(self.done)}, ttl {place.ttl:g} s: {verdict.runs} runs, {verdict.packets} packets, "
             f"{verdict.moves} owners; {len(verdict.begun)} runs without the lease, {len(verdict.overlaps)} leases at "
             f"once, {len(verdict.strays)} stray packets, {len(verdict.lost)} windows lost, {len(verdict.again)} "
-            f"packets again ({len(verdict.doubled)} without need, {len(slow(verdict.doubled))} by the slower sink, "
+            f"packets again ({len(verdict.doubled)} without need, "
             f"{len(verdict.rewound)} twice); gaps {gaps[len(gaps) // 2]:.2f} s (median) to {gaps[-1]:.2f} s"
         )
         assert (verdict.begun, verdict.overlaps) == ([], [])
@@ -204,7 +199,7 @@ class Rounds:
         assert max(Counter(self._round(deed) for deed in verdict.strays).values(), default=0) <= 1
         assert verdict.lost == [], self.place.court.story(verdict.lost)
         assert verdict.rewound == []
-        assert slow(verdict.doubled) == []
+        assert verdict.doubled == []
         crashed = [deed for deed in verdict.again if deed not in verdict.doubled]
         hit = Counter((self._round(deed), deed.instance, deed.sink) for deed in crashed)
         assert max(hit.values(), default=0) <= 1  # the last packet before a crash, of each instance that it hit

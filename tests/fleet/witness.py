@@ -51,25 +51,26 @@ def prepare_and_tell(self):
 
 Runner._prepare = prepare_and_tell
 
-made, revoke = Lease.__init__, Lease.revoke
+made, end = Lease.__init__, Lease.end
 
-def make_and_tell(self, term, instance, token):
-    made(self, term, instance, token)
+def make_and_tell(self, term, instance, token, *more):
+    made(self, term, instance, token, *more)
     if token:  # a child process has leases of its own making, which have none
         tell(self, "got")
 
-def revoke_and_tell(self):
-    revoke(self)
-    if self.token:
+def end_and_tell(self):
+    before = self._over
+    end(self)
+    if self.token and not before:
         tell(self, "back")
 
-Lease.__init__, Lease.revoke = make_and_tell, revoke_and_tell
+Lease.__init__, Lease.end = make_and_tell, end_and_tell
 
 class WitnessConfig(SinkConfig):
     delay: float = 0.0
 
 class Witness(Sink[WitnessConfig]):
-    """Sends each batch that has a lease as one datagram, after a while; a packet of a term that is over it drops."""
+    """Sends each batch that has a lease as one datagram, after a while; what another may have by then it drops."""
     name = "witness"
     durable = True
 
@@ -79,7 +80,7 @@ class Witness(Sink[WitnessConfig]):
             if self.config.delay:
                 await asyncio.sleep(self.config.delay)
             for batch in taken:
-                if batch.lease is not None and batch.lease.term.current:
+                if batch.lease is not None and batch.lease.lasts:
                     windows = [one.value for one in batch.samples if one.name == "windows.number"]
                     tell(batch.lease, "sent", windows, self.config.name)
             batches.release()()

@@ -47,6 +47,8 @@ class Tenure:
         self.instance = instance
         self.lease: Lease | None = None
         """Granted, and not taken back."""
+        self._revoked: Lease | None = None
+        """Taken back, and not given up yet."""
         self.inherited: Mapping[str, Any] = {}
         """The state when the lease was granted."""
         self.claim = Claim()
@@ -114,7 +116,7 @@ class Tenure:
         self.mine = mine
         if not mine and self.lease is not None:
             self.lease.revoke()
-            self.lease = None
+            self._revoked, self.lease = self.lease, None
             self._halt_by = self._clock() + self._ttl
 
     def close(self) -> None:
@@ -129,12 +131,16 @@ class Tenure:
 
     def lose(self) -> None:
         """It is another's, or this seat is over: nothing is kept and nothing is written."""
-        if self.lease is not None:
-            self.lease.revoke()
-            self.lease = None
+        self._end_lease()
         pending, self._pending = self._pending, []
         for _, done in pending:
             done(False)
+
+    def _end_lease(self) -> None:
+        for lease in (self.lease, self._revoked):
+            if lease is not None:
+                lease.end()
+        self.lease = self._revoked = None
 
     def update(self, record: EngineRecord | None, asked: float) -> None:
         """Take over the record as it was read, unless a write of ours may have overtaken what was asked at `asked`."""
@@ -173,6 +179,8 @@ class Tenure:
 
     def _write(self, owner: str, token: int) -> Write:
         self.busy, self._touched = True, self._clock()
+        if owner != self._seat.id or token != self.claim.token:  # once it is made another one may have a lease
+            self._end_lease()
         saved = len(self._pending)
         claim = Claim(owner, token, self._merged())
         guard = self._seat.present if owner and token != self.claim.token else None
