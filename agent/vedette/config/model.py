@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vedette.discovery import Discovery, DiscoveryConfig
     from vedette.engine import Engine, EngineConfig
     from vedette.errors import Problem
+    from vedette.rules.model import Rulebook
     from vedette.secrets import Masker
     from vedette.sink import Sink, SinkConfig
 
@@ -190,6 +191,7 @@ class Configuration:
         templates: what instances are made of for each target that fits.
         resolvers: who resolves each reference, by its scheme and name; `env` and `file` are not among them.
         fleet: the coordination engine's class with its validated options; None without a fleet.
+        rulebook: the alert rules and what belongs to them; None where no file says anything of alerts.
     """
 
     directory: Path
@@ -205,3 +207,4 @@ class Configuration:
     templates: tuple[Template, ...] = ()
     resolvers: Mapping[Key, Source] = field(default_factory=dict, repr=False, compare=False)
     fleet: tuple[type[Engine[Any]], EngineConfig] | None = None
+    rulebook: Rulebook | None = None

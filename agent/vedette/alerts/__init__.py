@@ -1,0 +1,6 @@
+"""Floor 4: evaluates the alert rules over the batches that pass, and says what is to be told to whom."""
+
+from vedette.alerts.engine import AlertEngine, Tell
+from vedette.alerts.vitals import AlertsVitals, AlertVitals
+
+__all__ = ["AlertEngine", "AlertVitals", "AlertsVitals", "Tell"]
