@@ -30,6 +30,7 @@ _MINUTE = 60.0
 
 _FIGURES = {metric.name: metric.kind for metric in METRICS if metric.tags == ("sink",)}
 
+
 @dataclass(frozen=True, slots=True)
 class SinkVitals:
     """Where a sink stands; all figures count samples since the start, `queued` those that wait now.

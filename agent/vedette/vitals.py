@@ -21,6 +21,7 @@ __all__ = ["HEALTH_METRICS", "INSTANCE", "State", "Surroundings", "Vitals"]
 INSTANCE: ContextVar[str | None] = ContextVar("vedette_instance", default=None)
 """The instance that a task works for; what a check starts itself inherits it."""
 
+
 class State(enum.StrEnum):
     """Where an instance stands."""
 

@@ -10,8 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from vedette.alerts.history import Latest, Window
-from vedette.alerts.terms import Worst
+from vedette.alerts.history import Window
 from vedette.rules.tree import (
     STATUSES,
     Absent,
@@ -24,6 +23,7 @@ from vedette.rules.tree import (
     Runs,
     StatusIs,
     Value,
+    walk,
 )
 
 if TYPE_CHECKING:
@@ -206,7 +206,13 @@ class Ring:
         self._seen = pulse()
         self.results: deque[bool] = deque(maxlen=of)
 
+    @property
+    def needed(self) -> int:
+        """How many good runs end it, if all before were bad."""
+        return (self.results.maxlen or 1) - self._number + 1
+
     def __call__(self, now: float) -> bool | None:
+        """Whether it did, as of now; counts a run that came since it was asked last."""
         pulse = self._pulse()
         if pulse != self._seen:
             self._seen = pulse
@@ -303,8 +309,4 @@ def _any(tests: Iterable[Verdict]) -> Verdict:
 
 
 def _values(test: Compare | StatusIs) -> list[Value]:
-    from vedette.rules.tree import walk
-
     return [node for node in walk(test) if isinstance(node, Value)]
-
-

@@ -32,7 +32,9 @@ class Window:
         ago: how far in the past it ends.
     """
 
-    __slots__ = ("_left", "_slot", "ago", "count", "is_zero", "over", "points", "ready", "seen", "total", "users", "waiting")
+    __slots__ = (
+        "_left", "_slot", "ago", "count", "is_zero", "over", "points", "ready", "seen", "total", "users", "waiting",
+    )  # fmt: skip
 
     def __init__(self, over: float, ready: float, ago: float = 0.0) -> None:
         self.over = over

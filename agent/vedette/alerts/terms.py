@@ -214,9 +214,7 @@ class Router:
             if isinstance(store, Window):
                 store.replace(time, route.number, float(sample.value))
 
-    def _put(
-        self, route: Route, sample: Sample, time: float, taken: float, until: float, touched: list[Store]
-    ) -> None:
+    def _put(self, route: Route, sample: Sample, time: float, taken: float, until: float, touched: list[Store]) -> None:
         value: Any = sample.value
         kind = sample.kind
         if kind is Kind.COUNTER or kind is Kind.RATE:
@@ -310,7 +308,8 @@ class Router:
 def fits(wanted: Sequence[Tag], tags: Tags) -> bool:
     """Whether a series has the tags that are wanted."""
     for tag in wanted:
-        has = any(key == tag.key and fnmatchcase(value, tag.value) for key, _, value in (one.partition(":") for one in tags))
+        pairs = (one.partition(":") for one in tags)
+        has = any(key == tag.key and fnmatchcase(value, tag.value) for key, _, value in pairs)
         if has is not tag.wanted:
             return False
     return True
@@ -320,7 +319,7 @@ def group_of(by: tuple[str, ...], tags: Tags) -> Group:
     """The values of these tags; empty where one is missing."""
     if not by:
         return ()
-    values = {}
+    values: dict[str, str] = {}
     for tag in tags:
         key, _, value = tag.partition(":")
         if key in by:

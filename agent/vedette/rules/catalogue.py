@@ -234,13 +234,11 @@ def _plain(side: Expression, unit: str) -> Expression:
     if side.unit == "%":
         return Number(side.value if unit == "percent" else side.value / 100)
     if unit not in _TIME:
-        raise ConditionError(f"{side} is a time, and what it is compared with is not measured in time", "write a number")
+        message = f"{side} is a time, and what it is compared with is not measured in time"
+        raise ConditionError(message, "write a number")
     return Number(side.value * parse_duration(f"1{side.unit}") / _TIME[unit])
 
 
 def is_counted(kind: str) -> bool:
     """Whether nothing that came of a series means that nothing happened."""
     return kind in (Kind.COUNT, Kind.COUNTER)
-
-
-

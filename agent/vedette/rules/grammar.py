@@ -34,6 +34,9 @@ _MOST_RUNS: Final = 1_000
 _LONGEST: Final = 90 * 86_400.0
 _NUMBERS = (Number, Value, Change, Arithmetic)
 _EXAMPLE: Final = "such as `avg(redis.mem.used) over 5m > 90`"
+_STATUS: Final = "`status(redis/cache) == critical`"
+_AFTER: Final = frozenset({"{", "over", "for", "by", *COMPARISONS, "+", "-", "*", "/", ")", ",", "and", "or", "="})
+"""What may follow a metric's name."""
 _CALLS: Final = (*FUNCTIONS, "change", "status")
 
 
@@ -118,7 +121,7 @@ class _Parser:
         if not words.says("for"):
             return node
         if not isinstance(node, Compare | StatusIs):
-            words.fail("`for … runs` belongs to one comparison", "such as `status(redis/cache) == critical for 2 of 3 runs`")
+            words.fail("`for … runs` belongs to one comparison", f"such as {_STATUS} for 2 of 3 runs")
         if words.ahead().kind == "number" and words.ahead().unit:
             words.fail("a condition counts runs", "the rule's own `for:` says for how long it must hold")
         words.take()
@@ -127,7 +130,8 @@ class _Parser:
         if not words.taken("runs", "run"):
             words.fail("`runs` is missing", "such as `for 2 of 3 runs`")
         if not 1 <= number <= of <= _MOST_RUNS:
-            raise ConditionError(f"{number} of {of} runs cannot be", f"the first is 1 or more, the second at most {_MOST_RUNS}")
+            hint = f"the first is 1 or more, the second at most {_MOST_RUNS}"
+            raise ConditionError(f"{number} of {of} runs cannot be", hint)
         return Runs(node, number, of)
 
     def _whole(self) -> int:
@@ -139,7 +143,7 @@ class _Parser:
     def _test(self, node: Node) -> Test:
         if isinstance(node, _NUMBERS):
             self._words.fail("a value alone is no condition", "compare it, such as `> 90`")
-        return cast("Test", node)
+        return node
 
     # Values
 
@@ -179,6 +183,8 @@ class _Parser:
             inner = self._or()
             words.expect(")", "a bracket is not closed", "write )")
             self._depth -= 1
+            if isinstance(inner, Arithmetic) and words.taken("over"):
+                return _with_over(inner, self._seconds("over"))
             return inner
         if words.word.kind == "number" or (words.says("-") and words.ahead().kind == "number"):
             return self._literal()
@@ -201,9 +207,8 @@ class _Parser:
     def _bare(self) -> Value:
         """A metric by itself is its latest value."""
         words = self._words
-        if words.ahead().text not in ("{", "over", "for", "by", *COMPARISONS, "+", "-", "*", "/", ")", ",", "and", "or", "="):
-            if words.ahead().kind != "end":
-                words.fail("a value or a test was expected", _EXAMPLE, _CALLS)
+        if words.ahead().text not in _AFTER and words.ahead().kind != "end":
+            words.fail("a value or a test was expected", _EXAMPLE, _CALLS)
         selector = self._selector()
         if self._words.says("over"):
             words.fail("what is to be made of the samples?", f"such as avg({selector}) over 5m")

@@ -130,8 +130,9 @@ def _is_nothing(entry: Entry) -> bool:
 
 
 def _options(model: type[BaseModel], key: str, document: Document, root: Mapping, masker: Masker) -> list[Any]:
-    items = _items(key, root, document.report)
-    made = [validate(Section(model, item, path, item.line, help=_HELP), document.report, masker) for item, path in items]
+    report = document.report
+    items = _items(key, root, report)
+    made = [validate(Section(model, item, path, item.line, help=_HELP), report, masker) for item, path in items]
     return [one for one in made if one is not None]
 
 
@@ -140,7 +141,8 @@ def _heartbeat(document: Document, root: Mapping, masker: Masker) -> HeartbeatCo
     if entry is None or _is_nothing(entry) or isinstance(entry.node, Hole):
         return None
     if not isinstance(entry.node, Mapping):
-        document.report.error(entry.line, ("heartbeat",), "must be a mapping of options", "such as {url: https://…, every: 1m}")
+        hint = "such as {url: https://…, every: 1m}"
+        document.report.error(entry.line, ("heartbeat",), "must be a mapping of options", hint)
         return None
     section = Section(HeartbeatConfig, entry.node, ("heartbeat",), entry.line, help=_HELP)
     made: HeartbeatConfig | None = validate(section, document.report, masker)
