@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vedette import logs
+from vedette.alerts.service import Alerting
 from vedette.config import load
 from vedette.config.changes import compare, in_force
 from vedette.config.discovered import Findings, Maker, joined
@@ -99,6 +100,7 @@ class Agent:
         self._watchdog = None
         if limits is not None:
             self._watchdog = Watchdog(lambda: self._crew, self._verdicts, configuration.masker, state.directory, limits)
+        self._alerting = Alerting(state, self._save, self._known)
         self._outlets.catalogue(configuration.instances)
         self._found = asyncio.Event()
         self._scouts = Scouts(configuration.discoveries, self._found.set, configuration.masker)
@@ -130,7 +132,17 @@ class Agent:
             host=self._surroundings.host,
             state_errors=self._state.errors,
             fleet=self._ownership.vitals,
+            alerts=self._alerting.vitals,
         )
+
+    @property
+    def alerting(self) -> Alerting:
+        """See `Operations`."""
+        return self._alerting
+
+    def _known(self, instance: str) -> Vitals | None:
+        runner = self._crew.get(instance)
+        return runner.vitals if runner is not None else None
 
     def _vitals(self, runner: Runner) -> Vitals:
         if runner.stands_by:
@@ -186,6 +198,8 @@ class Agent:
             gc.unfreeze()
 
     def _start(self) -> None:
+        self._alerting.configure(self._configuration.rulebook)
+        self._tasks.add(watched(self._alerting.run(), "vedette/alerts"))
         self._crew.start()
         self._ownership.join(self._configuration.fleet, self._identity)
         self._scouts.start()
@@ -219,6 +233,7 @@ class Agent:
                 self._reloads,
                 self._scouts.vitals(self._findings.made, self._findings.wrong),
                 self._ownership.vitals,
+                self._alerting.vitals,
             )
         )
 
@@ -228,6 +243,7 @@ class Agent:
         else:
             self._outlets.put(batch)
         self._services.consume(batch)
+        self._alerting.consume(batch)
         if self._on_batch is not None:
             self._on_batch(batch)
 
@@ -357,6 +373,7 @@ class Agent:
         if before.fleet != after.fleet or identity != self._identity:
             await self._ownership.swap(after.fleet, self._identity)
         await self._change_instances(after, changes)
+        self._alerting.configure(after.rulebook)
         await self._services.have_page(after.agent.http, len(after.instances))
         self._renewal.look()
         if not self._stopping.is_set():
@@ -428,6 +445,7 @@ class Agent:
         await self._scouts.close()
         await self._crew.halt_all(deadline - loop.time())
         self._report_now()
+        await self._alerting.close()
         await self._crew.close_all()
         flushing = asyncio.ensure_future(self._outlets.close(max(0.5, deadline - loop.time())))
         await asyncio.wait({flushing}, timeout=_HAND_OVER)  # what it settles goes with what is handed over

@@ -1,4 +1,4 @@
-"""Floor 1: the metrics that the agent emits beside its instances' own: what rules, catalogues and pages know of them."""
+"""Floor 1: the metrics that the agent emits beside its instances' own, for rules, catalogues and pages."""
 
 from __future__ import annotations
 

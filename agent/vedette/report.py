@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from vedette.emit import Channel, Emit
 from vedette.metrics import Kind
+from vedette.notifier import Severity
 from vedette.ownmetrics import AGENT_METRICS, METRICS
 from vedette.runner import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from vedette.alerts.vitals import AlertsVitals
     from vedette.errors import Problem
     from vedette.fleet.vitals import FleetVitals
     from vedette.metrics import Batch
@@ -80,6 +82,7 @@ class SelfReport:
         reloads: int = 0,
         discoveries: Iterable[ScoutVitals] = (),
         fleet: FleetVitals | None = None,
+        alerts: AlertsVitals | None = None,
     ) -> Batch:
         """The figures as of now; resets each instance's worst lateness."""
         now, instances, sinks = time.time(), tuple(instances), tuple(sinks)
@@ -110,6 +113,8 @@ class SelfReport:
             emit.gauge("vedette.discovery.instances", scout.instances, tags)
             emit.gauge("vedette.discovery.problems", scout.problems, tags)
             emit.counter("vedette.discovery.errors", scout.errors, tags)
+        if alerts is not None:
+            _add_alerts(emit, alerts)
         if fleet is not None:
             _add_fleet(emit, fleet, [one.instance for one in instances if one.run_on != "every_node"])
             fenced = sum((one.dropped or {}).get("fenced", 0) for one in instances) + sum(one.fenced for one in sinks)
@@ -173,6 +178,17 @@ def _add_fleet(emit: Emit, fleet: FleetVitals, ours: Sequence[str]) -> None:
     emit.counter("vedette.fleet.beats", fleet.beats, tags)
     emit.counter("vedette.fleet.claims", fleet.claims, tags)
     emit.counter("vedette.fleet.errors", fleet.errors, tags)
+
+
+def _add_alerts(emit: Emit, alerts: AlertsVitals) -> None:
+    firing = alerts.firing
+    emit.gauge("vedette.alerts.rules", alerts.rules)
+    for severity in get_args(Severity):
+        number = sum(one.severity == severity for one in firing)
+        emit.gauge("vedette.alerts.firing", number, (f"severity:{severity}",))
+    emit.gauge("vedette.alerts.pending", len(alerts.alerts) - len(firing))
+    emit.gauge("vedette.alerts.quiet", sum(bool(one.quiet) for one in firing))
+    emit.counter("vedette.alerts.told", alerts.told)
 
 
 def _add_instance(emit: Emit, vitals: Vitals) -> None:

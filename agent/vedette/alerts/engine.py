@@ -52,6 +52,7 @@ class AlertEngine:
         tell: tells notifiers; without one the log has it.
         about: what is known of an instance here; None if there is none.
         clock: Unix seconds.
+        heard: called with all that is told, whether or not a notifier is named.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class AlertEngine:
         tell: Tell | None = None,
         about: Callable[[str], About | None] = lambda _: None,
         clock: Callable[[], float] = time.time,
+        heard: Callable[[Alert], None] | None = None,
     ) -> None:
+        self._heard = heard
         self.tell = tell
         self._about = about
         self._clock = clock
@@ -303,6 +306,8 @@ class AlertEngine:
         self._told += 1
         level = logging.INFO if alert.state != "firing" or alert.severity == "info" else logging.WARNING
         log.log(level, "%s %s: %s", alert.state, alert.key, alert.summary)
+        if self._heard is not None:
+            self._heard(alert)
         if self.tell is not None and case.rule.config.notify:
             self.tell(alert, case.rule.config.notify)
 

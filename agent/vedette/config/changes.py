@@ -132,7 +132,7 @@ def _rulebook(old: Configuration, new: Configuration, staying: set[str], broken:
     names = {rule.name for rule in kept}
     mine = [rule for rule in after.rules if rule.name not in names and not (rule.file in files and rule.file in broken)]
     whole = not any(file.rpartition("/")[2].startswith("alerts.") for file in broken)
-    return replace(after if whole else before, rules=tuple([*kept, *mine]))
+    return replace(after if whole else before, rules=(*kept, *mine))
 
 
 def _is_broken(file: str, broken: set[str]) -> bool:

@@ -13,6 +13,8 @@ from vedette.runner import State
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from vedette.alerts.service import Alerting
+    from vedette.alerts.vitals import AlertsVitals
     from vedette.config.changes import Changes
     from vedette.errors import Problem
     from vedette.fleet.vitals import FleetVitals
@@ -36,6 +38,7 @@ class Snapshot:
         state_errors: failed writes of the state store.
         discoveries: each discovery's vitals.
         fleet: where the fleet stands; None without one.
+        alerts: what fires and what is about to; None without alert rules.
     """
 
     time: float
@@ -48,6 +51,7 @@ class Snapshot:
     state_errors: int = 0
     discoveries: tuple[ScoutVitals, ...] = ()
     fleet: FleetVitals | None = None
+    alerts: AlertsVitals | None = None
 
 
 class ControlError(VedetteError):
@@ -79,6 +83,11 @@ class Operations(Protocol):
         Raises:
             ControlError: there is no such instance.
         """
+        ...
+
+    @property
+    def alerting(self) -> Alerting:
+        """The alert rules at work."""
         ...
 
 

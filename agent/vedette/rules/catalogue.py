@@ -112,6 +112,24 @@ class Catalogue:
             known.sources.append(source)
         self._keys.update(metric.tags)
 
+    def add(self, instance: str, metric: Metric, tags: Iterable[str] = ()) -> None:
+        """What else an instance emits: for tests of rules, which have series of their own.
+
+        Args:
+            instance: its id.
+            metric: what.
+            tags: with which tags.
+        """
+        source = self._instances.setdefault(instance, Source(instance))
+        self._declare(metric.name, metric, source)
+        self._keys |= {tag.partition(":")[0] for tag in tags}
+
+    def add_status(self, instance: str, name: str) -> None:
+        """A service check that an instance has, likewise; an empty name is the instance's own status."""
+        source = self._instances.setdefault(instance, Source(instance))
+        if name:
+            self._statuses.setdefault(name, []).append(source)
+
     @property
     def instances(self) -> Iterable[str]:
         """The ids of all instances."""

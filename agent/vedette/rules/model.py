@@ -1,4 +1,4 @@
-"""What stands under `alerts:`, `maintenance:` and `heartbeat:`: options as they are written, and what is made of them."""
+"""What stands under `alerts:`, `maintenance:` and `heartbeat:`: what is written, and what is made of it."""
 
 from __future__ import annotations
 

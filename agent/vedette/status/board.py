@@ -83,7 +83,8 @@ class Board:
             self.version = self.layout = version
             return
         changed = self._update(version)
-        parts = ((one.sinks, one.discoveries, one.problems, facts(one.fleet)) for one in (before, self.snapshot))
+        shown = (before, self.snapshot)
+        parts = ((one.sinks, one.discoveries, one.problems, one.alerts, facts(one.fleet)) for one in shown)
         if changed or next(parts) != next(parts):
             self.version = version
 
