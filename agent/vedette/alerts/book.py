@@ -169,6 +169,7 @@ class Book:
         compiler.leaves = shown
         labels = dict(zip(rule.when.by, group, strict=True)) if group else {}
         case = Case(rule, group, key_of(rule.name, labels), {**rule.config.labels, **labels}, verdict, keep, compiler)
+        case.watches_silence = any(isinstance(node, Absent) for node in walk(rule.when.test))
         if before is not None:
             case.incident = before.incident
         self.cases[rule.name][group] = case

@@ -124,6 +124,9 @@ class Compiler:
         stores = self.stores[first:]
         terms = [self._find(node) for node in _values(test.test)]
         looked = [term for term in terms if term.counted]
+        if len(stores) == 1 and not looked:
+            only = stores[0]
+            return lambda: only.seen
         return lambda: sum(store.seen for store in stores) + sum(self._runs(term) for term in looked)
 
     def _compare(self, test: Compare) -> Verdict:
@@ -228,6 +231,8 @@ class Ring:
 
 def _function(name: str, store: Store) -> Read:
     if isinstance(store, Window):
+        if name in ("min", "max"):
+            store.watch_extremes()
         functions: dict[str, Read] = {
             "avg": store.avg,
             "min": store.min,

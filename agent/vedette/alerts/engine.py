@@ -33,7 +33,9 @@ Tell = Callable[[Alert, Sequence[str]], None]
 log = logging.getLogger("vedette.alerts")
 
 _ALL_AGAIN = 30.0
-"""Seconds between two evaluations of everything: windows that nothing came for."""
+"""Seconds between two looks at everything: at windows that nothing came for."""
+_UNASKED = 90.0
+"""Seconds after which a case that nothing came for is evaluated anyway."""
 
 
 class About(Protocol):
@@ -153,26 +155,34 @@ class AlertEngine:
             for case in store.users:
                 if case.mark != number:
                     case.mark = number
-                    self._judge(case, now, batch)
+                    case.judged = now
+                    if batch.lease is not None:
+                        self._follow(case, instance)
+                    case.last = verdict = case.verdict(now)
+                    if verdict or case.incident.stage != "ok":
+                        self._step(case, verdict, now)
         if completed:
             for cases in book.counting.get(instance, ()):
                 for case in list(cases.values()):
                     if case.mark != number:
                         case.mark = number
-                        self._judge(case, now, batch)
+                        if batch.lease is not None:
+                            self._follow(case, instance)
+                        self._judge(case, now)
 
-    def _judge(self, case: Case, now: float, batch: Batch | None = None) -> None:
-        if batch is not None and batch.lease is not None and case.home != batch.instance:
-            self._follow(case, batch.instance)
-        verdict = case.verdict(now)
-        if not verdict and case.incident.stage == "ok":
-            return
-        self._step(case, verdict, now)
+    def _judge(self, case: Case, now: float) -> None:
+        case.judged = now
+        case.last = verdict = case.verdict(now)
+        if verdict or case.incident.stage != "ok":
+            self._step(case, verdict, now)
 
     def _run(self, batch: Batch, touched: list[Store]) -> bool:
         """Note how a run went; returns whether it was completed."""
         instance = batch.instance
-        worst = max(batch.statuses, key=lambda one: BADNESS[one.status], default=None)
+        statuses = batch.statuses
+        worst = statuses[0] if statuses else None
+        if len(statuses) > 1:
+            worst = max(statuses, key=lambda one: BADNESS[one.status])
         value = BADNESS[worst.status] if worst is not None else 0
         message = worst.message if worst is not None and worst.status is not Status.OK else ""
         about = self._about(instance)
@@ -216,6 +226,8 @@ class AlertEngine:
 
     def _follow(self, case: Case, instance: str) -> None:
         """From now on the case goes where this instance goes."""
+        if case.home == instance:
+            return
         case.home = instance
         if case.incident.stage == "ok" and not case.incident.told:
             case.incident.restore(self._memory.incident(instance, case.key))
@@ -245,12 +257,15 @@ class AlertEngine:
         if everything:
             self._all_at = now
             self._memory.save_some(self._book, now)
-        for case in list(self._book) if everything else list(self._busy.values()):
+        late = now - _UNASKED
+        cases = [case for case in self._book if case.judged < late] if everything else []
+        for case in (*self._busy.values(), *cases):
             if case.home and not self._holds(case.home):
                 continue
-            verdict = case.verdict(now)
-            if verdict or case.incident.stage != "ok":
-                self._step(case, verdict, now)
+            if case.watches_silence or case.judged < late:
+                self._judge(case, now)
+            else:  # a window that loses a sample just before the next one comes says nothing
+                self._step(case, case.last, now)
 
     def _holds(self, instance: str) -> bool:
         lease = self._leases.get(instance)

@@ -33,7 +33,8 @@ class Window:
     """
 
     __slots__ = (
-        "_left", "_slot", "ago", "count", "is_zero", "over", "points", "ready", "seen", "total", "users", "waiting",
+        "_highs", "_left", "_lows", "_slot", "ago", "count", "is_zero", "over", "points", "ready", "seen", "total",
+        "users", "waiting",
     )  # fmt: skip
 
     def __init__(self, over: float, ready: float, ago: float = 0.0) -> None:
@@ -50,6 +51,26 @@ class Window:
         """Whether nothing in it means 0: somebody looked, and there was nothing to count."""
         self._left = 0
         self._slot = (over + ago) / MOST_POINTS
+        self._lows: deque[tuple[float, float]] | None = None
+        self._highs: deque[tuple[float, float]] | None = None
+
+    def watch_extremes(self) -> None:
+        """Keep the smallest and the largest at hand: `min` and `max` are asked for."""
+        self._lows, self._highs = deque(), deque()
+        for point in self.points:
+            self._bound(point)
+
+    def _bound(self, point: Point) -> None:
+        """Only what nothing later exceeds can become the largest; likewise the smallest."""
+        lows, highs = self._lows, self._highs
+        if lows is None or highs is None:
+            return
+        while lows and lows[-1][1] >= point[3]:
+            lows.pop()
+        lows.append((point[0], point[3]))
+        while highs and highs[-1][1] <= point[4]:
+            highs.pop()
+        highs.append((point[0], point[4]))
 
     def add(self, point: Point) -> None:
         """A sample came."""
@@ -64,12 +85,16 @@ class Window:
             points.append(point)
         self.count += point[1]
         self.total += point[2]
+        if self._lows is not None:
+            self._bound(point)
 
     def _add_to_many(self, point: Point) -> None:
         points = self.points
         if point[0] < points[-1][0]:
             place = bisect_right([one[0] for one in points], point[0])
             points.insert(place, point)
+            if self._lows is not None:
+                self.watch_extremes()  # and the point itself once more, which changes nothing
         else:
             self._join(points, point)
 
@@ -89,6 +114,8 @@ class Window:
             if one[0] == time and one[6] == series and one[1] == 1:
                 points[place] = (time, 1, value, value, value, value, series)
                 self.total += value - one[2]
+                if self._lows is not None:
+                    self.watch_extremes()
                 return True
         return False
 
@@ -101,12 +128,16 @@ class Window:
             points.append(point)
             self.count += point[1]
             self.total += point[2]
+            self._bound(point)
         edge -= self.over
         while points and points[0][0] <= edge:
             point = points.popleft()
             self.count -= point[1]
             self.total -= point[2]
             self._left += 1
+        if self._lows is not None and self._highs is not None:
+            _drop(self._lows, edge)
+            _drop(self._highs, edge)
         if self._left >= _RECOUNT or not points:
             self._left = 0
             self.total = sum(one[2] for one in points)
@@ -115,14 +146,18 @@ class Window:
 
     def avg(self, now: float) -> float | None:
         """The mean of all samples."""
-        self.trim(now)
+        points = self.points
+        if self.ago or (points and points[0][0] <= now - self.over):
+            self.trim(now)
         if now < self.ready:
             return None
         return self.total / self.count if self.count else self._empty(now)
 
     def sum(self, now: float) -> float | None:
         """The sum of all samples."""
-        self.trim(now)
+        points = self.points
+        if self.ago or (points and points[0][0] <= now - self.over):
+            self.trim(now)
         if now < self.ready:
             return None
         return self.total if self.count else self._empty(now)
@@ -135,18 +170,18 @@ class Window:
         return float(self.count) if self.count else self._empty(now)
 
     def min(self, now: float) -> float | None:
-        """The smallest sample."""
+        """The smallest sample; `watch_extremes` comes first."""
         self.trim(now)
         if now < self.ready:
             return None
-        return min(one[3] for one in self.points) if self.points else self._empty(now)
+        return self._lows[0][1] if self._lows else self._empty(now)
 
     def max(self, now: float) -> float | None:
-        """The largest sample."""
+        """The largest sample; `watch_extremes` comes first."""
         self.trim(now)
         if now < self.ready:
             return None
-        return max(one[4] for one in self.points) if self.points else self._empty(now)
+        return self._highs[0][1] if self._highs else self._empty(now)
 
     def last(self, now: float) -> float | None:
         """The latest sample."""
@@ -201,6 +236,11 @@ class Window:
             time, number, total, low, high, last = row
             self.add((time, int(number), total, low, high, last, 0))
         self.seen = 0
+
+
+def _drop(bounds: deque[tuple[float, float]], edge: float) -> None:
+    while bounds and bounds[0][0] <= edge:
+        bounds.popleft()
 
 
 class Latest:

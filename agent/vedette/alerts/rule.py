@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vedette.alerts.compiled import Compiler
 from vedette.alerts.history import Window
-from vedette.rules.tree import Absent, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +108,8 @@ class Case:
         incident: where it stands.
         home: the owned instance that it follows through the fleet; empty if it stays here.
         mark: the batch for which it was evaluated last.
+        watches_silence: whether it may change by nothing happening.
+        judged: when it was evaluated last, and `last` what came out.
         quiet: why nobody is told; empty if people are.
         down: when what it depends on was last seen to be down, and `pulse` how much had been seen by then.
         blame: what that was.
@@ -121,9 +122,12 @@ class Case:
     verdict: Verdict
     keep: Verdict | None
     compiler: Compiler
+    watches_silence: bool = False
     incident: Incident = field(default_factory=Incident)
     home: str = ""
     mark: int = 0
+    judged: float = 0.0
+    last: bool | None = None
     quiet: str = ""
     down: float = 0.0
     pulse: int = 0
@@ -144,11 +148,6 @@ class Case:
     def settling_runs(self) -> int:
         """Runs likewise."""
         return max((ring.needed for ring in self.compiler.rings), default=1)
-
-    @property
-    def watches_silence(self) -> bool:
-        """Whether it may change by nothing happening."""
-        return any(isinstance(node, Absent) for node in walk(self.rule.when.test))
 
 
 def key_of(rule: str, labels: dict[str, str]) -> str:

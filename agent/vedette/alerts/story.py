@@ -62,8 +62,9 @@ def _seen(leaf: Leaf, case: Case, now: float, said: Said) -> str:
         state = STATUSES[int(value)] if value is not None else "not known yet"
         return f"{node.target} is {state}{f': {message}' if message else ''}"
     if isinstance(node, Absent):
-        silent = f"for {format_duration(value)}" if value is not None else "yet"
-        return f"no data of {node.target} {silent}"
+        if value is None or not leaf.verdict(now):
+            return f"data of {node.target} comes" if value is not None else f"no data of {node.target} yet"
+        return f"no data of {node.target} for {format_duration(value)}"
     shown = node.right if not isinstance(node.left, Value | Change | Arithmetic) else node.left
     if value is None:
         return f"{shown} is not known yet"

@@ -122,13 +122,18 @@ class Route:
         stores: the windows.
         total: the last value and time of what is cumulative.
         newest: the newest time that a sample brought with it.
-        counted: the terms whose nothing means 0.
     """
 
     number: int
     stores: list[Window | Latest]
     total: tuple[float, float] | None = None
     newest: float = 0.0
+
+
+_UNSEEN: Final = Route(0, [])
+_COUNTER: Final = Kind.COUNTER
+_RATE: Final = Kind.RATE
+_TOTALS: Final = frozenset((_COUNTER, _RATE))
 
 
 class Router:
@@ -174,14 +179,24 @@ class Router:
         until = time + _STALE * batch.interval if batch.interval else _FOREVER
         timed: list[Sample] = []
         for sample in batch.samples:
-            if sample.name not in metrics:
+            name, kind, value, tags, own = sample
+            if name not in metrics:
                 continue
-            key = (sample.name, sample.tags)
-            route = routes[key] if key in routes else self._find(sample.name, sample.tags, batch.instance)
+            route = routes.get((name, tags), _UNSEEN)
+            if route is _UNSEEN:
+                route = self._find(name, tags, batch.instance)
             if route is None:
                 continue
-            if sample.time is not None:
+            if own is not None:
                 timed.append(sample)
+            elif value.__class__ is float and kind not in _TOTALS:  # what most samples are, as cheap as it gets
+                point = (time, 1, value, value, value, value, route.number)
+                for store in route.stores:
+                    if store.__class__ is Window:
+                        store.add(point)
+                    else:
+                        store.put(time, value, until)  # type: ignore[union-attr]
+                    touched.append(store)
             else:
                 self._put(route, sample, time, time, until, touched)
         if timed:
@@ -217,24 +232,24 @@ class Router:
     def _put(self, route: Route, sample: Sample, time: float, taken: float, until: float, touched: list[Store]) -> None:
         value: Any = sample.value
         kind = sample.kind
-        if kind is Kind.COUNTER or kind is Kind.RATE:
+        if kind is _COUNTER or kind is _RATE:
             number = float(value)
             before, route.total = route.total, (number, taken)
             if before is None or number < before[0] or taken <= before[1]:
                 return
             value = number - before[0]
-            if kind is Kind.RATE:
+            if kind is _RATE:
                 value /= taken - before[1]
-        if value.__class__ is Sketch:
+        shape = value.__class__
+        if shape is float:
+            point = (time, 1, value, value, value, value, route.number)
+        elif shape is Sketch:
             if not value.count:
                 return
             point = (time, value.count, value.sum, value.min, value.max, value.sum / value.count, route.number)
-        elif value.__class__ is str:
-            point = (time, 1, 1.0, 1.0, 1.0, 1.0, route.number)
         else:
-            if value.__class__ is not float:
-                value = float(value)
-            point = (time, 1, value, value, value, value, route.number)
+            number = 1.0 if shape is str else float(value)
+            point = (time, 1, number, number, number, number, route.number)
         for store in route.stores:
             if store.__class__ is Window:
                 store.add(point)
