@@ -80,6 +80,12 @@ class SeriesConfig(BaseModel):
     def _as_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
+    @field_validator("values")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        _spread(value)
+        return value
+
     @model_validator(mode="after")
     def _makes_sense(self) -> SeriesConfig:
         if bool(self.metric) == bool(self.status):

@@ -29,7 +29,7 @@ class Incident:
         stage: `ok`, `pending` or `firing`.
         since: when its condition began to hold.
         fired: when it fired.
-        held: when its condition held last.
+        lost: since when its condition holds no more, while it is kept firing.
         told: when people were told last; 0 if they were not.
         acknowledged: when somebody took it on; 0 if nobody did.
     """
@@ -37,7 +37,7 @@ class Incident:
     stage: Stage = "ok"
     since: float = 0.0
     fired: float = 0.0
-    held: float = 0.0
+    lost: float = 0.0
     told: float = 0.0
     acknowledged: float = 0.0
 
@@ -60,12 +60,13 @@ class Incident:
         if self.stage == "ok":
             return ""
         seconds = rule.config.keep_seconds
-        if (rule.keep is not None and keep() is not False) or (seconds is not None and now - self.held < seconds):
+        self.lost = self.lost or now
+        if (rule.keep is not None and keep() is not False) or (seconds is not None and now - self.lost < seconds):
             return ""
         return "resolved"
 
     def _holds(self, rule: Rule, now: float) -> Step:
-        self.held = now
+        self.lost = 0.0
         if self.stage == "firing":
             return ""
         begins = self.stage == "ok"
@@ -79,7 +80,7 @@ class Incident:
     def reset(self) -> None:
         """It is over."""
         self.stage = "ok"
-        self.since = self.fired = self.held = self.told = self.acknowledged = 0.0
+        self.since = self.fired = self.lost = self.told = self.acknowledged = 0.0
 
     @property
     def row(self) -> dict[str, Any] | None:
@@ -89,7 +90,7 @@ class Incident:
     def restore(self, row: Any) -> None:
         """Take over what `row` gave."""
         if isinstance(row, dict) and row.get("stage") in ("pending", "firing"):
-            for name in ("stage", "since", "fired", "held", "told", "acknowledged"):
+            for name in ("stage", "since", "fired", "lost", "told", "acknowledged"):
                 setattr(self, name, row.get(name, 0.0))
 
 
