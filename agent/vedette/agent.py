@@ -280,7 +280,7 @@ class Agent:
             agent_tags(options.tags, self._environ),
             options.hostname or socket.gethostname(),
             self._configuration.masker,
-            state.view,
+            state.own,
             self._save,
             self._settled,
             self._written,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from vedette.alerts.history import PLOTTED, Window
+from vedette.state import BESIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,13 +66,13 @@ class Memory:
 
     def incident(self, home: str, key: str) -> Any:
         """Where a case was left; None if nothing was wrong."""
-        return self._keeper.view(home or OWN).get(f"alert:{key}") if self._keeper is not None else None
+        return self._keeper.view(home or OWN).get(f"{BESIDE}alert:{key}") if self._keeper is not None else None
 
     def keep(self, case: Case) -> None:
         """Have where a case stands from now on."""
         if self._keeper is not None:
             write = self._keeper.follow if case.home else self._keeper.keep
-            write(case.home or OWN, f"alert:{case.key}", case.incident.row)
+            write(case.home or OWN, f"{BESIDE}alert:{case.key}", case.incident.row)
 
     def keep_silences(self, rows: list[dict[str, Any]]) -> None:
         """Have these silences from now on."""

@@ -193,7 +193,7 @@ class Router:
                 point = (time, 1, value, value, value, value, route.number)
                 for store in route.stores:
                     if store.__class__ is Window:
-                        store.add(point)
+                        store.add(point)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
                     else:
                         store.put(time, value, until)  # type: ignore[union-attr]
                     touched.append(store)
@@ -252,7 +252,7 @@ class Router:
             point = (time, 1, number, number, number, number, route.number)
         for store in route.stores:
             if store.__class__ is Window:
-                store.add(point)
+                store.add(point)  # pyright: ignore[reportAttributeAccessIssue]
             else:
                 store.put(time, point[5], until)  # type: ignore[union-attr]
             touched.append(store)
