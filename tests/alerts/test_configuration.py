@@ -11,6 +11,7 @@ from alerts.parts import DB, FLOW, Stage, read
 from vedette.alerts.heartbeat import Pulse
 from vedette.config import Configuration, load
 from vedette.config.changes import compare, in_force
+from vedette.metrics import Kind
 from vedette.notifier import Alert
 from vedette.plugins import Registry
 from vedette.rules.model import HeartbeatConfig
@@ -112,10 +113,13 @@ def test_no_data_in_a_check_s_file_is_about_each_of_its_instances() -> None:
 def test_a_page_of_groups_is_bounded() -> None:
     stage = Stage("alerts: [{name: old, when: sqs.age > 100 by (queue)}]")
     for place in range(1_005):
-        stage.values("sqs/queues", ("sqs.age", "gauge", 1.0, f"queue:{place}"))
+        stage.values("sqs/queues", ("sqs.age", Kind.GAUGE, 1.0, f"queue:{place}"))
     assert len(stage.engine.cases) == 1_000
     assert stage.engine.vitals is not None
     assert stage.engine.vitals.left_out == 5
+    stage.at(120)  # three intervals later the latest values count no more, and there is room again
+    stage.values("sqs/queues", ("sqs.age", Kind.GAUGE, 200.0, "queue:new"))
+    assert stage.states == {"old{queue:new}": "firing"}
 
 
 @pytest.mark.anyio

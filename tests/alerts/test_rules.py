@@ -411,6 +411,19 @@ def test_an_agent_whose_lease_has_ended_tells_nothing_more() -> None:
     assert other.told == ["260 firing silent"]
 
 
+def test_after_a_takeover_a_window_has_no_verdict_until_it_is_full() -> None:
+    rule = "alerts: [{name: slow, when: sum(synthetic.pay.response_time) over 5m < 100}]"
+    _, other = two_agents(rule)
+    other.at(1000)
+    second = granted(2)
+    states = []
+    for _ in range(35):
+        other.values(FLOW, ("synthetic.pay.response_time", Kind.HISTOGRAM, 5.0), lease=second)
+        states.append(other.states["slow"])
+        other.at(other.now - other.start + 10)
+    assert states == ["waiting"] * 30 + ["ok"] * 5  # not firing because of what it has not seen
+
+
 def test_what_was_muted_before_a_takeover_is_told_after_it() -> None:
     one, other = two_agents(FLOW_RULE)
     one.muted[FLOW] = one.now + 1000

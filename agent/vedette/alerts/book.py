@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vedette.alerts.compiled import Compiler
-from vedette.alerts.history import Latest, Window
+from vedette.alerts.history import Latest, Window, tolerated
 from vedette.alerts.rule import Case, key_of
 from vedette.alerts.terms import Router, Term, Worst, counted
 from vedette.rules.tree import Absent, Change, Selector, StatusIs, Value, span, walk
@@ -40,6 +40,7 @@ class Book:
     ) -> None:
         self.router = Router()
         self.router.born = self._new_group
+        self.router.full = self.prune
         self.rules: dict[str, Rule] = {}
         self.cases: dict[str, dict[Group, Case]] = {}
         self.counting: dict[str, list[dict[Group, Case]]] = {}
@@ -210,12 +211,51 @@ class Book:
                     if case not in store.users:
                         store.users.append(case)
 
+    def begin_anew(self, instance: str, seen: float, now: float) -> None:
+        """What an instance emits was not seen here for a while: its windows have no verdict until they are full again.
+
+        Args:
+            instance: its id.
+            seen: when it was seen last.
+            now: Unix seconds.
+        """
+        for term in self.terms.values():
+            if any(one.instance == instance for one in term.sources):
+                for store in term.stores.values():
+                    if isinstance(store, Window) and now - seen > tolerated(store.over):
+                        store.ready = max(store.ready, now + store.over + store.ago)
+
+    def prune(self, term: Term, now: float) -> None:
+        """Let go the groups of a term of which nothing is left in their windows and that have no alert."""
+        idle = {group: store for group, store in term.stores.items() if group and is_empty(store, now)}
+        for rule in term.rules:
+            cases = self.cases[rule.name]
+            for group in [one for one in idle if one in cases]:
+                if cases[group].incident.stage != "ok" or cases[group].watches_silence:
+                    del idle[group]
+        for group, store in idle.items():
+            del term.stores[group]
+            for rule in term.rules:
+                case = self.cases[rule.name].pop(group, None)
+                for other in case.compiler.stores if case is not None else ():
+                    if case in other.users:
+                        other.users.remove(case)
+            self.router.drop(store)
+
     def windows(self) -> Iterator[tuple[str, Window]]:
         """Every window with its name."""
         for term in self.terms.values():
             for group, store in term.stores.items():
                 if isinstance(store, Window):
                     yield window_name(term, group), store
+
+
+def is_empty(store: Store, now: float) -> bool:
+    """Whether nothing that was seen counts any more."""
+    if isinstance(store, Window):
+        store.trim(now)
+        return not store.points and not store.waiting
+    return isinstance(store, Latest) and store.until < now
 
 
 def name_of(node: Looked) -> str:

@@ -211,6 +211,7 @@ class AlertEngine:
     def _take_over(self, instance: str, lease: Lease) -> None:
         """The instance runs here from now on: its alerts go on where they are said to be."""
         self._leases[instance] = lease
+        self._book.begin_anew(instance, self._completed.get(instance, 0.0), self._now)
         for case in self._book:
             if case.home == instance or self._may_follow(case, instance):
                 kept = self._memory.incident(instance, case.key)

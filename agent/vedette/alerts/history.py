@@ -20,6 +20,8 @@ MOST_POINTS: Final = 512
 PLOTTED: Final = 120
 _RECOUNT: Final = 4_096
 """Points that leave before the sums are made anew, so that rounding does not add up."""
+_GAP: Final = 60.0
+_SHARE: Final = 0.1
 _NOTHING: Final[Callable[[float], bool]] = lambda _: False  # noqa: E731
 
 
@@ -283,6 +285,11 @@ def _joined(one: Point, other: Point) -> Point:
         other[5],
         other[6],
     )
+
+
+def tolerated(over: float) -> float:
+    """Seconds that may be missing in a window of this length."""
+    return max(_GAP, _SHARE * over)
 
 
 def thinned(points: list[tuple[float, float]], most: int = PLOTTED) -> tuple[tuple[float, float], ...]:

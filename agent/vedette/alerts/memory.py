@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
-from vedette.alerts.history import PLOTTED, Window
+from vedette.alerts.history import PLOTTED, Window, tolerated
 from vedette.state import BESIDE
 
 if TYPE_CHECKING:
@@ -25,10 +25,6 @@ _SLOTS: Final = 10
 """Windows are written in so many turns: nothing holds the event loop for long."""
 _LONG: Final = 1_800.0
 """Seconds of a window that takes long to fill again: a kill must not empty it."""
-_GAP: Final = 60.0
-"""Seconds that may be missing in a window, at least."""
-_SHARE: Final = 0.1
-"""The part of a window that may be missing."""
 _MOST: Final = 5_000
 
 
@@ -86,7 +82,7 @@ class Memory:
         if not kept:
             return
         window.restore(kept["points"])
-        if now - kept["saved"] <= max(_GAP, _SHARE * window.over):
+        if now - kept["saved"] <= tolerated(window.over):
             window.ready = min(window.ready, kept["ready"])
 
     def restore_rings(self, case: Case) -> None:

@@ -31,6 +31,8 @@ BADNESS: Final = {Status.OK: 0, Status.WARNING: 1, Status.UNKNOWN: 2, Status.CRI
 CRITICAL: Final = STATUSES.index("critical")
 _STALE: Final = 3
 """Intervals after which a latest value counts no more, as in the prometheus sink."""
+_AGAIN: Final = 60.0
+"""Seconds between two attempts to make room for new groups."""
 _FOREVER: Final = float("inf")
 
 
@@ -149,6 +151,10 @@ class Router:
         self._number = 0
         self.born: Callable[[Term, Group], None] = lambda _term, _group: None
         """Called when a group is seen for the first time."""
+        self.full: Callable[[Term, float], None] = lambda _term, _now: None
+        """Called when there is no room for one more group: to make some."""
+        self._now = 0.0
+        self._tried: dict[str, float] = {}
 
     def watch(self, terms: Iterable[Term], statuses: Iterable[tuple[str, Term]]) -> None:
         """Look at just these from now on.
@@ -176,6 +182,7 @@ class Router:
     def samples(self, batch: Batch, touched: list[Store]) -> None:
         """Take a batch's samples; the stores that got some are added to `touched`."""
         routes, metrics, time = self._routes, self._metrics, batch.time
+        self._now = time
         until = time + _STALE * batch.interval if batch.interval else _FOREVER
         timed: list[Sample] = []
         for sample in batch.samples:
@@ -276,6 +283,9 @@ class Router:
         group = group_of(term.by, tags)
         if group in term.stores:
             return term.stores[group]
+        if len(term.stores) >= MOST_GROUPS and self._now - self._tried.get(term.text, 0.0) > _AGAIN:
+            self._tried[term.text] = self._now
+            self.full(term, self._now)
         if len(term.stores) >= MOST_GROUPS:
             term.left_out += 1
             return None
@@ -308,6 +318,11 @@ class Router:
                     if isinstance(store, Worst):
                         known.append(store)
         return known
+
+    def drop(self, store: Store) -> None:
+        """A group is gone: its series are looked up anew should they come again."""
+        for key in [key for key, route in self._routes.items() if route is not None and store in route.stores]:
+            del self._routes[key]
 
     def forget(self, instance: str) -> None:
         """An instance ends: what it was seen to emit is gone."""
