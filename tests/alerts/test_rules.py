@@ -6,7 +6,7 @@ import pytest
 
 from alerts.parts import DB, FLOW, ORDERS, QUEUES, Stage
 from vedette.lease import Lease, Term
-from vedette.metrics import Batch, Kind
+from vedette.metrics import Batch, Kind, Sample, ServiceCheck, Status
 
 FLOW_RULE = """
     alerts:
@@ -55,6 +55,17 @@ def test_an_alert_carries_its_evidence() -> None:
     assert alert.evidence.step == "step pay: expected 200, got 502"
     assert alert.evidence.links == (("Payments", "https://dash.example.com/payments"),)
     assert [value for _, value in alert.evidence.values] == [0, 3, 3]
+
+
+def test_the_failing_step_of_a_flow_is_named() -> None:
+    stage = Stage("alerts: [{name: flow, when: status(synthetic/payment-flow) == critical}]")
+    tags = ("flow:payment-flow", "instance:payment-flow", "result:failed", "step:payment")
+    sample = Sample("synthetic.step.result", Kind.COUNT, 1, tags)
+    status = ServiceCheck("synthetic.flow", Status.CRITICAL, "payment: expected status 200, got 502 (POST /pay); run 7")
+    stage.engine.consume(Batch(FLOW, "synthetic", stage.now, 10.0, samples=(sample,), statuses=(status,)))
+    said = "step payment: expected status 200, got 502 (POST /pay); run 7"
+    assert stage.alerts[0].evidence.step == said
+    assert stage.alerts[0].summary == f"flow: synthetic/payment-flow is critical: {said}"
 
 
 def test_the_evidence_of_a_value_has_its_unit_threshold_and_at_most_120_points() -> None:

@@ -197,6 +197,9 @@ class AlertEngine:
         else:
             self._completed[instance] = self._now
             self._runs[instance] = self._runs.get(instance, 0) + 1
+        step = failed_step(batch) if value else ""
+        if step and not message.startswith(f"step {step}"):
+            message = f"step {step}: {message.removeprefix(f'{step}: ')}"
         self._said[instance] = message
         self._status[instance] = value
         self._book.router.statuses(batch, value, message, touched)
@@ -417,6 +420,17 @@ class AlertEngine:
         alerts = tuple(self.describe(case, now) for case in busy)
         left_out = sum(one.left_out for one in self._book.terms.values())
         return AlertsVitals(len(self._book.rules), self._told, alerts, left_out)
+
+
+def failed_step(batch: Batch) -> str:
+    """The step of a flow that failed, by the tags that its result has; empty if there is none."""
+    for sample in batch.samples:
+        tags = sample.tags
+        if "result:failed" in tags:
+            step = next((tag.partition(":")[2] for tag in tags if tag.startswith("step:")), "")
+            if step:
+                return step
+    return ""
 
 
 def _no() -> bool:
