@@ -288,7 +288,7 @@ class AlertEngine:
         if done == "resolved":
             self._end(case, now)
         elif done:
-            log.log(logging.INFO if done == "fired" else logging.DEBUG, "%s: %s", case.key, done)
+            log.debug("%s: %s", case.key, done)
             self._keep(case)
         if incident.stage == "firing":
             self._speak(case, now)

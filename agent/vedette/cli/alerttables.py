@@ -82,9 +82,8 @@ def _group(group: dict[str, Any], now: float) -> Group:
         ends = [value for _, value in values]
         span_text = f"{clock(values[0][0])} to {clock(values[-1][0])}, from {min(ends):g} to {max(ends):g}"
         lines.append(Text(f"  {spark(ends)}  {span_text}", "cyan"))
-    name = "step" if evidence["step"] else "error"
-    if evidence[name]:
-        lines.append(Text(f"  {name}: {evidence[name]}"))
+    if evidence["step"] or evidence["error"]:
+        lines.append(Text(f"  {evidence['step'] or 'error: ' + evidence['error']}"))
     return Group(*lines)
 
 
