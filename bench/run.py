@@ -28,6 +28,7 @@ PARTS = (
     "start",
     "status",
     "instrument",
+    "alerts",
 )
 
 

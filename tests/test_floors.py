@@ -22,8 +22,10 @@ SOURCES = (ROOT / "agent", ROOT / "plugins")
 FLOORS: dict[str, int] = {
     **dict.fromkeys(["metrics", "errors", "units", "secrets", "strays", "passwords", "cron", "lease"], 0),
     **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "discovery", "engine", "hookspecs", "kit"], 1),
-    **dict.fromkeys(["advice", "probes", "listen", "outgoing", "resolver", "spool", "courier", "prose"], 1),
-    **dict.fromkeys(["plugins", "config", "render", "state", "logs"], 2),
+    **dict.fromkeys(
+        ["advice", "probes", "listen", "outgoing", "ownmetrics", "resolver", "spool", "courier", "prose"], 1
+    ),
+    **dict.fromkeys(["plugins", "config", "render", "rules", "state", "logs"], 2),
     **dict.fromkeys(["runner", "transitions", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
     **dict.fromkeys(
         [

@@ -421,6 +421,10 @@ def instance(**options: Any) -> dict[str, Any]:
         instance(),
         {"check": "my-store", "defaults": {"host": "db1"}, "instances": [{"port": 1}, {}]},
         {"defaults": {"port": 1}, "instances": [{"host": "a"}, {"host": "b"}], "alerts": []},
+        {
+            "instances": [{"host": "a"}],
+            "alerts": [{"name": "x", "when": "a > 1", "for": "5m", "keep": "b > 1", "every": None, "notify": ["team"]}],
+        },
         instance(port="${env:PORT}", tls="${env:TLS:-true}", wait="${env:W}", level="${env:L}"),
         instance(counters=[{"metric": "a", "read": "${env:READ}", "window": "5m"}], retry={"times": "${env:N}"}),
         instance(interval="15s", timeout=2.5, run_on="leader", tags=["a:b"], labels={"a": 1}, password="x"),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vedette import logs
 from vedette.alerts.dispatch import Dispatcher
+from vedette.alerts.service import Alerting
 from vedette.config import load
 from vedette.config.changes import compare, in_force
 from vedette.config.discovered import Findings, Maker, joined
@@ -104,6 +105,7 @@ class Agent:
         self._watchdog = None
         if limits is not None:
             self._watchdog = Watchdog(lambda: self._crew, self._verdicts, configuration.masker, state.directory, limits)
+        self._alerting = Alerting(state, self._save, self._known, self.dispatcher)
         self._outlets.catalogue(configuration.instances)
         self._found = asyncio.Event()
         self._scouts = Scouts(configuration.discoveries, self._found.set, configuration.masker)
@@ -136,7 +138,17 @@ class Agent:
             state_errors=self._state.errors,
             fleet=self._ownership.vitals,
             notifiers=tuple(self.dispatcher.vitals),
+            alerts=self._alerting.vitals,
         )
+
+    @property
+    def alerting(self) -> Alerting:
+        """See `Operations`."""
+        return self._alerting
+
+    def _known(self, instance: str) -> Vitals | None:
+        runner = self._crew.get(instance)
+        return runner.vitals if runner is not None else None
 
     def _vitals(self, runner: Runner) -> Vitals:
         if runner.stands_by:
@@ -193,6 +205,8 @@ class Agent:
             gc.unfreeze()
 
     def _start(self) -> None:
+        self._alerting.configure(self._configuration.rulebook)
+        self._tasks.add(watched(self._alerting.run(), "vedette/alerts"))
         self._crew.start()
         self._ownership.join(self._configuration.fleet, self._identity)
         self._scouts.start()
@@ -227,6 +241,7 @@ class Agent:
                 self._scouts.vitals(self._findings.made, self._findings.wrong),
                 self._ownership.vitals,
                 self.dispatcher.vitals,
+                self._alerting.vitals,
             )
         )
 
@@ -236,6 +251,7 @@ class Agent:
         else:
             self._outlets.put(batch)
         self._services.consume(batch)
+        self._alerting.consume(batch)
         if self._on_batch is not None:
             self._on_batch(batch)
 
@@ -272,7 +288,7 @@ class Agent:
             agent_tags(options.tags, self._environ),
             options.hostname or socket.gethostname(),
             self._configuration.masker,
-            state.view,
+            state.own,
             self._save,
             self._settled,
             self._written,
@@ -372,6 +388,7 @@ class Agent:
         if before.fleet != after.fleet or identity != self._identity:
             await self._ownership.swap(after.fleet, self._identity)
         await self._change_instances(after, changes)
+        self._alerting.configure(after.rulebook)
         await self._services.have_page(after.agent.http, len(after.instances))
         self._renewal.look()
         if not self._stopping.is_set():
@@ -443,6 +460,7 @@ class Agent:
         await self._scouts.close()
         await self._crew.halt_all(deadline - loop.time())
         self._report_now()
+        await self._alerting.close()
         await self._crew.close_all()
         telling = asyncio.ensure_future(self.dispatcher.stop(_LAST_WORDS))
         flushing = asyncio.ensure_future(self._outlets.close(max(0.5, deadline - loop.time())))

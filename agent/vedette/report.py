@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from vedette.emit import Channel, Emit
-from vedette.metrics import Kind, Metric
-from vedette.runner import HEALTH_METRICS, State
+from vedette.metrics import Kind
+from vedette.notifier import Severity
+from vedette.ownmetrics import AGENT_METRICS, METRICS
+from vedette.runner import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from vedette.alerts.vitals import AlertsVitals
     from vedette.errors import Problem
     from vedette.fleet.vitals import FleetVitals
     from vedette.metrics import Batch
@@ -21,59 +24,13 @@ if TYPE_CHECKING:
     from vedette.scouts import ScoutVitals
     from vedette.secrets import Masker
 
+__all__ = ["AGENT_METRICS", "METRICS", "FindingsLog", "SelfReport", "SinkVitals", "log_problems"]
+
 log = logging.getLogger("vedette.config")
 _MOST_LOGGED = 20
 _MINUTE = 60.0
 
-_CHECK, _SINK, _DISCOVERY, _FLEET, _NOTIFIER = ("check",), ("sink",), ("discovery",), ("fleet",), ("notifier",)
-METRICS = (
-    Metric("vedette.agent.up", Kind.GAUGE, help="1, as long as the agent runs: alert where it is missing."),
-    Metric("health_check.overall", Kind.GAUGE, help="1 if every instance that is not muted is healthy, else 0."),
-    Metric("vedette.check.duration", Kind.GAUGE, "second", "Length of the instance's last run.", _CHECK),
-    Metric("vedette.check.lateness", Kind.GAUGE, "second", "Latest start since the last report.", _CHECK),
-    Metric("vedette.check.skipped", Kind.COUNTER, "run", "Ticks that were not run, the last run being busy.", _CHECK),
-    Metric("vedette.check.failures", Kind.COUNTER, "run", "Runs that raised, timed out or got stuck.", _CHECK),
-    Metric("vedette.check.samples", Kind.COUNTER, "sample", "Samples handed to the sinks.", _CHECK),
-    Metric("vedette.check.dropped", Kind.COUNTER, "sample", "Samples refused, by reason.", ("check", "reason")),
-    Metric("vedette.loop.blocked", Kind.COUNTER, help="Times that it held up all other instances.", tags=_CHECK),
-    Metric("vedette.sink.sent", Kind.COUNTER, "sample", "Samples that the sink took and sent.", _SINK),
-    Metric("vedette.sink.dropped", Kind.COUNTER, "sample", "Samples given up: queue full or not sendable.", _SINK),
-    Metric("vedette.sink.errors", Kind.COUNTER, "error", "Failed sends.", _SINK),
-    Metric("vedette.sink.queue", Kind.GAUGE, "sample", "Samples waiting for the sink.", _SINK),
-    Metric("vedette.sink.disk", Kind.GAUGE, "byte", "What the sink's queue takes on disk.", _SINK),
-    Metric("vedette.sink.unrecoverable", Kind.COUNTER, "sample", "Samples too old for the receiver by now.", _SINK),
-    Metric("vedette.sink.refused", Kind.COUNTER, "sample", "Samples that the receiver will never take.", _SINK),
-    Metric("vedette.sink.clock_offset", Kind.GAUGE, "second", "How far the receiver's clock is ahead.", _SINK),
-    Metric("vedette.notifier.sent", Kind.COUNTER, "message", "Alerts that arrived at the notifier.", _NOTIFIER),
-    Metric("vedette.notifier.failed", Kind.COUNTER, "message", "Alerts that were given up.", _NOTIFIER),
-    Metric("vedette.notifier.errors", Kind.COUNTER, "error", "Failed attempts to tell.", _NOTIFIER),
-    Metric("vedette.notifier.queue", Kind.GAUGE, "message", "Alerts that wait for the notifier.", _NOTIFIER),
-    Metric("vedette.notifier.oldest", Kind.GAUGE, "second", "How long the oldest of them has waited.", _NOTIFIER),
-    Metric("vedette.state.errors", Kind.COUNTER, "error", "Failed writes of the state store."),
-    Metric("vedette.config.problems", Kind.GAUGE, help="Problems in the configuration, warnings included."),
-    Metric("vedette.config.broken_files", Kind.GAUGE, "file", "Configuration files that cannot be used as they are."),
-    Metric("vedette.config.reloads", Kind.COUNTER, help="How often the configuration was read again."),
-    Metric("vedette.discovery.targets", Kind.GAUGE, help="What the discovery found.", tags=_DISCOVERY),
-    Metric("vedette.discovery.instances", Kind.GAUGE, help="Instances made of what it found.", tags=_DISCOVERY),
-    Metric("vedette.discovery.problems", Kind.GAUGE, help="Problems in what targets ask for.", tags=_DISCOVERY),
-    Metric("vedette.discovery.errors", Kind.COUNTER, "error", "Failures of the discovery.", _DISCOVERY),
-    Metric("vedette.fleet.member", Kind.GAUGE, help="1 while this agent may run what one agent may run.", tags=_FLEET),
-    Metric("vedette.fleet.members", Kind.GAUGE, help="Agents that may, as far as this one knows.", tags=_FLEET),
-    Metric("vedette.fleet.owned", Kind.GAUGE, help="Instances whose lease this agent holds.", tags=_FLEET),
-    Metric("vedette.fleet.orphans", Kind.GAUGE, help="Instances of this agent's files that nobody owns.", tags=_FLEET),
-    Metric("vedette.fleet.lease_left", Kind.GAUGE, "second", "Until its leases end unless it is heard.", _FLEET),
-    Metric("vedette.fleet.moves", Kind.COUNTER, help="Changes of owner that it has seen.", tags=_FLEET),
-    Metric("vedette.fleet.beats", Kind.COUNTER, help="Signs of life that the engine answered.", tags=_FLEET),
-    Metric("vedette.fleet.claims", Kind.COUNTER, "write", "Writes of owners and of state.", _FLEET),
-    Metric("vedette.fleet.errors", Kind.COUNTER, "error", "Requests that the engine did not answer.", _FLEET),
-    Metric("vedette.fleet.fenced", Kind.COUNTER, "sample", "Not sent since the lease had ended.", _FLEET),
-)
-"""Everything the agent emits beside its instances."""
-
-_FIGURES = {metric.name: metric.kind for metric in METRICS if metric.tags == _SINK}
-
-AGENT_METRICS = (*HEALTH_METRICS, *METRICS)
-"""What the core emits in all: for catalogues and documentation."""
+_FIGURES = {metric.name: metric.kind for metric in METRICS if metric.tags == ("sink",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +112,7 @@ class SelfReport:
         discoveries: Iterable[ScoutVitals] = (),
         fleet: FleetVitals | None = None,
         notifiers: Iterable[NotifierVitals] = (),
+        alerts: AlertsVitals | None = None,
     ) -> Batch:
         """The figures as of now; resets each instance's worst lateness."""
         now, instances, sinks = time.time(), tuple(instances), tuple(sinks)
@@ -187,6 +145,8 @@ class SelfReport:
             emit.gauge("vedette.discovery.instances", scout.instances, tags)
             emit.gauge("vedette.discovery.problems", scout.problems, tags)
             emit.counter("vedette.discovery.errors", scout.errors, tags)
+        if alerts is not None:
+            _add_alerts(emit, alerts)
         if fleet is not None:
             _add_fleet(emit, fleet, [one.instance for one in instances if one.run_on != "every_node"])
             fenced = sum((one.dropped or {}).get("fenced", 0) for one in instances) + sum(one.fenced for one in sinks)
@@ -259,6 +219,17 @@ def _add_notifier(emit: Emit, notifier: NotifierVitals) -> None:
     emit.counter("vedette.notifier.errors", notifier.errors, tags)
     emit.gauge("vedette.notifier.queue", notifier.queued, tags)
     emit.gauge("vedette.notifier.oldest", notifier.oldest, tags)
+
+
+def _add_alerts(emit: Emit, alerts: AlertsVitals) -> None:
+    firing = alerts.firing
+    emit.gauge("vedette.alerts.rules", alerts.rules)
+    for severity in get_args(Severity):
+        number = sum(one.severity == severity for one in firing)
+        emit.gauge("vedette.alerts.firing", number, (f"severity:{severity}",))
+    emit.gauge("vedette.alerts.pending", len(alerts.alerts) - len(firing))
+    emit.gauge("vedette.alerts.quiet", sum(bool(one.quiet) for one in firing))
+    emit.counter("vedette.alerts.told", alerts.told)
 
 
 def _add_instance(emit: Emit, vitals: Vitals) -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
@@ -19,8 +20,10 @@ from vedette.errors import StateError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
+BESIDE = "vedette:"
+"""How keys begin that the agent keeps with an instance's state: they follow it through the fleet."""
 _FILE = "state.db"
 _LOCK = "agent.lock"
 _SCHEMA = """CREATE TABLE IF NOT EXISTS state (
@@ -42,6 +45,30 @@ def state_directory(configured: str, environ: Mapping[str, str]) -> Path:
         return Path(environ["STATE_DIRECTORY"].partition(":")[0])
     base = environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser() / "vedette"
+
+
+class Visible(Mapping[str, Any]):
+    """What a check committed, as of now: the agent's own keys, such as those of alerts, are not in it.
+
+    Args:
+        values: all.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def __getitem__(self, key: str) -> Any:
+        if key.startswith(BESIDE):
+            raise KeyError(key)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in self._values if not key.startswith(BESIDE))
+
+    def __len__(self) -> int:
+        return sum(not key.startswith(BESIDE) for key in self._values)
 
 
 class StateStore:
@@ -83,6 +110,10 @@ class StateStore:
     def view(self, instance: str) -> Mapping[str, Any]:
         """What this instance committed, as of now and from now on; read-only."""
         return MappingProxyType(self._values.setdefault(instance, {}))
+
+    def own(self, instance: str) -> Mapping[str, Any]:
+        """The same without what the agent keeps beside it: what a check sees."""
+        return Visible(self._values.setdefault(instance, {}))
 
     def forget(self, instance: str) -> None:
         """An instance is gone: keep no room for it, unless it committed something and may come again."""

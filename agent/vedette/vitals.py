@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vedette.metrics import Kind, Metric
+from vedette.ownmetrics import HEALTH_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -16,17 +16,10 @@ if TYPE_CHECKING:
     from vedette.metrics import Batch
     from vedette.secrets import Masker
 
+__all__ = ["HEALTH_METRICS", "INSTANCE", "State", "Surroundings", "Vitals"]
+
 INSTANCE: ContextVar[str | None] = ContextVar("vedette_instance", default=None)
 """The instance that a task works for; what a check starts itself inherits it."""
-
-HEALTH_METRICS = (
-    Metric(
-        "health_check.status", Kind.GAUGE, help="1 if the instance's last run found all well, else 0.", tags=("check",)
-    ),
-    Metric(
-        "health_check.response_time", Kind.HISTOGRAM, "millisecond", "How long the instance's run took.", ("check",)
-    ),
-)
 
 
 class State(enum.StrEnum):

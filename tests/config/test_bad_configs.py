@@ -52,7 +52,8 @@ def test_errors_keep_the_instance_out(case: str, monkeypatch: pytest.MonkeyPatch
     """What is started is never something that an error is about."""
     configuration = validate(case, monkeypatch, "resolve")
     for problem in configuration.problems:
-        if problem.severity == "warning" or problem.file.startswith("conf.d/agent."):
+        about_alerts = problem.path.startswith("alerts[")  # a rule is left out, and keeps no instance from running
+        if problem.severity == "warning" or problem.file.startswith("conf.d/agent.") or about_alerts:
             continue
         started = [instance for instance in configuration.instances if instance.file == problem.file]
         assert all(instance.line != problem.line for instance in started), problem

@@ -172,13 +172,13 @@ def test_secrets_written_down_are_masked_and_defaults_are_not(tmp_path: Path) ->
 def test_agent_yaml_and_alerts(tmp_path: Path) -> None:
     files = {
         "agent.yaml": "hostname: ${env:NODE}\nsinks: [{type: file, path: x, token: '${env:T}'}]\n",
-        "alerts.yaml": "rules: ['${env:UNSET}']\n",
-        "probe.yaml": "instances: [{}]\nalerts: ['${env:UNSET}']\n",
+        "alerts.yaml": "heartbeat: {url: '${env:BEAT}', every: 1m}\n",
+        "probe.yaml": "instances: [{}]\nalerts: [{name: '${env:UNSET}', when: no data for 1m}]\n",
     }
-    configuration = read(tmp_path, files, environ={"NODE": "node-7", "T": SECRET})
+    configuration = read(tmp_path, files, environ={"NODE": "node-7", "T": SECRET, "BEAT": "https://beat/xyz"})
     assert configuration.agent.hostname == "node-7"
+    assert configuration.masker("https://beat/xyz") == "****"
+    assert configuration.rulebook is not None
+    assert [rule.name for rule in configuration.rulebook.rules] == ["${env:UNSET}"]
     assert configuration.masker(SECRET) == "****"
-    assert lines(configuration) == [
-        "alerts.yaml: warning: this version does not evaluate alert rules yet",
-        "probe.yaml:2: alerts: warning: this version does not evaluate alert rules yet",
-    ]
+    assert lines(configuration) == []

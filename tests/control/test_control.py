@@ -80,7 +80,7 @@ async def test_every_operation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "error"),
     [
-        ({"op": "dance"}, "the operations are status, reload, run-now, mute and unmute"),
+        ({"op": "dance"}, "the operations are status, reload, run-now, mute, unmute, alerts, explain, silence, "),
         ({}, "the operations are status"),
         ({"op": "mute"}, "mute takes an instance"),
         ({"op": "run-now", "instance": 3}, "run-now takes an instance"),

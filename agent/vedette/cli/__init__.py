@@ -28,6 +28,8 @@ _PLAN_EXITS = (
 )
 
 _NOTIFY_EXITS = "Exit status: 0 it arrived, 2 it did not, 3 a problem in the configuration."
+_ALERTS_EXITS = "Exit status: 0 nothing fires, 1 warnings fire, 2 something worse fires, or no agent answers."
+_TEST_EXITS = "Exit status: 0 all comes as expected, 2 something does not, 3 a file is wrong."
 
 _DOCTOR_EXITS = "Exit status: 0 all is well, 1 warnings, 2 something lacks, 3 a problem in the configuration."
 
@@ -83,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
 
     _operate(commands)
 
+    _alerts(commands)
+
     _command(commands, "plugins", "list the installed checks, sinks, fleet engines, notifiers and secret resolvers")
     example = _command(commands, "example", "print a complete example file of a check or sink")
     example.add_argument("name", metavar="NAME", help="name of the check or sink")
@@ -110,6 +114,29 @@ def _operate(commands: argparse._SubParsersAction[_Parser]) -> None:
     mute.add_argument("--for", metavar="TIME", dest="duration", help="for so long, such as 30m (default: 1h)")
 
 
+def _alerts(commands: argparse._SubParsersAction[_Parser]) -> None:
+    """The commands about alerts."""
+    text = "list the alert rules and what fires; try and explain them"
+    alerts = _command(commands, "alerts", text, conf=True, epilog=_ALERTS_EXITS)
+    alerts.add_argument("--json", action="store_true", help="print it as JSON")
+    actions = alerts.add_subparsers(title="more", metavar="WHAT", dest="action", parser_class=_Parser)
+    explain = _command(actions, "explain", "say what a rule sees now")
+    explain.add_argument("name", metavar="NAME", help="name of the rule")
+    _conf(explain, default=argparse.SUPPRESS)  # else it would undo what stands before `explain`
+    explain.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print it as JSON")
+    test = _command(actions, "test", "run rules over given series and compare what fires", epilog=_TEST_EXITS)
+    test.add_argument("files", metavar="FILE", nargs="+", help="YAML with rules, series and what should fire")
+    test.add_argument("-v", "--verbose", action="store_true", help="print all that is told")
+
+    silence = _command(commands, "silence", "tell nobody of an alert for a while", conf=True)
+    silence.add_argument("what", metavar="WHAT", nargs="*", help="names of rules, and tags such as queue:payments")
+    silence.add_argument("--for", metavar="TIME", dest="duration", default="1h", help="for so long (default: 1h)")
+    silence.add_argument("--comment", metavar="TEXT", default="", help="why")
+    silence.add_argument("--end", metavar="N", type=_positive, help="end this silence instead")
+    ack = _command(commands, "ack", "say that somebody works on an alert: no more reminders", conf=True)
+    ack.add_argument("name", metavar="NAME", help="name of the rule, or of the rule with its group")
+
+
 def _command(
     commands: argparse._SubParsersAction[_Parser],
     name: str,
@@ -122,13 +149,13 @@ def _command(
         name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog, allow_abbrev=False
     )
     if conf:
-        made.add_argument(
-            "--conf",
-            metavar="DIR",
-            type=Path,
-            help="configuration folder (default: ./conf.d, else /etc/vedette/conf.d)",
-        )
+        _conf(made)
     return made
+
+
+def _conf(command: argparse.ArgumentParser, default: str | None = None) -> None:
+    text = "configuration folder (default: ./conf.d, else /etc/vedette/conf.d)"
+    command.add_argument("--conf", metavar="DIR", type=Path, default=default, help=text)
 
 
 def _positive(text: str) -> int:
@@ -214,6 +241,11 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
         from vedette.cli.bundle import bundle
 
         return bundle
+    if command in ("alerts", "silence", "ack"):
+        from vedette.cli import alerts
+
+        chosen: Callable[[argparse.Namespace], int] = getattr(alerts, command)
+        return chosen
     if command in ("status", "reload", "run-now", "mute", "unmute"):
         from vedette.cli import operate
 

@@ -112,7 +112,7 @@ async def _run_all(
         tags=agent_tags(options.tags, os.environ),
         host=options.hostname or socket.gethostname(),
         masker=configuration.masker,
-        state=state.view,
+        state=state.own,
         save=state.save,
     )
     return list(await asyncio.gather(*(_run_one(Runner(anywhere(one), surroundings), runs) for one in instances)))

@@ -28,17 +28,17 @@ _RELOAD_PATIENCE = 110.0
 
 def status(options: Namespace) -> int:
     """How the agent is: 0 all is well, 1 a warning, 2 something fails or no agent answers."""
-    return _with_agent(options, {"op": "status", "instance": options.instance or ""}, _show_status)
+    return with_agent(options, {"op": "status", "instance": options.instance or ""}, _show_status)
 
 
 def reload(options: Namespace) -> int:
     """Have the configuration read again; 3 if something in it is wrong."""
-    return _with_agent(options, {"op": "reload", "check": options.check}, _show_changes, _RELOAD_PATIENCE)
+    return with_agent(options, {"op": "reload", "check": options.check}, _show_changes, _RELOAD_PATIENCE)
 
 
 def run_now(options: Namespace) -> int:
     """Have an instance run at once."""
-    return _with_agent(options, {"op": "run-now", "instance": options.instance}, _say("{instance} runs now"))
+    return with_agent(options, {"op": "run-now", "instance": options.instance}, _say("{instance} runs now"))
 
 
 def mute(options: Namespace) -> int:
@@ -49,15 +49,23 @@ def mute(options: Namespace) -> int:
         print(f"vedette mute: --for {error}", file=sys.stderr)
         return USAGE
     request = {"op": "mute", "instance": options.instance, "for": seconds}
-    return _with_agent(options, request, _say(f"{{instance}} is muted for {format_duration(seconds)}"))
+    return with_agent(options, request, _say(f"{{instance}} is muted for {format_duration(seconds)}"))
 
 
 def unmute(options: Namespace) -> int:
     """End an instance's mute."""
-    return _with_agent(options, {"op": "unmute", "instance": options.instance}, _say("{instance} is not muted"))
+    return with_agent(options, {"op": "unmute", "instance": options.instance}, _say("{instance} is not muted"))
 
 
-def _with_agent(options: Namespace, request: dict[str, Any], show: Any, patience: float = 10.0) -> int:
+def with_agent(options: Namespace, request: dict[str, Any], show: Any, patience: float = 10.0) -> int:
+    """Ask the running agent, and show what it answers; 2 if there is none.
+
+    Args:
+        options: with `conf`.
+        request: what to ask.
+        show: called with the options and the answer; returns the exit status.
+        patience: seconds to wait.
+    """
     try:
         answer = ask(_paths(options.conf), request, patience=patience)
     except NoAgentError as error:

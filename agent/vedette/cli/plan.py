@@ -37,6 +37,9 @@ def plan(options: Namespace) -> int:
     if owned := sum(one.owned for one in configuration.instances):
         text = "run on one agent of the fleet, so that their cost counts once for all agents"
         print(f"{owned} of {len(configuration.instances)} instances {text}", file=sys.stderr)
+    if (book := configuration.rulebook) is not None and (rules := len(book.rules)):
+        plural = "" if rules == 1 else "s"
+        print(f"{rules} alert rule{plural}: evaluated in the agent, they send no series of their own", file=sys.stderr)
     if not configuration.instances:
         raise nothing_to_run(directory)
     set_up(configuration.agent.log.model_copy(update={"level": "error"}), configuration.masker)

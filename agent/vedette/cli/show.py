@@ -34,6 +34,8 @@ def validate(options: Namespace) -> int:
     more = f", {templates} template{'' if templates == 1 else 's'}" if templates else ""
     owned = sum(one.owned for one in configuration.instances)
     one_each = f" ({owned} of them on one agent of the fleet)" if owned else ""
+    if (book := configuration.rulebook) is not None and (rules := len(book.rules)):
+        more += f", {rules} alert rule{'' if rules == 1 else 's'}"
     print(f"{directory}: {number} instance{'' if number == 1 else 's'}{one_each}{more}, no errors")
     return OK
 

@@ -18,6 +18,7 @@ from vedette.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from vedette.alerts.vitals import AlertVitals
     from vedette.control import Snapshot
     from vedette.errors import Problem
     from vedette.fleet.vitals import FleetVitals
@@ -196,6 +197,7 @@ def print_status(snapshot: Snapshot, *, single: bool = False) -> None:
     parts: list[Any] = [
         _wrong(vitals, snapshot.time) for vitals in snapshot.instances if is_wrong(vitals, snapshot.time)
     ]
+    parts += [_alert(one, snapshot.time) for one in (snapshot.alerts.alerts if snapshot.alerts is not None else ())]
     parts += [Text(""), instances_table(snapshot)] if snapshot.instances else []
     parts += [Text(""), _sinks_table(snapshot.sinks)] if snapshot.sinks else []
     parts += [Text(""), _notifiers_table(snapshot.notifiers)] if snapshot.notifiers else []
@@ -223,6 +225,13 @@ def _wrong(vitals: Vitals, now: float) -> Text:
         f" since {moment(vitals.since, now)}\n  {vitals.message or 'no message'}",
     )
     return text.append(f"\n  hint: {vitals.hint}", "cyan") if vitals.hint else text
+
+
+def _alert(alert: AlertVitals, now: float) -> Text:
+    style = STYLES.get("critical" if alert.state == "firing" else "warning", "")
+    head = Text.assemble("\n▲ ", (alert.key, "bold"), " ", (alert.state, style), f" since {moment(alert.since, now)}")
+    seen = alert.summary.removeprefix(f"{alert.rule}: ")
+    return head.append(f"\n  {seen}").append(f"\n  nobody is told: {alert.quiet}" if alert.quiet else "", "cyan")
 
 
 def moment(when: float, now: float) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from vedette.config.model import Configuration, Instance
     from vedette.config.template import Template
+    from vedette.rules.model import Rulebook
     from vedette.secrets import Masker
 
 _OWN_CLOCK: Final = ("interval", "schedule", "timezone", "timeout")
@@ -114,11 +115,25 @@ def in_force(old: Configuration, new: Configuration) -> Configuration:
         discoveries=old.discoveries if new.fatal else new.discoveries,
         fleet=old.fleet if new.fatal else new.fleet,
         notifiers=old.notifiers if new.fatal else new.notifiers,
+        rulebook=_rulebook(old, new, staying, broken),
         instances=tuple(sorted(instances, key=lambda one: (one.file, one.line))),
         templates=tuple(sorted(templates, key=lambda one: (one.file, one.line))),
         problems=tuple(sorted(problems, key=lambda problem: (problem.file, problem.line))),
         fatal=False,
     )
+
+
+def _rulebook(old: Configuration, new: Configuration, staying: set[str], broken: set[str]) -> Rulebook | None:
+    """The new rules, with the last good ones of files that have an error now."""
+    before, after = old.rulebook, new.rulebook
+    if before is None or after is None:
+        return after if before is None or not broken else before
+    files = {rule.file for rule in before.rules}
+    kept = [rule for rule in before.rules if rule.file in staying or _is_broken(rule.file, broken)]
+    names = {rule.name for rule in kept}
+    mine = [rule for rule in after.rules if rule.name not in names and not (rule.file in files and rule.file in broken)]
+    whole = not any(file.rpartition("/")[2].startswith("alerts.") for file in broken)
+    return replace(after if whole else before, rules=(*kept, *mine))
 
 
 def _is_broken(file: str, broken: set[str]) -> bool:
@@ -192,7 +207,21 @@ def _agent_changes(old: Configuration, new: Configuration) -> tuple[Change, ...]
     made += _plugin_changes("notifier", old.notifiers, new.notifiers)
     if old.fleet != new.fleet:
         made.append(Change("fleet", ("added" if old.fleet is None else "removed" if new.fleet is None else "changed",)))
+    made += _rule_changes(old.rulebook, new.rulebook)
     return tuple(made)
+
+
+def _rule_changes(old: Rulebook | None, new: Rulebook | None) -> Iterator[Change]:
+    before = {rule.name: rule for rule in old.rules} if old is not None else {}
+    after = {rule.name: rule for rule in new.rules} if new is not None else {}
+    for name in {**before, **after}:
+        if name not in after or name not in before:
+            yield Change(f"rule {name}", ("removed" if name not in after else "added",))
+        elif before[name] != after[name]:
+            yield Change(f"rule {name}", ("changed",))
+    parts = [(book.maintenance, book.heartbeat) if book is not None else ((), None) for book in (old, new)]
+    if parts[0] != parts[1]:
+        yield Change("alerts.yaml", ("maintenance or heartbeat",))
 
 
 def _plugin_changes(word: str, old: Iterable[tuple[Any, Any]], new: Iterable[tuple[Any, Any]]) -> Iterator[Change]:

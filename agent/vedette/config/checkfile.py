@@ -162,9 +162,6 @@ def _top_level(root: Mapping, plugin: Any, report: Report) -> None:
         else:
             hint = suggest(key, KEYS) or f"a check's file has {', '.join(KEYS)}"
         report.error(entry.line, (key,), "unknown key", hint)
-    alerts = root.entries.get("alerts")
-    if alerts is not None and plain(alerts.node):
-        report.warning(alerts.line, ("alerts",), "this version does not evaluate alert rules yet")
 
 
 def _defaults(root: Mapping, report: Report) -> Mapping:

@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from vedette.config.agentfile import read_agent, without_secrets
+from vedette.config.agentfile import AgentFile, read_agent, without_secrets
 from vedette.config.checkfile import Document, Manner, build, candidates, check_name, report_twins
 from vedette.config.files import find, read
 from vedette.config.interpolate import Secrets
 from vedette.config.model import AgentConfig, Configuration, Instance
+from vedette.config.notify import addressable
 from vedette.config.problems import Report, printable
 from vedette.config.resolvers import resolver_options
-from vedette.config.source import Entry, Mapping, Node, parse, plain
+from vedette.config.source import Entry, Mapping, Node, parse
 from vedette.config.vault import Vault
 from vedette.errors import Problem
 from vedette.secrets import Masker
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
     from vedette.config.files import Found
     from vedette.config.template import Template
     from vedette.plugins import Registry
+    from vedette.rules.model import Rulebook
 
 AGENT: Final = "agent"
 ALERTS: Final = "alerts"
-_LITERAL: Final = ("check", "alerts")
-"""Keys of a check's file in which references are not resolved."""
+_LITERAL: Final = ("check", "alerts", "maintenance")
+"""Keys of a check's file and of alerts.yaml in which references are not resolved."""
 
 
 def load(
@@ -89,7 +91,10 @@ def load(
     instances, templates = _instances(checks, registry, masker, manner)
     if sinks and not agent.discoveries and not agent_report.failed:
         _warn_of_templates(templates, documents)
-    _warn_of_alerts(documents)
+    rulebook = None
+    if sinks and only is None:
+        whole = not (agent.discoveries or templates or broken or any(one.report.failed for one in checks))
+        rulebook = _rulebook(documents, instances, None if agent_report.failed else agent, masker, complete=whole)
     problems += [p for report in (*reports, agent_report) for p in report.problems]
     if only is None and not problems and not agent.discoveries and not any(_role(f) == "check" for f in found):
         problems.append(_nothing_to_do(directory))
@@ -110,6 +115,7 @@ def load(
         found_secrets.sources,
         agent.fleet,
         agent.notifiers,
+        rulebook,
     )
 
 
@@ -177,9 +183,9 @@ def _resolvers(
 
 def _resolvable(document: Document) -> Iterable[Node]:
     role = _role(document.found)
-    if role == ALERTS:
+    if role == ALERTS and not isinstance(document.root, Mapping):
         return ()
-    if role == "check" and isinstance(document.root, Mapping):
+    if role != AGENT and isinstance(document.root, Mapping):
         return [entry.node for key, entry in document.root.entries.items() if key not in _LITERAL]
     return (document.root,)
 
@@ -187,9 +193,9 @@ def _resolvable(document: Document) -> Iterable[Node]:
 def _filled(document: Document, secrets: Secrets) -> Document:
     """The document with its references replaced."""
     role, root = _role(document.found), document.root
-    if role == ALERTS:
-        return document
     base = document.found.path.parent
+    if role == ALERTS and not isinstance(root, Mapping):
+        return document
     if role == AGENT or not isinstance(root, Mapping):
         return replace(document, root=secrets.fill(root, (), base, document.report))
     entries = {
@@ -238,10 +244,27 @@ def _warn_of_templates(templates: tuple[Template, ...], documents: list[Document
         reports[template.file].warning(template.line, ("instances", template.index, "match"), message)
 
 
-def _warn_of_alerts(documents: list[Document]) -> None:
-    for document in documents:
-        if _role(document.found) == ALERTS and plain(document.root):
-            document.report.warning(0, (), "this version does not evaluate alert rules yet")
+def _rulebook(
+    documents: list[Document], instances: Iterable[Instance], agent: AgentFile | None, masker: Masker, *, complete: bool
+) -> Rulebook | None:
+    """What the files say of alerts; None where none does. Without agent.yaml's part less can be checked."""
+    wanted = [
+        (document, check_name(document) or "" if _role(document.found) == "check" else "")
+        for document in documents
+        if _role(document.found) == ALERTS or (_role(document.found) == "check" and _has_alerts(document.root))
+    ]
+    if not wanted:
+        return None
+    from vedette.rules.catalogue import Catalogue  # only where there are rules
+    from vedette.rules.reading import read_rules
+
+    names = addressable(agent.notifiers, agent.options.routes) if agent is not None else None
+    tags = agent.options.tags if agent is not None else ()
+    return read_rules(wanted, Catalogue(instances, tags, complete=complete), masker, names)
+
+
+def _has_alerts(root: Node) -> bool:
+    return isinstance(root, Mapping) and "alerts" in root.entries
 
 
 def _without_directory(directory: Path, error: Exception, masker: Masker) -> Configuration:

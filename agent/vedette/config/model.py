@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vedette.engine import Engine, EngineConfig
     from vedette.errors import Problem
     from vedette.notifier import Notifier, NotifierConfig
+    from vedette.rules.model import Rulebook
     from vedette.secrets import Masker
     from vedette.sink import Sink, SinkConfig
 
@@ -198,6 +199,7 @@ class Configuration:
         resolvers: who resolves each reference, by its scheme and name; `env` and `file` are not among them.
         fleet: the coordination engine's class with its validated options; None without a fleet.
         notifiers: notifier classes with their validated options, in order.
+        rulebook: the alert rules and what belongs to them; None where no file says anything of alerts.
     """
 
     directory: Path
@@ -214,3 +216,4 @@ class Configuration:
     resolvers: Mapping[Key, Source] = field(default_factory=dict, repr=False, compare=False)
     fleet: tuple[type[Engine[Any]], EngineConfig] | None = None
     notifiers: tuple[tuple[type[Notifier[Any]], NotifierConfig], ...] = ()
+    rulebook: Rulebook | None = None

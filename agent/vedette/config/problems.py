@@ -87,9 +87,11 @@ class Report:
     def broken_instances(self) -> set[int] | None:
         """The positions of the instances that errors are about; None if an error is about the whole file.
 
-        A broken `defaults` counts as the whole file: its instances would start with half of their options.
+        A broken `defaults` counts as the whole file: its instances would start with half of their options. A broken
+        rule keeps no instance from running.
         """
-        paths = [path for problem, path in self._problems.items() if problem.severity == "error"]
+        errors = [path for problem, path in self._problems.items() if problem.severity == "error"]
+        paths = [path for path in errors if path[:1] != ("alerts",)]
         if any(path[:1] != ("instances",) or len(path) < 2 for path in paths):
             return None
         return {path[1] for path in paths if isinstance(path[1], int)}

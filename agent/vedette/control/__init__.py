@@ -13,6 +13,8 @@ from vedette.runner import State
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from vedette.alerts.service import Alerting
+    from vedette.alerts.vitals import AlertsVitals
     from vedette.config.changes import Changes
     from vedette.errors import Problem
     from vedette.fleet.vitals import FleetVitals
@@ -37,6 +39,7 @@ class Snapshot:
         discoveries: each discovery's vitals.
         fleet: where the fleet stands; None without one.
         notifiers: each notifier's vitals.
+        alerts: what fires and what is about to; None without alert rules.
     """
 
     time: float
@@ -50,6 +53,7 @@ class Snapshot:
     discoveries: tuple[ScoutVitals, ...] = ()
     fleet: FleetVitals | None = None
     notifiers: tuple[NotifierVitals, ...] = ()
+    alerts: AlertsVitals | None = None
 
 
 class ControlError(VedetteError):
@@ -81,6 +85,11 @@ class Operations(Protocol):
         Raises:
             ControlError: there is no such instance.
         """
+        ...
+
+    @property
+    def alerting(self) -> Alerting:
+        """The alert rules at work."""
         ...
 
 

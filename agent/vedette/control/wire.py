@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from vedette.control import ControlError, Snapshot, find, overall
-from vedette.errors import Problem
+from vedette.errors import Problem, VedetteError
 from vedette.report import NotifierVitals, SinkVitals
 from vedette.runner import State, Vitals
 from vedette.scouts import ScoutVitals
@@ -19,10 +19,16 @@ from vedette.units import parse_duration
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vedette.alerts.vitals import AlertsVitals
     from vedette.control import Operations
     from vedette.fleet.vitals import FleetVitals
 
 T = TypeVar("T")
+
+ALERTS = ("alerts", "explain", "silence", "unsilence", "ack")
+"""The operations on alerts."""
+
+_LONGEST_COMMENT = 200
 
 DEFAULT_MUTE = 3600.0
 """Seconds that an instance is muted for if nobody says how long."""
@@ -55,6 +61,7 @@ def picture(snapshot: Snapshot, instance: str = "") -> dict[str, Any]:
         "notifiers": snapshot.notifiers,
         "discoveries": snapshot.discoveries,
         "fleet": snapshot.fleet,
+        "alerts": snapshot.alerts,
         "problems": snapshot.problems,
     }
 
@@ -68,7 +75,16 @@ def snapshot_of(data: Mapping[str, Any]) -> Snapshot:
     notifiers = tuple(_make(NotifierVitals, row) for row in data.get("notifiers", ()))
     parts = {"instances": instances, "sinks": sinks, "problems": problems, "discoveries": discoveries}
     parts["notifiers"] = notifiers
-    return _make(Snapshot, {**data, **parts, "fleet": _fleet_of(data.get("fleet"))})
+    fleet, alerts = _fleet_of(data.get("fleet")), _alerts_of(data.get("alerts"))
+    return _make(Snapshot, {**data, **parts, "fleet": fleet, "alerts": alerts})
+
+
+def _alerts_of(row: Mapping[str, Any] | None) -> AlertsVitals | None:
+    if row is None:
+        return None
+    from vedette.alerts.vitals import AlertsVitals, AlertVitals  # only where there are some
+
+    return _make(AlertsVitals, {**row, "alerts": tuple(_make(AlertVitals, one) for one in row["alerts"])})
 
 
 def _fleet_of(row: Mapping[str, Any] | None) -> FleetVitals | None:
@@ -89,7 +105,9 @@ async def perform(operations: Operations, request: Mapping[str, Any]) -> Any:
 
     Args:
         operations: the agent.
-        request: `op` and, where it is about one, `instance`; `check` for reload, `for` (a duration) for mute.
+        request: `op` and, where it is about one, `instance`; `check` for reload, `for` (a duration) for mute and
+            silence; `name` for explain and ack; `what` (names of rules and tags), `comment` for silence; `id` for
+            unsilence.
 
     Raises:
         ControlError: it cannot be done, or makes no sense.
@@ -100,8 +118,10 @@ async def perform(operations: Operations, request: Mapping[str, Any]) -> Any:
     if operation == "reload":
         changes = await operations.reload(check=request.get("check") is True)
         return {"summary": str(changes), **asdict(changes)}
+    if operation in ALERTS:
+        return _alerts(operations, operation, request)
     if operation not in ("run-now", "mute", "unmute"):
-        raise ControlError("the operations are status, reload, run-now, mute and unmute")
+        raise ControlError(f"the operations are status, reload, run-now, mute, unmute, {', '.join(ALERTS)}")
     if not isinstance(wanted, str):
         raise ControlError(f"{operation} takes an instance")
     instance = find(wanted, (vitals.instance for vitals in operations.snapshot().instances))
@@ -111,6 +131,29 @@ async def perform(operations: Operations, request: Mapping[str, Any]) -> Any:
     until = time.time() + _length(request.get("for", DEFAULT_MUTE)) if operation == "mute" else 0.0
     operations.mute(instance, until)
     return {"instance": instance, "until": until}
+
+
+def _alerts(operations: Operations, operation: str, request: Mapping[str, Any]) -> Any:
+    alerting, name, what = operations.alerting, request.get("name"), request.get("what")
+    try:
+        if operation == "alerts":
+            return alerting.listing()
+        if operation == "silence" and isinstance(what, list) and what and all(isinstance(one, str) for one in what):
+            return alerting.silence(
+                what, _length(request.get("for")), str(request.get("comment", ""))[:_LONGEST_COMMENT]
+            )
+        if operation == "unsilence" and isinstance(request.get("id"), int):
+            alerting.unsilence(request["id"])
+            return {"id": request["id"]}
+        if isinstance(name, str) and operation in ("explain", "ack"):
+            return alerting.explain(name) if operation == "explain" else {"acknowledged": alerting.acknowledge(name)}
+    except VedetteError as error:
+        raise ControlError(str(error)) from None
+    raise ControlError(
+        {"silence": "silence takes `what` and `for`", "unsilence": "unsilence takes an `id`"}.get(
+            operation, f"{operation} takes a `name`"
+        )
+    )
 
 
 def _length(value: Any) -> float:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vedette.render.example import summary
 from vedette.render.options import family
+from vedette.rules.model import RuleConfig
 
 if TYPE_CHECKING:
     from vedette.render.options import Plugin
@@ -51,7 +52,11 @@ def _file(plugin: Plugin, options: dict[str, Any], required: list[str]) -> dict[
                 "items": {"$ref": "#/$defs/options"},
                 "description": "What to check.",
             },
-            "alerts": {"type": "array", "description": "Alert rules for this check."},
+            "alerts": {
+                "type": "array",
+                "items": _open(RuleConfig.model_json_schema()),
+                "description": "Alert rules for this check.",
+            },
         },
         "required": ["instances"],
         "additionalProperties": False,

@@ -85,7 +85,7 @@ class Board:
             return
         changed = self._update(version)
         parts = (
-            (one.sinks, _told(one.notifiers), one.discoveries, one.problems, facts(one.fleet))
+            (one.sinks, _told(one.notifiers), one.discoveries, one.problems, one.alerts, facts(one.fleet))
             for one in (before, self.snapshot)
         )
         if changed or next(parts) != next(parts):

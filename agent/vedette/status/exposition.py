@@ -47,7 +47,12 @@ class Exposition:
         """The families, as prometheus_client asks for them."""
         snapshot = self._operations.snapshot()  # copies: the report below may reset what it likes
         batch = self._report.batch(
-            snapshot.instances, snapshot.sinks, snapshot.state_errors, snapshot.problems, fleet=snapshot.fleet
+            snapshot.instances,
+            snapshot.sinks,
+            snapshot.state_errors,
+            snapshot.problems,
+            fleet=snapshot.fleet,
+            alerts=snapshot.alerts,
         )
         families = {}
         for metric in METRICS:

@@ -17,6 +17,7 @@ from vedette.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from vedette.alerts.vitals import AlertsVitals
     from vedette.errors import Problem
     from vedette.fleet.vitals import FleetVitals, MemberVitals
     from vedette.report import NotifierVitals, SinkVitals
@@ -82,7 +83,7 @@ def index(board: Board, assets: str) -> str:
             _instances(board),
             *(
                 Markup('<div id="%s">%s</div>') % (name, fragments[name])
-                for name in ("fleet", "sinks", "notifiers", "discoveries", "problems")
+                for name in ("alerts", "fleet", "sinks", "notifiers", "discoveries", "problems")
             ),
         ]
     )
@@ -95,6 +96,7 @@ def parts(board: Board) -> dict[str, Markup]:
     return {
         "headline": Markup('<h1 class="overall %s">%s</h1>') % board.headline,
         "wrong": _wrong(board.wrong, board.snapshot.time),
+        "alerts": _alerts(board.snapshot.alerts, board.snapshot.time),
         "fleet": _fleet(board.snapshot.fleet),
         "sinks": _sinks(board.snapshot.sinks),
         "notifiers": _notifiers(board.snapshot.notifiers),
@@ -174,6 +176,30 @@ def _discoveries(discoveries: Sequence[ScoutVitals]) -> Markup:
     rows = [(one.name, (one.targets, one.instances, one.problems, one.errors), one.trouble) for one in discoveries]
     names = ("discovery", "found", "instances", "problems", "errors", "last error")
     return _counted("found-title", "Discoveries", names, rows)
+
+
+def _alerts(alerts: AlertsVitals | None, now: float) -> Markup:
+    """What fires and what is about to; nothing where there are no rules."""
+    if alerts is None:
+        return Markup("")
+    items = [
+        Markup('<li><h3>%s <span class="%s">%s</span></h3><p>%s</p><p>since %s%s</p></li>')
+        % (
+            one.key,
+            "failing" if one.state == "firing" and one.severity in ("critical", "error") else "warning",
+            one.state,
+            one.summary,
+            clock_time(one.since, now),
+            f", nobody is told: {one.quiet}" if one.quiet else "",
+        )
+        for one in alerts.alerts[:MOST_WRONG]
+    ]
+    rest = len(alerts.alerts) - MOST_WRONG
+    more = Markup("<p>and %d more: `vedette alerts` lists them</p>") % rest if rest > 0 else ""
+    rules = f"{alerts.rules} rule{'' if alerts.rules == 1 else 's'}"
+    listed = Markup("<ul class=trouble>%s</ul>") % _joined(items)
+    sentence = listed if items else Markup("<p>%s, none fires</p>") % rules
+    return Markup("<h2>Alerts</h2>%s%s") % (sentence, more)
 
 
 def _fleet(fleet: FleetVitals | None) -> Markup:

@@ -1,0 +1,61 @@
+"""How the alerts stand, as plain values: for the status, the page, commands and the agent's own metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class AlertVitals:
+    """A rule in one group.
+
+    Attributes:
+        rule: its name.
+        key: rule and group; the same on every agent and after every restart.
+        state: `ok`, `pending` (it will fire once it has held for long enough), `firing`, `acknowledged`, or
+            `waiting` (there is not enough yet to judge by).
+        severity: how bad.
+        summary: what is seen, in one sentence.
+        since: Unix seconds since when it is so; 0 if nothing was wrong yet.
+        quiet: why nobody is told; empty if people are.
+        labels: the group's tags and the rule's labels.
+        file: the YAML file that the rule stands in.
+        line: where in it.
+    """
+
+    rule: str
+    key: str
+    state: str
+    severity: str
+    summary: str = ""
+    since: float = 0.0
+    quiet: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    file: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsVitals:
+    """All alerts.
+
+    Attributes:
+        rules: how many rules are in force.
+        told: what was given to notifiers so far.
+        alerts: those that fire or are pending.
+        left_out: series that were left out since a condition had too many groups.
+    """
+
+    rules: int = 0
+    told: int = 0
+    alerts: tuple[AlertVitals, ...] = ()
+    left_out: int = 0
+
+    @property
+    def firing(self) -> tuple[AlertVitals, ...]:
+        """Those that fire, acknowledged or not."""
+        return tuple(one for one in self.alerts if one.state in ("firing", "acknowledged"))
