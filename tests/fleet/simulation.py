@@ -167,6 +167,8 @@ class Judge:
         part = node.part
         if part is None or part.leaving or not lease.term.current or lease.instance not in part.tenures:
             return
+        if self.forgiven > self.world.now - TTL:  # what it read may have been true between two losses
+            return
         kept = self.world.store.records.get(f"{CLAIMS}{lease.instance}")
         claim = msgspec.json.decode(kept[0]) if kept else {"owner": "", "token": 0}
         if part.tenures[lease.instance].mine and (claim["owner"], claim["token"]) == (node.id, lease.token):
