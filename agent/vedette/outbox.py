@@ -7,14 +7,16 @@ import random
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from vedette.filters import NameFilter
     from vedette.metrics import Batch, Sample
     from vedette.sink import Sink
+
+T = TypeVar("T")
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
@@ -117,10 +119,16 @@ class Outbox:
             self._room.clear()
         self._wake_sink()
 
+    def as_sent(self, named: Mapping[str, T]) -> dict[str, T]:
+        """What belongs to each metric, by the name with which it gets to the sink; without those that never do."""
+        if self._names is None:
+            return dict(named)
+        names = self._names
+        return {name: one for before, one in named.items() if (name := names(before)) is not None}
+
     def _drop_one(self) -> None:
-        """Drop the oldest batch that nothing waits for, or the oldest; the newest stays."""
-        before = range(len(self._queue) - 1)
-        place = next((at for at in before if self._queue[at][1] is None), 0) if self.durable else 0
+        """Drop the oldest batch, where that matters one that nothing waits for, even if it is the newest."""
+        place = next((at for at, entry in enumerate(self._queue) if entry[1] is None), 0) if self.durable else 0
         entry = self._queue[place]
         del self._queue[place]
         self._suspects -= place < self._suspects

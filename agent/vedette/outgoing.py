@@ -81,11 +81,14 @@ def _covers(pattern: str, host: str, port: int | None) -> bool:
         return True
     if "/" in pattern:
         return _in_network(host, pattern)
-    bare = pattern.strip("[]")
-    if bare.count(":") == 1:
+    bare, wanted = pattern, ""
+    if bare.startswith("["):  # an IPv6 address, as in a URL
+        bare, _, wanted = bare[1:].partition("]")
+        wanted = wanted.removeprefix(":")
+    elif bare.count(":") == 1:
         bare, _, wanted = bare.partition(":")
-        if wanted != str(port or ""):
-            return False
+    if wanted and wanted != str(port or ""):
+        return False
     bare = bare.removeprefix("*").removeprefix(".")
     return host == bare or host.endswith(f".{bare}")
 

@@ -113,7 +113,7 @@ class Outlets:
                 declared[rename.get(metric.name, metric.name)] = metric
         for outlet in self._outlets:
             outlet.sink.catalog.clear()
-            outlet.sink.catalog.update(declared)
+            outlet.sink.catalog.update(outlet.outbox.as_sent(declared))
 
     async def swap(self, configured: Sequence[Configured], timeout: float) -> None:
         """Have just these sinks. Those that are the same go on; a new one's queue fills while its predecessor flushes.

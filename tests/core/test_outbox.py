@@ -43,6 +43,23 @@ def test_a_full_queue_drops_the_oldest_and_counts_samples() -> None:
     assert (outbox.queued, outbox.waiting, outbox.dropped) == (50, 1, 8)
 
 
+def test_what_something_waits_for_is_dropped_last_however_large_it_is() -> None:
+    settled: list[str] = []
+    outbox = Outbox(limit=5, durable=True)
+    outbox.put(batch(1, samples=9), Receipt(1, lambda: settled.append("window")))
+    outbox.put(batch(2))
+    assert (outbox.waiting, outbox.dropped, settled) == (1, 1, [])
+    outbox.put(batch(3), Receipt(1, lambda: settled.append("another")))
+    assert (outbox.waiting, outbox.dropped, settled) == (1, 10, ["window"])
+
+
+def test_names_are_told_as_they_get_to_the_sink() -> None:
+    names = MetricFilter(include=["redis.*"], rename={"redis.mem.used": "cache.memory"}).compile()
+    metrics = {"redis.mem.used": 1, "redis.keys": 2, "postgres.size": 3}
+    assert Outbox(5, names).as_sent(metrics) == {"cache.memory": 1, "redis.keys": 2}
+    assert Outbox(5).as_sent(metrics) == metrics
+
+
 def test_a_sink_gets_everything_in_order_and_ends_with_its_queue() -> None:
     async def main() -> None:
         sink, outbox = Plain(), Outbox(100)

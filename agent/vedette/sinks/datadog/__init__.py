@@ -6,6 +6,7 @@ Source: Datadog, API reference.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from fnmatch import translate
 from pathlib import Path
@@ -70,6 +71,7 @@ class DatadogSink(Sink[DatadogConfig]):
         self._handover = Handover(self._lose)
         self._troubles: dict[str, str] = {}
         self._told: dict[str, float] = {}
+        self._complained: set[str] = set()
         self._base_lost = self._base_sent = 0
         self._far_off = False
 
@@ -252,6 +254,12 @@ class DatadogSink(Sink[DatadogConfig]):
         if answer.verdict is Verdict.TAKEN:
             self._trouble(lane.name, "")
             self._trouble(_KEY, "")
+            if answer.complaints:
+                self.errors += 1
+                text = "%s: the intake took a request, and names %d errors in what it holds"
+                level = logging.DEBUG if lane.name in self._complained else logging.WARNING
+                self._complained.add(lane.name)
+                self.log.log(level, text, lane.name, answer.complaints)
         elif answer.verdict is Verdict.KEY:
             self.key_refused(answer)
         elif answer.verdict in (Verdict.AGAIN, Verdict.CODING):

@@ -13,7 +13,7 @@ from vedette import Batch, Kind, Metric, Sample
 from vedette.kit import Deltas, Entry, Sketch
 from vedette.sinks.datadog import lanes
 from vedette.sinks.datadog.cut import Items
-from vedette.sinks.datadog.words import encode_words, host_of, text
+from vedette.sinks.datadog.words import LONGEST_TAG, encode_words, host_of, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -286,7 +286,7 @@ def metric_name(name: str) -> str:
 
 
 def _tags(tags: tuple[str, ...]) -> list[str]:
-    return [text(tag) for tag in tags if not tag.startswith("host:")]
+    return [text(tag)[:LONGEST_TAG] for tag in tags if not tag.startswith("host:")]
 
 
 def _sum(one: Any, other: Any) -> Any:

@@ -6,10 +6,11 @@ import asyncio
 import enum
 import errno
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import msgspec
 
 from vedette.kit import ssl_context
 from vedette.sinks.datadog.breaker import http_date, retry_after
@@ -44,6 +45,7 @@ class Answer:
         what: the failure in words, without addresses; empty if it was taken.
         asked: seconds that the server asks to wait.
         clock: how far its clock is ahead, and how far off that may be, in seconds; None if it did not say.
+        complaints: how many errors it names in an answer that says that all is well.
     """
 
     verdict: Verdict
@@ -51,6 +53,7 @@ class Answer:
     what: str = ""
     asked: float | None = None
     clock: tuple[float, float] | None = None
+    complaints: int = 0
 
 
 class Transport:
@@ -114,9 +117,8 @@ class Transport:
         try:
             async with asyncio.timeout(self._config.timeout):
                 async with self._client.stream(method, url, **options) as response:
-                    answered = time.time()
-                    await _read_a_little(response)
-            return _answer(response, asked, answered)
+                    answer = _answer(response, asked, time.time())
+                    return replace(answer, complaints=_complaints(await _read_a_little(response)))
         except TimeoutError:
             return Answer(Verdict.AGAIN, what=f"no answer within {self._config.timeout:g}s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
@@ -135,13 +137,25 @@ def _by_way_of(proxy: str, context: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
         raise OSError(errno.EINVAL, what) from None
 
 
-async def _read_a_little(response: httpx.Response) -> None:
+async def _read_a_little(response: httpx.Response) -> bytes:
     """Read the answer, so that its connection can be used again; a long one is not worth that."""
-    size = 0
+    body = bytearray()
     async for part in response.aiter_raw():
-        size += len(part)
-        if size > _MOST_ANSWER:
-            return
+        body += part
+        if len(body) > _MOST_ANSWER:
+            break
+    return bytes(body)
+
+
+def _complaints(body: bytes) -> int:
+    """How many `errors` an answer names (Datadog, API reference: `IntakePayloadAccepted`)."""
+    if b'"errors"' not in body:
+        return 0
+    try:
+        errors = msgspec.json.decode(body).get("errors")
+    except (msgspec.DecodeError, AttributeError):
+        return 0
+    return len(errors) if isinstance(errors, list) else 0
 
 
 def _answer(response: httpx.Response, asked: float, answered: float) -> Answer:

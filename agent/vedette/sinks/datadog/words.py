@@ -18,7 +18,7 @@ _LONGEST_MESSAGE = 500
 _LONGEST_TITLE = 500
 _LONGEST_TEXT = 4_000
 _LONGEST_KEY = 100
-_LONGEST_TAG = 200
+LONGEST_TAG = 200
 _LONGEST_LOG = 1_000_000
 """Bytes; Datadog cuts a log at 1 MB, and then its JSON is broken."""
 _LEAST_ROOM = 1_000
@@ -77,7 +77,7 @@ def text(value: str) -> str:
 
 
 def _tags(tags: tuple[str, ...]) -> list[str]:
-    return [text(tag)[:_LONGEST_TAG] for tag in tags if not tag.startswith("host:")]
+    return [text(tag)[:LONGEST_TAG] for tag in tags if not tag.startswith("host:")]
 
 
 def _written(time: float) -> str | float:
@@ -94,24 +94,33 @@ def _log(log: Any, time: float, batch: Batch, more: dict[str, Any]) -> bytes:
     """
     tags = _tags(log.tags)
     attributes = dict(log.attributes)
-    service = str(attributes.pop("service", "") or _value_of(tags, "service"))
+    service = _word(attributes, "service") or _value_of(tags, "service")
     item: dict[str, Any] = {
         "message": text(log.message),
         "status": log.level,
-        "ddtags": ",".join(tags),
-        "ddsource": str(attributes.pop("source", "") or batch.check),
+        "ddtags": ",".join(tag.replace(",", "_") for tag in tags),
+        "ddsource": _word(attributes, "source") or batch.check,
         "timestamp": int(time * 1000),
         **more,
     }
     if service:
         item["service"] = service
-    if host := str(attributes.pop("hostname", "") or host_of(log.tags, batch.host)):
+    if host := _word(attributes, "hostname") or host_of(log.tags, batch.host):
         item["hostname"] = host
     taken = {name: attributes.pop(name) for name in (*_LOG_FIELDS, "ddsource", *more) if name in attributes}
     if taken:
         attributes["attributes"] = {**taken, **_mapping(attributes.get("attributes"))}
     whole = _encoded({**attributes, **item})
     return whole if len(whole) <= _LONGEST_LOG else _cut(attributes, item)
+
+
+def _word(attributes: dict[str, Any], name: str) -> str:
+    """Take an attribute that is a plain value; objects and lists stay where they are, below `attributes`."""
+    if isinstance(value := attributes.get(name), dict | list):
+        del attributes[name]
+        attributes["attributes"] = {**_mapping(attributes.get("attributes")), name: value}
+        return ""
+    return str(attributes.pop(name, "") or "")
 
 
 def _encoded(item: dict[str, Any]) -> bytes:
