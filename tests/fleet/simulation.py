@@ -149,12 +149,8 @@ class Judge:
         if lease.token <= node.highest[lease.instance]:
             raise Violation(f"{lease.instance}: {node.identity} got {lease.token} after {node.highest[lease.instance]}")
         node.highest[lease.instance] = lease.token
-        for other in self.world.nodes:  # also where the engine has forgotten them
-            if other.part and other.id in node.roster and lease.token <= other.brought.get(lease.instance, 0):
-                raise Violation(
-                    f"{lease.instance}: {node.identity} got {lease.token}, and {other.identity}, which it knows, had "
-                    f"{other.brought[lease.instance]} when it joined"
-                )
+        if lease.token <= (known := node.exceeds.get(lease.instance, 0)):
+            raise Violation(f"{lease.instance}: {node.identity} got {lease.token}, and knew of {known} when it asked")
         for other in self.world.holders(lease.instance):
             if other is not node:
                 raise Violation(f"{lease.instance}: both {other.identity} and {node.identity} hold it")
@@ -268,6 +264,8 @@ class Node:
         """Tokens of the leases that this process had."""
         self.brought: dict[str, int] = {}
         """Those that it had when it joined last."""
+        self.exceeds: dict[str, int] = {}
+        """Tokens that those brought whom it knew when it asked for the instance."""
         self._joined_as = ""
         self.heard = 0.0
         """When it read who the others are, and knew it."""
@@ -360,6 +358,7 @@ class Node:
         if self.part is None or self.frozen:
             return
         for request in self.part.requests():
+            self._note_tokens(request)
             self.world.send(self, request)
         if self.id != self._joined_as:
             self._joined_as, self.brought = self.id, dict(self.highest)
@@ -370,6 +369,13 @@ class Node:
         self._wake += 1
         wait = max(0.001, (self.part.due - self.clock()) / self._rate)
         self.world.at(wait, self._woken, self.life, self._wake)
+
+    def _note_tokens(self, request: Request) -> None:
+        """Also those of members that the engine has forgotten meanwhile."""
+        if isinstance(request, Write) and request.key.startswith(CLAIMS) and request.guard is not None:
+            instance, known = request.key.removeprefix(CLAIMS), self.roster
+            brought = [one.brought.get(instance, 0) for one in self.world.nodes if one.part and one.id in known]
+            self.exceeds[instance] = max(brought, default=0)
 
     def reload(self, wanted: Mapping[str, Mode]) -> None:
         """The configuration has others."""
