@@ -351,6 +351,6 @@ class LogFile(Listener[LogFileConfig]):
         if self._records.failed:
             self.log.warning("%d lines could not be treated and were left out", self._records.failed)
         if files.lost:
-            self.log.warning("%d bytes were cut off a file before they were read", files.lost)
+            self.log.warning("%d bytes were cut off a file, or went with it, before they were read", files.lost)
         if files.over:
             self.log.warning("%d files more than max_files are not followed", files.over)

@@ -58,6 +58,13 @@ class Plain:
         """See `Content`."""
         return os.fstat(self._file).st_size
 
+    def path(self) -> str:
+        """Where it is now, whatever it was renamed to; empty where the system does not tell (proc(5))."""
+        try:
+            return os.readlink(f"/proc/self/fd/{self._file}")  # noqa: PTH115
+        except OSError:
+            return ""
+
     def about(self) -> os.stat_result:
         """See `Content`."""
         return os.fstat(self._file)
