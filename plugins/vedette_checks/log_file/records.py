@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from itertools import repeat
+from math import inf
 from typing import Any, NamedTuple
 
 import msgspec
@@ -110,6 +111,10 @@ def time_of(value: Any, zone: tzinfo | None = UTC) -> float | None:
     return None
 
 
+class TooManyError(Exception):
+    """There are more lines than may be taken at once."""
+
+
 class _Looker:
     """Finds the level that a line of text names near its beginning.
 
@@ -173,21 +178,27 @@ class Records:
         self._looker, self._on_stderr = _Looker(self._level), _Looker("error")
         self._constant = {key: value for key in ("service", "source") if (value := getattr(config, key))}
 
-    def rows(self, taken: Taken, key_lines: int = 0, service: str = "") -> tuple[Rows, int]:
+    def rows(self, taken: Taken, key_lines: int = 0, service: str = "", most: float = inf) -> tuple[Rows, int]:
         """The records of what was taken from a file.
 
         Args:
             taken: its events.
             key_lines: what this has returned for the events before.
             service: what to call the service where nothing says it.
+            most: lines that may be in a text.
 
         Returns:
             They, and how many lines of a private key may follow.
+
+        Raises:
+            TooManyError: there are more.
         """
         left_out, counts = self.left_out, self.redactor.counts.copy()
         block = Block(taken.events, taken.text)
         try:
-            return self._rows(block, taken.pieces, key_lines, service)
+            return self._rows(block, taken.pieces, key_lines, service, most if taken.text is not None else inf)
+        except TooManyError:
+            raise
         except Exception:  # whatever it was: no line may keep those after it from being shipped
             self.left_out, self.redactor.counts = left_out, counts
         made: list[Row] = []
@@ -201,7 +212,9 @@ class Records:
                 made.append((FAILED, "error", None, self._constant))
         return columns(made), key_lines
 
-    def _rows(self, block: Block, pieces: Sequence[Piece] | None, key_lines: int, service: str) -> tuple[Rows, int]:
+    def _rows(
+        self, block: Block, pieces: Sequence[Piece] | None, key_lines: int, service: str, most: float = inf
+    ) -> tuple[Rows, int]:
         suspects = self.redactor.suspects(block)
         if self._keys and (key_lines or (suspects and KEY_BEGINS in block.text)):
             events = block.events.copy()
@@ -210,6 +223,8 @@ class Records:
             suspects = self.redactor.suspects(block)
         plain = pieces is None and b"{" not in block.text
         number = len(block.texts if plain else block.events)
+        if number > most:
+            raise TooManyError
         chosen = self._chosen(block, number)
         self.left_out += number - len(chosen)
         constant = {"service": service, **self._constant} if service else self._constant
