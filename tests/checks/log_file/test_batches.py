@@ -82,9 +82,9 @@ async def test_a_budget_holds_to_the_line_however_short_they_are(tmp_path: Path)
 async def test_a_budget_that_is_used_up_is_no_trouble_where_nothing_waits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    append(tmp_path / "a.log", "".join(json.dumps({"message": str(n)}) + "\n" for n in range(10)))
-    async with following(tmp_path, max_lines_per_second=1) as follow:
-        await follow.wait_for(10)
+    append(tmp_path / "a.log", "".join(json.dumps({"message": str(n)}) + "\n" for n in range(20)))
+    async with following(tmp_path, max_bytes_per_second="20B") as follow:
+        await follow.wait_for(20)
         for _ in range(3):
             await follow.looked()
         assert follow.total("log_file.over_budget") == 0
