@@ -157,7 +157,7 @@ class LogFile(Listener[LogFileConfig]):
 
     def _is_idle(self, emit: Emit, files: Files) -> bool:
         """Whether nothing can be read now."""
-        has_more = any(map(self._has_more, files.tails))
+        has_more = files.hurries or any(map(self._has_more, files.tails))
         if self._spent:
             self._counts["waited"] += has_more
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +21,9 @@ from vedette_checks.log_file.tail import Position, Tail, where
 SOURCES = "sources"
 """Key of the state under which the paths are that were followed before."""
 
-_OPEN = 500  # files kept open; those beyond are opened again when they change
+_OPEN = 500  # files kept open, where the system allows; those beyond are opened again when they change
+_SHARE = 4  # of the descriptors that the process may have an instance takes one of so many
+_LEAST_OPEN = 16
 _LINGER = 300.0  # seconds that a renamed file is kept, as its writer may not have noticed
 _LINGER_DELETED = 30.0
 _AGAIN = 5.0  # seconds for which what was rotated unseen is looked for
@@ -69,6 +72,10 @@ class Files:
         """Files beyond `max_files`."""
         self.missing: list[str] = []
         """Files that were not read to their end and are gone, since that was last told."""
+        self.waiting = 0
+        """Files that have grown and wait until another may be closed."""
+        self.hurries = False
+        """Whether some of them could be opened at once, as others were when it was looked last."""
         self.freed: set[str] = set()
         """Slots of the state that are free, and not yet stored as such."""
         before = state.get(SOURCES)
@@ -78,6 +85,12 @@ class Files:
         self._shows = shows
         self._written = written
         self._slots: set[str] = set()
+        self._reusable: list[str] = []
+        self._last_slot = -1
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # -1 is none
+        self._most_open = max(_LEAST_OPEN, min(_OPEN, limit // _SHARE if limit > 0 else _OPEN))
+        self._open = 0
+        self._turn = 0
         self._missed: list[_Missed] = []
         self.copies = Copies(max(config.poll, config.discover))
         self._stored = {} if shows else {slot: Position.restored(value) for slot, value in state.items() if value}
@@ -110,6 +123,7 @@ class Files:
                 continue
             self._add(tail, slot)
             tail.changed = tail.position() != position
+            self._keep_open(tail)
         for known in places.values():
             self._catch_up_after(known)
         for content in self._inherited.values():
@@ -176,6 +190,7 @@ class Files:
         new = [one for one in unknown if not self.copies.holds(one.identity, one.size, now)]
         room = max(0, self._config.max_files - len(self.tails))
         self.over = max(0, len(new) - room)
+        self._count_open()
         folders = {tail.path: tail.folder for tail in self.tails if tail.folder}
         for one in new[:room]:
             self._take_up(one, folders.get(one.path, ""))
@@ -207,13 +222,31 @@ class Files:
             tail.close()
             return
         self._add(tail)
+        self._keep_open(tail)
+
+    def _count_open(self) -> None:
+        self._open = sum(tail.content is not None and not tail.moved for tail in self.tails)
+
+    def _keep_open(self, tail: Tail) -> None:
+        """Keep a file open if there is room: closed it waits to be read, and one that is renamed cannot be opened."""
+        if tail.moved:
+            return
+        if self._open < self._most_open:
+            self._open += 1
+        else:
+            _close(tail)
+
+    def _new_slot(self) -> str:
+        if self._reusable:
+            return self._reusable.pop()
+        while True:
+            self._last_slot += 1
+            if (slot := f"f{self._last_slot}") not in self._slots:
+                return slot
 
     def _add(self, tail: Tail, slot: str = "") -> None:
         """Have it among the tails, with its tags and a place in the state."""
-        if not slot:
-            number = 0
-            while (slot := f"f{number}") in self._slots:
-                number += 1
+        slot = slot or self._new_slot()
         self._slots.add(slot)
         self.freed.discard(slot)
         tail.slot = slot
@@ -237,7 +270,11 @@ class Files:
     def look(self) -> None:
         """See what grew, what was rotated and what is over."""
         now = time.monotonic()
-        for tail in list(self.tails):
+        self._park(self.waiting)
+        self._count_open()
+        self.waiting, turn, self._turn = 0, self._turn, 0
+        opened = self._open
+        for tail in [*self.tails[turn:], *self.tails[:turn]]:
             try:
                 self._look_at(tail, now)
             except OSError as error:
@@ -245,7 +282,8 @@ class Files:
         for missed in self._missed.copy():
             if not self._take_up_unseen(missed) and missed.until <= now:
                 self._missed.remove(missed)
-        self._park()
+        self.hurries = self.waiting > 0 and self._open > opened
+        self._park(0)
 
     def _look_at(self, tail: Tail, now: float) -> None:
         there = None if tail.moved else where(tail.path)
@@ -297,14 +335,22 @@ class Files:
         """Open a file that was closed for want of room, where it has changed or is another's now."""
         position = tail.position()
         if there == tail.identity:
-            if os.stat(tail.path).st_size == tail.ended:  # noqa: PTH116
+            size = os.stat(tail.path).st_size  # noqa: PTH116
+            if size == tail.ended:
                 return False
+            if self._open >= self._most_open:
+                self.waiting, tail.size = self.waiting + 1, size
+                self._turn = self._turn or self.tails.index(tail)
+                return False
+            self._open += 1
             tail.content = Plain(tail.path)
             return True
         taken = {one.identity for one in self.tails}
         again = renamed(position, self._config.encoding) or copied(position, self._config.encoding, taken)
         if again is None:
             self._give_up(tail)
+            if not tail.offset:  # it was never read: whatever was made of it is to be read whole
+                self._catch_up(Origin.of(tail), tail.source, tail.written, "")
             if there is not None:
                 self._follow(tail, there)
             return False
@@ -400,6 +446,7 @@ class Files:
         if tail in self.tails:
             self.tails.remove(tail)
             self._slots.discard(tail.slot)
+            self._reusable.append(tail.slot)
             self.freed.add(tail.slot)
 
     def finish(self, tail: Tail) -> None:
@@ -408,15 +455,21 @@ class Files:
         if tail.packed:
             tail.close()
 
-    def _park(self) -> None:
-        """Close those that did not grow for the longest time, where too many are open."""
-        able = [tail for tail in self.tails if tail.content is not None and not tail.moved and not tail.waits]
-        beyond = len(able) - _OPEN
+    def _park(self, wanted: int) -> None:
+        """Close those that did not grow for the longest time, where too many are open or so many others wait."""
+        able = [tail for tail in self.tails if tail.content is not None and not tail.moved]
+        beyond = len(able) - self._most_open + wanted
         if beyond > 0:
-            idle = [tail for tail in able if tail.size == tail.offset]
+            idle = [tail for tail in able if self._is_read(tail)]
             for tail in sorted(idle, key=lambda one: one.grown)[:beyond]:
-                tail.ended = tail.size
-                tail.close()
+                _close(tail)
+
+    def _is_read(self, tail: Tail) -> bool:
+        """Whether there is nothing to read in a file until it has grown."""
+        if tail.size == tail.offset:
+            return True
+        joins = tail.container or self._config.multiline is not None
+        return tail.waits and tail.ended >= tail.size and (tail.quiet or not joins)
 
     @property
     def lag(self) -> int:
@@ -427,3 +480,12 @@ class Files:
         """Close all files."""
         for tail in self.tails:
             tail.close()
+
+
+def _close(tail: Tail) -> None:
+    """Close it until it has another size than that up to which it was read."""
+    if tail.size == tail.offset:
+        tail.ended = tail.size
+    elif not tail.waits:
+        tail.ended = 0
+    tail.close()
