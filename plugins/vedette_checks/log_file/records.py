@@ -64,11 +64,20 @@ _LEVELS = {
     "emerg": "emergency",
     "information": "info",
     "informational": "info",
-    "ok": "info",
+    "verbose": "trace",
+    "fine": "debug",
+    "finer": "trace",
+    "finest": "trace",
+    "config": "info",
+    "dpanic": "critical",
+    "alarm": "alert",
 }
 _SYSLOG = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
 _TENS = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "critical"}
-_PLAIN_LEVEL = re.compile(r"[a-z]{2,20}")
+_KNOWN_LEVELS = frozenset((*_SYSLOG, *_TENS.values()))
+_OF_UTC = ("UTC", "GMT")
+_DIGITS = re.compile(r"[0-9]{9,20}(?:\.[0-9]{1,9})?")
+_MINUTE = len("20261005T12:00")
 _MICRO = len("2026-10-05T12:00:00.123456")
 _NANO = re.compile(r"(\.\d{6})\d+")
 _DEEPEST = 64
@@ -82,7 +91,8 @@ def level_of(value: Any) -> str | None:
     """A level as logging has it, of a word or a number of syslog's (RFC 5424) or pino's; None if it is none."""
     if isinstance(value, str):
         word = value.strip().lower()
-        return _LEVELS.get(word, word) if _PLAIN_LEVEL.fullmatch(word) else None
+        word = _LEVELS.get(word, word)
+        return word if word in _KNOWN_LEVELS else None
     if isinstance(value, int) and not isinstance(value, bool):
         return _SYSLOG[value] if 0 <= value <= 7 else _TENS.get(value)
     return None
@@ -92,23 +102,35 @@ def time_of(value: Any, zone: tzinfo | None = UTC) -> float | None:
     """Unix seconds of a time.
 
     Args:
-        value: an ISO 8601 text, or seconds, milli-, micro- or nanoseconds.
+        value: an ISO 8601 text, perhaps with `UTC` or `GMT` behind it, or seconds, milli-, micro- or nanoseconds, also as
+            text. A date alone is no time.
         zone: of a text that names none; None is the machine's.
     """
     if isinstance(value, str):
         text = value.strip()
+        if len(text) < _MINUTE:
+            return time_of(_number(text), zone)
+        if text.endswith(_OF_UTC):
+            text = text[:-3].rstrip() + "+00:00"
         if len(text) > _MICRO or "," in text:
             text = _NANO.sub(r"\1", text.replace(",", ".", 1))
         try:
             found = datetime.fromisoformat(text)
             return (found if found.tzinfo is not None else found.replace(tzinfo=zone)).timestamp()
         except (ValueError, OverflowError, OSError):  # the machine's zone knows no year 1
-            return None
+            return time_of(_number(text), zone)
     if isinstance(value, int | float) and not isinstance(value, bool):
         for scale in (1, 1_000, 1_000_000, 1_000_000_000):
             if 100_000_000 * scale <= value < 10_000_000_000 * scale:
                 return value / scale
     return None
+
+
+def _number(text: str) -> float | None:
+    """What digits say, perhaps with a fraction."""
+    if not _DIGITS.fullmatch(text):
+        return None
+    return float(text) if "." in text else int(text)
 
 
 class TooManyError(Exception):
