@@ -102,8 +102,8 @@ def time_of(value: Any, zone: tzinfo | None = UTC) -> float | None:
     """Unix seconds of a time.
 
     Args:
-        value: an ISO 8601 text, perhaps with `UTC` or `GMT` behind it, or seconds, milli-, micro- or nanoseconds, also as
-            text. A date alone is no time.
+        value: an ISO 8601 text, perhaps with `UTC` or `GMT` behind it, or seconds, milli-, micro- or nanoseconds, also
+            as text. A date alone is no time.
         zone: of a text that names none; None is the machine's.
     """
     if isinstance(value, str):
