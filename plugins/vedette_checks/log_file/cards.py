@@ -14,17 +14,18 @@ from itertools import accumulate
 SEPARATED = r"(?:(?:[ +-]|%20)?[0-9])"
 """A digit, and what may stand before it within a card number."""
 
-_ODD = r"(?:[._\t]|\\t| {2,3}|SPACE)"
+_ODD = r"(?:[._\t/ +-]|\\t| {2,3}| - |--|&nbsp;|[ -]?\r?\n {0,4}|SPACE)"
 _FOURS = rf"(?:[0-9]{{4}}{_ODD}){{2}}[0-9]{{4}}(?:{_ODD}[0-9]{{1,3}})?"
 _SIX = rf"[0-9]{{6}}{_ODD}[0-9]{{4,5}}"
 _GROUPS = rf"[2-689][0-9]{{3}}{_ODD}(?:{_FOURS}|{_SIX})"
 _SPACES = "\u00a0\u2007\u2009\u202f"
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
 _WIDE = "\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19"
-_PLAIN = str.maketrans(_SPACES + _WIDE, " " * len(_SPACES) + "0123456789")
+_PLAIN = str.maketrans(_SPACES + _DASHES + _WIDE, " " * len(_SPACES) + "-" * len(_DASHES) + "0123456789")
 
 UNUSUAL = "|".join(
     (
-        r"(?:^|[^0-9.])" + _GROUPS.replace("SPACE", r"[\x{a0}\x{2007}\x{2009}\x{202f}]"),
+        r"(?:^|[^0-9.])" + _GROUPS.replace("SPACE", r"[\x{a0}\x{2007}\x{2009}\x{2010}-\x{2014}\x{202f}\x{2212}]"),
         r"[\x{ff10}-\x{ff19}]{4}",
         r"(?:^|[^0-9])(?:0+|1[3-9])[2-689][0-9]{12,18}(?:[^0-9]|$)",
         r"[2-689]\.[0-9]{8,}[eE]\+?1[2-8]",
@@ -61,7 +62,7 @@ def card_numbers(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _unusual(text: str) -> Iterator[tuple[int, int]]:
-    """Groups with dots, tabs, two blanks or lines between them, and numbers with an exponent."""
+    """Groups with dots, tabs, slashes, two blanks or dashes, or a line's end between, and numbers with an exponent."""
     for found in _UNUSUAL_GROUPS.finditer(text):
         digits = "".join(_DIGITS.findall(found[0]))
         if any(_within(digits)):

@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from math import ceil, inf
 from typing import Any, TypeVar
 
 from vedette import Diagnosis, Emit, Estimate, Listener, Remark, Status
@@ -15,11 +17,13 @@ from vedette_checks.log_file.config import LogFileConfig
 from vedette_checks.log_file.files import SOURCES, Files
 from vedette_checks.log_file.lines import Splitter, Taken
 from vedette_checks.log_file.names import CAN_READ, METRICS
-from vedette_checks.log_file.records import Records
+from vedette_checks.log_file.records import Records, TooManyError
 from vedette_checks.log_file.tail import ChangedError, Tail
 
-_BLOCK = 256 << 10  # bytes read at once
-_LEAST_BLOCK = 4 << 10
+_BLOCK = 256 << 10  # bytes read at once, at most
+_LEAST_BLOCK = 512
+_USUAL_BLOCK = 4 << 10
+_AMPLE = 1.5  # blocks are so much longer than the lines that are wanted of them, as lines differ
 _MOST_BLOCK = 16 << 20  # for what is one event, however long
 _MOST_LINES = 1_000  # of a batch
 _MOST_BYTES = 1 << 20
@@ -153,10 +157,11 @@ class LogFile(Listener[LogFileConfig]):
 
     def _is_idle(self, emit: Emit, files: Files) -> bool:
         """Whether nothing can be read now."""
+        has_more = files.hurries or any(map(self._has_more, files.tails))
         if self._spent:
-            self._counts["waited"] += 1
+            self._counts["waited"] += has_more
             return True
-        return self._has_shown_enough(emit) or not any(map(self._has_more, files.tails))
+        return self._has_shown_enough(emit) or not has_more
 
     def _has_shown_enough(self, emit: Emit) -> bool:
         return emit.rehearses and self._counts["lines"] >= _MOST_SHOWN
@@ -206,7 +211,8 @@ class LogFile(Listener[LogFileConfig]):
 
     async def _read(self, emit: Emit, files: Files, tail: Tail) -> bool:
         """Read a block of a file and emit what is complete in it; returns whether anything was."""
-        size = self._block_size() + tail.wants
+        most = self._most_lines()
+        size = self._block_size(most) + tail.wants
         tail.quiet, tail.last = self._is_quiet(tail), self._is_last(tail)
         try:
             data = await self._io(self._data, files, tail, size)
@@ -216,27 +222,37 @@ class LogFile(Listener[LogFileConfig]):
             return False
         if data is None:
             return False
-        taken = self._splitter.take(
-            data,
-            tail.codec,
-            container=tail.container,
-            skipping=tail.skipping,
-            at_end=len(data) < size or size > _MOST_BLOCK,
-            quiet=tail.quiet or size > _MOST_BLOCK,
-            final=tail.last,
-        )
-        self._emit(emit, tail, taken)
+        for counts in (len(data) > most * self._line_size / _AMPLE, True):  # counting costs: mostly one knows
+            taken = self._splitter.take(
+                data,
+                tail.codec,
+                most=most,
+                container=tail.container,
+                skipping=tail.skipping,
+                at_end=len(data) < size or size > _MOST_BLOCK,
+                quiet=tail.quiet or size > _MOST_BLOCK,
+                final=tail.last,
+                counts=counts,
+            )
+            with suppress(TooManyError):
+                self._emit(emit, tail, taken, inf if counts else most)
+                break
         tail.skipping = taken.skipping
         tail.advance(data, taken.consumed)
         self._note(files, tail, taken, len(data), size)
         return taken.consumed > 0 or taken.wants
 
-    def _block_size(self) -> int:
-        """Less than usual where the budget has less left."""
-        if self.config.over_budget == "drop":
-            return _BLOCK
-        left = min(self._bytes.left, self._lines.left * self._line_size)
-        return int(max(_LEAST_BLOCK, min(_BLOCK, left)))
+    def _most_lines(self) -> int:
+        """How many lines may be read: what the batch has room for, and the budget."""
+        room = max(1, _MOST_LINES - self._batch_lines)
+        return room if self.config.over_budget == "drop" else max(1, ceil(min(room, self._lines.left)))
+
+    def _block_size(self, most: int) -> int:
+        """Less than usual where so many lines are likely less, or the budget has less left."""
+        size = max(_USUAL_BLOCK, most * self._line_size * _AMPLE)
+        if self.config.over_budget == "wait":
+            size = min(size, self._bytes.left)
+        return int(max(_LEAST_BLOCK, min(_BLOCK, size)))
 
     @staticmethod
     def _data(files: Files, tail: Tail, size: int) -> bytes | None:
@@ -251,7 +267,7 @@ class LogFile(Listener[LogFileConfig]):
 
     def _note(self, files: Files, tail: Tail, taken: Taken, got: int, size: int) -> None:
         """Remember where a file stands after a block."""
-        at_end = got < size
+        at_end = got < size and not taken.more
         rest = got - taken.consumed
         tail.wants = min(_MOST_BLOCK, size * 2) if taken.wants else 0
         if at_end and rest < self.config.max_line:
@@ -262,14 +278,15 @@ class LogFile(Listener[LogFileConfig]):
         else:
             tail.ended, tail.waits = 0, False
 
-    def _emit(self, emit: Emit, tail: Tail, taken: Taken) -> None:
-        rows, tail.key_lines = self._records.rows(taken, tail.key_lines, tail.service)
+    def _emit(self, emit: Emit, tail: Tail, taken: Taken, most: float) -> None:
+        left_out = self._records.left_out
+        rows, tail.key_lines = self._records.rows(taken, tail.key_lines, tail.service, most)
         self._counts["bytes"] += taken.consumed
         self._counts["truncated"] += taken.truncated
         self._batch_bytes += taken.consumed
         number = len(rows.messages)
-        if number:
-            self._line_size += 0.2 * (taken.consumed / number - self._line_size)
+        if lines := number + self._records.left_out - left_out:
+            self._line_size += 0.2 * (taken.consumed / lines - self._line_size)
         room = self._room(number, taken.consumed)
         emit.logs(rows.messages[:room], rows.levels, rows.times, rows.attributes, tail.tags)
         self._counts["lines"] += room
@@ -351,6 +368,6 @@ class LogFile(Listener[LogFileConfig]):
         if self._records.failed:
             self.log.warning("%d lines could not be treated and were left out", self._records.failed)
         if files.lost:
-            self.log.warning("%d bytes were cut off a file before they were read", files.lost)
+            self.log.warning("%d bytes were cut off a file, or went with it, before they were read", files.lost)
         if files.over:
             self.log.warning("%d files more than max_files are not followed", files.over)

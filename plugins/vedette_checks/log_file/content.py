@@ -58,6 +58,13 @@ class Plain:
         """See `Content`."""
         return os.fstat(self._file).st_size
 
+    def path(self) -> str:
+        """Where it is now, whatever it was renamed to; empty where the system does not tell (proc(5))."""
+        try:
+            return os.readlink(f"/proc/self/fd/{self._file}")  # noqa: PTH115
+        except OSError:
+            return ""
+
     def about(self) -> os.stat_result:
         """See `Content`."""
         return os.fstat(self._file)
@@ -70,7 +77,7 @@ class Plain:
 
 
 class Packed:
-    """A compressed file; reading on is cheap, going back is not.
+    """A compressed file. Reading on is cheap; going back, but for what was read last, begins at its beginning again.
 
     Args:
         path: where it is; its name says how it is compressed.
@@ -83,12 +90,18 @@ class Packed:
         self._about = about = os.stat(path)  # noqa: PTH116
         self.identity = (about.st_dev, about.st_ino)
         self._file: Any = _OPENERS[os.path.splitext(path)[1]](path, "rb")  # noqa: PTH122
+        self._held, self._at = b"", 0  # what was read last, and where it begins
 
     def read(self, size: int, offset: int) -> bytes:
         """See `Content`."""
         try:
-            self._file.seek(offset)
-            return bytes(self._file.read(size))
+            if not self._at <= offset <= self._at + len(self._held):
+                self._held, self._at = b"", self._file.seek(offset)
+            held = self._held[offset - self._at :]
+            if len(held) < size:
+                held += self._file.read(size - len(held))
+            self._held, self._at = held, offset
+            return held[:size]
         except (EOFError, lzma.LZMAError, ValueError) as error:  # half written, damaged, or none of this kind
             raise OSError(5, str(error)) from None
 

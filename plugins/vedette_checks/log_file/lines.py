@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from vedette_checks.log_file.codec import Codec
 from vedette_checks.log_file.config import MultilineConfig
@@ -24,6 +25,7 @@ class Taken:
         events: in UTF-8, complete; none where `text` has them.
         consumed: bytes of the file that need not be read again.
         skipping: whether the file goes on with the rest of a line that was cut.
+        more: whether complete events were left in the block, as there were more than the most.
         wants: more bytes must be read at once, or nothing would ever be complete.
         truncated: lines that were cut.
         pieces: of containers, what was said beside each event.
@@ -33,6 +35,7 @@ class Taken:
     events: list[bytes] = field(default_factory=list)
     consumed: int = 0
     skipping: bool = False
+    more: bool = False
     wants: bool = False
     truncated: int = 0
     pieces: list[Piece] | None = None
@@ -56,18 +59,30 @@ class Splitter:
         )
 
     def take(
-        self, data: bytes, codec: Codec, *, container: bool, skipping: bool, at_end: bool, quiet: bool, final: bool
+        self,
+        data: bytes,
+        codec: Codec,
+        *,
+        most: int,
+        container: bool,
+        skipping: bool,
+        at_end: bool,
+        quiet: bool,
+        final: bool,
+        counts: bool = True,
     ) -> Taken:
         """The events of a block.
 
         Args:
             data: bytes from where the last block was consumed.
             codec: of the file.
+            most: events to take.
             container: whether it is a container's.
             skipping: whether it begins within a line that was cut.
             at_end: whether the file ended with it.
             quiet: whether nothing came for so long that an event without an end is complete.
             final: whether nothing will come any more.
+            counts: whether to count lines where they need not be looked at one by one; else there may be more of them.
         """
         taken, whole = Taken(), len(data)
         if skipping:
@@ -87,15 +102,21 @@ class Splitter:
             return taken
         body = data if end == len(data) else data[:end]
         if not container and self._multiline is None:
-            taken.consumed += end
+            if counts and codec.newline == b"\n" and body.count(b"\n") >= most:
+                beyond = len(body.split(b"\n", most)[most])
+                end, taken.more = len(body) - beyond, beyond > 0
+                body = body[:end]
             if type(codec) is Codec and len(body) <= self._limit and b"\r" not in body:
                 taken.text = body  # nothing is wrong with its lines: they need not be looked at one by one
+                taken.consumed += end
                 return taken
-            taken.events = codec.lines(body)
+            lines = codec.lines(body)
+            taken.events, taken.more = lines[:most], taken.more or len(lines) > most
+            taken.consumed += end if len(lines) <= most else codec.size(taken.events)
         else:
             lines = codec.lines(body)
             done = at_end and (quiet or final)
-            self._put_together(taken, lines, end, codec, container=container, done=done)
+            self._put_together(taken, lines, end, codec, most=most, container=container, done=done)
             taken.wants = not taken.consumed and not at_end
         self._tidy(taken)
         return taken
@@ -111,7 +132,7 @@ class Splitter:
         taken.consumed, taken.skipping, taken.truncated = taken.consumed + most, True, 1
 
     def _put_together(
-        self, taken: Taken, lines: list[bytes], end: int, codec: Codec, *, container: bool, done: bool
+        self, taken: Taken, lines: list[bytes], end: int, codec: Codec, *, most: int, container: bool, done: bool
     ) -> None:
         if container:
             pieces, held = merged(pieces_of(lines), self._limit, done=done)
@@ -119,6 +140,9 @@ class Splitter:
             pieces, held = [Piece(line, number, number + 1) for number, line in enumerate(lines)], len(lines)
         if self._multiline is not None:
             pieces, held = self._grouped(pieces, held, done=done)
+        if len(pieces) > most:
+            pieces, held = _first(pieces, held, most)
+            taken.more = held < len(lines)
         taken.pieces = pieces
         taken.events = [piece.content for piece in pieces]
         taken.consumed += end if held == len(lines) else end - codec.size(lines[held:])
@@ -155,6 +179,16 @@ class Splitter:
             if len(event) > self._limit:
                 events[number] = _cut(event, self._limit)
                 taken.truncated += 1
+
+
+def _first(pieces: list[Piece], held: int, most: int) -> tuple[list[Piece], int]:
+    """So many of the pieces, and the number of the first line after them; more where those of two streams overlap."""
+    begins = list(accumulate((piece.start for piece in reversed(pieces)), min))[::-1]
+    ends = list(accumulate((piece.end for piece in pieces), max))
+    for number in range(most, len(pieces)):
+        if ends[number - 1] <= begins[number]:
+            return pieces[:number], begins[number]
+    return pieces, held
 
 
 def _joined(group: Sequence[Piece]) -> Piece:

@@ -21,7 +21,10 @@ METRICS = (
     Metric("log_file.redacted", Kind.COUNT, "", "Places that were replaced, by what they were.", ("rule",)),
     Metric("log_file.truncated", Kind.COUNT, "", "Lines that were cut at `max_line`."),
     Metric(
-        "log_file.lost", Kind.COUNT, "byte", "Bytes that were cut off a file before they were read, as far as known."
+        "log_file.lost",
+        Kind.COUNT,
+        "byte",
+        "Bytes that were cut off a file or went with it before they were read, as far as known.",
     ),
     Metric(
         "log_file.copies",

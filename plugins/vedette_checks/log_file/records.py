@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from itertools import repeat
+from math import inf
 from typing import Any, NamedTuple
 
 import msgspec
@@ -63,11 +64,20 @@ _LEVELS = {
     "emerg": "emergency",
     "information": "info",
     "informational": "info",
-    "ok": "info",
+    "verbose": "trace",
+    "fine": "debug",
+    "finer": "trace",
+    "finest": "trace",
+    "config": "info",
+    "dpanic": "critical",
+    "alarm": "alert",
 }
 _SYSLOG = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
 _TENS = {10: "trace", 20: "debug", 30: "info", 40: "warning", 50: "error", 60: "critical"}
-_PLAIN_LEVEL = re.compile(r"[a-z]{2,20}")
+_KNOWN_LEVELS = frozenset((*_SYSLOG, *_TENS.values()))
+_OF_UTC = ("UTC", "GMT")
+_DIGITS = re.compile(r"[0-9]{9,20}(?:\.[0-9]{1,9})?")
+_MINUTE = len("20261005T12:00")
 _MICRO = len("2026-10-05T12:00:00.123456")
 _NANO = re.compile(r"(\.\d{6})\d+")
 _DEEPEST = 64
@@ -81,7 +91,8 @@ def level_of(value: Any) -> str | None:
     """A level as logging has it, of a word or a number of syslog's (RFC 5424) or pino's; None if it is none."""
     if isinstance(value, str):
         word = value.strip().lower()
-        return _LEVELS.get(word, word) if _PLAIN_LEVEL.fullmatch(word) else None
+        word = _LEVELS.get(word, word)
+        return word if word in _KNOWN_LEVELS else None
     if isinstance(value, int) and not isinstance(value, bool):
         return _SYSLOG[value] if 0 <= value <= 7 else _TENS.get(value)
     return None
@@ -91,23 +102,39 @@ def time_of(value: Any, zone: tzinfo | None = UTC) -> float | None:
     """Unix seconds of a time.
 
     Args:
-        value: an ISO 8601 text, or seconds, milli-, micro- or nanoseconds.
+        value: an ISO 8601 text, perhaps with `UTC` or `GMT` behind it, or seconds, milli-, micro- or nanoseconds, also
+            as text. A date alone is no time.
         zone: of a text that names none; None is the machine's.
     """
     if isinstance(value, str):
         text = value.strip()
+        if len(text) < _MINUTE:
+            return time_of(_number(text), zone)
+        if text.endswith(_OF_UTC):
+            text = text[:-3].rstrip() + "+00:00"
         if len(text) > _MICRO or "," in text:
             text = _NANO.sub(r"\1", text.replace(",", ".", 1))
         try:
             found = datetime.fromisoformat(text)
             return (found if found.tzinfo is not None else found.replace(tzinfo=zone)).timestamp()
         except (ValueError, OverflowError, OSError):  # the machine's zone knows no year 1
-            return None
+            return time_of(_number(text), zone)
     if isinstance(value, int | float) and not isinstance(value, bool):
         for scale in (1, 1_000, 1_000_000, 1_000_000_000):
             if 100_000_000 * scale <= value < 10_000_000_000 * scale:
                 return value / scale
     return None
+
+
+def _number(text: str) -> float | None:
+    """What digits say, perhaps with a fraction."""
+    if not _DIGITS.fullmatch(text):
+        return None
+    return float(text) if "." in text else int(text)
+
+
+class TooManyError(Exception):
+    """There are more lines than may be taken at once."""
 
 
 class _Looker:
@@ -173,21 +200,27 @@ class Records:
         self._looker, self._on_stderr = _Looker(self._level), _Looker("error")
         self._constant = {key: value for key in ("service", "source") if (value := getattr(config, key))}
 
-    def rows(self, taken: Taken, key_lines: int = 0, service: str = "") -> tuple[Rows, int]:
+    def rows(self, taken: Taken, key_lines: int = 0, service: str = "", most: float = inf) -> tuple[Rows, int]:
         """The records of what was taken from a file.
 
         Args:
             taken: its events.
             key_lines: what this has returned for the events before.
             service: what to call the service where nothing says it.
+            most: lines that may be in a text.
 
         Returns:
             They, and how many lines of a private key may follow.
+
+        Raises:
+            TooManyError: there are more.
         """
         left_out, counts = self.left_out, self.redactor.counts.copy()
         block = Block(taken.events, taken.text)
         try:
-            return self._rows(block, taken.pieces, key_lines, service)
+            return self._rows(block, taken.pieces, key_lines, service, most if taken.text is not None else inf)
+        except TooManyError:
+            raise
         except Exception:  # whatever it was: no line may keep those after it from being shipped
             self.left_out, self.redactor.counts = left_out, counts
         made: list[Row] = []
@@ -201,7 +234,9 @@ class Records:
                 made.append((FAILED, "error", None, self._constant))
         return columns(made), key_lines
 
-    def _rows(self, block: Block, pieces: Sequence[Piece] | None, key_lines: int, service: str) -> tuple[Rows, int]:
+    def _rows(
+        self, block: Block, pieces: Sequence[Piece] | None, key_lines: int, service: str, most: float = inf
+    ) -> tuple[Rows, int]:
         suspects = self.redactor.suspects(block)
         if self._keys and (key_lines or (suspects and KEY_BEGINS in block.text)):
             events = block.events.copy()
@@ -210,6 +245,8 @@ class Records:
             suspects = self.redactor.suspects(block)
         plain = pieces is None and b"{" not in block.text
         number = len(block.texts if plain else block.events)
+        if number > most:
+            raise TooManyError
         chosen = self._chosen(block, number)
         self.left_out += number - len(chosen)
         constant = {"service": service, **self._constant} if service else self._constant

@@ -14,11 +14,13 @@ from vedette_checks.log_file.rules import CALLED, CREDENTIALS, KEY_BEGINS, KEY_E
 
 MASK = "****"
 _CARDS = rf"(?:^|[^0-9])[2-689]{SEPARATED}{{12}}|{UNUSUAL}"
-_ESCAPED = r"\\u(?:00|20[02]|[fF][fF]1)"
+_ESCAPED = r"\\u(?:00|20[012]|2212|[fF][fF]1)"
 _ESCAPE = "\\u00"
 _ESCAPES = re.compile(r"\\u00([2-7][0-9a-fA-F])")
-_ODD = re.compile(rb"[^0-9 +%-].*[^0-9 +%-]|[0-9][^0-9 +%-]|  ", re.DOTALL)
+_ODD = re.compile(rb"[^0-9 +%-].*[^0-9 +%-]|[0-9][^0-9 +%-]|[ -]{2}", re.DOTALL)
 _IDS = frozenset({"dd.trace_id", "dd.span_id", "trace_id", "span_id"})
+_NAMES = ("key", "name")
+"""Fields that say what the field `value` beside them is."""
 _SHORTEST_ID = 17
 """Digits of a 64-bit id, mostly; Luhn's check would take one of some eighty for a card's and tear its trace apart."""
 _LEAST_CARD = 10**12
@@ -119,6 +121,11 @@ class Redactor:
         return self._without_cards(text) if self._cards and len(text) >= _SHORTEST else text
 
     def _object(self, fields: dict[str, Any], look: Callable[[str], str]) -> dict[str, Any]:
+        if self._called is not None and "value" in fields:
+            names = (fields[name] for name in _NAMES if isinstance(fields.get(name), str))
+            if any(map(self._is_called, names)):
+                fields = {name: MASK if name == "value" else value for name, value in fields.items()}
+                self.counts["credentials"] += 1
         return {look(name): self._field(name, value, look) for name, value in fields.items()}
 
     def _field(self, name: str, value: Any, look: Callable[[str], str]) -> Any:

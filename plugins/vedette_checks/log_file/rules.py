@@ -19,7 +19,7 @@ _WORDS = (
 )
 _SHORT = r"(?:\b|_)(?:pass|pin)|security[_-]?code"
 _HEADERS = r"authorization|cookie"
-_SUFFIX = r"(?:[_-]?(?:key|hash|value|string|text))?"
+_SUFFIX = r"(?:[_-]?(?:key|hash|value|string|text|base)){0,2}"
 
 CALLED = rf"(?i)(?:{_WORDS}|{_SHORT}|{_HEADERS}){_SUFFIX}$"
 """The name of a JSON field whose value is a credential."""
@@ -31,6 +31,7 @@ _TOKENS = (
     r"|\b(?:sk|rk|pk|whsec)_(?:live_|test_)?[A-Za-z0-9]{16,}|\bsk-[A-Za-z0-9_-]{20,}"  # Stripe, OpenAI
     r"|\bAIza[0-9A-Za-z_-]{35}|\bya29\.[0-9A-Za-z_-]{20,}"  # Google
     r"|\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|\bnpm_[A-Za-z0-9]{36}\b|\bpypi-[A-Za-z0-9_-]{50,}"
+    r"|\bdckr_pat_[A-Za-z0-9_-]{20,}|\bhf_[A-Za-z0-9]{30,}"  # Docker, Hugging Face
     r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)?"  # a JSON Web Token (RFC 7519)
 )
 
@@ -46,14 +47,19 @@ CREDENTIALS = (
     rf"(?i)(--[a-z-]*(?:{_WORDS}|pass)\s+)(?:\"[^\"]*\"|'[^']*'|[^\s\"'-][^\s]*)",
     r"(?i)(\bcurl\s(?:[^\n]*\s)?(?:-u\s*|--user[\s=]+)[\"']?[^\s:\"']+:)[^\s\"']+",
     rf"(?i)((?:{_WORDS}|{_SHORT}){_SUFFIX}[\"'\\]*\s*(?:=>|[=:])\s*)"
-    r"(?:\"(?:[^\"\\]|\\.)*\"?|\\+\"(?:[^\"\\]|\\+[^\"\\])*(?:\\+\")?|'(?:[^'\\]|\\.)*'?|[^\s&;,'\"\\]+)",
+    r"(?:&(?:quot|apos|#3[49]);[^\s&]*|\"(?:[^\"\\]|\\.)*\"?|\\+\"(?:[^\"\\]|\\+[^\"\\])*(?:\\+\")?|'(?:[^'\\]|\\.)*'?|[^\s&;,'\"\\]+)",
+    rf"(?i)(<[a-z:_-]*(?:{_WORDS}|{_SHORT}){_SUFFIX}(?:\s[^<>]*)?>)[^<>]+",
+    rf"(?i)((?:{_WORDS}){_SUFFIX}[\"'\\]+\s*,\s*[\"'\\]+value[\"'\\]+\s*:\s*)(?:\"(?:[^\"\\]|\\.)*\"?|[^\s,}}]+)",
+    r"(?i)([?&;](?:x-[a-z]+-)?sig(?:nature)?=)[^\s&\"'<>]+",
+    r"(\bm(?:ysql|ariadb)[a-z]*\s(?:[^\n]*\s)?-p)[^\s]+",
     _TOKENS,
 )
 """Credentials, in this order; what a group matched stays."""
 
 SUSPECT = (
-    rf"(?i:(?:{_WORDS}|{_SHORT}|{_HEADERS}|\bauth|_auth){_SUFFIX}[\"'\\]*\s*[=:]|(?:^|[\"'])basic\s|\bcurl\s"
-    rf"|--[a-z-]*(?:{_WORDS}|pass)\s|bearer\s|private key-----|-----begin )"
+    rf"(?i:(?:{_WORDS}|{_SHORT}|{_HEADERS}|\bauth|_auth){_SUFFIX}(?:[\"'\\]*\s*[=:>]|[\"'\\]+\s*,|\s[^<>\n]*>)|(?:^|[\"'])basic\s|\bcurl\s"
+    rf"|--[a-z-]*(?:{_WORDS}|pass)\s|bearer\s|private key-----|-----begin "
+    r"|[?&;](?:x-[a-z]+-)?sig(?:nature)?=|\bm(?:ysql|ariadb)[a-z]*\s[^\n]*-p)"
     rf"|://[^\s/]*@|\\u00|{_TOKENS}"
 )
 """What is in every text that one of `CREDENTIALS` matches, or that hides it behind the escapes of JSON."""

@@ -14,6 +14,8 @@ PREFIX = 1024
 OVERLAP = 128
 """Bytes before the place that was read to, which are read again to see whether they are the same."""
 
+_FEWEST = 12  # values of a position, before it knew where links lead
+
 
 class ChangedError(Exception):
     """The file is shorter than what was read of it, or is another one in the same place: it was truncated."""
@@ -35,6 +37,9 @@ class Position:
         skipping: whether the offset is within a line that was cut.
         key_lines: how many lines of a private key may follow.
         moved: whether it is the file at its path no more.
+        real: what the path led to, where it is a link; empty if that is not known.
+        folder: another one into which a rotation was seen to move it.
+        size: bytes in the file when it was last looked at.
     """
 
     path: str
@@ -49,6 +54,9 @@ class Position:
     skipping: bool = False
     key_lines: int = 0
     moved: bool = False
+    real: str = ""
+    folder: str = ""
+    size: int = 0
 
     def stored(self) -> list[Any]:
         """As JSON has it."""
@@ -56,9 +64,9 @@ class Position:
 
     @classmethod
     def restored(cls, value: Any) -> Position | None:
-        """From JSON; None where it is none of these."""
-        kinds = (str, str, int, int, int, int, str, str, int, bool, int, bool)
-        if not isinstance(value, list) or len(value) != len(kinds):
+        """From JSON, also of versions that stored less; None where it is none of these."""
+        kinds = (str, str, int, int, int, int, str, str, int, bool, int, bool, str, str, int)
+        if not isinstance(value, list) or not _FEWEST <= len(value) <= len(kinds):
             return None
         return cls(*value) if all(map(isinstance, value, kinds)) else None
 
@@ -71,10 +79,16 @@ class Tail:
         source: the path of the configuration that matched it.
         content: the open file.
         encoding: of its text.
+        real: what the path led to, where it is a link.
     """
 
-    def __init__(self, path: str, source: str, content: Plain | Packed, encoding: str) -> None:
+    def __init__(self, path: str, source: str, content: Plain | Packed, encoding: str, real: str = "") -> None:
         self.path = path
+        self.real = real or path
+        self.folder = ""
+        """Another one into which a rotation was seen to move it, or the one before it."""
+        self.place = ""
+        """Where it was seen after it was moved."""
         self.source = source
         self.content: Content | None = content
         self.identity = content.identity
@@ -201,6 +215,9 @@ class Tail:
             self.skipping,
             self.key_lines,
             self.moved,
+            self.real,
+            self.folder,
+            self.size,
         )
 
     def resume(self, position: Position) -> bool:

@@ -125,12 +125,21 @@ async def test_json_as_our_own_formatter_writes_it(tmp_path: Path) -> None:
          1_791_201_600.25),
         ({"log": "m", "levelname": "FATAL", "asctime": "2026-10-05 12:00:00,250"}, "m", "critical", 1_791_201_600.25),
         ({"level": {"odd": 1}, "time": "soon"}, "", "info", None),
+        ({"msg": "m", "status": "failed", "level": "error", "date": "2026-10-05", "ts": "1791201600.25"}, "m", "error",
+         1_791_201_600.25),
+        ({"msg": "m", "status": "ok", "severity": "Warning", "timestamp": "2026-10-05 12:00:00.25 UTC"}, "m", "warning",
+         1_791_201_600.25),
+        ({"msg": "m", "status": "success", "time": "20261005", "ts": "1791201600250000000"}, "m", "info",
+         1_791_201_600.25),
+        ({"msg": "m", "level": "verbose", "time": "12:00:01"}, "m", "trace", None),
     ],
 )  # fmt: skip
 async def test_json_of_others(tmp_path: Path, line: Any, message: str, level: str, time: float | None) -> None:
     (found,) = await read(tmp_path, json.dumps({**line, "dd.trace_id": "12"}) + "\n", 1, timezone="UTC")
     assert (found.message, found.level, found.time) == (message, level, time)
     assert found.attributes["dd.trace_id"] == "12"
+    if line.get("status") == "failed":
+        assert (found.attributes["status"], found.attributes["date"]) == ("failed", "2026-10-05")
 
 
 async def test_times_without_a_zone_are_of_the_zone_that_is_given_or_the_machines(

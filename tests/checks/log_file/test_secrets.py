@@ -39,6 +39,7 @@ def masked(line: str) -> tuple[str, dict[str, Any]]:
 def test_card_numbers_are_found_in_unusual_forms() -> None:
     fours = ["4111", "1111", "1111", "1111"]
     cards = [mark.join(fours) for mark in (".", "  ", "\t", "_", "\u00a0", "\u202f")]
+    cards += [mark.join(fours) for mark in ("--", " - ", "/", "&nbsp;", "\u2011", "\u2013", "\u2014")]
     cards += ["3782.822463.10005", "4000.0000.0000.0000.006", "4.111111111111111E15", "4.111111111111111e+15"]
     cards += ["".join(chr(0xFF10 + int(digit)) for digit in "".join(fours))]
     for card in cards:
@@ -56,6 +57,15 @@ def test_card_numbers_are_found_in_unusual_forms() -> None:
         ("curl -s -u bob:hunter2 https://h", "curl -s -u bob:**** https://h"),
         ("postgres://u:p@ss@h", "postgres://u:****@h"),
         ("auth=Basic Ym9iOmh1bnRlcjI=", "auth=Basic ****"),
+        ("<a><db-password>hunter2</db-password></a>", "<a><db-password>****</db-password></a>"),
+        ("<token type='x'>hunter2</token>", "<token type='x'>****</token>"),
+        ("password=&quot;hunter2&quot; x", "password=****&quot; x"),
+        ('in [{"key":"apiKey","value":"hunter2"}]', 'in [{"key":"apiKey","value":****}]'),
+        ("SECRET_KEY_BASE=hunter2 a", "SECRET_KEY_BASE=**** a"),
+        ("GET /a?sv=1&sig=hunter2&x=1", "GET /a?sv=1&sig=****&x=1"),
+        ("mysql -P 3306 -phunter2 -u root", "mysql -P 3306 -p**** -u root"),
+        (f"pull dckr_pat_{'aB3' * 8} hf_{'aB3' * 12}", "pull **** ****"),
+        ("<p class='token'>words</p> signed=1 mysql -P 3306", "<p class='token'>words</p> signed=1 mysql -P 3306"),
         ("compass: north, bypass=1, spin=2, author: me", "compass: north, bypass=1, spin=2, author: me"),
     ],
 )
@@ -155,3 +165,11 @@ async def test_what_is_switched_off_passes_and_ids_of_traces_stay(tmp_path: Path
     async with following(tmp_path) as follow:
         (record,) = await follow.wait_for(1)
     assert record.attributes == {"dd.trace_id": trace, "a": "****"}
+
+
+def test_a_card_number_over_two_lines_of_an_event_and_what_is_said_in_pairs() -> None:
+    for card in ("4111 1111\n1111 1111", "4111-1111-\n  1111-1111", "4111\n1111\n1111\n1111"):
+        assert masked(f"pan={card} ok") == ("pan=**** ok", {}), card
+    pair = {"message": "m", "a": [{"key": "apiKey", "value": "hunter2"}, {"name": "user", "value": "bob"}]}
+    expected = {"a": [{"key": "apiKey", "value": "****"}, {"name": "user", "value": "bob"}]}
+    assert masked(json.dumps(pair)) == ("m", expected)
