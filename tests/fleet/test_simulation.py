@@ -95,6 +95,7 @@ MUTATIONS = {
     "what runs still is given up": Mutation(
         without(Tenure, "assign", "self._halt_by = self._clock() + self._ttl", "self._halt_by = -inf"),
         "start, reload",
+        near=8,
     ),
     "what is queued is sent after the claim was given up": Mutation(
         without(Tenure, "_write", "self._end_lease()", "pass"), "start, reload"
@@ -110,10 +111,10 @@ MUTATIONS = {
     ),
     "the owner is not looked at": Mutation(patch.object(Tenure, "_free", lambda *_: True), "leave, start"),
     "what the engine forgot is forgiven": Mutation(
-        patch.object(Seat, "_recognised", _resume), "go back after a claim, leave, start", near=25
+        patch.object(Seat, "_recognised", _resume), "go back after a claim, leave, start", near=86
     ),
     "the clock stands still in a suspend": Mutation(None, "suspend, start", clock_counts_suspends=False),
-    "removals do not compare": Mutation(None, "stop", near=30, removals_compare=False),
+    "removals do not compare": Mutation(None, "stop", near=67, removals_compare=False),
     "writes of claims do not compare": Mutation(None, "cut, stop", writes_compare=False),
     "tokens are not learnt from members": Mutation(
         without(Seat, "_read", "self._tally.token = max(", "_ = ("), "empty, kill, start, reload"
@@ -121,12 +122,12 @@ MUTATIONS = {
     "only the own ttl counts": Mutation(
         without(Roster, "_measure", "max((self._ttl, *self._lasting))", "self._ttl"),
         "empty behind its back, start, start, start",
-        near=70,
+        near=222,
     ),
     "the ttl of who is gone is forgotten at once": Mutation(
         without(Roster, "_measure", "{ttl: end for ttl, end in self._lasting.items() if end > now}", "{}"),
         "empty behind its back, start, start, start",
-        near=8,
+        near=119,
     ),
     "the engine's memory is not compared": Mutation(
         patch.object(EngineRecord, "memory", property(lambda _: "")),
