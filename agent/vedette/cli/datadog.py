@@ -54,7 +54,9 @@ def _definitions(given: Sequence[Path] | None, directory: Path) -> Definitions:
             reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
             raise ConfigError([Problem(printable(str(path)), 0, "", reason, hint)]) from None
     if not files:
-        raise ConfigError([Problem(printable(str(paths[0])), 0, "", "holds no YAML file", "see `vedette datadog list`")])
+        raise ConfigError(
+            [Problem(printable(str(paths[0])), 0, "", "holds no YAML file", "see `vedette datadog list`")]
+        )
     return read(files)
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import datadog
 from datadog import api
 from datadog.api.api_client import APIClient
+from datadog.api.dashboards import Dashboard
 from datadog.api.exceptions import ApiError, ClientError, HTTPError, HttpTimeout
 from datadog.api.http_client import RequestClient
+from datadog.api.monitors import Monitor
 
 from vedette.config.problems import one_line
 from vedette.datadog.payloads import MANAGED
@@ -142,15 +144,16 @@ class Account:
     def __enter__(self) -> Account:
         self._before = (api._api_key, api._application_key, api._api_host, api._mute, api._cacert, api._proxies)
         access = self._access
+        options: dict[str, Any] = {"mute": False, "cacert": access.ca_file or True}
+        if access.proxy:
+            options["proxies"] = {"http": access.proxy, "https": access.proxy}
         datadog.initialize(
             api_key=access.api_key,
             app_key=access.app_key,
             api_host=access.url,
             host_name="vedette",  # else it looks for the machine's, which may take seconds
-            mute=False,
             hostname_from_config=False,
-            cacert=access.ca_file or True,
-            **({"proxies": {"http": access.proxy, "https": access.proxy}} if access.proxy else {}),
+            **options,
         )
         APIClient._http_client = _Patient(self._sleep, access.timeout)  # type: ignore[assignment] # the documented plug
         logging.getLogger("datadog.api").setLevel(logging.CRITICAL)  # what it logs is raised too
@@ -164,7 +167,7 @@ class Account:
         """All monitors that bear our tag, page by page."""
         for page in range(_MOST_PAGES):
             found = self._ask(
-                api.Monitor.get_all, monitor_tags=[MANAGED], page=page, page_size=_MONITORS_A_PAGE, with_downtimes=False
+                Monitor.get_all, monitor_tags=[MANAGED], page=page, page_size=_MONITORS_A_PAGE, with_downtimes=False
             )
             yield from _dicts(found)
             if len(found) < _MONITORS_A_PAGE:
@@ -174,7 +177,7 @@ class Account:
         """Summaries of all dashboards, page by page: id, title, description."""
         for page in range(_MOST_PAGES):
             start = page * _DASHBOARDS_A_PAGE
-            answer = self._ask(api.Dashboard.get_all, count=_DASHBOARDS_A_PAGE, start=start)
+            answer = self._ask(Dashboard.get_all, count=_DASHBOARDS_A_PAGE, start=start)
             found = answer.get("dashboards") if isinstance(answer, dict) else None
             if not isinstance(found, list):
                 raise Unreachable("Datadog's answer holds no dashboards")
@@ -184,7 +187,7 @@ class Account:
 
     def dashboard(self, own: str) -> dict[str, Any]:
         """One dashboard whole."""
-        return _dict(self._ask(api.Dashboard.get, own))
+        return _dict(self._ask(Dashboard.get, own))
 
     def create(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
         """Create a `monitor` or `dashboard`; what now stands there."""
@@ -222,7 +225,7 @@ class Account:
 
 
 def _resource(kind: str) -> Any:
-    return api.Monitor if kind == "monitor" else api.Dashboard
+    return Monitor if kind == "monitor" else Dashboard
 
 
 def _dicts(value: Any) -> Iterator[dict[str, Any]]:

@@ -77,7 +77,7 @@ def monitor_form(body: dict[str, Any]) -> dict[str, Any]:
     form["options"] = {
         key: value for key, value in options.items() if key not in _OPTION_DEFAULTS or value != _OPTION_DEFAULTS[key]
     }
-    return _bare(form)
+    return dict(_bare(form))
 
 
 def dashboard_form(body: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def dashboard_form(body: dict[str, Any]) -> dict[str, Any]:
     form["template_variables"] = [
         {key: value for key, value in one.items() if key != "default"} for one in form["template_variables"] or []
     ]
-    return _bare(form)
+    return dict(_bare(form))
 
 
 def _widget(widget: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
-from vedette.datadog.queries import filled, label, prom_name, promql
+from vedette.datadog.queries import filled, label, prom_name, promql, variable
 from vedette.metrics import Kind
 
 if TYPE_CHECKING:
@@ -88,13 +88,15 @@ def _source_variable() -> dict[str, Any]:
 def _variables(dashboard: Dashboard, *, honor_labels: bool) -> Iterator[dict[str, Any]]:
     series = [one for group in dashboard.groups for widget in group.widgets for one in widget.series.values()]
     names = [_lines_of(prom_name(one.metric, one.kind), one.kind) for one in series]
-    names += [prom_name(widget.status, Kind.GAUGE) for group in dashboard.groups for widget in group.widgets]
-    known = "|".join(sorted(dict.fromkeys(name for name in names if name != "_")))
+    names += [
+        prom_name(widget.status, Kind.GAUGE) for group in dashboard.groups for widget in group.widgets if widget.status
+    ]
+    known = "|".join(sorted(set(names)))
     for tag in dashboard.variables:
         query = f'label_values({{__name__=~"{known}"}}, {label(tag, honor_labels=honor_labels)})'
         yield {
             "type": "query",
-            "name": tag,
+            "name": variable(tag),
             "label": tag,
             "datasource": _SOURCE,
             "definition": query,
@@ -140,8 +142,7 @@ def _places(group: Group, top: int) -> Iterator[tuple[Widget, dict[str, int]]]:
 
 def _panel(widget: Widget, dashboard: Dashboard, *, honor_labels: bool) -> dict[str, Any]:
     if widget.show == "note":
-        options = {"mode": "markdown", "content": widget.text}
-        return {"type": "text", "title": widget.title, "options": options}
+        return {"type": "text", "title": widget.title, "options": {"mode": "markdown", "content": widget.text}}
     if widget.show == "status":
         return _status(widget, dashboard, honor_labels=honor_labels)
     defaults = {"unit": _unit(widget), "custom": {}, "thresholds": _steps(widget), "mappings": []}
@@ -154,7 +155,7 @@ def _panel(widget: Widget, dashboard: Dashboard, *, honor_labels: bool) -> dict[
     if widget.show == "value":
         return {"type": "stat", **made, "options": {"reduceOptions": _LAST, "colorMode": "none", "graphMode": "area"}}
     if widget.show == "top":
-        options = {"reduceOptions": _LAST, "orientation": "horizontal", "displayMode": "basic"}
+        options: dict[str, Any] = {"reduceOptions": _LAST, "orientation": "horizontal", "displayMode": "basic"}
         return {"type": "bargauge", **made, "options": options}
     defaults["custom"] = {
         "drawStyle": "bars" if widget.show == "bars" else "line",
@@ -184,13 +185,13 @@ def _targets(widget: Widget, dashboard: Dashboard, *, honor_labels: bool) -> lis
         if widget.show == "top":
             query = f"topk(10, {query})"
         legend = " ".join(filter(None, (alias.replace("_", " "), groups))) or widget.title
-        target = {"refId": chr(ord("A") + place), "datasource": _SOURCE, "expr": query, "legendFormat": legend}
+        target: dict[str, Any] = {"refId": chr(ord("A") + place), "datasource": _SOURCE, "expr": query, "legendFormat": legend}
         made.append({**target, "editorMode": "code", "instant": not over_time, "range": over_time})
     return made
 
 
 def _status(widget: Widget, dashboard: Dashboard, *, honor_labels: bool) -> dict[str, Any]:
-    chosen = [f'{label(tag, honor_labels=honor_labels)}=~"${tag}"' for tag in dashboard.variables]
+    chosen = [f'{label(tag, honor_labels=honor_labels)}=~"${variable(tag)}"' for tag in dashboard.variables]
     selector = f"{{{','.join(chosen)}}}" if chosen else ""
     by = ", ".join(label(tag, honor_labels=honor_labels) for tag in widget.by)
     query = f"max{f' by ({by})' if by else ''} ({prom_name(widget.status, Kind.GAUGE)}{selector})"
@@ -203,7 +204,7 @@ def _status(widget: Widget, dashboard: Dashboard, *, honor_labels: bool) -> dict
         "thresholds": {"mode": "absolute", "steps": steps},
     }
     legend = " ".join(f"{{{{{label(tag, honor_labels=honor_labels)}}}}}" for tag in widget.by) or widget.title
-    target = {"refId": "A", "datasource": _SOURCE, "expr": query, "legendFormat": legend, "editorMode": "code"}
+    target: dict[str, Any] = {"refId": "A", "datasource": _SOURCE, "expr": query, "legendFormat": legend, "editorMode": "code"}
     return {
         "type": "stat",
         "title": widget.title,

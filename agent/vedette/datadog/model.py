@@ -68,6 +68,7 @@ class Series(_Strict):
         by: tags of which each value is a line or a group of its own.
         where: tags that a series must have.
         per: what a count is shown per.
+        grows: whether a gauge is in truth a total so far, as some of Datadog's names are: its growth is looked at.
     """
 
     metric: str = Field(min_length=1, pattern=r"^[A-Za-z][A-Za-z0-9_.]*$")
@@ -76,6 +77,7 @@ class Series(_Strict):
     by: Annotated[tuple[TagKey, ...], BeforeValidator(_several)] = ()
     where: dict[TagKey, str] = Field(default_factory=dict)
     per: Literal["interval", "second"] = "interval"
+    grows: bool = False
 
     @model_validator(mode="after")
     def _takes_what_there_is(self) -> Series:
@@ -84,6 +86,8 @@ class Series(_Strict):
             raise PydanticCustomError(
                 "vedette", "take: of a {kind} there is {choice}", {"kind": self.kind.value, "choice": choice}
             )
+        if self.grows and self.kind is not Kind.GAUGE:
+            raise PydanticCustomError("vedette", "grows: is for gauges, other kinds say what they are")
         return self
 
     @property
@@ -94,7 +98,7 @@ class Series(_Strict):
     @property
     def counted(self) -> bool:
         """Whether its values add up over time: their absence is 0."""
-        in_all = self.kind in (Kind.COUNT, Kind.COUNTER)
+        in_all = self.kind in (Kind.COUNT, Kind.COUNTER) or self.grows
         return in_all or (self.kind in (Kind.HISTOGRAM, Kind.DISTRIBUTION) and self.taken == "count")
 
 
@@ -112,6 +116,7 @@ class Shown(_Strict):
     by: Annotated[tuple[TagKey, ...], BeforeValidator(_several)] = ()
     where: dict[TagKey, str] = Field(default_factory=dict)
     per: Literal["interval", "second"] = "interval"
+    grows: bool = False
     of: dict[str, Series] = Field(default_factory=dict)
     formula: str = ""
 
@@ -140,11 +145,8 @@ class Shown(_Strict):
         """Every series by name; `a` is the only one of a single metric."""
         if not self.metric:
             return self.of
-        return {
-            "a": Series(
-                metric=self.metric, kind=self.kind, take=self.take, by=self.by, where=self.where, per=self.per
-            )
-        }
+        own = {name: getattr(self, name) for name in Series.model_fields}
+        return {"a": Series(**own)}
 
     @property
     def formulas(self) -> dict[str, str]:
@@ -175,6 +177,8 @@ class Monitor(Shown):
     Attributes:
         severity: whom an alert goes to: the handles of `critical`, or of `warning`.
         over: the window that is looked at.
+        during: what of the window must be beyond the threshold: `min` of a value above is all of it, `max` any of it.
+            Default: the average, of counts the sum.
         recover: the value at which an alert ends. Default: halfway to `warning`, else the threshold itself.
         times: how many runs in a row must say it, of a service check.
         no_data: silence that is told; `never` tells none. Default: 15m for a service check, else never.
@@ -188,6 +192,7 @@ class Monitor(Shown):
     priority: int | None = Field(default=None, ge=1, le=5)
     runbook: str = ""
     over: Duration = Field(default=300.0, ge=60, le=172_800)
+    during: Literal["", "avg", "min", "max", "sum", "last"] = ""
     above: float | None = None
     below: float | None = None
     warning: float | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from vedette.datadog.queries import datadog_query, filled
+from vedette.datadog.queries import datadog_query, filled, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +62,7 @@ def _question(monitor: Monitor, head: Head) -> tuple[str, str, dict[str, Any]]:
     way = "sum" if counted and all(one.per == "interval" for one in series.values()) else "avg"
     limit = monitor.above if monitor.above is not None else monitor.below
     sign = ">" if monitor.above is not None else "<"
-    query = f"{way}(last_{_window(monitor.over)}):{asked} {sign} {_number(limit or 0.0)}"
+    query = f"{monitor.during or way}(last_{_window(monitor.over)}):{asked} {sign} {_number(limit or 0.0)}"
     options = {"thresholds": _thresholds(monitor), "require_full_window": False}
     return "query alert", query, options
 
@@ -137,7 +137,7 @@ def dashboard_payload(dashboard: Dashboard, head: Head) -> dict[str, Any]:
         "layout_type": dashboard.layout,
         "widgets": list(dashboard.widgets) or [_group(group, dashboard, head) for group in dashboard.groups],
         "template_variables": [
-            {"name": _variable(tag), "prefix": tag, "available_values": [], "defaults": ["*"]}
+            {"name": variable(tag), "prefix": tag, "available_values": [], "defaults": ["*"]}
             for tag in dashboard.variables
         ],
         "notify_list": [],
@@ -156,17 +156,13 @@ def mark_of(description: Any) -> str:
     return last.removeprefix(_MARK).removesuffix(_END)
 
 
-def _variable(tag: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in tag)
-
-
 def _group(group: Any, dashboard: Dashboard, head: Head) -> dict[str, Any]:
     widgets = [{"definition": _widget(widget, dashboard, head)} for widget in group.widgets]
     return {"definition": {"type": "group", "title": group.title, "layout_type": "ordered", "widgets": widgets}}
 
 
 def _widget(widget: Widget, dashboard: Dashboard, head: Head) -> dict[str, Any]:
-    scope = [f"${_variable(tag)}" for tag in dashboard.variables]
+    scope = [f"${variable(tag)}" for tag in dashboard.variables]
     if widget.show == "note":
         return {"type": "note", "content": widget.text}
     if widget.show == "status":
@@ -174,12 +170,12 @@ def _widget(widget: Widget, dashboard: Dashboard, head: Head) -> dict[str, Any]:
         filters = [*scope, *(f"{key}:{value}" for key, value in widget.where.items())]
         return {**made, "grouping": "cluster", "group_by": list(widget.by), "tags": filters or ["*"]}
     distribution = head.histogram_as == "distribution"
-    queries = [
+    queries: list[dict[str, str]] = [
         {"data_source": "metrics", "name": name, "query": datadog_query(one, scope, as_distribution=distribution)}
         for name, one in widget.series.items()
     ]
     if widget.show in _SHAPES:
-        request = {
+        request: dict[str, Any] = {
             "response_format": "timeseries",
             "queries": queries,
             "formulas": _formulas(widget),

@@ -22,6 +22,7 @@ _OF_SUFFIX: Final = {"avg": "avg", "median": "avg", "p95": "max", "max": "max", 
 _OF_POINTS: Final = {"median": "p50"}
 _QUANTILES: Final = {"median": "0.5", "p95": "0.95", "max": "1"}
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]*")
+_NOT_VARIABLE: Final = re.compile(r"[^A-Za-z0-9_]")
 _OBSERVED: Final = (Kind.HISTOGRAM, Kind.DISTRIBUTION)
 
 
@@ -42,9 +43,16 @@ def datadog_query(series: Series, scope: Iterable[str] = (), *, as_distribution:
     query = f"{take}:{name}{{{','.join(filters) or '*'}}}"
     if series.by:
         query += f" by {{{','.join(series.by)}}}"
+    if series.grows:  # `monotonic_diff` leaves restarts out
+        return f"per_second({query})" if series.per == "second" else f"monotonic_diff({query})"
     if series.counted:
         query += ".as_rate()" if series.per == "second" else ".as_count()"
     return query
+
+
+def variable(tag: str) -> str:
+    """The name of the variable that chooses among a tag's values: both take letters, digits and `_`."""
+    return _NOT_VARIABLE.sub("_", tag)
 
 
 def label(tag: str, *, honor_labels: bool = False) -> str:
@@ -78,7 +86,7 @@ def promql(series: Series, variables: Iterable[str] = (), *, window: str, honor_
         honor_labels: whether the scrape job says so.
     """
     name = prom_name(series.metric, series.kind)
-    chosen = [f'{label(tag, honor_labels=honor_labels)}=~"${tag}"' for tag in variables]
+    chosen = [f'{label(tag, honor_labels=honor_labels)}=~"${variable(tag)}"' for tag in variables]
     wanted = [f"{label(tag, honor_labels=honor_labels)}={_quoted(value)}" for tag, value in series.where.items()]
     selector = f"{{{','.join([*chosen, *wanted])}}}" if chosen or wanted else ""
     by = ", ".join(dict.fromkeys(label(tag, honor_labels=honor_labels) for tag in series.by))

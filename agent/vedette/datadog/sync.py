@@ -150,7 +150,7 @@ def _update(one: Definition, there: dict[str, Any], account: Account) -> bool:
     """Replace it; whether what Datadog then answers is what was there: it writes the same in its own way."""
     body = put_back(one.body, there) if one.kind == "monitor" else one.body
     if one.kind == "dashboard":
-        extra = {key: [] for key in ("template_variable_presets",) if there.get(key)}
+        extra: dict[str, Any] = {key: [] for key in ("template_variable_presets",) if there.get(key)}
         body = {**body, **extra}
     answer = account.update(one.kind, there.get("id"), body)
     form = _FORMS[one.kind]
