@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from datadog_api_client.configuration import Configuration
-from datadog_api_client.model_utils import validate_and_convert_types
+from datadog_api_client.model_utils import (
+    ModelComposed,
+    ModelNormal,
+    ModelSimple,
+    UnparsedObject,
+    validate_and_convert_types,
+)
 from datadog_api_client.v1.model.dashboard import Dashboard
 from datadog_api_client.v1.model.monitor import Monitor
-from sinks.datadog_models import unparsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +35,9 @@ _METRIC = (
 _TERM = rf"((monotonic_diff|per_second)\({_METRIC}\)|{_METRIC})"
 _WINDOW = r"last_([1-9][0-9]*m|[1-9][0-9]?h|[12]d)"
 _ALERT = re.compile(rf"(avg|sum|min|max|last)\({_WINDOW}\):(.+) (>|>=|<|<=) (-?[0-9.]+)")
-_STATUS = re.compile(r'"[a-z0-9_.]+"\.over\("[^"]+"(, "[^"]+")*\)\.by\("[^"]+"(, ?"[^"]+")*\)\.last\((\d+)\)\.count_by_status\(\)')
+_STATUS = re.compile(
+    r'"[a-z0-9_.]+"\.over\("[^"]+"(, "[^"]+")*\)\.by\("[^"]+"(, ?"[^"]+")*\)\.last\((\d+)\)\.count_by_status\(\)'
+)
 _QUERY = re.compile(rf"{_TERM}")
 _CONFIGURATION = Configuration()
 
@@ -49,8 +56,33 @@ def wholly_parsed(model: Any, body: dict[str, Any]) -> None:
         read = validate_and_convert_types(body, (model,), ["body"], True, True, _CONFIGURATION)
     except Exception as error:
         raise Refusal(400, f"not a {model.__name__}: {error}") from None
-    if wrong := list(unparsed(read, model.__name__)):
+    if wrong := list(strange(read, model.__name__)):
         raise Refusal(400, f"not known to the model: {', '.join(map(str, wrong))}")
+
+
+def strange(value: Any, path: str) -> Iterator[str]:
+    """Paths of what the models could make no sense of, or keep without knowing it."""
+    if isinstance(value, UnparsedObject) or getattr(value, "_unparsed", False):
+        yield path
+    elif isinstance(value, ModelComposed):  # one of several models: which one it is
+        if not value._composed_instances:
+            yield path
+        for one in value._composed_instances:
+            yield from strange(one, path)
+    elif isinstance(value, ModelNormal):
+        known = set(value.attribute_map)
+        for name, one in value._data_store.items():
+            if name not in known:
+                yield f"{path}.{name}"
+            yield from strange(one, f"{path}.{name}")
+    elif isinstance(value, ModelSimple):
+        yield from strange(value.value, path)
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield from strange(one, f"{path}.{name}")
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from strange(one, f"{path}[{number}]")
 
 
 def check_monitor(body: dict[str, Any]) -> None:
@@ -135,6 +167,8 @@ class Datadog:
         objects: by kind and id.
         writes: method and path of each that was taken.
         bodies: what was sent with them.
+        adds: options that monitors get whatever is sent, as of a later version.
+        words: what they say.
         planned: answers to give first: (part of the path, method, status, headers, done all the same?).
     """
 
@@ -144,6 +178,8 @@ class Datadog:
         self.writes: list[tuple[str, str]] = []
         self.bodies: list[dict[str, Any]] = []
         self.planned: list[tuple[str, str, int, dict[str, str], bool]] = []
+        self.adds: dict[str, Any] = {}
+        self.words = "planned"
         self.last = 100
 
     def answer(self, method: str, url: str, headers: Any, data: bytes) -> tuple[int, dict[str, str], Any]:
@@ -156,7 +192,7 @@ class Datadog:
                 self.planned.remove(plan)
                 if plan[4]:
                     self._do(method, parts.path, parse_qs(parts.query), json.loads(data or b"{}"))
-                return plan[2], plan[3], {"errors": ["planned"]}
+                return plan[2], plan[3], {"errors": [self.words]}
         try:
             return 200, {}, self._do(method, parts.path, parse_qs(parts.query), json.loads(data or b"{}"))
         except Refusal as error:
@@ -183,6 +219,8 @@ class Datadog:
             self.last += 1
             own = str(self.last) if kind == "monitor" else f"abc-{self.last}"
         there[own] = stored(kind, own, body)
+        if kind == "monitor":
+            there[own]["options"].update(self.adds)
         return there[own]
 
     def _listed(self, kind: str, query: dict[str, list[str]]) -> Any:
@@ -217,8 +255,12 @@ def stored(kind: str, own: str, body: dict[str, Any]) -> dict[str, Any]:
             return made
 
         return {
-            **{"restricted_roles": [], "author_handle": "a@example.com", "url": f"/dashboard/{own}"},
-            **{"is_read_only": False, "created_at": "2026-01-01T00:00:00Z", "modified_at": "2026-01-01T00:00:00Z"},
+            "restricted_roles": [],
+            "author_handle": "a@example.com",
+            "url": f"/dashboard/{own}",
+            "is_read_only": False,
+            "created_at": "2026-01-01T00:00:00Z",
+            "modified_at": "2026-01-01T00:00:00Z",
             **body,
             "id": own,
             "widgets": with_ids(body["widgets"]),
@@ -229,7 +271,11 @@ def stored(kind: str, own: str, body: dict[str, Any]) -> dict[str, Any]:
         given["thresholds"] = {key: float(value) for key, value in given["thresholds"].items()}
     simple = body["type"] == "query alert" and "(" not in _QUERY.sub("1", body["query"].partition(":")[2])
     return {
-        **{"priority": None, "restricted_roles": None, "multi": True, "overall_state": "OK", "deleted": None},
+        "priority": None,
+        "restricted_roles": None,
+        "multi": True,
+        "overall_state": "OK",
+        "deleted": None,
         **body,
         "id": int(own),
         "type": "metric alert" if simple else body["type"],
@@ -254,12 +300,16 @@ def serving() -> Iterator[tuple[str, Datadog]]:
             status, headers, body = datadog.answer(self.command, self.path, self.headers, data)
             text = json.dumps(body).encode()
             self.send_response(status)
-            for name, value in {"Content-Type": "application/json", "Content-Length": str(len(text)), **headers}.items():
+            for name, value in {
+                "Content-Type": "application/json",
+                "Content-Length": str(len(text)),
+                **headers,
+            }.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(text)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _any  # noqa: N815
+        do_GET = do_POST = do_PUT = do_DELETE = _any
 
         def log_message(self, *_: Any) -> None:
             pass

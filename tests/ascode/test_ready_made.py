@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
-from ascode.server import check_dashboard, check_monitor, definitions
 
+from ascode.server import check_dashboard, check_monitor, definitions
 from vedette.datadog.grafana import grafana_dashboard
 from vedette.datadog.model import Dashboard, Head, Monitor, Notify
 from vedette.datadog.queries import label, prom_name
@@ -100,9 +100,7 @@ def test_there_is_something_for_every_check_and_every_part_of_the_strategy() -> 
     assert set(ready_made()) == {*CHECKS, "agent", "realtime", "business", "technical", "infrastructure"}
 
 
-def test_every_metric_is_declared_with_this_kind_and_these_tags(
-    everything: list[Definition], catalog: Catalog
-) -> None:
+def test_every_metric_is_declared_with_this_kind_and_these_tags(everything: list[Definition], catalog: Catalog) -> None:
     wrong = []
     checked = 0
     for one in everything:
@@ -146,11 +144,10 @@ def test_names_of_monitors_use_only_tags_they_are_grouped_by(everything: list[De
             assert set(re.findall(r"\{\{(\w+)\.name\}\}", one.model.name)) <= by, one.key
 
 
-@pytest.mark.parametrize("as_distribution", [False, True])
-def test_datadogs_own_models_know_all_of_it(as_distribution: bool) -> None:
-    how = "distribution" if as_distribution else "aggregates"
-    head = Head(notify=NOTIFY, histogram_as=how, teams=("payments",), tags=("team:payments",))
-    for one in library(ready_made(), head):
+def test_datadogs_own_models_know_all_of_it() -> None:
+    """With everything that a file can say about it; test_sync sends all of it as it is."""
+    head = Head(notify=NOTIFY, histogram_as="distribution", teams=("payments",), tags=("team:payments",))
+    for one in library(["agent", "redis", "technical"], head):  # where there are histograms
         (check_monitor if one.kind == "monitor" else check_dashboard)(json.loads(json.dumps(one.body)))
 
 
@@ -160,6 +157,10 @@ def test_the_checker_can_say_no(everything: list[Definition]) -> None:
     next(definitions(bad["widgets"]))["type"] = "no_such_widget"
     with pytest.raises(Exception, match="not known to the model"):
         check_dashboard(bad)
+    odd = json.loads(json.dumps(body))
+    next(definitions(odd["widgets"]))["colour"] = "red"
+    with pytest.raises(Exception, match="colour"):
+        check_dashboard(odd)
 
 
 def test_monitors_tell_whom_the_strategy_draws(everything: list[Definition]) -> None:

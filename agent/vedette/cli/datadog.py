@@ -12,7 +12,7 @@ from vedette.cli import BAD_CONFIGURATION, CRITICAL, OK, WARNING
 from vedette.cli.common import conf_directory, print_problems, unknown_plugin
 from vedette.config import load
 from vedette.config.problems import printable
-from vedette.datadog.api import Access, Account, KeyRefused, Refused, Unreachable
+from vedette.datadog.api import Access, Account, Refused, Unreachable
 from vedette.datadog.model import Dashboard, Head, Monitor
 from vedette.datadog.reading import Definitions, files_of, library, read, ready_made, ready_made_text
 from vedette.datadog.sync import perform, plan, survey
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _FOLDER = "datadog"
 _SITE = "datadoghq.com"
+_ENOUGH = 3  # refusals in a row: one may be of a single object that others restricted
 _SIGNS = {"create": "+", "update": "~", "delete": "-", "stray": "?"}
 _API_KEYS, _APP_KEYS = ("DD_API_KEY", "DATADOG_API_KEY"), ("DD_APP_KEY", "DATADOG_APP_KEY")
 
@@ -92,21 +93,21 @@ def _perform(steps: list[Step], account: Account, masker: Masker) -> list[Step]:
     """Do them, saying each; those that failed."""
     failed: list[Step] = []
     done: list[Step] = []
-    idle = 0
+    idle = forbidden = 0
     for step in steps:
         if step.what in ("keep", "stray"):
             _show(step, masker)
             done.append(step)
             continue
-        try:
-            outcome = perform(step, account)
-        except KeyRefused:
-            _sum_up(done, "are")
-            raise
+        outcome = perform(step, account)
+        forbidden = forbidden + 1 if outcome.forbidden else 0
         if outcome.failed:
             failed.append(step)
             where = f"{step.definition.file}:{step.definition.line}" if step.definition else "datadog"
             print(f"{where}: {step.kind} {step.key}: {masker(outcome.failed)}", file=sys.stderr)
+            if forbidden == _ENOUGH:
+                print("vedette datadog: the rest is not tried", file=sys.stderr)
+                break
         elif outcome.idle:
             idle += 1
         else:
@@ -147,9 +148,11 @@ def _access(wanted: Definitions, directory: Path, masker: Masker, environ: Mappi
     api_key = next((environ[name] for name in _API_KEYS if environ.get(name)), "")
     app_key = next((environ[name] for name in _APP_KEYS if environ.get(name)), "")
     site, base_url, ca_file, proxy = environ.get("DD_SITE", ""), "", "", ""
-    if not (api_key and app_key) and directory.is_dir():
-        configuration = load(directory, Registry(), only="\0")
-        if configuration.fatal:
+    keys = bool(api_key and app_key)
+    placed = bool(wanted.base_url or wanted.site or site)
+    if not (keys and placed) and directory.is_dir():
+        configuration = load(directory, Registry(), only="\0", secrets="lazy" if keys else "resolve")
+        if configuration.fatal and not keys:
             raise ConfigError([one for one in configuration.problems if one.severity == "error"])
         sink = next((config for plugin, config in configuration.sinks if plugin.name == "datadog"), None)
         if sink is not None:

@@ -6,6 +6,7 @@ Source: Datadog API reference, "Rate Limits": after a 429, `X-RateLimit-Reset` s
 from __future__ import annotations
 
 import logging
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -56,14 +57,24 @@ class Unreachable(VedetteError):
         self.unsure = unsure
 
 
+def wait(seconds: float) -> None:
+    """Wait; tests do not."""
+    time.sleep(seconds)
+
+
+def _code(error: HTTPError) -> str:
+    """The status, which the library keeps only within a sentence."""
+    found = re.search(r"\b[1-5][0-9][0-9]\b", str(error))
+    return found[0] if found else "with an error"
+
+
 class _Patient:
     """The library's way to ask, again where that helps: 429 as its header says, 5xx, a broken connection, silence.
 
     What creates something is not sent again where the first may have arrived: two monitors would stand there.
     """
 
-    def __init__(self, sleep: Callable[[float], None], timeout: float) -> None:
-        self._sleep = sleep
+    def __init__(self, timeout: float) -> None:
         self._timeout = timeout
 
     def request(self, **options: Any) -> Any:
@@ -74,22 +85,22 @@ class _Patient:
             try:
                 result = RequestClient.request(**options)
             except HttpTimeout:
-                what, wait = f"no answer within {self._timeout:g}s", _backoff(attempt)
+                what, pause = f"no answer within {self._timeout:g}s", _backoff(attempt)
             except ClientError:
-                what, wait = "no connection", _backoff(attempt)
+                what, pause = "no connection", _backoff(attempt)
             except HTTPError as error:
-                what, wait = f"Datadog answers {error.args[0]}", _backoff(attempt)
+                what, pause = f"Datadog answers {_code(error)}", _backoff(attempt)
             else:
                 if result.status_code != 429:
                     return result
-                what, wait = "Datadog is asked too often (429)", _reset(result.headers)
+                what, pause = "Datadog is asked too often (429)", _reset(result.headers)
                 if attempt < _ATTEMPTS:
-                    self._sleep(wait)
+                    wait(pause)
                 continue
             if once:
                 raise Unreachable(what, unsure=True)
             if attempt < _ATTEMPTS:
-                self._sleep(wait)
+                wait(pause)
         raise Unreachable(f"{what}, {_ATTEMPTS} times")
 
 
@@ -132,13 +143,11 @@ class Account:
     Args:
         access: the account.
         masker: knows the keys; what Datadog says is masked.
-        sleep: waits so many seconds.
     """
 
-    def __init__(self, access: Access, masker: Masker, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, access: Access, masker: Masker) -> None:
         self._access = access
         self._masker = masker
-        self._sleep = sleep
         self._before: tuple[Any, ...] = ()
 
     def __enter__(self) -> Account:
@@ -155,7 +164,7 @@ class Account:
             hostname_from_config=False,
             **options,
         )
-        APIClient._http_client = _Patient(self._sleep, access.timeout)  # type: ignore[assignment] # the documented plug
+        APIClient._http_client = _Patient(access.timeout)  # type: ignore[assignment] # the documented plug
         logging.getLogger("datadog.api").setLevel(logging.CRITICAL)  # what it logs is raised too
         return self
 
@@ -199,7 +208,11 @@ class Account:
 
     def delete(self, kind: str, own: Any) -> None:
         """Take one away."""
-        self._ask(_resource(kind).delete, own)
+        try:
+            self._ask(_resource(kind).delete, own)
+        except Refused as error:
+            if "not found" not in str(error).lower():  # else somebody, or an attempt whose answer got lost, was first
+                raise
 
     def _ask(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:
@@ -209,7 +222,7 @@ class Account:
         except ValueError:  # its text holds the whole answer
             raise Unreachable("Datadog's answer is no JSON; is the address right?", unsure=True) from None
         except HTTPError as error:
-            raise Unreachable(f"Datadog answers {error.args[0]}") from None
+            raise Unreachable(f"Datadog answers {_code(error)}") from None
 
     def _refusal(self, error: ApiError) -> Refused:
         answer = error.args[0] if error.args else {}

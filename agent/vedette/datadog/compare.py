@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MONITOR_KEYS: Final = ("name", "type", "query", "message", "tags", "options", "priority", "restricted_roles")
+_MONITOR_KEYS: Final = ("name", "type", "query", "message", "tags", "options", "priority")
 _DASHBOARD_KEYS: Final = (
     "title",
     "description",
@@ -118,9 +118,11 @@ def _bare(value: Any) -> Any:
 
 
 def put_back(wanted: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]:
-    """The options of a monitor with those that were added by hand set to what they are without."""
+    """A monitor with the options and the priority that were added by hand set to what they are without."""
     added = set(there.get("options") or {}) - set(wanted["options"]) - set(_NOT_OURS)
-    return {**wanted, "options": {**wanted["options"], **{key: _OPTION_DEFAULTS.get(key) for key in sorted(added)}}}
+    options = {**wanted["options"], **{key: _OPTION_DEFAULTS.get(key) for key in sorted(added)}}
+    without = {"priority": None} if there.get("priority") is not None else {}
+    return {**without, **wanted, "options": options}
 
 
 def differences(there: Any, wanted: Any) -> list[str]:

@@ -185,7 +185,12 @@ def _targets(widget: Widget, dashboard: Dashboard, *, honor_labels: bool) -> lis
         if widget.show == "top":
             query = f"topk(10, {query})"
         legend = " ".join(filter(None, (alias.replace("_", " "), groups))) or widget.title
-        target: dict[str, Any] = {"refId": chr(ord("A") + place), "datasource": _SOURCE, "expr": query, "legendFormat": legend}
+        target: dict[str, Any] = {
+            "refId": chr(ord("A") + place),
+            "datasource": _SOURCE,
+            "expr": query,
+            "legendFormat": legend,
+        }
         made.append({**target, "editorMode": "code", "instant": not over_time, "range": over_time})
     return made
 
@@ -204,7 +209,13 @@ def _status(widget: Widget, dashboard: Dashboard, *, honor_labels: bool) -> dict
         "thresholds": {"mode": "absolute", "steps": steps},
     }
     legend = " ".join(f"{{{{{label(tag, honor_labels=honor_labels)}}}}}" for tag in widget.by) or widget.title
-    target: dict[str, Any] = {"refId": "A", "datasource": _SOURCE, "expr": query, "legendFormat": legend, "editorMode": "code"}
+    target: dict[str, Any] = {
+        "refId": "A",
+        "datasource": _SOURCE,
+        "expr": query,
+        "legendFormat": legend,
+        "editorMode": "code",
+    }
     return {
         "type": "stat",
         "title": widget.title,

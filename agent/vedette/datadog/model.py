@@ -165,6 +165,8 @@ def _check_formula(formula: str, names: set[str]) -> None:
         raise PydanticCustomError("vedette", "formula: names something that is not in of")
     if names - used:
         raise PydanticCustomError("vedette", "formula: leaves out a series of of")
+    if "**" in formula or "//" in formula:
+        raise PydanticCustomError("vedette", "formula: takes names, numbers, + - * / and parentheses")
     try:
         compile(formula.strip(), "formula", "eval")
     except SyntaxError:

@@ -47,11 +47,19 @@ class Step:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a step: `failed` is empty if it was done; `idle` if it turned out that nothing differed."""
+    """What came of a step.
+
+    Attributes:
+        step: what was to be done.
+        failed: why it was not; empty if it was.
+        idle: whether it turned out that nothing differed.
+        forbidden: whether the keys may not do it.
+    """
 
     step: Step
     failed: str = ""
     idle: bool = False
+    forbidden: bool = False
 
 
 @dataclass(slots=True)
@@ -113,11 +121,7 @@ def _step(one: Definition, bodies: list[dict[str, Any]], account: Account) -> St
 
 
 def perform(step: Step, account: Account) -> Outcome:
-    """Do a step. What fails fails alone, but for keys that are refused.
-
-    Raises:
-        KeyRefused: which all that follows would be.
-    """
+    """Do a step. What fails fails alone."""
     try:
         if step.what == "create" and step.definition is not None:
             _create(step.definition, account)
@@ -125,10 +129,8 @@ def perform(step: Step, account: Account) -> Outcome:
             return Outcome(step, idle=_update(step.definition, step.there, account))
         elif step.what == "delete" and step.there is not None:
             account.delete(step.kind, step.there.get("id"))
-    except KeyRefused:
-        raise
     except (Refused, Unreachable) as error:
-        return Outcome(step, failed=str(error))
+        return Outcome(step, failed=str(error), forbidden=isinstance(error, KeyRefused))
     return Outcome(step)
 
 
