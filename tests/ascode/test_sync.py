@@ -236,8 +236,8 @@ def test_what_datadog_refuses_fails_alone(desk: Desk) -> None:
 def test_datadogs_own_words_are_sent_as_they_are(desk: Desk) -> None:
     widget = '{definition: {type: note, content: "hello"}}'
     desk.write(
-        "monitors:\n  - {id: raw, name: Raw, type: query alert, query: 'avg(last_5m):avg:a.b{*} > 1', message: '@slack-a',"
-        " options: {thresholds: {critical: 1}}}\n"
+        "monitors:\n  - {id: raw, name: Raw, type: query alert, query: 'avg(last_5m):avg:a.b{*} > 1',"
+        " message: '@slack-a', options: {thresholds: {critical: 1}}}\n"
         f"dashboards:\n  - {{id: raw, title: Raw, layout: ordered, widgets: [{widget}]}}\n"
     )
     assert desk.sync()[0] == 0
@@ -316,11 +316,18 @@ def test_monitors_that_tell_nobody_are_a_warning(tmp_path: Path) -> None:
 # What fails
 
 
-def test_what_datadog_adds_by_itself_is_no_change(desk: Desk) -> None:
+def test_what_datadog_adds_by_itself_is_said_and_no_change(desk: Desk) -> None:
     desk.datadog.adds = {"of_next_year": 5}
     desk.write(SMALL)
     desk.sync()
-    assert desk.sync()[1] == "0 created, 0 changed, 0 removed, 3 as they should be\n"
+    status, out, _ = desk.sync()
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0].startswith("= monitor payments/connections: Connections run out (id ")
+    assert lines[0].endswith("Datadog keeps it as it was")
+    assert lines[1] == "    options.of_next_year: 5 -> (nothing)"
+    summary = "0 created, 0 changed, 0 removed, 1 as they should be, 2 that Datadog keeps otherwise"
+    assert lines[-1] == summary
 
 
 def test_an_object_that_others_restricted_fails_alone(desk: Desk) -> None:
@@ -431,7 +438,7 @@ def test_keys_come_from_the_datadog_sink_too(desk: Desk, monkeypatch: pytest.Mon
     assert "there is no api_key; set DD_API_KEY, or `api_key` of the datadog sink in ./conf.d/agent.yaml" in err
     (desk.folder / "key").write_text(f"{APP_KEY}\n")
     (desk.folder / "conf.d" / "agent.yaml").write_text(
-        f"sinks:\n  - type: datadog\n    base_url: {desk.url}\n    api_key: {API_KEY}\n    app_key: '${{file:../key}}'\n"
+        f"sinks:\n- type: datadog\n  base_url: {desk.url}\n  api_key: {API_KEY}\n  app_key: '${{file:../key}}'\n"
     )
     assert desk.sync()[0] == 0
     assert len(desk.datadog.objects["monitor"]) == 2

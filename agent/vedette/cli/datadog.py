@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 _FOLDER = "datadog"
 _SITE = "datadoghq.com"
 _ENOUGH = 3  # refusals in a row: one may be of a single object that others restricted
-_SIGNS = {"create": "+", "update": "~", "delete": "-", "stray": "?"}
+_SIGNS = {"create": "+", "update": "~", "delete": "-", "stray": "?", "idle": "="}
+_NOTES = {"stray": "  in no file: --prune removes it", "idle": "  Datadog keeps it as it was"}
 _API_KEYS, _APP_KEYS = ("DD_API_KEY", "DATADOG_API_KEY"), ("DD_APP_KEY", "DATADOG_APP_KEY")
 
 
@@ -110,6 +112,7 @@ def _perform(steps: list[Step], account: Account, masker: Masker) -> list[Step]:
                 break
         elif outcome.idle:
             idle += 1
+            _show(replace(step, what="idle"), masker)
         else:
             _show(step, masker)
             done.append(step)
@@ -122,7 +125,7 @@ def _show(step: Step, masker: Masker) -> None:
         return
     own = f" (id {step.there['id']})" if step.there and step.there.get("id") else ""
     at = f"  {step.definition.file}:{step.definition.line}" if step.definition else ""
-    note = "  in no file: --prune removes it" if step.what == "stray" else ""
+    note = _NOTES.get(step.what, "")
     print(masker(f"{_SIGNS[step.what]} {step.kind} {step.key}: {printable(step.title)}{own}{at}{note}"))
     for change in step.changes:
         print(f"    {masker(change)}")
@@ -133,7 +136,8 @@ def _sum_up(steps: list[Step], are: str, failed: int = 0, idle: int = 0) -> None
         return sum(step.what == what for step in steps)
 
     words = [f"{number('create')} created", f"{number('update')} changed", f"{number('delete')} removed"]
-    text = f"{', '.join(words)}, {number('keep') + idle} {'as they should be'}"
+    text = f"{', '.join(words)}, {number('keep')} as they should be"
+    text += f", {idle} that Datadog keeps otherwise" if idle else ""
     text += f", {number('stray')} in no file" if number("stray") else ""
     text += f", {failed} failed" if failed else ""
     print(f"{'would be: ' if are == 'would be' else ''}{text}")

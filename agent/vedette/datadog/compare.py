@@ -41,6 +41,18 @@ _OPTION_DEFAULTS: Final[dict[str, Any]] = {
     "aggregation": {},
     "escalation_message": "",
 }
+_NULLABLE: Final = (
+    "evaluation_delay",
+    "min_failure_duration",
+    "min_location_failed",
+    "new_group_delay",
+    "no_data_timeframe",
+    "renotify_interval",
+    "renotify_occurrences",
+    "renotify_statuses",
+    "timeout_h",
+)
+"""Options that the API takes null for, as nothing."""
 _NOT_OURS: Final = ("silenced",)
 """A downtime is nobody's definition."""
 _WIDGET_DEFAULTS: Final[dict[str, Any]] = {
@@ -120,7 +132,9 @@ def _bare(value: Any) -> Any:
 def put_back(wanted: dict[str, Any], there: dict[str, Any]) -> dict[str, Any]:
     """A monitor with the options and the priority that were added by hand set to what they are without."""
     added = set(there.get("options") or {}) - set(wanted["options"]) - set(_NOT_OURS)
-    options = {**wanted["options"], **{key: _OPTION_DEFAULTS.get(key) for key in sorted(added)}}
+    usual = {key: None if key in _NULLABLE else _OPTION_DEFAULTS.get(key) for key in sorted(added)}
+    known = {key: value for key, value in usual.items() if value is not None or key in _NULLABLE}
+    options = {**wanted["options"], **known}
     without = {"priority": None} if there.get("priority") is not None else {}
     return {**without, **wanted, "options": options}
 
