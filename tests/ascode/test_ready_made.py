@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +16,13 @@ import pytest
 from ascode.server import check_dashboard, check_monitor, definitions
 from vedette.datadog.grafana import grafana_dashboard
 from vedette.datadog.model import Dashboard, Head, Monitor, Notify
-from vedette.datadog.queries import label, prom_name
+from vedette.datadog.queries import label
 from vedette.datadog.reading import library, ready_made
-from vedette.metrics import Kind, Metric
+from vedette.metrics import Batch, Kind, Metric, Sample, ServiceCheck, Status
 from vedette.plugins import Registry
 from vedette.render import example_config
 from vedette.report import AGENT_METRICS
+from vedette.sinks.prometheus.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,12 +222,19 @@ def test_the_grafana_schema_can_say_no(everything: list[Definition]) -> None:
     assert len(errors) >= 2
 
 
+def exposed(catalog: Catalog) -> set[str]:
+    """The names that the `prometheus` sink writes for everything in the catalog."""
+    said: list[str] = []
+    store = Store([1.0], 60.0, {}, said.append)
+    samples = [Sample(one.name, one.kind, "u" if one.kind is Kind.SET else 1) for one in catalog.metrics.values()]
+    statuses = tuple(ServiceCheck(name, Status.OK) for name in sorted(catalog.statuses))
+    batch = Batch("x/x", "x", 0.0, 15.0, "", samples=tuple(samples), statuses=statuses)
+    assert store.add(batch) == 0, said
+    return {sample.name for family in store.collect() for sample in family.samples}
+
+
 def test_names_in_promql_are_those_of_our_prometheus_sink(everything: list[Definition], catalog: Catalog) -> None:
-    known = {status.replace(".", "_") for status in catalog.statuses}
-    for metric in catalog.metrics.values():
-        name = prom_name(metric.name, metric.kind)
-        observed = metric.kind in (Kind.HISTOGRAM, Kind.DISTRIBUTION)
-        known |= {f"{name}{part}" for part in ("_bucket", "_sum", "_count")} if observed else {name}
+    known = exposed(catalog)
     keys = {label(tag) for metric in catalog.metrics for tag in catalog.tags(metric)} | {"le"}
     checked = 0
     for model in dashboards(everything):
@@ -250,3 +260,19 @@ def parts_of(expression: str) -> tuple[set[str], set[str]]:
         labels |= set(re.findall(r"\w+", found))
     bare = re.sub(r"\{[^}]*\}|by \([^)]*\)", "", bare)
     return set(re.findall(r"[a-zA-Z_]\w*", bare)) - WORDS, labels
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_prometheus_takes_every_expression(everything: list[Definition], tmp_path: Path) -> None:
+    rules = []
+    for model in dashboards(everything):
+        for panel in grafana_dashboard(model)["panels"]:
+            for target in panel.get("targets", ()):
+                expression = re.sub(r"\$__\w+", "5m", target["expr"])
+                rules.append({"record": f"x{len(rules)}", "expr": expression})
+    path = tmp_path / "rules.yaml"
+    path.write_text(json.dumps({"groups": [{"name": "all", "rules": rules}]}))
+    done = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"SUCCESS: {len(rules)} rules found" in done.stdout
+    assert len(rules) > 150
