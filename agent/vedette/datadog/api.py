@@ -81,6 +81,7 @@ class _Patient:
         """One request of the library's."""
         options["timeout"] = self._timeout
         once = options["method"] == "POST"
+        what = ""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 result = RequestClient.request(**options)
