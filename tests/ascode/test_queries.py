@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from vedette.datadog.model import Head, Monitor, Notify, Series
+from vedette.datadog.model import Head, Monitor, Notify
 from vedette.datadog.payloads import monitor_payload
 from vedette.datadog.queries import datadog_query, filled, label, promql
+from vedette.datadog.series import Series
 
 
 @pytest.mark.parametrize(

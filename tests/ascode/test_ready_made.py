@@ -27,8 +27,8 @@ from vedette.sinks.prometheus.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vedette.datadog.model import Series, Shown
     from vedette.datadog.reading import Definition
+    from vedette.datadog.series import Series, Shown
 
 DATA = Path(__file__).parents[1] / "data"
 NOTIFY = Notify(critical=("@pagerduty-payments", "@sns-alerts"), warning=("@slack-payments",))

@@ -15,7 +15,7 @@ from vedette.metrics import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from vedette.datadog.model import Series
+    from vedette.datadog.series import Series
 
 _SUFFIXES: Final = {"avg": ".avg", "median": ".median", "p95": ".95percentile", "max": ".max", "count": ".count"}
 _OF_SUFFIX: Final = {"avg": "avg", "median": "avg", "p95": "max", "max": "max", "count": "sum"}
