@@ -200,7 +200,7 @@ def test_the_schema_is_json(tmp_path: Path) -> None:
 def test_help_texts_are_pinned(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """To accept a change of wording: delete tests/cli/help.txt, run this test, read the file."""
     commands = ("", "run", "check", "validate", "plan", "doctor", "bundle", "notify", "plugins", "example", "schema")
-    commands = (*commands, *ALERTS)
+    commands = (*commands, *ALERTS, "datadog", "datadog sync", "datadog export", "datadog list")
     texts = [vedette(*command.split(), "--help", cwd=tmp_path, COLUMNS="100").stdout for command in commands]
     text = f"{'-' * 80}\n".join(texts)
     if not PINNED.exists():

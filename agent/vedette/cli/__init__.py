@@ -31,6 +31,12 @@ _NOTIFY_EXITS = "Exit status: 0 it arrived, 2 it did not, 3 a problem in the con
 _ALERTS_EXITS = "Exit status: 0 nothing fires, 1 warnings fire, 2 something worse fires, or no agent answers."
 _TEST_EXITS = "Exit status: 0 all comes as expected, 2 something does not, 3 a file is wrong."
 
+_SYNC_EXITS = (
+    "Exit status: 0 done, 1 --dry-run found differences, 2 Datadog could not be asked or refused something, "
+    "3 a problem in the files."
+)
+_EXPORT_EXITS = "Exit status: 0 written, 1 there is no dashboard to write, 3 a problem in the files."
+
 _DOCTOR_EXITS = "Exit status: 0 all is well, 1 warnings, 2 something lacks, 3 a problem in the configuration."
 
 
@@ -83,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     notify.add_argument("name", metavar="NAME", nargs="?", help="name of the notifier to test")
     notify.add_argument("--resolve", action="store_true", help="tell it that the test alert is over")
 
+    _datadog(commands)
     _operate(commands)
 
     _alerts(commands)
@@ -93,6 +100,32 @@ def parser() -> argparse.ArgumentParser:
     schema = _command(commands, "schema", "print the JSON Schema of a check's file, for editors")
     schema.add_argument("name", metavar="NAME", help="name of the check or sink")
     return top
+
+
+def _datadog(commands: argparse._SubParsersAction[_Parser]) -> None:
+    """Monitors and dashboards as code."""
+    top = _command(commands, "datadog", "keep monitors and dashboards as code, at Datadog or in Grafana")
+    actions: argparse._SubParsersAction[_Parser] = top.add_subparsers(
+        title="actions", metavar="ACTION", dest="action", required=True, parser_class=_Parser
+    )
+    sync = _command(
+        actions, "sync", "create and change monitors and dashboards as files say", conf=True, epilog=_SYNC_EXITS
+    )
+    sync.add_argument("--dry-run", action="store_true", help="only show what would change")
+    sync.add_argument("--prune", action="store_true", help="remove those of ours that no file says any more")
+    export = _command(actions, "export", "write dashboards as JSON for Grafana", conf=True, epilog=_EXPORT_EXITS)
+    export.add_argument("--grafana", metavar="DIR", type=Path, required=True, help="folder to write to")
+    export.add_argument("--honor-labels", action="store_true", help="Prometheus scrapes with honor_labels: true")
+    for action in (sync, export):
+        action.add_argument(
+            "--file",
+            metavar="PATH",
+            type=Path,
+            action="append",
+            help="YAML file or folder, repeatable (default: the folder `datadog` beside the configuration folder)",
+        )
+    listed = _command(actions, "list", "list the ready-made ones, or print the YAML of some")
+    listed.add_argument("name", metavar="NAME", nargs="?", help="such as postgres")
 
 
 def _operate(commands: argparse._SubParsersAction[_Parser]) -> None:
@@ -237,6 +270,10 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
         from vedette.cli.notify import notify
 
         return notify
+    if command == "datadog":
+        from vedette.cli.datadog import datadog
+
+        return datadog
     if command == "bundle":
         from vedette.cli.bundle import bundle
 
