@@ -57,7 +57,7 @@ class Verdict:
         lost: windows that one of the sinks never sent.
         again: packets with windows that had been sent before, always with the same value and time.
         doubled: those of them after an owner whose term went on: it had time to hand over what it had sent.
-        rewound: packets that went back further than to where the packet before them began.
+        rewound: packets that went back further than to where the last packet of the slowest sink began.
         runs: how many runs there were.
         packets: how many packets.
         moves: how often an instance changed its owner.
@@ -187,7 +187,8 @@ class Court:
                 continue
             way = deed.instance, deed.sink
             before = last.get(way)
-            if before is not None and deed.windows[0] < before.windows[0]:
+            others = [one for (instance, _), one in last.items() if instance == deed.instance]
+            if before is not None and deed.windows[0] < min(one.windows[0] for one in others):
                 verdict.rewound.append(deed)
             if before is not None and not sent[way].isdisjoint(deed.windows):
                 sources.append((deed, before))
