@@ -21,6 +21,15 @@ pytest_plugins = ["vedette.testing"]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in a shell's background: children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONGEST = ("test_readme.py", "test_watchdog.py")
+"""Files with tests of many seconds: begun first, so that no worker is left with one of them at the end."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 LONGEST_STEP = 4.0  # seconds: no step of the loop takes that, a full collection on a busy machine included
 
 
