@@ -57,7 +57,8 @@ class Verdict:
         lost: windows that one of the sinks never sent.
         again: packets with windows that had been sent before, always with the same value and time.
         doubled: those of them after an owner whose term went on: it had time to hand over what it had sent.
-        rewound: packets that went back further than to where the last packet of the slowest sink began.
+        rewound: packets that went back further than to where what the slowest sink may have had in hand began, which
+            are two packets: it takes all that waits, and settles it together.
         runs: how many runs there were.
         packets: how many packets.
         moves: how often an instance changed its owner.
@@ -180,6 +181,7 @@ class Court:
         active: dict[str, float] = {}
         sources: list[tuple[Deed, Deed]] = []
         sent: dict[tuple[str, str], set[int]] = defaultdict(set)
+        in_hand: dict[tuple[str, str], int] = {}
         for deed in deeds:
             if deed.left:
                 active[deed.by] = deed.at
@@ -187,9 +189,10 @@ class Court:
                 continue
             way = deed.instance, deed.sink
             before = last.get(way)
-            others = [one for (instance, _), one in last.items() if instance == deed.instance]
-            if before is not None and deed.windows[0] < min(one.windows[0] for one in others):
+            reached = [start for (instance, _), start in in_hand.items() if instance == deed.instance]
+            if before is not None and deed.windows[0] < min(reached):
                 verdict.rewound.append(deed)
+            in_hand[way] = before.windows[0] if before is not None else deed.windows[0]
             if before is not None and not sent[way].isdisjoint(deed.windows):
                 sources.append((deed, before))
             last[way] = deed
