@@ -168,7 +168,9 @@ class Court:
                 verdict.strays.append(deed)
             elif deed.what == "back" and last == deed.by:
                 given_up.add(deed.instance)
-            elif deed.what == "got":
+            elif (
+                deed.what == "got" and deed.held
+            ):  # else it heard of it when its term was over: that one allows nothing
                 if stale or (deed.instance not in given_up and last != deed.by and deed.at < until.get(last, 0.0)):
                     verdict.overlaps.append(deed)
                 given_up.discard(deed.instance)
