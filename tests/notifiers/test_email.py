@@ -68,11 +68,14 @@ async def smtp(files: Certificates, way: str) -> AsyncIterator[Inbox]:
         good = isinstance(data, LoginPassword) and (data.login, data.password) == (b"vedette", b"hunter2secret")
         return AuthResult(success=good, handled=False)
 
+    sessions: list[SMTP] = []
+
     def make() -> SMTP:
         options: dict[str, Any] = {"hostname": "mail.test"}
         if way == "starttls":
             options |= {"tls_context": context, "require_starttls": True, "authenticator": auth, "auth_required": True}
-        return SMTP(inbox, **options)
+        sessions.append(SMTP(inbox, **options))
+        return sessions[-1]
 
     server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0, ssl=context if way == "tls" else None)
     inbox.port = server.sockets[0].getsockname()[1]
@@ -80,6 +83,9 @@ async def smtp(files: Certificates, way: str) -> AsyncIterator[Inbox]:
         yield inbox
     finally:
         server.close()
+        for session in sessions:  # whoever is still on its way to QUIT
+            if session.transport is not None:
+                session.transport.abort()  # type: ignore[attr-defined]
         await asyncio.sleep(0)
 
 
