@@ -430,6 +430,10 @@ class Emit:
             commits=tuple(self._commits.items()),
         )
 
+    def tag_set(self, tags: Iterable[str]) -> Tags:
+        """These tags and those that all samples of this run have, which a reload in between does not change."""
+        return self._channel.tag_set(tags)
+
     def worst(self) -> ServiceCheck | None:
         """The status reported so far that is furthest from OK (critical, unknown, warning), or None."""
         return max(self._statuses.values(), key=lambda one: _BADNESS[one.status], default=None)

@@ -69,7 +69,7 @@ class Runner:
         self._log = logging.LoggerAdapter(logging.getLogger(f"vedette.{instance.id}"), {"instance": instance.id})
         self._channel = _channel(instance, surroundings)
         self.vitals.dropped = self._channel.dropped
-        self._health_tags = self._channel.tag_set((f"check:{instance.check}",))
+        self._of_check = (f"check:{instance.check}",)
         self.listens = issubclass(plugin, Listener)
         self._backs_off = False
         self._opened = False
@@ -395,10 +395,10 @@ class Runner:
         self._hand_on(transition(Emit(self._channel, now), self.vitals, before, lasted, ways))
 
     def _hand_over(self, emit: Emit) -> Batch:
-        vitals = self.vitals
+        vitals, tags = self.vitals, emit.tag_set(self._of_check)
         batch = emit.batch(
-            Sample("health_check.status", Kind.GAUGE, int(vitals.healthy), self._health_tags),
-            Sample("health_check.response_time", Kind.HISTOGRAM, vitals.duration * 1000, self._health_tags),
+            Sample("health_check.status", Kind.GAUGE, int(vitals.healthy), tags),
+            Sample("health_check.response_time", Kind.HISTOGRAM, vitals.duration * 1000, tags),
         )
         if vitals.state is State.STUCK:
             emit.kill()
@@ -500,7 +500,6 @@ class Runner:
         self._around = surroundings = _own(self.instance, surroundings)
         self._channel = _channel(self.instance, surroundings)
         self._channel.dropped = self.vitals.dropped = dropped
-        self._health_tags = self._channel.tag_set((f"check:{self.instance.check}",))
         if self._emit is not None:
             self._emit.go_on_in(self._channel)
         return farewell

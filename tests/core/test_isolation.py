@@ -185,6 +185,21 @@ def test_new_tags_and_host_reach_the_process_that_is_there() -> None:
     live(main)
 
 
+def test_a_run_that_began_before_new_tags_keeps_to_the_old_ones() -> None:
+    async def main() -> None:
+        recorder = Here()
+        runner = make_runner(instance(Rogue, how="hangs", timeout="100ms"), recorder.surroundings)
+        run = asyncio.create_task(runner.run())
+        await eventually(lambda: runner.abandoned)
+        runner.relabel(replace(recorder.surroundings, tags=("environment:new",), host="node-8"))
+        batch = await run
+        assert {sample.name for sample in batch.samples} >= {"rogue.pid", "health_check.status"}
+        assert labels(batch) == ("node-7", {"environment:test"})
+        await runner.stop()
+
+    live(main)
+
+
 @pytest.mark.parametrize("isolate", [True, False])
 def test_new_tags_and_host_reach_a_listener_at_work(isolate: bool) -> None:
     async def main() -> None:
