@@ -54,6 +54,7 @@ class Site:
     redis_port: int
     port: Port
     log: Path
+    service: Any
 
     def lines(self, name: str) -> list[Line]:
         """What arrived under a name so far."""
@@ -93,9 +94,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             "DATABASE_URL": f"postgresql://shop:pw@127.0.0.1:{pair.primary}/shop",
             "REDIS_URL": f"redis://:pw@127.0.0.1:{redis_port}",
         }
-        stack.enter_context(service.payments_service(web, folder, environ))
+        running = stack.enter_context(service.payments_service(web, folder, environ))
         until(lambda: _listens(web), "the service", 60)
-        yield Site(f"http://127.0.0.1:{web}", pair, redis_port, port, folder / "payments.log")
+        yield Site(f"http://127.0.0.1:{web}", pair, redis_port, port, folder / "payments.log", running)
     for name in names:
         sys.modules.pop(name)
 
