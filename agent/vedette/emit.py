@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from decimal import Decimal
 from functools import partial
@@ -29,6 +30,8 @@ _MOST_CACHED_TAGS = 20_000
 _MOST_CACHED_ROWS = 20_000
 _MOST_CACHED_NAMES = 20_000
 _MOST_NAMED = 100
+_MOST = int(sys.float_info.max)  # no receiver can hold more
+_LEAST = -_MOST
 _LONGEST_MESSAGE = 4_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _BADNESS = {Status.OK: 0, Status.WARNING: 1, Status.UNKNOWN: 2, Status.CRITICAL: 3}
@@ -241,7 +244,8 @@ class Emit:
             if value is None or key is None:
                 continue
             number = value.__class__
-            if key in points or (number is not int and (number is not float or not isfinite(value))):
+            good = _LEAST < value < _MOST if number is int else number is float and isfinite(value)
+            if key in points or not good:
                 self._add(metric.name, metric.kind, value, tags, None)
             else:
                 points[key] = _sample(Sample, (key[0], metric.kind, value, key[1], None))
@@ -273,10 +277,11 @@ class Emit:
         if out is None:
             return
         number = value.__class__
-        if number is not int and (number is not float or not isfinite(value)):  # type: ignore[arg-type]
+        good = _LEAST < value < _MOST if number is int else number is float and isfinite(value)  # type: ignore[operator,arg-type]
+        if not good:
             checked = _number(value, kind)
             if checked is None:
-                self._channel.drop("not_finite" if isinstance(value, float | Decimal) else "bad_value", name)
+                self._channel.drop("not_finite" if isinstance(value, int | float | Decimal) else "bad_value", name)
                 return
             value = self._channel.mask(checked) if isinstance(checked, str) else checked
         full = self._channel.tag_set(tags)
@@ -483,9 +488,9 @@ def _number(value: Any, kind: Kind) -> Value | None:
     if isinstance(value, Sketch):
         return value if kind in (Kind.HISTOGRAM, Kind.DISTRIBUTION) else None
     if isinstance(value, Decimal):
-        return value if value.is_finite() else None
+        return value if value.is_finite() and _LEAST < value < _MOST else None
     if isinstance(value, int):
-        return int(value)
+        return int(value) if _LEAST < value < _MOST else None
     if isinstance(value, float):
         return float(value) if isfinite(value) else None
     return None
