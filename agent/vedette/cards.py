@@ -48,8 +48,8 @@ _LENGTHS = (13, 14, 15, 16, 19)
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 _FEWEST = 11  # digits of `4.11111111e15`
-_BETWEEN = b" +-%._/\\\t\r\n&;nbsptreE"
-"""What may stand between the digits of a card number, and the letters of `&nbsp;`, `\\t` and an exponent."""
+_BETWEEN = b" +-%._/\t\r\neE"
+"""What may stand between the digits of a card number, and before an exponent."""
 _KINDS = bytes(ord("0") if octet in b"0123456789" else ord("x") for octet in range(256))
 _ENOUGH = b"0" * _FEWEST
 
@@ -90,6 +90,7 @@ def may_hold_one(text: str) -> bool:
         return False
     if not text.isascii():
         text = text.translate(_PLAIN)
+    text = text.replace("&nbsp;", " ").replace("\\t", " ")
     return _ENOUGH in text.encode("ascii", "replace").translate(_KINDS, _BETWEEN)
 
 

@@ -118,7 +118,8 @@ class Masker:
 
     A value added in one place is masked everywhere: log lines, statuses, errors, events. It is also known as others
     write it: percent-encoded (all of it, or only the characters that an encoder minds), as a form, escaped for JSON or
-    HTML, as `repr`. Drivers print DSNs, and servers repeat what they were sent. Card numbers go too, whoever wrote them.
+    HTML, as `repr`. Drivers print DSNs, and servers repeat what they were sent. Card numbers are masked
+    too, whosever they are.
 
     Args:
         parent: knows more, which is masked too; what this one learns the parent does not. So a secret that others wrote
