@@ -139,9 +139,9 @@ class Masker:
         """Whether card numbers are masked."""
         return self._hides_cards if self._parent is None else self._parent.hides_cards
 
-    @hides_cards.setter
-    def hides_cards(self, wanted: bool) -> None:
-        self._hides_cards = wanted
+    def spare_cards(self) -> None:
+        """Mask no card numbers."""
+        self._hides_cards = False
 
     def add(self, value: str) -> None:
         """Mask this value from now on, of a URL its password on its own too.

@@ -84,8 +84,8 @@ def load(
     agent_document = next((d for d in documents if _role(d.found) == AGENT), None)
     agent_report = agent_document.report if agent_document else Report(_shown(directory / f"{AGENT}.yaml"))
     agent = read_agent(agent_document, agent_report, registry, masker, sinks=sinks)
-    if fresh and not agent_report.failed:  # tags are kept as they were made, so it holds as long as the agent runs
-        masker.hides_cards = agent.options.mask_card_numbers
+    if fresh and not agent.options.mask_card_numbers:  # for as long as the agent runs: tags are kept as they were made
+        masker.spare_cards()
     broken = any(_is_agent(problem, directory) for report in (*reports, agent_report) for problem in report.problems)
     fleet = agent.has_fleet or broken  # agent.yaml may be about to say that there is one
     checks = [document for document in documents if _role(document.found) == "check"]
