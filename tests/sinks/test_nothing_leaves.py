@@ -55,7 +55,8 @@ class Blabs(Check[Options]):
 
     async def run(self, emit):
         password = self.config.password.reveal()
-        said = f"login with {password} and {self.config.token.reveal()} refused: (card)=({CARDS[0]}), {CARDS[1]}, {CARDS[2]}."
+        said = f"login with {password} and {self.config.token.reveal()} refused: "
+        said += f"(card)=({CARDS[0]}), {CARDS[1]}, {CARDS[2]}."
         dsn = f"postgresql://u:{password}@h/d"
         emit.gauge("blabs.level", 1, tags=[f"dsn:{dsn}", *(f"card:{card}" for card in CARDS)])
         emit.set("blabs.who", dsn)
@@ -63,7 +64,8 @@ class Blabs(Check[Options]):
             emit.set("blabs.who", card)
         emit.status("blabs.ok", Status.CRITICAL, said, tags=[f"dsn:{dsn}"])
         emit.event(said, said, aggregation_key=said, tags=[f"dsn:{dsn}"])
-        emit.log(said, detail={"dsn": dsn, "list": [said], said: int(CARDS[0])}, card=float(CARDS[3]), tags=[f"dsn:{dsn}"])
+        detail = {"dsn": dsn, "list": [said, float(CARDS[3])], said: int(CARDS[0])}
+        emit.log(said, detail=detail, tags=[f"dsn:{dsn}"])
         self.log.warning("%s", said)
         try:
             raise ValueError(said)
@@ -116,8 +118,8 @@ async def quoting() -> AsyncIterator[int]:
     """The port of a Redis that answers whatever it is asked with an error that names a key of its own."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(4096):
-            writer.write(f"-ERR card:{PAID[0]} is locked by {PAID[1]}\r\n".encode())
+        while asked := await reader.read(4096):
+            writer.write(f"-ERR card:{PAID[0]} is locked by {PAID[1]}\r\n".encode() * asked.count(b"*"))
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1") as server:
