@@ -395,6 +395,7 @@ class Agent:
             await self._ownership.swap(after.fleet, self._identity)
         await self._change_instances(after, changes)
         self._alerting.configure(after.rulebook)
+        await self.dispatcher.retire(after.agent.stop_timeout / 2)
         await self._services.have_page(after.agent.http, len(after.instances))
         self._renewal.look()
         if not self._stopping.is_set():

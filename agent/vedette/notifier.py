@@ -125,6 +125,9 @@ class Notifier(Generic[N]):
         """What is to outlive the process: JSON values, on disk as soon as they are set. Set before `open`."""
         self.host = ""
         """The agent's host name. Set before `open`."""
+        self.trouble = ""
+        """What does not work although the last call told what it was to tell, such as one receiver of several that
+        cannot be reached: shown, and counted as an error. Empty if all is well."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -155,6 +158,18 @@ class Notifier(Generic[N]):
     async def beat(self) -> None:
         """Called every `rhythm` seconds, for receivers that want to hear that an alert goes on; may fail."""
 
+    def deduplicates(self, alert: Alert) -> bool:
+        """Whether the receiver knows this alert by its key, so that telling it again tells nobody twice.
+
+        Then it is told once more when another agent takes the incident over, and an acknowledgement comes after the
+        firing even if both had to wait: receivers that keep incidents ignore one of what they do not know.
+        """
+        return False
+
+    def forget(self, key: str) -> None:
+        """Another agent has the say about this incident from now on; what is kept in `memory` under its key goes."""
+        self.memory.pop(key, None)
+
     async def close(self) -> None:
         """Drop the connections."""
 
@@ -166,8 +181,12 @@ class Notifier(Generic[N]):
 
 
 def delivery_id(alert: Alert) -> str:
-    """32 hex digits that are the same for every attempt to tell of the same change, and for no other."""
-    told = "\0".join((alert.key, alert.state, repr(float(alert.at or alert.since)), str(alert.reminder)))
+    """32 hex digits that are the same for every attempt to tell of the same change, and for no other.
+
+    An incident fires once: that is the same whichever agent tells it, and when.
+    """
+    moment = alert.since if alert.state == "firing" and not alert.reminder else alert.at or alert.since
+    told = "\0".join((alert.key, alert.state, repr(float(moment)), str(alert.reminder)))
     return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 

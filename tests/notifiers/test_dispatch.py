@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ WORLD: list[World] = [World()]
 class VoiceConfig(NotifierConfig):
     group: float = 0.0
     option: str = ""
+    keyed: bool = False
 
 
 class Voice(Notifier[VoiceConfig]):
@@ -59,6 +61,9 @@ class Voice(Notifier[VoiceConfig]):
         super().__init__(config)
         self.window = config.group
         WORLD[0].made += 1
+
+    def deduplicates(self, alert: Alert) -> bool:
+        return self.config.keyed
 
     async def send(self, alert: Alert) -> str:
         return await self.send_all([alert])
@@ -295,15 +300,18 @@ def test_a_reload_touches_only_what_changed_and_keeps_queues(tmp_path: Path, wor
         made.tell(alert(key="lost"), ["old"])
         await asyncio.sleep(1)
         assert world.made == 3
-        await made.swap([*voices("pager", option="new"), *voices("team", "fresh")], (), 1.0)
+        await made.swap([*voices("pager", option="new"), *voices("team"), *voices("fresh", option="x")], (), 1.0)
+        await made.retire(1.0)
         assert (world.made, world.closed) == (5, 2)
         world.down.clear()
         made.tell(alert(key="c"))
         await settle(made)
-        assert sorted(world.of("pager")) == [("a", "firing"), ("b", "firing"), ("c", "firing")]
-        assert world.of("team") == [("a", "firing"), ("b", "firing"), ("c", "firing")]
-        assert world.of("fresh") == [("c", "firing")]
+        everything = [("a", "firing"), ("b", "firing"), ("c", "firing"), ("lost", "firing")]
+        assert sorted(world.of("pager")) == everything
+        assert sorted(world.of("team")) == everything  # what waited for one that is gone goes where the routes say
+        assert sorted(world.of("fresh")) == everything[2:]
         assert world.of("old") == []
+        assert list((tmp_path / "old").glob("[0-9]*")) == []
         await made.stop(1)
 
     run_virtually(main())
@@ -490,6 +498,240 @@ def test_failures_are_logged_once_and_masked(tmp_path: Path, world: World, caplo
         run_virtually(main())
     said = [record.getMessage() for record in caplog.records if record.name == "vedette.notifier.pager"]
     assert said == ["the notifier failed: RuntimeError: token **** is bad", "telling works again"]
+
+
+def test_one_alert_on_which_a_group_fails_delays_no_other(tmp_path: Path, world: World) -> None:
+    async def main() -> None:
+        made = Dispatcher(voices("team", group=5.0), (), tmp_path)
+        made.start()
+        world.down.add("team:poison")
+        world.error = Undelivered("answered 500")
+        made.tell(alert(key="poison"))
+        start, late = virtual_loop().time(), []
+        for number in range(12):
+            told = virtual_loop().time()
+            made.tell(alert(key=f"k{number}"))
+            await asyncio.sleep(600)
+            late += [at - told for _, at, keys in world.heard for key, _ in keys if key == f"k{number}"]
+        assert len(late) == 12
+        assert max(late) <= 60 + 5  # the longest pause, of the one that fails
+        assert made.vitals[0].errors < 2 * (virtual_loop().time() - start) / 30
+        await made.stop(1)
+
+    run_virtually(main())
+
+
+def test_after_an_outage_groups_are_groups_again(tmp_path: Path, world: World) -> None:
+    async def main() -> None:
+        made = Dispatcher(voices("team", group=5.0), (), tmp_path)
+        made.start()
+        world.down.add("team")
+        for number in range(60):
+            made.tell(alert(key=f"k{number}"))
+        await asyncio.sleep(1800)
+        world.down.clear()
+        await settle(made)
+        assert [len(told) for _, _, told in world.heard] == [1, 2, 4, 8, 16, 20, 9]
+        await made.stop(1)
+
+    run_virtually(main())
+
+
+def test_the_worst_comes_first_and_the_least_is_given_up(tmp_path: Path, world: World) -> None:
+    async def main() -> None:
+        made = dispatcher(tmp_path, "pager")
+        made.start()
+        for number in range(100):
+            made.tell(alert(key=f"w{number}", severity="warning"))
+        await asyncio.sleep(1)
+        start = virtual_loop().time()
+        made.tell(alert(key="bad"))
+        await settle(made)
+        assert world.heard[30][2] == (("bad", "firing"),)
+        assert world.heard[30][1] - start <= 2  # its turn in the rate, and none for each warning
+        await made.stop(1)
+        full = dispatcher(tmp_path / "full", "pager")
+        full._lanes["pager"].box._most = 3
+        full.tell(alert("resolved", key="over"))
+        full.tell(alert(key="worst"))
+        full.tell(alert(key="again", reminder=True))
+        full.tell(alert(key="mild", severity="warning"))
+        full.tell(alert(key="fyi", severity="info"))
+        assert [one.alert.key for one in full._lanes["pager"].box.of()] == ["over", "worst", "mild"]
+        full.tell(alert(key="worse"))
+        full.tell(alert("resolved", key="too"))
+        assert [one.alert.key for one in full._lanes["pager"].box.of()] == ["over", "worse", "too"]
+        assert full.vitals[0].failed == 4
+
+    run_virtually(main())
+
+
+def test_a_receiver_of_incidents_hears_of_one_before_it_is_acknowledged(tmp_path: Path, world: World) -> None:
+    async def main() -> None:
+        made = Dispatcher([*voices("pager", keyed=True), *voices("team")], (), tmp_path)
+        made.start()
+        world.down |= {"pager", "team"}
+        made.tell(alert(key="a"))
+        await asyncio.sleep(30)
+        made.tell(alert("acknowledged", key="a", at=100.0))
+        made.tell(alert(key="b"))
+        made.tell(alert("acknowledged", key="b", at=100.0))
+        made.tell(alert("resolved", key="b", at=101.0))
+        world.down.clear()
+        await settle(made)
+        assert [state for key, state in world.of("pager") if key == "a"] == ["firing", "acknowledged"]
+        assert [state for key, state in world.of("pager") if key == "b"] == ["resolved"]
+        assert sorted(world.of("team")) == [("a", "acknowledged"), ("b", "resolved")]
+        await made.stop(1)
+
+    run_virtually(main())
+
+
+def test_a_takeover_leaves_nothing_stale_and_nothing_untold(tmp_path: Path, world: World) -> None:
+    async def main() -> None:
+        options = [*voices("pager", keyed=True), *voices("team", group=30.0)]
+        here, heir = Dispatcher(options, (), tmp_path / "a"), Dispatcher(options, (), tmp_path / "b")
+        here.start()
+        heir.start()
+        here.tell(alert(key="calm"))
+        await asyncio.sleep(1)
+        here.forget("calm")  # stopped in order, say: what waits for its turn is told at once
+        heir.resume(alert(key="calm"))
+        await asyncio.sleep(1)
+        assert world.of("team") == [("calm", "firing")]
+        assert world.of("pager") == [("calm", "firing")] * 2  # which it knows by its key
+        world.heard.clear()
+        world.down |= {"pager", "team"}  # cut off
+        here.tell(alert(key="cut"))
+        await asyncio.sleep(60)
+        here.forget("cut")
+        assert here.idle
+        world.down.clear()
+        for state in ("firing", "resolved"):
+            heir.tell(alert(state, key="cut"))
+            await asyncio.sleep(600)
+        assert world.of("pager") == world.of("team") == [("cut", "firing"), ("cut", "resolved")]
+        await here.stop(1)
+        await heir.stop(1)
+
+    run_virtually(main())
+
+
+def test_what_is_being_told_when_another_takes_over_is_not_kept(tmp_path: Path, world: World) -> None:
+    class Slow(Voice):
+        async def send(self, alert: Alert) -> str:
+            await asyncio.sleep(5)
+            self.memory[alert.key] = "goes on"
+            if alert.key in world.down:
+                raise Undelivered("too late")
+            return "heard"
+
+    async def main() -> None:
+        made = Dispatcher([(Slow, VoiceConfig(type="voice", name="slow"))], (), tmp_path)
+        made.start()
+        for key in ("a", "b"):
+            world.down = {"b"}
+            made.tell(alert(key=key))
+            await asyncio.sleep(1)
+            made.forget(key)
+            await asyncio.sleep(5)
+            assert made.idle
+        assert dict(made._lanes["slow"]._notifier.memory) == {"b": "goes on"}
+        await made.stop(1)
+
+    run_virtually(main())
+
+
+def test_the_end_goes_where_the_beginning_went(tmp_path: Path, world: World) -> None:
+    routes = (
+        Route(match={"severity": "critical"}, notify=("pager",)),
+        Route(match={"severity": "warning"}, notify=("team",)),
+    )
+
+    async def main() -> None:
+        made = dispatcher(tmp_path, "pager", "team", routes=routes)
+        made.start()
+        made.tell(alert(key="a"))
+        await settle(made)
+        await made.stop(1)
+        after = dispatcher(tmp_path, "pager", "team", routes=routes)  # restarted, and the rule is milder
+        after.start()
+        after.tell(alert("acknowledged", key="a", severity="warning"))
+        after.tell(alert(key="a", severity="warning", reminder=True))
+        await settle(after)
+        after.tell(alert("resolved", key="a", severity="warning"))
+        after.tell(alert(key="a", severity="warning", since=1_790_009_000.0))
+        after.tell(alert("resolved", key="a", severity="warning", since=1_790_009_000.0))
+        await settle(after)
+        assert world.of("pager") == [("a", "firing"), ("a", "acknowledged"), ("a", "resolved")]
+        assert world.of("team")[0] == ("a", "firing+")
+        assert world.of("team")[-1] == ("a", "resolved")
+        assert json.loads((tmp_path / ".told.json").read_text()) == {}
+        await after.stop(1)
+
+    run_virtually(main())
+
+
+def test_a_reload_that_renames_loses_nothing(tmp_path: Path, world: World) -> None:
+    class Slow(Voice):
+        async def send(self, alert: Alert) -> str:
+            if alert.key == "slow":
+                await asyncio.sleep(5)
+            return await super().send(alert)
+
+    def named(name: str, **options: Any) -> tuple[type[Voice], VoiceConfig]:
+        return Slow, VoiceConfig(type="voice", name=name, **options)
+
+    async def main() -> None:
+        made = Dispatcher([named("old")], (Route(notify=("old",)),), tmp_path)
+        made.start()
+        made.tell(alert(key="known"))
+        await settle(made)
+        made.tell(alert(key="slow"))
+        await asyncio.sleep(1)
+        swap = asyncio.create_task(made.swap([named("new")], (Route(notify=("new",)),), 1.0))
+        await asyncio.sleep(0)
+        made.tell(alert(key="meanwhile"))
+        await swap
+        made.tell(alert(key="by name"), ["old"])  # of a rule as it was
+        await made.retire(1.0)
+        made.tell(alert("resolved", key="known"))
+        await settle(made)
+        assert world.of("old") == [("known", "firing")]
+        assert sorted(world.of("new")) == [
+            ("by name", "firing"), ("known", "resolved"), ("meanwhile", "firing"), ("slow", "firing")
+        ]  # fmt: skip
+        assert made.unrouted == 0
+        await made.stop(1)
+
+    run_virtually(main())
+
+
+def test_what_is_written_while_the_disk_syncs_is_synced_too(tmp_path: Path, world: World) -> None:
+    async def main() -> None:
+        made = dispatcher(tmp_path, "pager")
+        box, turns = made._lanes["pager"].box, 0
+        sync, begun, go_on = box.sync, threading.Event(), threading.Event()
+
+        def slow() -> None:
+            nonlocal turns
+            turns += 1
+            sync()
+            begun.set()
+            go_on.wait(20)
+
+        box.sync = slow  # type: ignore[method-assign]
+        made.tell(alert(key="a"))
+        await asyncio.to_thread(begun.wait, 20)
+        made.tell(alert(key="b"))
+        go_on.set()
+        for _ in range(2_000):
+            if not box.unsynced:
+                break
+            await asyncio.sleep(0.01)
+        assert (box.unsynced, turns) == (False, 2)
+
+    asyncio.run(main())
 
 
 def chaos(folder: Path, seed: int) -> None:

@@ -7,6 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from vedette.alerts.addressees import Addressees
 from vedette.alerts.lane import Lane
 from vedette.alerts.letters import Letterbox
 
@@ -53,6 +54,9 @@ class Dispatcher:
         self.unrouted = 0
         """Alerts so far that nobody is to be told of."""
         self._lanes = {lane.name: lane for lane in map(self._lane, configured)}
+        self._leaving: list[Lane] = []
+        self._heirs: list[Lane] = []
+        self._told = Addressees(folder)
 
     @property
     def vitals(self) -> list[NotifierVitals]:
@@ -67,22 +71,26 @@ class Dispatcher:
     def tell(self, alert: Alert, names: Sequence[str] = ()) -> None:
         """Have an alert told; never waits, and what it has taken over survives a kill of the process.
 
-        To be called on the event loop, once for each change of an incident and for each reminder.
+        To be called on the event loop, once for each change of an incident and for each reminder. What becomes of an
+        incident goes to those who were told that it fires, and to nobody else.
 
         Args:
             alert: what has become of an incident.
             names: notifiers and named routes, as in a rule's `notify:`; empty leaves it to the routes.
         """
-        chosen = self.addressees(alert, names)
+        told = self._told.of(alert) if alert.state != "firing" else None
+        chosen = self.addressees(alert, names) if told is None else [name for name in told if name in self._lanes]
         if not chosen:
             self.unrouted += 1
             if self._lanes:
-                log.warning("nobody is told of '%s' (%s): no route fits it", alert.rule, alert.state)
+                why = "no route fits it" if told is None else "nobody was told that it fires, or is there any more"
+                log.warning("nobody is told of '%s' (%s): %s", alert.rule, alert.state, why)
+        self._told.note(alert, chosen)
         for name in chosen:
             self._lanes[name].put(alert)
 
     def addressees(self, alert: Alert, names: Sequence[str] = ()) -> list[str]:
-        """The notifiers that `tell` hands it to, each once."""
+        """The notifiers that are to hear of something that fires, each once."""
         found: dict[str, None] = {}
         if names:
             routed = {route.name: route.notify for route in self._routes if route.name}
@@ -93,26 +101,31 @@ class Dispatcher:
                 if route.fits(alert):
                     found.update(dict.fromkeys(route.notify))
         else:
-            found.update(dict.fromkeys(self._lanes))
+            found.update(dict.fromkeys(name for name, lane in self._lanes.items() if lane not in self._leaving))
         for name in [name for name in found if name not in self._lanes]:
             log.warning("'%s' wants to notify '%s', and there is no such notifier", alert.rule, name)
             del found[name]
         return list(found)
 
     def resume(self, alert: Alert, names: Sequence[str] = ()) -> None:
-        """This agent has the say about an incident that another one told of (a takeover): nobody is told again.
+        """This agent has the say about an incident that another one told of (a takeover): nobody is told twice.
 
-        Only notifiers that tell their receiver again and again that an alert goes on take it up. See `tell`.
+        Receivers that know it by its key are told all the same, since the other agent may have ended before it could;
+        so are notifiers that tell again and again that an alert goes on. See `tell`.
         """
-        for name in self.addressees(alert, names):
-            if self._lanes[name].repeats:
-                self._lanes[name].put(alert)
+        chosen = self._told.of(alert) or self.addressees(alert, names)
+        self._told.note(alert, chosen)
+        for name in chosen:
+            if name in self._lanes:
+                self._lanes[name].resume(alert)
 
     def forget(self, key: str) -> None:
-        """This agent has no say about an incident any more (a takeover, a rule that is gone): repeat nothing of it.
+        """This agent has no say about an incident any more (a takeover): repeat nothing of it.
 
-        Only for notifiers that tell their receiver again and again that an alert goes on, such as `alertmanager`.
+        What waits since the receiver does not answer is not told any more: it would arrive after the recovery. What
+        waits for its turn is tried once.
         """
+        self._told.forget(key)
         for lane in self._lanes.values():
             lane.forget(key)
 
@@ -123,26 +136,65 @@ class Dispatcher:
             lane.start()
 
     async def swap(self, configured: Sequence[Configured], routes: Sequence[Route], timeout: float) -> None:
-        """Have just these notifiers. Those that are the same go on; one that differs keeps its queue.
+        """Have these notifiers. Those that are the same go on; one that differs keeps its queue.
+
+        Those that are not wanted any more go on until `retire`, for rules of before that name them.
 
         Args:
             configured: notifier classes with their options.
             routes: who is told where a rule does not say it.
-            timeout: seconds that the attempts in hand of those that end may take.
+            timeout: seconds that the attempts in hand of those that change may take.
         """
-        self._routes = tuple(routes)
         wanted = {config.name or plugin.name: (plugin, config) for plugin, config in configured}
-        ending = [lane for lane in self._lanes.values() if wanted.get(lane.name) != lane.configured]
-        await asyncio.gather(*(lane.stop(timeout) for lane in ending))
-        boxes = {lane.name: lane.box for lane in ending}
-        kept = {lane.name: lane for lane in self._lanes.values() if lane not in ending}
-        self._lanes = {
-            name: kept.get(name) or self._lane(one, boxes.get(name))  # what came meanwhile is in the same box
-            for name, one in wanted.items()
-        }
-        for lane in ending:
-            if lane.name not in wanted and len(lane.box):
-                log.warning("notifier %s is gone: %d alerts were not told", lane.name, len(lane.box))
+        before = self._lanes
+        self._heirs = [self._lane(one) for name, one in wanted.items() if name not in before]
+        self._leaving = [lane for lane in before.values() if lane.name not in wanted]
+        new = {lane.name: lane for lane in self._heirs}
+        self._lanes = {**{name: new.get(name) or before[name] for name in wanted}, **before}
+        self._routes = tuple(routes)
+        self._start_again()
+        changed = [lane for lane in self._lanes.values() if wanted.get(lane.name, lane.configured) != lane.configured]
+        await asyncio.gather(*(lane.stop(timeout) for lane in changed))
+        for lane in changed:  # what came meanwhile is in the same box
+            self._lanes[lane.name] = self._lane(wanted[lane.name], lane.box)
+        self._start_again()
+
+    async def retire(self, timeout: float) -> None:
+        """Have no others than those of the last `swap`, now that no rule names the others.
+
+        What waits for one that is only called otherwise by now waits there; else it goes where the routes say.
+
+        Args:
+            timeout: seconds that the attempts in hand may take.
+        """
+        leaving, heirs, self._leaving, self._heirs = self._leaving, self._heirs, [], []
+        await asyncio.gather(*(lane.stop(timeout) for lane in leaving))
+        for lane in leaving:
+            self._lanes.pop(lane.name, None)
+        for lane in leaving:
+            heir = next((one for one in heirs if one.is_like(lane)), None)
+            if heir is not None:
+                heir.inherit(lane)
+                self._told.rename(lane.name, heir.name)
+            else:
+                self._told.rename(lane.name)
+                self._redirect(lane)
+
+    def _redirect(self, lane: Lane) -> None:
+        """Tell what waits for a notifier that is gone to those whom the routes name and who do not know it."""
+        for letter in lane.box.of():
+            told = self._told.of(letter.alert) or []
+            names = [name for name in self.addressees(letter.alert) if name not in told]
+            if letter.alert.state == "firing" and names:
+                self._told.note(letter.alert, names)
+                for name in names:
+                    self._lanes[name].put(letter.alert, letter.accepted)
+            if names or told or letter.alert.state != "firing":
+                lane.box.drop(letter)
+        if len(lane.box):
+            log.warning("notifier %s is gone: %d alerts were not told", lane.name, len(lane.box))
+
+    def _start_again(self) -> None:
         if self._started:
             self.start()
 

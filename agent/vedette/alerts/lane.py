@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from vedette.alerts.letters import Memory
+from vedette.alerts.keeping import Memory
+from vedette.alerts.pace import Pace
+from vedette.alerts.tally import Tally
 from vedette.crew import watched
 from vedette.errors import CheckError, Undelivered
 from vedette.outbox import describe
@@ -23,20 +25,18 @@ if TYPE_CHECKING:
 
     Configured = tuple[type[Notifier[Any]], NotifierConfig]
 
-_FIRST: Final = 1.0
-_LONGEST: Final = 60.0
-"""Seconds: the ceiling of the pause after a failure, which doubles from the first to the longest."""
 _MARGIN: Final = 1.0
 """Seconds beyond `timeout`, for a notifier that keeps it by itself and says it better."""
 _CLOSE: Final = 2.0
+_OUTAGE: Final = 2
+"""Failures in a row after which it was the receiver's fault, not that of what was told."""
 
 
 class Lane:
     """Tells one notifier what waits in its letterbox, whatever becomes of the others.
 
-    After a failure it pauses, for a time drawn evenly from 0 to a ceiling that doubles with each, at least as long as
-    the receiver asks; then the letter that was tried least comes first, so that one which is always refused holds up
-    none. Source: AWS Architecture Blog, "Exponential Backoff And Jitter" (full jitter).
+    After a failure it pauses (see `Pace`); then what did not fail comes first, and no group mixes the two, so that one
+    which is always refused holds up none.
 
     Args:
         configured: the notifier's class and options.
@@ -56,10 +56,10 @@ class Lane:
     ) -> None:
         self.configured = configured
         self.box = box
-        self._mask = mask
         self._host = host
         self._wall = wall
         self._notifier: Notifier[Any] = self._made()
+        box.keyed = lambda alert: self._notifier.deduplicates(alert)  # of the object there is then
         self._log = self._notifier.log
         self._is_open = False
         self._task: asyncio.Task[None] | None = None
@@ -67,14 +67,9 @@ class Lane:
         self._syncing: asyncio.Future[None] | None = None
         self._busy = False
         self._stopping = False
-        self._not_before = -math.inf
         self._beat_at = -math.inf
-        self._failures = 0
-        self._tokens = float(self._config.per_minute)
-        self._filled = -math.inf
-        self._sent = self._given_up = self._errors = 0
-        self._trouble = self._last_error = ""
-        self._last_sent = 0.0
+        self._pace = Pace(self._config.per_minute, self._notifier.window, self._notifier.most)
+        self._tally = Tally(mask, self._log)
 
     @property
     def name(self) -> str:
@@ -89,18 +84,18 @@ class Lane:
     @property
     def vitals(self) -> NotifierVitals:
         """Where it stands."""
-        oldest = self.box.oldest
+        oldest, tally = self.box.oldest, self._tally
         return NotifierVitals(
             name=self.name,
             type=self.configured[0].name,
             queued=len(self.box),
-            sent=self._sent,
-            failed=self._given_up,
-            errors=self._errors,
+            sent=tally.sent,
+            failed=tally.given_up,
+            errors=tally.errors,
             oldest=0.0 if oldest is None else max(0.0, self._wall() - oldest),
-            last_sent=self._last_sent,
-            trouble=self._trouble or self.box.trouble,
-            last_error=self._last_error,
+            last_sent=tally.last_sent,
+            trouble=tally.trouble or self.box.trouble,
+            last_error=tally.last_error,
         )
 
     @property
@@ -108,16 +103,44 @@ class Lane:
         """Whether nothing waits and nothing is being told."""
         return not len(self.box) and not self._busy
 
-    def put(self, alert: Alert) -> None:
-        """Queue an alert; never waits."""
-        loop = asyncio.get_running_loop()
-        lost = self.box.add(alert, self._wall(), loop.time())
+    def put(self, alert: Alert, accepted: float | None = None) -> None:
+        """Queue an alert; never waits.
+
+        Args:
+            alert: what to tell.
+            accepted: Unix seconds at which it waited already; None is now.
+        """
+        if accepted is None:
+            lost = self.box.add(alert, self._wall(), asyncio.get_running_loop().time())
+        else:
+            lost = self.box.add(alert, accepted, -math.inf)
         if lost:
-            self._given_up += lost
-            self._failed(f"{lost} alert(s) were given up: too many wait")
-        if self._syncing is None or self._syncing.done():  # one thread: a disk that hangs must not take them all
-            self._syncing = loop.run_in_executor(None, self.box.sync)
+            self._tally.gave_up(lost, f"{lost} alert(s) were given up: too many wait")
+        self._sync()
         self._wake.set()
+
+    def _sync(self) -> None:
+        if self._syncing is None or self._syncing.done():  # one thread: a disk that hangs must not take them all
+            with suppress(RuntimeError):  # the loop ends
+                self._syncing = asyncio.get_running_loop().run_in_executor(None, self.box.sync)
+                self._syncing.add_done_callback(self._synced)
+
+    def _synced(self, _: object) -> None:
+        if self.box.unsynced:  # written while the disk was at it
+            self._sync()
+
+    def inherit(self, other: Lane) -> None:
+        """Take over what waits, and what is remembered, of a notifier that was the same by another name and ended."""
+        for key, value in other._notifier.memory.items():
+            self._notifier.memory.setdefault(key, value)
+        for letter in other.box.of():
+            self.put(letter.alert, letter.accepted)
+            other.box.drop(letter)
+
+    def is_like(self, other: Lane) -> bool:
+        """Whether they differ in nothing but the name."""
+        (plugin, config), (theirs, options) = self.configured, other.configured
+        return plugin is theirs and config.model_copy(update={"name": ""}) == options.model_copy(update={"name": ""})
 
     def start(self) -> None:
         """Begin to tell."""
@@ -135,17 +158,28 @@ class Lane:
         if late:
             task.cancel()
             await asyncio.wait({task}, timeout=_CLOSE)
+        for letter in [one for one in self.box.of() if one.last]:  # after a restart it might be stale by days
+            self._hand_over(letter)
         await self._close()
 
-    @property
-    def repeats(self) -> bool:
-        """Whether it tells its receiver again and again that an alert goes on."""
-        return self._notifier.rhythm > 0
+    def resume(self, alert: Alert) -> None:
+        """See `Dispatcher.resume`."""
+        if self._notifier.rhythm or self._notifier.deduplicates(alert):
+            self.put(alert)
 
     def forget(self, key: str) -> None:
         """See `Dispatcher.forget`."""
-        if self.repeats and key in self._notifier.memory:
-            del self._notifier.memory[key]
+        self._notifier.forget(key)
+        for letter in self.box.of(key):
+            letter.last = True
+            stuck = letter.attempts or self._pace.failures or self._notifier.deduplicates(letter.alert)
+            if stuck and not self.box.flies(letter):
+                self._hand_over(letter)
+        self._wake.set()
+
+    def _hand_over(self, letter: Letter) -> None:
+        self.box.drop(letter)
+        self._log.info("%s '%s' is left to the agent that has the say", letter.alert.state, letter.alert.rule)
 
     def _made(self) -> Notifier[Any]:
         plugin, config = self.configured
@@ -160,38 +194,13 @@ class Lane:
         while not self._stopping:
             self._wake.clear()
             now = loop.time()
-            heads = self.box.heads()
-            ready = self._ready(heads)
-            if heads and now >= ready:
-                await self._deliver(self._chosen(heads))
+            ready, letters = self._pace.next(self.box.heads(), now)
+            if letters and now >= ready:
+                await self._deliver(letters)
             elif self._notifier.rhythm and now >= self._beat_at:
                 await self._beat()
             else:
                 await self._sleep(min(ready, self._beat_at if self._notifier.rhythm else math.inf) - now)
-
-    def _ready(self, heads: list[Letter]) -> float:
-        """When the next attempt may begin, by the loop's time; infinite if nothing waits."""
-        if not heads:
-            return math.inf
-        moment = self._not_before
-        window = self._notifier.window
-        if window and len(heads) < self._notifier.most and not any(one.attempts for one in heads):
-            moment = max(moment, min(one.arrived for one in heads) + window)
-        return max(moment, self._token_at())
-
-    def _token_at(self) -> float:
-        """When the rate allows one more message."""
-        now, rate = asyncio.get_running_loop().time(), self._config.per_minute / 60
-        if self._filled > -math.inf:
-            self._tokens = min(float(self._config.per_minute), self._tokens + (now - self._filled) * rate)
-        self._filled = now
-        return -math.inf if self._tokens >= 1 else now + (1 - self._tokens) / rate
-
-    def _chosen(self, heads: list[Letter]) -> list[Letter]:
-        first = heads[0]
-        if not self._notifier.window or first.alone:
-            return [first]
-        return [one for one in heads if not one.alone][: self._notifier.most]
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -203,7 +212,7 @@ class Lane:
     async def _deliver(self, letters: list[Letter]) -> None:
         """One attempt."""
         self._busy = True
-        self._tokens -= 1
+        self._pace.spend()
         self.box.take(letters)
         alerts = [one.alert for one in letters]
         try:
@@ -224,16 +233,16 @@ class Lane:
     def _told(self, letters: list[Letter]) -> None:
         for letter in letters:
             self.box.drop(letter)
-        self._sent += len(letters)
-        self._last_sent = self._wall()
+            if letter.last:
+                self._notifier.forget(letter.alert.key)
+        self._tally.told(len(letters), self._wall())
+        if self._pace.failures >= _OUTAGE:
+            self.box.begin_anew()
         self._worked()
 
     def _worked(self) -> None:
-        self._failures = 0
-        self._not_before = -math.inf
-        if self._trouble:
-            self._trouble = ""
-            self._log.info("telling works again")
+        self._pace.worked()
+        self._tally.worked(self._notifier.trouble)
 
     def _refused(self, letters: list[Letter], error: Exception) -> None:
         if isinstance(error, Undelivered):
@@ -243,36 +252,33 @@ class Lane:
         else:
             what, again, after = f"no answer within {self._config.timeout:g}s", True, None
         if again:
-            self._failed(what)
-            self._pause(after)
+            self._tally.failed(what)
+            self._pace.failed(len(letters), after)
             self._try_later(letters)
         elif len(letters) > 1:  # one of them may be to blame
-            self._failed(what)
+            self._tally.failed(what)
             for letter in letters:
                 letter.alone = True
         else:
             self._give_up(letters[0], what)
 
     async def _crashed(self, letters: list[Letter], error: Exception) -> None:
-        self._failed(f"the notifier failed: {describe(error)}")
+        self._tally.failed(f"the notifier failed: {describe(error)}")
         self._log.debug("notifier failed", exc_info=error)
         await self._close()
         self._notifier = self._made()
         for letter in letters:
             letter.alone = True
-        self._pause(None)
+        self._pace.failed(len(letters), None)
         self._try_later(letters)
-
-    def _pause(self, after: float | None) -> None:
-        ceiling = min(_FIRST * 2 ** min(self._failures, 16), _LONGEST)
-        self._failures += 1
-        pause = max(random.uniform(0, ceiling), after or 0.0)  # noqa: S311 - spreads retries, guards nothing
-        self._not_before = asyncio.get_running_loop().time() + pause
 
     def _try_later(self, letters: list[Letter]) -> None:
         for letter in letters:
             letter.attempts += 1
-            if self._age(letter) > self._config.retry_for:
+            letter.back += 1
+            if letter.last:
+                self._hand_over(letter)
+            elif self._age(letter) > self._config.retry_for:
                 self._give_up(letter, "it could not be told for too long")
 
     def _age(self, letter: Letter) -> float:
@@ -283,16 +289,7 @@ class Lane:
 
     def _give_up(self, letter: Letter, why: str) -> None:
         self.box.drop(letter)
-        self._given_up += 1
-        self._failed(f"given up: {letter.alert.state} '{letter.alert.rule}': {why}")
-
-    def _failed(self, what: str) -> None:
-        self._errors += 1
-        what = " ".join(self._mask(what).split())
-        self._last_error = what
-        if what != self._trouble:
-            self._trouble = what
-            self._log.warning("%s", what)
+        self._tally.gave_up(1, f"given up: {letter.alert.state} '{letter.alert.rule}': {why}")
 
     async def _beat(self) -> None:
         try:
@@ -300,13 +297,13 @@ class Lane:
                 await self._open()
                 await self._notifier.beat()
         except (TimeoutError, Undelivered, CheckError) as error:
-            self._failed(str(error) or f"no answer within {self._config.timeout:g}s")
+            self._tally.failed(str(error) or f"no answer within {self._config.timeout:g}s")
         except Exception as error:
-            self._failed(f"the notifier failed: {describe(error)}")
+            self._tally.failed(f"the notifier failed: {describe(error)}")
             await self._close()
             self._notifier = self._made()
         else:
-            if self._trouble and not len(self.box):
+            if self._notifier.trouble or (self._tally.trouble and not len(self.box)):
                 self._worked()
         self._beat_at = asyncio.get_running_loop().time() + self._notifier.rhythm
 

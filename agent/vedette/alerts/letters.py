@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vedette.alerts.keeping import write_json
 from vedette.notifier import Alert, alert_data, alert_from
 from vedette.prose import clip
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 log = logging.getLogger("vedette.notifier")
 _LONGEST = 20_000
 """Characters of a text."""
+_RANKS = {"critical": 0, "error": 1, "warning": 2, "info": 3}
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class Letter:
         arrived: the event loop's time at which it came; minus infinity for one of an earlier process.
         attempts: how often it was tried by this process.
         alone: not to be told together with others: the receiver refused that.
+        back: how often it failed while others may have been better: those come first.
+        last: another agent has the say about the incident by now: one attempt, and no more.
     """
 
     number: int
@@ -40,30 +44,55 @@ class Letter:
     arrived: float
     attempts: int = 0
     alone: bool = False
+    back: int = 0
+    last: bool = False
+
+    @property
+    def urgency(self) -> tuple[int, int, bool, int]:
+        """What is told first sorts first: what failed least, then by severity, reminders last, then by age."""
+        return self.back, _RANKS.get(self.alert.severity, 0), self.alert.reminder, self.number
+
+    @property
+    def worth(self) -> tuple[bool, bool, int, int]:
+        """What is given up first sorts first: reminders and infos, the mildest, the oldest; recoveries last of all."""
+        alert = self.alert
+        is_news = not (alert.reminder or alert.severity == "info")
+        return alert.state == "resolved", is_news, -_RANKS.get(alert.severity, 0), self.number
 
 
-def supersedes(newer: Alert, older: Alert) -> bool:
+def supersedes(newer: Alert, older: Alert, *, keyed: bool = False) -> bool:
     """Whether nobody needs to hear of `older` any more: it never arrived, and `newer` tells how the incident is now.
 
     A recovery says since when it was firing. A new firing after a recovery that waits is told after it: the receiver
     still shows the incident before.
+
+    Args:
+        newer: what has become of an incident.
+        older: what waits.
+        keyed: whether the receiver keeps incidents by key: it ignores the acknowledgement of one it does not know.
     """
-    return newer.key == older.key and (newer.state == "resolved" or older.state != "resolved")
+    if newer.key != older.key or (keyed and newer.state == "acknowledged" and older.state == "firing"):
+        return False
+    return newer.state == "resolved" or older.state != "resolved"
 
 
 class Letterbox:
-    """The queue of one notifier, oldest first, each incident's letters in order.
+    """The queue of one notifier, the most urgent first, each incident's letters in order.
 
     A letter is in the kernel's hands when `add` returns (which survives any kill of the process), and on the platter
     soon after: `sync` is for another thread.
 
     Args:
         folder: of its own; created when it is needed. None keeps all in memory.
-        most: letters at most; beyond that the oldest goes.
+        most: letters at most; beyond that the one of least worth goes.
+        keyed: whether the receiver keeps incidents by key.
     """
 
-    def __init__(self, folder: Path | None, most: int = 2_000) -> None:
+    def __init__(
+        self, folder: Path | None, most: int = 2_000, keyed: Callable[[Alert], bool] = lambda alert: False
+    ) -> None:
         self.folder = folder
+        self.keyed = keyed
         self.trouble = ""
         """Why letters are not durable now; empty while they are."""
         self._most = most
@@ -88,7 +117,8 @@ class Letterbox:
     def add(self, alert: Alert, accepted: float, arrived: float) -> int:
         """Take over an alert; returns how many were given up for it since there was no room."""
         alert = _fit(alert)
-        for letter in [one for one in self._waiting(alert.key) if supersedes(alert, one.alert)]:
+        keyed = self.keyed(alert)
+        for letter in [one for one in self._waiting(alert.key) if supersedes(alert, one.alert, keyed=keyed)]:
             alert = _merged(alert, letter.alert)
             self.drop(letter)
         letter = self._letters[self._next] = Letter(self._next, alert, accepted, arrived)
@@ -96,16 +126,30 @@ class Letterbox:
         self._write(letter)
         lost = 0
         while len(self._letters) - len(self._in_flight) > self._most:
-            self.drop(next(one for one in self._letters.values() if one.number not in self._in_flight))
+            waiting = (one for one in self._letters.values() if one.number not in self._in_flight)
+            self.drop(min(waiting, key=lambda one: one.worth))
             lost += 1
         return lost
 
     def heads(self) -> list[Letter]:
-        """The first letter of each incident: those less often tried first, then the oldest."""
+        """The first letter of each incident, the most urgent first."""
         first: dict[str, Letter] = {}
         for letter in self._letters.values():
             first.setdefault(letter.alert.key, letter)
-        return sorted(first.values(), key=lambda one: (one.attempts, one.number))
+        return sorted(first.values(), key=lambda one: one.urgency)
+
+    def begin_anew(self) -> None:
+        """The receiver did not answer, and does: none comes after others for having failed."""
+        for letter in self._letters.values():
+            letter.back = 0
+
+    def of(self, key: str | None = None) -> list[Letter]:
+        """The letters of an incident, or all, in order."""
+        return [one for one in self._letters.values() if key is None or one.alert.key == key]
+
+    def flies(self, letter: Letter) -> bool:
+        """Whether it is being told."""
+        return letter.number in self._in_flight
 
     def take(self, letters: list[Letter]) -> None:
         """These are being told."""
@@ -117,7 +161,9 @@ class Letterbox:
         for number in flown:
             older = self._letters.get(number)
             newer = [one for one in self._waiting(older.alert.key) if one.number > number] if older else []
-            if older is not None and newer and supersedes(newer[0].alert, older.alert):
+            if older is None or not newer:
+                continue
+            if supersedes(newer[0].alert, older.alert, keyed=self.keyed(newer[0].alert)):
                 newer[0].alert = _merged(newer[0].alert, older.alert)
                 self._write(newer[0])
                 self.drop(older)
@@ -128,6 +174,11 @@ class Letterbox:
         if self.folder is not None:
             with suppress(OSError):
                 self._path(letter).unlink(missing_ok=True)
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether something was written that the disk may not keep yet."""
+        return bool(self._unsynced)
 
     def sync(self) -> None:
         """Have the disk keep what was written; blocks, and may be called in any thread."""
@@ -141,7 +192,7 @@ class Letterbox:
                     os.close(number)
 
     def _waiting(self, key: str) -> list[Letter]:
-        return [one for one in self._letters.values() if one.alert.key == key and one.number not in self._in_flight]
+        return [one for one in self.of(key) if not self.flies(one)]
 
     def _path(self, letter: Letter) -> Path:
         assert self.folder is not None  # noqa: S101 - who asks has looked
@@ -195,51 +246,3 @@ def _fit(alert: Alert) -> Alert:
 def _merged(newer: Alert, older: Alert) -> Alert:
     """The newer one; no mere reminder if nobody was told before."""
     return replace(newer, reminder=False) if newer.reminder and not older.reminder else newer
-
-
-class Memory(MutableMapping[str, Any]):
-    """What a notifier remembers: JSON values in one file, written whenever one is set.
-
-    Args:
-        path: the file; None keeps all in memory.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._values: dict[str, Any] = {}
-        if path is not None:
-            with suppress(OSError, ValueError):
-                values = json.loads(path.read_bytes())
-                self._values = values if isinstance(values, dict) else {}
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._values[key] = value
-        self._save()
-
-    def __delitem__(self, key: str) -> None:
-        del self._values[key]
-        self._save()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._values))
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def _save(self) -> None:
-        if self._path is not None:
-            with suppress(OSError):
-                write_json(self._path, self._values)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write a file that is either whole or not there; only its owner may read it."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = path.with_suffix(".new")
-    number = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(number, "w", encoding="utf-8") as file:
-        json.dump(data, file)
-    beside.replace(path)

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from vedette.alerts.letters import Memory
+from vedette.alerts.keeping import Memory
 from vedette.cli import BAD_CONFIGURATION, CRITICAL, OK, USAGE
 from vedette.cli.common import conf_directory, print_problems, run_loop, unknown_plugin
 from vedette.config import load

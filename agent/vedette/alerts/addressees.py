@@ -1,0 +1,59 @@
+"""Who was told of an incident: its end is told to the same, wherever an alert of its kind would go by now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from vedette.alerts.keeping import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from vedette.notifier import Alert
+
+_FILE: Final = ".told.json"
+"""No notifier is called so: names begin with a letter or a digit."""
+_MOST: Final = 5_000
+
+
+class Addressees:
+    """Notifiers by incident; outlives the process.
+
+    Args:
+        folder: of the dispatcher; None keeps all in memory.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._kept = Memory(folder / _FILE if folder is not None else None)
+
+    def of(self, alert: Alert) -> list[str] | None:
+        """Who was told that it fires; None if this agent told nobody, or an earlier incident of the key."""
+        kept = self._kept.get(alert.key)
+        if not isinstance(kept, dict) or kept.get("since") != alert.since:
+            return None
+        return [str(name) for name in kept.get("names", ())]
+
+    def note(self, alert: Alert, names: Iterable[str]) -> None:
+        """These are told of an alert as well."""
+        if alert.state == "resolved":
+            self.forget(alert.key)
+            return
+        told = self.of(alert)
+        now = list(dict.fromkeys([*(told or ()), *names]))
+        if now != told:
+            while len(self._kept) >= _MOST:
+                del self._kept[next(iter(self._kept))]
+            self._kept[alert.key] = {"since": alert.since, "names": now}
+
+    def forget(self, key: str) -> None:
+        """The incident is over, or another agent's."""
+        self._kept.pop(key, None)
+
+    def rename(self, old: str, new: str = "") -> None:
+        """A notifier is called otherwise, or is gone."""
+        for key, kept in list(self._kept.items()):
+            names = kept.get("names", ()) if isinstance(kept, dict) else ()
+            if old in names:
+                after = [new if name == old else name for name in names]
+                self._kept[key] = {**kept, "names": list(dict.fromkeys(filter(None, after)))}
