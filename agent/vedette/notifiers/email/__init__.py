@@ -9,8 +9,9 @@ import asyncio
 import re
 import socket
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parseaddr
+from email.utils import formataddr, getaddresses, parseaddr
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -19,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from vedette import Duration, Notifier, NotifierConfig, Secret, Undelivered, hookimpl
-from vedette.kit import clip, probe_tcp, ssl_context
+from vedette.kit import clip, delivery_id, probe_tcp, ssl_context
 from vedette.notifiers.email.letter import compose
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 _PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
 _ADDRESS: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_PARTING: Final = 0.5
+"""Seconds for a polite end of a connection."""
+_MOST: Final = 500
 _AUTHENTICATION: Final = frozenset((530, 534, 535, 538))
 """RFC 4954: replies that mean the login, which may be mended."""
 
@@ -57,7 +61,10 @@ class EmailConfig(NotifierConfig):
     @field_validator("to", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
+        given = [value] if isinstance(value, str) else value
+        if not isinstance(given, list | tuple):
+            return value
+        return tuple(one for each in given for one in (_split(each) if isinstance(each, str) else [each]))
 
     @field_validator("sender")
     @classmethod
@@ -90,9 +97,15 @@ class EmailConfig(NotifierConfig):
         return self.port or _PORTS[self.security]
 
 
+def _split(text: str) -> list[str]:
+    """The addresses of a list as people write it into a mail, `a@example.com, B <b@example.com>`."""
+    found = getaddresses([text])
+    return [formataddr(one, charset="utf-8") for one in found] if len(found) > 1 and text.isprintable() else [text]
+
+
 def _valid(text: str) -> str:
     address = parseaddr(text)[1]
-    if not text.isprintable() or not _ADDRESS.fullmatch(address) or ".." in address:
+    if len(getaddresses([text])) != 1 or not text.isprintable() or not _ADDRESS.fullmatch(address) or ".." in address:
         raise PydanticCustomError("vedette", "must be an address such as oncall@example.com")
     return text
 
@@ -111,35 +124,80 @@ class Email(Notifier[EmailConfig]):
         return await self.send_all([alert])
 
     async def send_all(self, alerts: Sequence[Alert]) -> str:
-        """One mail for several alerts."""
-        domain = parseaddr(self.config.sender)[1].rpartition("@")[2]
-        now, config = datetime.now(UTC), self.config
-        mail = compose(alerts, config.sender, config.to, now, domain, config.subject_prefix)
+        """One mail for several alerts; whoever was refused for a moment gets it with the next attempt, and alone."""
+        answer, later = "taken before", ""
+        parts = self._outstanding(alerts)
+        for left, some in parts.items():
+            answer, refused = await self._mail(some, left)
+            for one in some if refused or len(parts) > 1 else ():
+                self.memory[delivery_id(one)] = sorted({*self._reached(one), *left} - refused.keys())
+            later = later or next((f"refuses some recipients for now ({code})" for code in refused.values()), "")
+        if later:
+            raise Undelivered(f"the SMTP server {later}")
+        for one in alerts:
+            self.memory.pop(delivery_id(one), None)
+        return answer
+
+    def _outstanding(self, alerts: Sequence[Alert]) -> dict[tuple[str, ...], list[Alert]]:
+        """Recipients who lack something, and what it is: all lack all, but after an attempt that failed for some."""
+        found: dict[tuple[str, ...], list[Alert]] = {}
+        for alert in alerts:
+            reached = self._reached(alert)
+            left = tuple(one for one in self.config.to if parseaddr(one)[1] not in reached)
+            if left:
+                found.setdefault(tuple(parseaddr(one)[1] for one in left), []).append(alert)
+        return found
+
+    def _reached(self, alert: Alert) -> list[str]:
+        while len(self.memory) > _MOST:  # of what was given up
+            del self.memory[next(iter(self.memory))]
+        return list(self.memory.get(delivery_id(alert), ()))
+
+    async def _mail(self, alerts: Sequence[Alert], to: Sequence[str]) -> tuple[str, dict[str, int]]:
+        """Send one mail.
+
+        Returns:
+            What the server says, and who was refused for a moment, with the code.
+        """
+        config, first = self.config, not any(map(self._reached, alerts))
+        domain = parseaddr(config.sender)[1].rpartition("@")[2]
+        mail = compose(alerts, config.sender, config.to, datetime.now(UTC), domain, config.subject_prefix)
         try:
-            refused, answer = await self._deliver(mail)
+            refused, answer = await self._deliver(mail, to)
         except aiosmtplib.SMTPRecipientsRefused as error:
             codes = [one.code for one in error.recipients]
-            raise Undelivered(
-                f"the SMTP server refuses all recipients ({codes[0]})", again=any(code < 500 for code in codes)
-            ) from None
+            if first or any(code < 500 for code in codes):  # else the others have it, and these never will
+                raise Undelivered(f"the SMTP server refuses all recipients ({codes[0]})") from None
+            self._note_refused(codes)
+            return "taken before", {}
         except aiosmtplib.SMTPResponseException as error:
             raise _answered(error) from None
         except (aiosmtplib.SMTPTimeoutError, TimeoutError):
             raise Undelivered(f"the SMTP server does not answer within {config.timeout:g}s") from None
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise Undelivered(f"the SMTP server: {_in_words(error)}") from None
-        if refused:
-            self.log.warning("the SMTP server refuses %d of %d recipients", len(refused), len(config.to))
-        return clip(" ".join(answer.split()), 200)
+        self._note_refused([one.code for one in refused.values() if one.code >= 500])
+        later = {address: one.code for address, one in refused.items() if one.code < 500}
+        return clip(" ".join(answer.split()), 200), later
 
-    async def _deliver(self, mail: EmailMessage) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
-        config = self.config
-        async with asyncio.timeout(config.timeout), self._client() as client:
-            if config.username and config.password is not None:
-                await client.login(config.username, config.password.reveal())
-            return await client.send_message(
-                mail, sender=parseaddr(config.sender)[1], recipients=[parseaddr(one)[1] for one in config.to]
-            )
+    def _note_refused(self, codes: list[int]) -> None:
+        number = f"{len(codes)} of {len(self.config.to)} recipients"
+        self.trouble = f"the SMTP server refuses {number} ({codes[0]})" if codes else ""
+
+    async def _deliver(self, mail: EmailMessage, to: Sequence[str]) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
+        config, client = self.config, self._client()
+        try:
+            async with asyncio.timeout(config.timeout):
+                await client.connect()
+                if config.username and config.password is not None:
+                    await client.login(config.username, config.password.reveal())
+                taken = await client.send_message(mail, sender=parseaddr(config.sender)[1], recipients=list(to))
+            with suppress(aiosmtplib.SMTPException, OSError, TimeoutError):  # it was taken, whatever comes of this
+                async with asyncio.timeout(_PARTING):
+                    await client.quit()
+            return taken
+        finally:
+            client.close()
 
     def _client(self) -> aiosmtplib.SMTP:
         config = self.config
@@ -174,10 +232,14 @@ class Email(Notifier[EmailConfig]):
 
 
 def _answered(error: aiosmtplib.SMTPResponseException) -> Undelivered:
+    """What it says; a verdict on the message, which time will not mend, is only what it answers to the message."""
     if error.code in _AUTHENTICATION:
         return Undelivered(f"the SMTP server refuses the login ({error.code})", hint="see username and password")
     said = clip(" ".join(error.message.split()), 160)
-    return Undelivered(f"the SMTP server answered {error.code}: {said}", again=error.code < 500)
+    return Undelivered(
+        f"the SMTP server answered {error.code}: {said}",
+        again=not isinstance(error, aiosmtplib.SMTPDataError) or error.code < 500,
+    )
 
 
 def _in_words(error: BaseException) -> str:
