@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
@@ -104,7 +105,6 @@ async def test_its_receiver_hears_of_firing_and_recovery(server: AlertmanagerSer
     assert list(made.memory) == ["payments flow down"]
     await made.send(alert("resolved", rule="flow"))
     await arrived(receiver, "flow", "resolved")
-    assert made.memory == {}
     await made.close()
 
 
@@ -143,11 +143,30 @@ async def test_one_member_of_a_cluster_is_enough_and_refusals_say_why(
     away = f"http://127.0.0.1:{free_port()}"
     made = notifier(server, base_url=[away, f"http://127.0.0.1:{server.port}"])
     assert await made.send(huge(key="huge")) == "200, 1 of 2 took it"
+    assert made.trouble == "Alertmanager 1: nothing takes connections there"
     await made.close()
     alone = notifier(server, base_url=away)
     with pytest.raises(Undelivered, match=r"^Alertmanager: nothing takes connections there$"):
         await alone.send(alert())
     await alone.close()
+
+
+async def test_an_end_is_said_again_to_members_that_missed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with receiving() as one, receiving() as other:
+        ok, busy = (200, {}, ""), (503, {}, "")
+        one.answers += [ok] * 9
+        other.answers += [ok, busy, ok, ok]
+        made = Alertmanager(AlertmanagerConfig(type="alertmanager", base_url=(one.url, other.url)))
+        await made.send(alert())
+        await made.send(alert("resolved", at=1_790_000_090.0))
+        assert made.trouble == "Alertmanager 2 answered 503"
+        await made.beat()
+        assert (made.trouble, other.bodies[2][0]["endsAt"]) == ("", "2026-09-21T14:14:50.000Z")
+        now = time.time() + 901
+        monkeypatch.setattr(time, "time", lambda: now)
+        await made.beat()
+        assert (made.memory, len(other.bodies)) == ({}, 3)
+        await made.close()
 
 
 def test_labels_are_prometheus_own() -> None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _NOT_LABEL: Final = re.compile(r"[^a-zA-Z0-9_]")
 _LEAST: Final = 300.0
 """Seconds that an alert goes on without being said again: Alertmanager's own `resolve_timeout`."""
+_OVER: Final = 900.0
+"""Seconds in which an end is said again, as long as Prometheus does, for members that missed it."""
 _LONGEST: Final = 4_000
 
 
@@ -76,23 +78,32 @@ class Alertmanager(Notifier[AlertmanagerConfig]):
             await courier.close()
 
     async def send(self, alert: Alert) -> str:
-        """Say it to each member; one that took it is enough, as they tell each other."""
+        """Say it to each member; one that took it is enough, as the others hear it with the next `beat`."""
         before = self._known(alert.key)
         posted = [postable(alert, self._end(alert))]
         if before is not None and labels_of(before) != labels_of(alert):  # it would be another alert to Alertmanager
             posted.append(postable(before, alert.at or time.time()))
         taken = await self._post(posted)
-        if alert.state != "resolved":
-            self.memory[alert.key] = alert_data(alert)
-        elif alert.key in self.memory:
-            del self.memory[alert.key]
+        self.memory[alert.key] = {**alert_data(alert), "told": time.time()}
         return taken
 
     async def beat(self) -> None:
-        """Say again what fires."""
-        firing = [alert for key in self.memory if (alert := self._known(key)) is not None]
-        if firing:
-            await self._post([postable(alert, self._end(alert)) for alert in firing])
+        """Say again what fires, and what has just ended: members of a cluster do not tell each other."""
+        said = []
+        for key in list(self.memory):
+            alert = self._known(key)
+            if alert is None or (alert.state == "resolved" and time.time() - self.memory[key].get("told", 0.0) > _OVER):
+                self.forget(key)
+            else:
+                said.append(postable(alert, self._end(alert)))
+        if said:
+            await self._post(said)
+        else:
+            self.trouble = ""
+
+    def deduplicates(self, alert: Alert) -> bool:
+        """Labels are the key."""
+        return True
 
     async def diagnose(self, diagnosis: Diagnosis) -> None:
         """Look without telling anybody."""
@@ -119,8 +130,7 @@ class Alertmanager(Notifier[AlertmanagerConfig]):
         failures = [one for one in results if isinstance(one, BaseException)]
         if len(failures) == len(results):
             raise failures[0]
-        for failure in failures:
-            self.log.warning("%s", failure)
+        self.trouble = "; ".join(map(str, failures))
         return f"200, {len(results) - len(failures)} of {len(results)} took it" if len(results) > 1 else "200"
 
     async def _post_one(self, courier: Courier, url: str, content: bytes) -> None:
