@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -84,6 +85,16 @@ async def test_a_fifo_topic_tells_nothing_twice_and_keeps_an_incidents_order(aws
     states = [json.loads(json.loads(one["Body"])["Message"])["alerts"][0]["state"] for one in received(aws, url)]
     assert len(states) >= 1
     assert states[0] == "firing"
+
+
+def test_a_fifo_topic_that_groups_keeps_one_order() -> None:
+    options: dict[str, Any] = {"type": "sns", "topic_arn": "arn:aws:sns:eu-central-1:123456789012:alerts.fifo"}
+    grouping = SnsConfig(**options, group=30)
+    made = [publication([alert(), alert(key="b")], grouping), publication([alert("resolved")], grouping)]
+    assert {one["MessageGroupId"] for one in made} == {"vedette"}
+    new, old = alert(since=time.time() - 200), alert(since=time.time() - 400)
+    assert [Sns(SnsConfig(**options)).deduplicates(one) for one in (new, old)] == [True, False]
+    assert not Sns(grouping).deduplicates(new)
 
 
 async def test_an_http_subscription_gets_it_too(aws: AwsServer) -> None:

@@ -1,7 +1,7 @@
 """Notifier `sns`: alerts to a topic of Amazon SNS, worded for each kind of subscriber.
 
 Sources: Amazon SNS API Reference, "Publish"; Developer Guide, "Message attributes", "FIFO topics", "Large message
-payloads" (256 KB for the message and its attributes).
+payloads" (256 KB for the message and its attributes); "Message deduplication for FIFO topics" (for five minutes).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _ROOM: Final = 4_096
 """Bytes of them that are left for the attributes."""
 _SUBJECT: Final = 99
 _SMS: Final = 140
+_REMEMBERS: Final = 300.0
+"""Seconds in which a FIFO topic knows a repetition."""
 _MACHINES: Final = ("sqs", "lambda", "http", "https", "firehose")
 
 
@@ -104,6 +106,10 @@ class Sns(Notifier[SnsConfig]):
         """Drop the connections."""
         await self._account.close()
 
+    def deduplicates(self, alert: Alert) -> bool:
+        """A FIFO topic does, for five minutes from when it was told first."""
+        return self.config.fifo and not self.config.group and time.time() - alert.since < _REMEMBERS
+
     async def send(self, alert: Alert) -> str:
         """One message with one alert."""
         return await self.send_all([alert])
@@ -157,7 +163,7 @@ def publication(alerts: Sequence[Alert], config: SnsConfig) -> dict[str, Any]:
     }
     if config.fifo:
         told = "".join(map(delivery_id, alerts))
-        made["MessageGroupId"] = _digest(alerts[0].key) if len(alerts) == 1 else "vedette"
+        made["MessageGroupId"] = "vedette" if config.group else _digest(alerts[0].key)  # order is kept within one alone
         made["MessageDeduplicationId"] = _digest(told)
     return made
 
