@@ -71,22 +71,29 @@ class Courier:
             headers: beside User-Agent.
 
         Returns:
-            The answer, whatever its status.
+            The answer, whatever its status. Of a success that ends within the body, what there was of it.
 
         Raises:
             Undelivered: there was none, within `timeout`.
         """
         import httpx
 
+        heard: list[bytes] = []
+        status = 0
         try:
             async with asyncio.timeout(self._options.timeout):
                 client = self._client or self._connect(url)
                 async with client.stream("POST", url, content=content, headers=dict(headers)) as response:
-                    body = await _read_a_little(response)
-            return Reply(response.status_code, body, retry_after(response.headers.get("Retry-After")))
-        except TimeoutError:
-            raise Undelivered(f"{self._who} does not answer within {self._options.timeout:g}s") from None
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+                    status = response.status_code
+                    await _read_a_little(response, heard)
+            return Reply(status, b"".join(heard), retry_after(response.headers.get("Retry-After")))
+        except (TimeoutError, httpx.HTTPError, OSError) as error:
+            if 200 <= status < 300:  # it was taken: told again, it would be told twice
+                return Reply(status, b"".join(heard), None)
+            if isinstance(error, TimeoutError):
+                raise Undelivered(f"{self._who} does not answer within {self._options.timeout:g}s") from None
+            raise Undelivered(f"{self._who}: {_in_words(error)}") from None
+        except httpx.InvalidURL as error:
             raise Undelivered(f"{self._who}: {_in_words(error)}") from None
         except Undelivered:
             raise
@@ -177,14 +184,13 @@ def http_date(value: str | None) -> float | None:
         return None
 
 
-async def _read_a_little(response: Any) -> bytes:
-    parts, size = [], 0
+async def _read_a_little(response: Any, parts: list[bytes]) -> None:
+    size = 0
     async for part in response.aiter_bytes():
-        parts.append(part)
+        parts.append(part[: _MOST_ANSWER - size])
         size += len(part)
         if size > _MOST_ANSWER:
             break
-    return b"".join(parts)[:_MOST_ANSWER]
 
 
 def _in_words(error: Exception) -> str:

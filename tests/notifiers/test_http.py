@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -15,11 +16,13 @@ import pytest
 from notifiers.receivers import HOOK, ROUTING_KEY, TOKEN, Receiver, alert, receiving
 from servers import Certificates, free_port
 from vedette import Evidence, Undelivered
+from vedette.kit import delivery_id
 from vedette.notifiers.pagerduty import PagerDuty, PagerDutyConfig
 from vedette.notifiers.slack import Slack, SlackConfig
 from vedette.notifiers.webhook import Webhook, WebhookConfig
 
 pytestmark = pytest.mark.anyio
+HOOK_URL = f"https://hooks.example.com{HOOK}"
 DOCS = Path(__file__).parents[2] / "docs" / "notifiers.md"
 
 
@@ -230,6 +233,19 @@ async def test_an_attempt_that_failed_half_way_repeats_nothing_in_the_threads(re
     await notifier.close()
 
 
+async def test_a_new_incident_is_a_new_message_though_nobody_said_here_that_the_last_is_over(
+    receiver: Receiver,
+) -> None:
+    notifier = bot(receiver, group=30)
+    await notifier.send_all([alert(), alert(key="b")])
+    assert await notifier.send(alert(since=1_790_777_600.0)) == "posted as 1790000000.000001"
+    assert await notifier.send(alert("resolved", since=1_790_777_600.0)) == "edited 1790000000.000001"
+    assert (await notifier.send(alert(key="b", reminder=True))).startswith("edited 1790000000.000000")
+    assert await notifier.send(alert("resolved", key="b")) == "edited 1790000000.000000"
+    assert notifier.memory == {}
+    await notifier.close()
+
+
 async def test_a_message_that_somebody_deleted_is_written_anew(receiver: Receiver) -> None:
     notifier = bot(receiver)
     await notifier.send(alert())
@@ -288,6 +304,38 @@ async def test_the_documented_verification_accepts_a_message_and_nothing_else(re
         assert not names["verify"]("another", given, body, now)
         assert not names["verify"](secret, given, body, now + 301)
         assert not names["verify"](secret, {**given, "webhook-id": "msg_x"}, body, now)
+
+
+def test_who_knows_a_repetition() -> None:
+    later = alert(at=1_790_003_600.0)
+    assert delivery_id(alert()) == delivery_id(later)  # an incident fires once, whoever tells it
+    assert (
+        len({delivery_id(one) for one in (later, replace(later, reminder=True), replace(alert(), reminder=True))}) == 3
+    )
+    assert delivery_id(replace(alert(), since=1.0)) != delivery_id(alert())
+    pager: Any = {"type": "pagerduty", "routing_key": ROUTING_KEY, "info_as_change": True}
+    assert PagerDuty(PagerDutyConfig(**pager)).deduplicates(alert())
+    assert not PagerDuty(PagerDutyConfig(**pager)).deduplicates(alert(severity="info"))
+    hook: Any = {"type": "webhook", "url": "https://hooks.example.com"}
+    assert Webhook(WebhookConfig(**hook)).deduplicates(alert())
+    assert not Webhook(WebhookConfig(**hook, group=5)).deduplicates(alert())
+    assert not Slack(SlackConfig(type="slack", webhook=HOOK_URL)).deduplicates(alert())  # type: ignore[arg-type]
+
+
+async def test_a_success_whose_body_does_not_end_is_one(receiver: Receiver) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 9\r\n\r\nbe")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(endless, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        notifier = Webhook(WebhookConfig(type="webhook", url=url, timeout=0.3))  # type: ignore[arg-type]
+        assert await notifier.send(alert()) == "202"
+        await notifier.close()
 
 
 async def test_what_a_webhook_gets(receiver: Receiver) -> None:

@@ -74,10 +74,17 @@ class PagerDuty(Notifier[PagerDutyConfig]):
         """Drop the connections."""
         await self._courier.close()
 
+    def deduplicates(self, alert: Alert) -> bool:
+        """Incidents have a key; changes have none."""
+        return not self._is_change(alert)
+
+    def _is_change(self, alert: Alert) -> bool:
+        return self.config.info_as_change and alert.severity == "info"
+
     async def send(self, alert: Alert) -> str:
         """One event for each change of an incident."""
         key = self.config.routing_key.reveal().strip()
-        if self.config.info_as_change and alert.severity == "info":
+        if self._is_change(alert):
             path, event = "/v2/change/enqueue", change_event(alert, key, self.host)
         else:
             path, event = "/v2/enqueue", alert_event(alert, key, self.host)

@@ -88,6 +88,10 @@ class Webhook(Notifier[WebhookConfig]):
         """Drop the connections."""
         await self._courier.close()
 
+    def deduplicates(self, alert: Alert) -> bool:
+        """Receivers know a message by `webhook-id`, unless it depends on what it is told together with."""
+        return not self.config.group
+
     async def send(self, alert: Alert) -> str:
         """One message with one alert."""
         return await self.send_all([alert])

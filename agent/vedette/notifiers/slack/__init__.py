@@ -117,7 +117,7 @@ class Slack(Notifier[SlackConfig]):
         for alert in alerts:
             if delivery_id(alert) in self._edited:
                 continue
-            ts = self._message_of(alert.key)
+            ts = self._message_of(alert)
             if ts is None or not (answer := await self._edit(ts, alert)):
                 fresh.append(alert)
             else:
@@ -182,17 +182,26 @@ class Slack(Notifier[SlackConfig]):
         except _GoneError:
             del self.memory[ts]
             return ""
+        self._keep(ts, told)
+        return f"edited {ts}"
+
+    def _message_of(self, alert: Alert) -> str | None:
+        """The message of this very incident; earlier ones of its key are over, though nobody said so here."""
+        for ts, kept in list(self.memory.items()):
+            known = kept["alerts"].get(alert.key)
+            if known is None or known.get("state") == "resolved":
+                continue
+            if known.get("since") == alert.since:
+                return ts
+            self._keep(ts, {**kept["alerts"], alert.key: {**known, "state": "resolved"}})
+        return None
+
+    def _keep(self, ts: str, told: dict[str, Any]) -> None:
+        """Keep what was told in a message, as long as something of it goes on."""
         if all(one["state"] == "resolved" for one in told.values()):
             del self.memory[ts]
         else:
-            self.memory[ts] = {**kept, "alerts": told}
-        return f"edited {ts}"
-
-    def _message_of(self, key: str) -> str | None:
-        for ts, kept in self.memory.items():
-            if kept["alerts"].get(key, {}).get("state", "resolved") != "resolved":
-                return ts
-        return None
+            self.memory[ts] = {**self.memory[ts], "alerts": told}
 
     def _prune(self) -> None:
         for ts in [ts for ts, kept in self.memory.items() if time.time() - kept.get("at", 0.0) > _FORGET]:
