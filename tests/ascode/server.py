@@ -30,7 +30,7 @@ _METRIC = (
 )
 _TERM = rf"((monotonic_diff|per_second)\({_METRIC}\)|{_METRIC})"
 _WINDOW = r"last_([1-9][0-9]*m|[1-9][0-9]?h|[12]d)"
-_ALERT = re.compile(rf"(avg|sum|min|max|last)\({_WINDOW}\):(.+) (>|>=|<|<=) (-?[0-9.]+)")
+_ALERT = re.compile(rf"(avg|sum|min|max)\({_WINDOW}\):(.+) (>|>=|<|<=) (-?[0-9.]+)")
 _STATUS = re.compile(
     r'"[a-z0-9_.]+"\.over\("[^"]+"(, "[^"]+")*\)\.by\("[^"]+"(, ?"[^"]+")*\)\.last\((\d+)\)\.count_by_status\(\)'
 )

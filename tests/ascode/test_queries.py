@@ -97,6 +97,13 @@ def test_the_way_back_lies_halfway_to_the_warning() -> None:
     assert body["options"]["renotify_interval"] == 60
 
 
+def test_small_and_large_numbers_are_written_out() -> None:
+    said = [
+        monitor_payload(Monitor(id="a", name="A", metric="a.b", above=one), Head())["query"] for one in (1e-5, 1e21)
+    ]
+    assert said == ["avg(last_5m):avg:a.b{*} > 0.00001", "avg(last_5m):avg:a.b{*} > 1000000000000000000000"]
+
+
 def test_silence_goes_to_others_if_the_file_says_so() -> None:
     notify = Notify(critical=("@pagerduty-a",), no_data=("@slack-b",))
     monitor = Monitor(id="a", name="A", status="a.ok", by=("instance",), times=2, no_data=1200)

@@ -108,7 +108,7 @@ def desk(
 
 
 def test_the_second_time_changes_nothing(desk: Desk) -> None:
-    desk.write("notify: {critical: '@pagerduty-a', warning: '@slack-a'}\nuse: ['*']\n")
+    desk.write("set: all\nnotify: {critical: '@pagerduty-a', warning: '@slack-a'}\nuse: ['*']\n")
     status, out, err = desk.sync()
     assert (status, err) == (0, "")
     made = len(desk.datadog.objects["monitor"]) + len(desk.datadog.objects["dashboard"])
@@ -341,6 +341,50 @@ def test_an_object_that_others_restricted_fails_alone(desk: Desk) -> None:
     desk.datadog.planned = [("/monitor", "POST", 403, {}, False)] * 2 + [("/dashboard", "POST", 403, {}, False)]
     desk.datadog.objects = {"monitor": {}, "dashboard": {}}
     assert desk.sync()[2].splitlines()[-1] == "vedette datadog: the rest is not tried"
+
+
+def test_a_dashboard_that_cannot_be_fetched_keeps_no_other_out(desk: Desk) -> None:
+    desk.write(SMALL)
+    desk.sync()
+    desk.writes()
+    changed = SMALL.replace("above: 0.9", "above: 0.95")
+    desk.write(changed)
+    for status, words in ((403, "Forbidden"), (400, "restricted")):
+        desk.datadog.words, desk.datadog.planned = words, [("/dashboard/", "GET", status, {}, False)]
+        code, out, err = desk.sync("--dry-run")
+        assert (code, err, out.splitlines()[-1]) == (
+            2, "", "would be: 0 created, 1 changed, 0 removed, 1 as they should be, 1 failed"
+        )  # fmt: skip
+        assert any(line.startswith("! dashboard payments/pools: Pools (id abc-") for line in out.splitlines())
+        assert any(words in line for line in out.splitlines())
+    desk.datadog.planned = [("/dashboard/", "GET", 503, {}, False)] * 5
+    code, out, err = desk.sync()
+    assert (code, err) == (2, "./datadog/payments.yaml:19: dashboard payments/pools: Datadog answers 503, 5 times\n")
+    assert desk.writes() == ["PUT"]
+    desk.datadog.words, desk.datadog.planned = "Dashboard not found", [("/dashboard/", "GET", 404, {}, False)]
+    assert desk.sync()[1].splitlines()[-1] == "1 created, 0 changed, 0 removed, 2 as they should be"
+
+
+def test_prune_removes_nothing_that_may_be_anothers(desk: Desk) -> None:
+    desk.write(SMALL)
+    desk.write("set: payments\nmonitors: [{id: own, name: Own, status: a.ok, message: '@a'}]\n", "own.yaml")
+    assert desk.sync()[0] == 0
+    one = desk.folder / "datadog" / "payments.yaml"
+    status, _, err = desk.sync("--prune", "--file", str(one))
+    assert (status, err) == (
+        3,
+        "./datadog/own.yaml: set: is 'payments' too, and this file is left out; --prune would remove what it says; "
+        "give --file the folder, or each a set of its own\n",
+    )
+    assert desk.sync("--prune", "--file", str(one.parent))[0] == 0
+    assert len(desk.datadog.objects["monitor"]) == 3
+    one.write_text(one.read_text().replace("set: payments\n", ""))
+    status, _, err = desk.sync("--prune")
+    assert (status, err) == (
+        3,
+        "./datadog/payments.yaml: set: has no name, so that it is anybody's; --prune needs one, such as set: "
+        "payments\n",
+    )
 
 
 def test_what_somebody_removed_first_is_removed(desk: Desk) -> None:

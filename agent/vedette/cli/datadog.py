@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _FOLDER = "datadog"
 _SITE = "datadoghq.com"
 _ENOUGH = 3  # refusals in a row: one may be of a single object that others restricted
-_SIGNS = {"create": "+", "update": "~", "delete": "-", "stray": "?", "idle": "="}
+_SIGNS = {"create": "+", "update": "~", "delete": "-", "stray": "?", "idle": "=", "fail": "!"}
 _NOTES = {"stray": "  in no file: --prune removes it", "idle": "  Datadog keeps it as it was"}
 _API_KEYS, _APP_KEYS = ("DD_API_KEY", "DATADOG_API_KEY"), ("DD_APP_KEY", "DATADOG_APP_KEY")
 
@@ -68,6 +68,8 @@ def _sync(options: Namespace, directory: Path) -> int:
     print_problems(wanted.problems)
     if not wanted.sets:
         return BAD_CONFIGURATION
+    if options.prune:
+        _see_that_nobody_else_is_pruned(wanted, options.file or ())
     masker = Masker()
     access = _access(wanted, directory, masker, os.environ)
     try:
@@ -80,7 +82,8 @@ def _sync(options: Namespace, directory: Path) -> int:
     if options.dry_run:
         for step in steps:
             _show(step, masker)
-        _sum_up(steps, "would be")
+        failed = [step for step in steps if step.what == "fail"]
+        _sum_up(steps, "would be", failed=len(failed))
         if options.prune and wanted.broken:
             print("nothing would be removed while a file has errors", file=sys.stderr)
     if failed:
@@ -89,6 +92,30 @@ def _sync(options: Namespace, directory: Path) -> int:
         return BAD_CONFIGURATION
     due = any(step.what in ("create", "update", "delete") for step in steps)
     return WARNING if options.dry_run and due else OK
+
+
+def _see_that_nobody_else_is_pruned(wanted: Definitions, given: Sequence[Path]) -> None:
+    """What no file says is removed from a set: so the set must have a name, and its files must all be there.
+
+    Raises:
+        ConfigError: something of others could be removed.
+    """
+    problems = [
+        Problem(file, 0, "set", "has no name, so that it is anybody's", "--prune needs one, such as set: payments")
+        for file in wanted.unnamed
+    ]
+    named = [path.resolve() for path in given]
+    folders = {path.parent for path in named if path.is_file()} - {path for path in named if path.is_dir()}
+    for path in sorted(one for folder in folders for one in files_of(folder)):
+        if path.resolve() in named:
+            continue
+        for each in sorted(read([path]).sets & wanted.sets):
+            hint = "--prune would remove what it says; give --file the folder, or each a set of its own"
+            problems.append(
+                Problem(printable(str(path)), 0, "set", f"is '{each}' too, and this file is left out", hint)
+            )
+    if problems:
+        raise ConfigError(problems)
 
 
 def _perform(steps: list[Step], account: Account, masker: Masker) -> list[Step]:
@@ -127,7 +154,7 @@ def _show(step: Step, masker: Masker) -> None:
     at = f"  {step.definition.file}:{step.definition.line}" if step.definition else ""
     note = _NOTES.get(step.what, "")
     print(masker(f"{_SIGNS[step.what]} {step.kind} {step.key}: {printable(step.title)}{own}{at}{note}"))
-    for change in step.changes:
+    for change in (*step.changes, *([str(step.error)] if step.error else [])):
         print(f"    {masker(change)}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,10 @@ class Refused(VedetteError):
 
 class KeyRefused(Refused):
     """The keys are not good, or lack a right: nothing else will go either."""
+
+
+class Missing(Refused):
+    """What was asked about is not there (any more)."""
 
 
 class Unreachable(VedetteError):
@@ -209,11 +214,8 @@ class Account:
 
     def delete(self, kind: str, own: Any) -> None:
         """Take one away."""
-        try:
+        with suppress(Missing):  # somebody, or an attempt whose answer got lost, was first
             self._ask(_resource(kind).delete, own)
-        except Refused as error:
-            if "not found" not in str(error).lower():  # else somebody, or an attempt whose answer got lost, was first
-                raise
 
     def _ask(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:
@@ -235,7 +237,8 @@ class Account:
                 f"the keys are refused ({text}): see that both belong to this site, and that the application key may "
                 "read and write monitors and dashboards"
             )
-        return Refused(f"Datadog refuses it: {text}")
+        kind = Missing if "not found" in text.lower() else Refused
+        return kind(f"Datadog refuses it: {text}")
 
 
 def _resource(kind: str) -> Any:

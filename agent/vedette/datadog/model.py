@@ -33,7 +33,7 @@ class Monitor(Shown):
     priority: int | None = Field(default=None, ge=1, le=5)
     runbook: str = ""
     over: Duration = Field(default=300.0, ge=60, le=172_800)
-    during: Literal["", "avg", "min", "max", "sum", "last"] = ""
+    during: Literal["", "avg", "min", "max", "sum"] = ""
     above: float | None = None
     below: float | None = None
     warning: float | None = None

@@ -6,6 +6,7 @@ from "Getting Started with Tags".
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.datadog.queries import datadog_query, filled, variable
@@ -62,7 +63,7 @@ def _question(monitor: Monitor, head: Head) -> tuple[str, str, dict[str, Any]]:
     way = "sum" if counted and all(one.per == "interval" for one in series.values()) else "avg"
     limit = monitor.above if monitor.above is not None else monitor.below
     sign = ">" if monitor.above is not None else "<"
-    query = f"{monitor.during or way}(last_{_window(monitor.over)}):{asked} {sign} {_number(limit or 0.0)}"
+    query = f"{monitor.during or way}(last_{_window(monitor.over)}):{asked} {sign} {_written(limit or 0.0)}"
     options = {"thresholds": _thresholds(monitor), "require_full_window": False}
     return "query alert", query, options
 
@@ -182,7 +183,7 @@ def _widget(widget: Widget, dashboard: Dashboard, head: Head) -> dict[str, Any]:
             "display_type": _SHAPES[widget.show],
         }
         lines: dict[str, Any] = {"type": "timeseries", "title": widget.title, "requests": [request]}
-        marks = [{"value": f"y = {_number(mark)}", "display_type": "warning dashed"} for mark in widget.marks]
+        marks = [{"value": f"y = {_written(mark)}", "display_type": "warning dashed"} for mark in widget.marks]
         return {**lines, "markers": marks} if marks else lines
     for query, one in zip(queries, widget.series.values(), strict=True):
         query["aggregator"] = "sum" if one.counted and one.per == "interval" else "avg"
@@ -215,6 +216,11 @@ def _window(seconds: float) -> str:
 
 def _number(value: float) -> float | int:
     return int(value) if value == int(value) else value
+
+
+def _written(value: float) -> str:
+    """A number as queries take it: without an exponent."""
+    return f"{Decimal(str(_number(value))):f}"
 
 
 def id_of(tags: Iterable[str]) -> str:

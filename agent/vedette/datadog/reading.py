@@ -63,6 +63,7 @@ class Definitions:
     Attributes:
         items: what is good, by file and place.
         sets: whose these are, of every file that could be read.
+        unnamed: files that do not say whose they are.
         site: the site that a file names, or nothing.
         base_url: likewise the address.
         problems: what is not.
@@ -70,6 +71,7 @@ class Definitions:
 
     items: list[Definition] = field(default_factory=list)
     sets: set[str] = field(default_factory=set)
+    unnamed: list[str] = field(default_factory=list)
     site: str = ""
     base_url: str = ""
     problems: list[Problem] = field(default_factory=list)
@@ -164,6 +166,8 @@ class _File:
             return
         self._head = head
         self._found.sets.add(head.set)
+        if "set" not in head.model_fields_set:
+            self._found.unnamed.append(self._report.file)
         self._place("site", own)
         self._place("base_url", own)
         for index, item in self._items("use"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from vedette.datadog.api import KeyRefused, Refused, Unreachable
+from vedette.datadog.api import KeyRefused, Missing, Refused, Unreachable
 from vedette.datadog.compare import dashboard_form, differences, monitor_form, put_back
 from vedette.datadog.payloads import id_of, mark_of
 
@@ -20,6 +20,8 @@ _FORMS: Final[dict[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "dashboard": dashboard_form,
 }
 _TRIES: Final = 3
+_ENOUGH: Final = 3
+"""Dashboards in a row without any answer, after which Datadog is not asked any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +29,15 @@ class Step:
     """One thing to do, or that nothing is to be done.
 
     Attributes:
-        what: `create`, `update`, `delete`, `keep` (nothing differs) or `stray` (ours, but in no file).
+        what: `create`, `update`, `delete`, `keep` (nothing differs), `stray` (ours, but in no file) or `fail` (it
+            cannot be looked at).
         kind: `monitor` or `dashboard`.
         key: its `<set>/<id>`.
         title: for people.
         definition: what the files say; None for what they do not say.
         there: what stands at Datadog, if anything.
         changes: what differs, a line each.
+        error: why it cannot be looked at.
     """
 
     what: str
@@ -43,6 +47,7 @@ class Step:
     definition: Definition | None = None
     there: dict[str, Any] | None = None
     changes: tuple[str, ...] = ()
+    error: Refused | Unreachable | None = None
 
 
 @dataclass(slots=True)
@@ -99,8 +104,16 @@ def plan(wanted: Definitions, there: Survey, account: Account, *, prune: bool) -
         there: what stands there.
         account: where.
         prune: delete what no file says, but for the sets of others; nothing is, while a file has errors.
+
+    Raises:
+        Unreachable: several in a row got no usable answer.
     """
-    steps = [_step(one, there.found.get((one.kind, one.key), []), account) for one in wanted.items]
+    steps: list[Step] = []
+    for one in wanted.items:
+        steps.append(_step(one, there.found.get((one.kind, one.key), []), account))
+        silent = [step.error for step in steps[-_ENOUGH:] if isinstance(step.error, Unreachable)]
+        if len(silent) == _ENOUGH:
+            raise silent[-1]
     named = {(one.kind, one.key) for one in wanted.items}
     for (kind, key), bodies in there.found.items():
         if key.partition("/")[0] not in wanted.sets:
@@ -114,7 +127,12 @@ def plan(wanted: Definitions, there: Survey, account: Account, *, prune: bool) -
 def _step(one: Definition, bodies: list[dict[str, Any]], account: Account) -> Step:
     if not bodies:
         return Step("create", one.kind, one.key, one.title, one)
-    body = bodies[0] if one.kind == "monitor" else account.dashboard(str(bodies[0].get("id")))
+    try:
+        body = bodies[0] if one.kind == "monitor" else account.dashboard(str(bodies[0].get("id")))
+    except Missing:
+        return Step("create", one.kind, one.key, one.title, one)
+    except (Refused, Unreachable) as error:
+        return Step("fail", one.kind, one.key, one.title, one, bodies[0], error=error)
     form = _FORMS[one.kind]
     changes = tuple(differences(form(body), form(one.body)))
     return Step("update" if changes else "keep", one.kind, one.key, one.title, one, body, changes)
@@ -123,6 +141,8 @@ def _step(one: Definition, bodies: list[dict[str, Any]], account: Account) -> St
 def perform(step: Step, account: Account) -> Outcome:
     """Do a step. What fails fails alone."""
     try:
+        if step.error is not None:
+            raise step.error
         if step.what == "create" and step.definition is not None:
             _create(step.definition, account)
         elif step.what == "update" and step.definition is not None and step.there is not None:
