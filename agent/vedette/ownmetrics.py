@@ -51,6 +51,7 @@ METRICS = (
     Metric("vedette.alerts.pending", Kind.GAUGE, "alert", "Alerts that will fire once they have held for long enough."),
     Metric("vedette.alerts.quiet", Kind.GAUGE, "alert", "Alerts that fire and of which nobody is told."),
     Metric("vedette.alerts.told", Kind.COUNTER, "message", "What notifiers were given to tell."),
+    Metric("vedette.alerts.heartbeat", Kind.GAUGE, help="1 if the last heartbeat to a URL arrived, else 0."),
     Metric("vedette.fleet.member", Kind.GAUGE, help="1 while this agent may run what one agent may run.", tags=_FLEET),
     Metric("vedette.fleet.members", Kind.GAUGE, help="Agents that may, as far as this one knows.", tags=_FLEET),
     Metric("vedette.fleet.owned", Kind.GAUGE, help="Instances whose lease this agent holds.", tags=_FLEET),

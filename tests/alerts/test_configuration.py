@@ -149,11 +149,13 @@ async def test_the_heartbeat_asks_its_url_and_says_when_it_does_not_arrive(caplo
         assert pulse._sending is not None
         await pulse._sending
     assert asked == [b"GET /s3cr HTTP/1.1\r\n"] * 2
+    assert pulse.arrived is True
     server.close()
     await server.wait_closed()
     pulse.beat(beat, None, 2000.0)
     await pulse._sending
     assert pulse.trouble == "the heartbeat does not arrive (URLError)"
+    assert pulse.arrived is False
     assert "s3cr" not in caplog.text
 
 

@@ -182,8 +182,23 @@ def test_silence_is_told_where_it_means_something(everything: list[Definition]) 
     told = {one.model.id for one in everything if isinstance(one.model, Monitor) and one.model.silence is not None}
     assert {"agent.down", "postgres.down", "redis.down", "synthetic.flow", "realtime.no_transactions"} <= told
     for one in everything:
-        if isinstance(one.model, Monitor) and any(series.counted for _, series in series_of(one)):
+        if isinstance(one.model, Monitor) and any(series.counted and not series.grows for _, series in series_of(one)):
             assert one.model.silence is None, f"{one.key}: nothing counted is 0, not silence"
+
+
+def test_the_way_to_people_is_watched_by_another_way(everything: list[Definition]) -> None:
+    """Every figure of notifiers and alerts is on the page, and what says that nobody hears has a monitor."""
+    monitors = {one.model.id: one.body["query"] for one in everything if isinstance(one.model, Monitor)}
+    assert monitors["agent.alerts_wait"] == "max(last_5m):max:vedette.notifier.oldest{*} by {host,notifier} > 300"
+    watched = {series.metric for one in everything if isinstance(one.model, Monitor) for _, series in series_of(one)}
+    shown = {series.metric for one in everything if isinstance(one.model, Dashboard) for _, series in series_of(one)}
+    ours = {one.name for one in AGENT_METRICS if one.name.startswith(("vedette.notifier.", "vedette.alerts."))}
+    assert ours <= shown
+    assert {"vedette.notifier.failed", "vedette.notifier.errors", "vedette.alerts.heartbeat"} <= watched
+    assert monitors["realtime.no_transactions"] == (
+        "sum(last_10m):monotonic_diff(max:dashboard.transactions.hourly{*}) < 1"
+    )
+    assert "success:false" in monitors["business.success_rate"]  # there is no point of the others when all fail
 
 
 # Grafana

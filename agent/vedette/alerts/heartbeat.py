@@ -29,6 +29,8 @@ class Pulse:
         self._due = 0.0
         self._sending: asyncio.Task[None] | None = None
         self.trouble = ""
+        self.arrived: bool | None = None
+        """Whether the last one to a URL did; None if none was sent."""
 
     def beat(self, heartbeat: Heartbeat | None, tell: Tell | None, now: float) -> None:
         """Beat if it is time to; never waits.
@@ -52,10 +54,12 @@ class Pulse:
         try:
             await asyncio.to_thread(_ask, url)
         except (OSError, ValueError) as error:  # urllib's own errors are OSErrors; their texts may hold the URL
+            self.arrived = False
             self.trouble = f"the heartbeat does not arrive ({type(error).__name__})"
             if not before:
                 log.warning("%s", self.trouble)
         else:
+            self.arrived = True
             self.trouble = ""
             if before:
                 log.info("the heartbeat arrives again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
@@ -98,7 +98,8 @@ class Alerting:
     @property
     def vitals(self) -> AlertsVitals | None:
         """How all alerts stand; None without rules."""
-        return self.engine.vitals
+        vitals = self.engine.vitals
+        return replace(vitals, heartbeat=self._pulse.arrived) if vitals is not None else None
 
     # What commands ask
 

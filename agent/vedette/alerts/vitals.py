@@ -48,12 +48,14 @@ class AlertsVitals:
         told: what was given to notifiers so far.
         alerts: those that fire or are pending.
         left_out: series that were left out since a condition had too many groups.
+        heartbeat: whether the last heartbeat to a URL arrived; None if none was sent.
     """
 
     rules: int = 0
     told: int = 0
     alerts: tuple[AlertVitals, ...] = ()
     left_out: int = 0
+    heartbeat: bool | None = None
 
     @property
     def firing(self) -> tuple[AlertVitals, ...]:
