@@ -46,7 +46,7 @@ class ExecConfig(CheckConfig):
         description="For `nagios`: emit `….warning`, `….critical`, `….minimum` and `….maximum` of perfdata too.",
     )
     max_output: Size = Field(
-        10_000_000, description="Most that it may print; a program that prints more is ended.", gt=0, examples=["1MB"]
+        10 << 20, description="Most that it may print; a program that prints more is ended.", gt=0, examples=["1MB"]
     )
 
     @field_validator("command", mode="before")

@@ -99,6 +99,7 @@ _LINE = re.compile(
     r"(?P<series>(?:\\.|[^ \\])+)[ ]+(?P<fields>(?:[^ \"\\]|\\.|\"(?:\\.|[^\"\\])*\")+)(?:[ ]+(?P<time>-?\d+))?"
 )
 _FIELD = re.compile(r"(?P<key>(?:\\.|[^,= \\])+)=(?P<value>\"(?:\\.|[^\"\\])*\"|[^,\"]+)(?:,|$)")
+_TAG = re.compile(r"((?:\\.|[^=\\])+)=(.+)")
 _PARTS = re.compile(r"(?:\\.|[^,\\])+")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[iu]?")
 _TRUTH = {"t": 1, "T": 1, "true": 1, "True": 1, "TRUE": 1, "f": 0, "F": 0, "false": 0, "False": 0, "FALSE": 0}
@@ -120,10 +121,10 @@ def _influx(text: str) -> Iterator[Printed]:
 
 
 def _tag(text: str, number: int) -> str:
-    key, equals, value = text.partition("=")
-    if not equals or not key or not value:
+    found = _TAG.fullmatch(text)
+    if found is None:
         raise ValueError(f"line {number}: '{text}' is not a tag")
-    return f"{_bare(key)}:{_bare(value)}"
+    return f"{_bare(found[1])}:{_bare(found[2])}"
 
 
 def _fields(text: str, number: int) -> Iterator[tuple[str, float]]:

@@ -57,7 +57,15 @@ def exposed(text: str, *, openmetrics: bool = False, wanted: Callable[[str], boo
         ValueError: it is none; the text says what is wrong.
     """
     families: Iterable[Metric] = (read_openmetrics if openmetrics else read_text)(text)
-    return [one for family in families if wanted is None or wanted(family.name) for one in _of(family)]
+    found: list[Exposed] = []
+    names: set[str] = set()
+    for family in families:
+        names.add(family.name)
+        if family.name.removesuffix("_created") in names - {family.name}:
+            continue  # when a series began, which clients expose as a family of its own
+        if wanted is None or wanted(family.name):
+            found += _of(family)
+    return found
 
 
 def _of(family: Metric) -> Iterator[Exposed]:
