@@ -39,6 +39,7 @@ CHECKS = (
     "host",
     "k8s",
     "log_file",
+    "openmetrics",
     "postgres",
     "redis",
     "sqs",

@@ -61,7 +61,7 @@ def exposed(text: str, *, openmetrics: bool = False, wanted: Callable[[str], boo
     names: set[str] = set()
     for family in families:
         names.add(family.name)
-        if family.name.removesuffix("_created") in names - {family.name}:
+        if family.type == "gauge" and family.name.endswith("_created") and family.name[:-8] in names:
             continue  # when a series began, which clients expose as a family of its own
         if wanted is None or wanted(family.name):
             found += _of(family)
