@@ -242,6 +242,28 @@ class Book:
                         other.users.remove(case)
             self.router.drop(store)
 
+    def terms_of(self, rule: Rule) -> list[Term]:
+        """What its conditions look at."""
+        return self._terms_of(rule)
+
+    def adopt(self, rule: Rule, group: Group) -> Case:
+        """The case of a group that is known from before, made if nothing of it was seen yet."""
+        if group not in self.cases[rule.name]:
+            self._case(rule, group)
+        return self.cases[rule.name][group]
+
+    def drop(self, case: Case) -> None:
+        """A group will not come again: let go what was seen of it, unless another rule looks at it."""
+        self.cases[case.rule.name].pop(case.group, None)
+        for store in case.compiler.stores:
+            if case in store.users:
+                store.users.remove(case)
+        for term in self._terms_of(case.rule):
+            store_of = term.stores.get(case.group)
+            if case.group and store_of is not None and not store_of.users:
+                del term.stores[case.group]
+                self.router.drop(store_of)
+
     def windows(self) -> Iterator[tuple[str, Window]]:
         """Every window with its name."""
         for term in self.terms.values():

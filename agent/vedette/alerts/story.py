@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from vedette.alerts.terms import Worst
-from vedette.notifier import Alert, Evidence
-from vedette.rules.tree import STATUSES, Absent, Arithmetic, Change, Compare, StatusIs, Value
+from vedette.notifier import Alert, Evidence, Severity
+from vedette.rules.tree import STATUSES, Absent, Arithmetic, Change, Compare, StatusIs, Value, walk
 from vedette.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Literal
 
     from vedette.alerts.compiled import Leaf
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     Said = Callable[[str], str]
 
 _BESIDE: Final = {"<": "below", "<=": "at most", ">": "above", ">=": "at least", "==": "equal to", "!=": "other than"}
+_STATUS_IS: Final = {"==": operator.eq, "!=": operator.ne, ">=": operator.ge}
 _STEP: Final = re.compile(r"\bstep\b", re.IGNORECASE)
 _LONGEST: Final = 500
 _LINES: Final = 2_000
+_HANDFUL: Final = 5
 
 
 def number(value: float) -> str:
@@ -111,13 +114,42 @@ def evidence(case: Case, now: float, said: Said) -> Evidence:
     )
 
 
+def sources_of(case: Case) -> list[str]:
+    """The instances that it is about, as far as the configuration tells."""
+    return _mine(case, (one.instance for some in case.rule.sources.values() for one in some))
+
+
 def instances_of(case: Case) -> list[str]:
-    """The instances that it is about, as far as the configuration tells: at most a handful."""
-    names = dict.fromkeys(one.instance for some in case.rule.sources.values() for one in some)
-    mine = case.labels.get("instance")
-    if mine is not None and "instance" in case.rule.when.by:
-        return [name for name in names if name.partition("/")[2] == mine]
-    return list(names) if len(names) <= 5 else []
+    """The same, where that is no more than a handful."""
+    names = sources_of(case)
+    return names if len(names) <= _HANDFUL else []
+
+
+def _mine(case: Case, names: Iterable[str]) -> list[str]:
+    """Those of them that are in its group."""
+    mine = case.labels.get("instance") if "instance" in case.rule.when.by else None
+    return [name for name in dict.fromkeys(names) if mine is None or name.partition("/")[2] == mine]
+
+
+def culprits(case: Case, now: float) -> list[str]:
+    """The instances of which the condition holds now; all that it is about where that cannot be told."""
+    found: dict[str, None] = {}
+    for leaf in case.compiler.leaves:
+        if leaf.verdict(now):
+            found.update(dict.fromkeys(_mine(case, _held_by(leaf, case, now))))
+    return list(found) or sources_of(case)
+
+
+def _held_by(leaf: Leaf, case: Case, now: float) -> list[str]:
+    node, store = leaf.node, leaf.store
+    if isinstance(node, StatusIs) and node.of_instance and isinstance(store, Worst):
+        compare, limit = _STATUS_IS[node.operator], STATUSES.index(node.status)
+        return [str(one) for one, value in store.values.items() if compare(value, limit)]
+    if isinstance(node, StatusIs | Absent):
+        keys = [str(node.target)]
+    else:
+        keys = [str(one.selector) for one in walk(node) if isinstance(one, Value)]
+    return [one.instance for key in keys for one in case.rule.sources.get(key, ())]
 
 
 def alert(
@@ -127,6 +159,7 @@ def alert(
     said: Said,
     *,
     summary: str = "",
+    at: float | None = None,
     reminder: bool = False,
 ) -> Alert:
     """What notifiers get.
@@ -137,6 +170,7 @@ def alert(
         now: Unix seconds.
         said: gives what an instance says of itself.
         summary: instead of what is seen.
+        at: when it became so, where that is not now.
         reminder: people know already.
     """
     instances = instances_of(case)
@@ -150,10 +184,36 @@ def alert(
         severity=case.rule.config.severity,
         summary=text,
         since=case.incident.fired,
-        at=now,
+        at=now if at is None else at,
         reminder=reminder,
         instance=case.home or (instances[0] if len(instances) == 1 else ""),
         labels=dict(case.labels),
         evidence=evidence(case, now, said),
         runbook=case.rule.config.runbook,
+    )
+
+
+def recovery(row: Mapping[str, Any], key: str, at: float, why: str) -> Alert:
+    """That an incident is over whose rule or group is not there any more: all that is known of it was kept.
+
+    Args:
+        row: what was kept of it.
+        key: rule and group.
+        at: Unix seconds.
+        why: why it is over.
+    """
+    labels = row.get("labels")
+    severity = row.get("severity")
+    return Alert(
+        rule=str(row["rule"]),
+        key=key,
+        state="resolved",
+        severity=severity if severity in get_args(Severity) else "critical",
+        summary=f"{key}: {why}",
+        since=float(row.get("fired") or 0.0),
+        at=at,
+        instance=str(row.get("instance") or ""),
+        labels={str(name): str(value) for name, value in labels.items()} if isinstance(labels, dict) else {},
+        evidence=Evidence(condition=str(row.get("condition") or "")),
+        runbook=str(row.get("runbook") or ""),
     )

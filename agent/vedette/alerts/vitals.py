@@ -48,12 +48,14 @@ class AlertsVitals:
         told: what was given to notifiers so far.
         alerts: those that fire or are pending.
         left_out: series that were left out since a condition had too many groups.
+        faults: errors that cost an evaluation.
     """
 
     rules: int = 0
     told: int = 0
     alerts: tuple[AlertVitals, ...] = ()
     left_out: int = 0
+    faults: int = 0
 
     @property
     def firing(self) -> tuple[AlertVitals, ...]:

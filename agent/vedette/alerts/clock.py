@@ -1,0 +1,53 @@
+"""Time that goes on evenly though somebody sets the clock: what was seen stays as old as it is."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger("vedette.alerts")
+
+_STEP: Final = 1.0
+"""Seconds between two looks that make a step; less is a clock being disciplined, and is followed."""
+
+
+class Steady:
+    """Unix seconds as the clock said them at the start, plus what has passed since.
+
+    Args:
+        wall: Unix seconds; may be set at any moment.
+        even: seconds that only pass, such as `time.monotonic`; None trusts `wall`.
+    """
+
+    def __init__(self, wall: Callable[[], float], even: Callable[[], float] | None = None) -> None:
+        self._wall = wall
+        self._even = even
+        self._ahead: float | None = None
+        self.offset = 0.0
+        """What the clock was set back by since the start; negative if it was set forward."""
+        self._before = 0.0
+
+    def now(self) -> float:
+        """Steady seconds."""
+        wall = self._wall()
+        if self._even is None:
+            return wall
+        ahead = wall - self._even()
+        if self._ahead is not None and abs(ahead - self._ahead) >= _STEP:
+            self._before = self.offset
+            self.offset -= ahead - self._ahead
+            log.warning("the clock was set %+.1f s: what rules have seen stays as old as it is", ahead - self._ahead)
+        self._ahead = ahead
+        return wall + self.offset
+
+    def of(self, moment: float, now: float) -> float:
+        """Steady seconds of a moment by the clock, as it was before a step or is after it: whichever is nearer."""
+        one, other = moment + self.offset, moment + self._before
+        return min(one if abs(now - one) <= abs(now - other) else other, now)
+
+    def wall(self, moment: float) -> float:
+        """The clock's time of steady seconds; 0 stays 0, which means never."""
+        return moment - self.offset if moment else 0.0
