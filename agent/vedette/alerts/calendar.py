@@ -131,20 +131,17 @@ def _silence_of(row: Any) -> Silence | None:
     """What was kept of a silence; None where that does not say what it is about, and until when."""
     if not isinstance(row, dict):
         return None
-    number, rules, tags, until = (row.get(name) for name in ("id", "rules", "tags", "until"))
-    sound = isinstance(number, int) and isinstance(until, int | float) and isinstance(rules, list | tuple)
-    if not sound or not isinstance(tags, list | tuple) or not all(isinstance(one, str) for one in (*rules, *tags)):
+    number, until, created, comment = (row.get(name) for name in ("id", "until", "created", "comment"))
+    rules, tags = _texts(row.get("rules")), _texts(row.get("tags"))
+    if not isinstance(number, int) or not isinstance(until, int | float) or rules is None or tags is None:
         return None
-    created = row.get("created")
-    comment = row.get("comment")
-    return Silence(
-        number,
-        tuple(rules),
-        tuple(tags),
-        until,
-        comment if isinstance(comment, str) else "",
-        created if isinstance(created, int | float) else 0.0,
-    )
+    comment = comment if isinstance(comment, str) else ""
+    return Silence(number, rules, tags, until, comment, created if isinstance(created, int | float) else 0.0)
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    sound = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+    return tuple(value) if sound else None
 
 
 def named(rule: str, wanted: str) -> bool:

@@ -11,21 +11,19 @@ from vedette.alerts import story
 from vedette.alerts.book import Book
 from vedette.alerts.calendar import Calendar, Silences
 from vedette.alerts.clock import Steady
-from vedette.alerts.heirs import group_of_row, lost
-from vedette.alerts.history import Window
+from vedette.alerts.course import Course
+from vedette.alerts.estate import Estate, take_over
 from vedette.alerts.hush import Hush
 from vedette.alerts.memory import EVERY, Memory
 from vedette.alerts.runs import About, Runs
 from vedette.alerts.teller import Tell, Teller
 from vedette.alerts.vitals import AlertsVitals, AlertVitals
 from vedette.rules.model import Rulebook
-from vedette.rules.tree import Absent
-from vedette.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
+    from vedette.alerts.history import Window
     from vedette.alerts.memory import Keeper
     from vedette.alerts.rule import Case
     from vedette.alerts.terms import Store
@@ -40,8 +38,6 @@ _ALL_AGAIN = 30.0
 """Seconds between two looks at everything: at windows that nothing came for."""
 _UNASKED = 90.0
 """Seconds after which a case that nothing came for is evaluated anyway."""
-_GRACE = 30.0
-"""Seconds that an instance that ended may take to begin again, as one does whose tags were changed."""
 _MANY = 200
 """Cases that fire or wait; where there are more, reasons for silence are asked for less often."""
 _RARELY = 5.0
@@ -77,14 +73,14 @@ class AlertEngine:
         self._clock = Steady(clock, even)
         self._runs = Runs(about)
         self._leases: dict[str, Lease] = {}
-        self._ended: dict[str, float] = {}
         self._memory = Memory(keeper, self._clock)
         self._rulebook = Rulebook()
         self._book = Book(self._runs.completed, self._runs.counts, self._is_here, self._restore_window, self._came)
         self._hush = Hush(self._book, self._runs, self._clock, Silences(self._memory.silences))
         self._teller = Teller(self._memory, self._hush, self._clock, self._runs.saying, heard)
+        self._course = Course(self._teller, self._runs)
+        self._estate = Estate(self._book, self._memory, self._teller, self._course, self._clock)
         self.tell = tell
-        self._busy: dict[str, Case] = {}
         self._batch = 0
         self._now = 0.0
         self._started = 0.0
@@ -111,111 +107,40 @@ class AlertEngine:
     def configure(self, rulebook: Rulebook | None, now: float | None = None) -> None:
         """Have these rules from now on; those that did not change go on as if nothing had happened."""
         now = self._now = self._clock.now() if now is None else now
-        self._rulebook = rulebook or Rulebook(whole=rulebook is None or rulebook.whole)
+        self._rulebook = self._estate.rulebook = rulebook or Rulebook(whole=rulebook is None or rulebook.whole)
         self._hush.calendar = Calendar(self._rulebook.maintenance)
         if not self._started:
             self._started = self._hush.started = now
             self._runs.restore(self._memory.statuses, now)
         before = {case.key: case for case in self._book}
         gone = self._book.change(self._rulebook.rules, now)
-        self._busy = {}
+        self._course.busy = {}
         for case in self._book:
             old = before.get(case.key)
             if old is not None and old is not case:
-                case.incident, case.home, case.fresh, case.pace = old.incident, old.home, old.fresh, old.pace
-                case.down, case.pulse, case.blame = old.down, old.pulse, old.blame
-            self._note(case)
+                take_over(case, old)
+            self._course.note(case)
         here = {case.key for case in self._book}
         for case in gone:
             if case.key not in here and case.incident.stage != "ok":
-                self._pass_on(case, now)
-        self._restore_groups(now)
-        self._settle_estate("", now)
-        for case in list(self._book):
-            self._bury(case, now)
+                self._estate.pass_on(case, now)
+        self._estate.restore_groups(now)
+        self._estate.settle("", now)
+        self._estate.bury(now, at_once=True)
 
     @property
     def rulebook(self) -> Rulebook:
         """What is in force."""
         return self._rulebook
 
-    def _pass_on(self, case: Case, now: float) -> None:
-        """The case is gone: its incident goes on in one of the same rule and group, or is over."""
-        rule = self._book.rules.get(case.rule.name)
-        why = self._lost(case.rule.name, case.rule.when.by, case.group)
-        if rule is None or why:
-            self._teller.end(case, now, why)
-            return
-        heir = self._book.adopt(rule, case.group)
-        heir.incident, heir.home, heir.fresh, heir.pace = case.incident, case.home, case.fresh, case.pace
-        self._note(heir)
-
-    def _lost(self, name: str, by: tuple[str, ...], group: tuple[str, ...]) -> str:
-        return lost(self._book.rules.get(name), by, group, complete=self._rulebook.complete)
-
-    def _restore_groups(self, now: float) -> None:
-        """Groups of before the start are known, though nothing may come of them: that may be just what is wrong."""
-        for rule in self._book.rules.values():
-            for group, seen in self._memory.groups(rule, now):
-                if not lost(rule, rule.when.by, group, complete=self._rulebook.complete):
-                    for store in self._book.adopt(rule, group).compiler.stores:
-                        if not isinstance(store, Window) and not store.at:
-                            store.at = seen
-
-    def _settle_estate(self, home: str, now: float) -> None:
-        """Incidents that were kept, and that no case has: their groups come back, or they are over."""
-        for key, row in self._memory.incidents(home):
-            place = group_of_row(row)
-            if place is None:
-                log.warning("what was kept of the alert %s makes no sense to this version, and is left out", key)
-                continue
-            by, group = place
-            rule = self._book.rules.get(row["rule"])
-            if rule is not None and group in self._book.cases[rule.name] and by == rule.when.by:
-                continue
-            why = self._lost(row["rule"], by, group)
-            if rule is not None and not why:
-                self._book.adopt(rule, group)
-            elif rule is not None or self._rulebook.whole:
-                self._teller.end_row(home, key, row, now, why)
-
     def _restore_window(self, name: str, window: Window) -> None:
         self._memory.restore(name, window, self._now)
 
     def _came(self, case: Case) -> None:
         """A case is new: go on where it was, if it was before the start."""
-        self._take_up(case, self._memory.incident(case.home, case.key))
+        self._estate.take_up(case, self._memory.incident(case.home, case.key), self._now)
         self._memory.restore_rings(case)
-        self._note(case)
-
-    def _take_up(self, case: Case, row: Any) -> None:
-        """Go on where an earlier process was, or another agent."""
-        incident, now = case.incident, self._now
-        before = incident.stage
-        incident.restore(row)
-        if incident.stage == "ok" or (row is None and before != "ok"):
-            return
-        pace = row.get("pace") if isinstance(row, dict) else 0.0
-        case.pace = float(pace) if isinstance(pace, int | float) else 0.0
-        seen = row.get("at") if isinstance(row, dict) else 0.0
-        alive = max(float(seen) if isinstance(seen, int | float) else 0.0, self._memory.alive + self._clock.offset)
-        if incident.stage == "pending" and now - alive > case.hole:
-            incident.reset()
-            return
-        for name in ("since", "fired", "lost"):
-            setattr(incident, name, min(getattr(incident, name), now))
-        case.fresh = now
-        for leaf in case.compiler.leaves:  # what was missing is missing until something comes
-            if isinstance(leaf.node, Absent) and leaf.store is not None and not isinstance(leaf.store, Window):
-                missing = (incident.since if incident.stage == "firing" else now) - leaf.node.seconds
-                leaf.store.at = min(leaf.store.at or missing, missing) if incident.stage == "firing" else leaf.store.at
-
-    def _note(self, case: Case) -> None:
-        """Keep in mind those that may change without anything coming."""
-        if case.incident.stage != "ok" or case.watches_silence:
-            self._busy[case.key] = case
-        else:
-            self._busy.pop(case.key, None)
+        self._course.note(case)
 
     # Batches
 
@@ -238,8 +163,8 @@ class AlertEngine:
         if batch.closed:
             self._leave(instance, now)
             return
-        if self._ended:
-            self._ended.pop(instance, None)
+        if self._estate.ended:
+            self._estate.ended.pop(instance, None)
         touched: list[Store] = []
         completed = False
         try:
@@ -261,7 +186,7 @@ class AlertEngine:
                     try:
                         case.last = verdict = case.verdict(now)
                         if verdict or case.incident.stage != "ok":
-                            self._step(case, verdict, now, pace)
+                            self._course.step(case, verdict, now, pace)
                     except Exception as error:
                         self.fault(f"the rule {case.rule.name}", error)
         if completed:
@@ -284,7 +209,7 @@ class AlertEngine:
         try:
             case.last = verdict = case.verdict(now)
             if verdict or case.incident.stage != "ok":
-                self._step(case, verdict, now, pace)
+                self._course.step(case, verdict, now, pace)
         except Exception as error:
             self.fault(f"the rule {case.rule.name}", error)
 
@@ -306,15 +231,15 @@ class AlertEngine:
         """The instance runs here from now on: its alerts go on where they are said to be."""
         self._leases[instance] = lease
         self._book.begin_anew(instance, self._runs.completed.get(instance, 0.0), self._now)
-        self._settle_estate(instance, self._now)
+        self._estate.settle(instance, self._now)
         for case in self._book:
             if case.home == instance or self._may_follow(case, instance):
                 kept = self._memory.incident(instance, case.key)
                 if kept is not None or case.home == instance:
                     case.home = instance
                     case.incident.reset()
-                    self._take_up(case, kept)
-                    self._note(case)
+                    self._estate.take_up(case, kept, self._now)
+                    self._course.note(case)
                     if case.incident.told and self._resume is not None:
                         self._resume(self._teller.alert(case, "firing", self._now), case.rule.config.notify)
 
@@ -328,15 +253,15 @@ class AlertEngine:
             return
         case.home = instance
         if case.incident.stage == "ok" and not case.incident.told:
-            self._take_up(case, self._memory.incident(instance, case.key))
-            self._note(case)
+            self._estate.take_up(case, self._memory.incident(instance, case.key), self._now)
+            self._course.note(case)
 
     def _leave(self, instance: str, now: float) -> None:
         """The instance ends here; where it runs elsewhere from now on, nobody here has the say about its alerts."""
         self._book.router.forget(instance)
         self._runs.forget(instance)
         if self._leases.pop(instance, None) is None:
-            self._ended[instance] = now
+            self._estate.ended[instance] = now
             return
         for case in self._book:
             if case.home == instance:
@@ -346,20 +271,7 @@ class AlertEngine:
                 case.home = ""
                 for ring in case.compiler.rings:
                     ring.results.clear()
-                self._note(case)
-
-    def _bury(self, case: Case, now: float) -> None:
-        """End and forget the group of an instance that has ended for good."""
-        mine = case.labels.get("instance") if "instance" in case.rule.when.by else None
-        ended = [at for one, at in self._ended.items() if one.partition("/")[2] == mine]
-        if mine is None or not ended or story.sources_of(case):
-            return
-        if any(_came_since(store, max(ended)) for store in case.compiler.stores):
-            return
-        if case.incident.stage != "ok":
-            self._teller.end(case, now, "its instance has ended")
-        self._busy.pop(case.key, None)
-        self._book.drop(case)
+                self._course.note(case)
 
     # Time
 
@@ -372,14 +284,11 @@ class AlertEngine:
         everything = not self._all_at <= now < self._all_at + _ALL_AGAIN
         if everything:
             self._all_at = now
-        if any(now - at >= _GRACE for at in self._ended.values()):
-            for case in list(self._book):
-                self._bury(case, now)
-            self._ended = {one: at for one, at in self._ended.items() if now - at < _GRACE}
+        self._estate.bury(now)
         late = now - _UNASKED
         cases = [case for case in self._book if case.judged < late] if everything else []
-        self._teller.wait = _RARELY if len(self._busy) > _MANY else 0.0
-        for case in (*self._busy.values(), *cases):
+        self._teller.wait = _RARELY if len(self._course.busy) > _MANY else 0.0
+        for case in (*self._course.busy.values(), *cases):
             if not case.home or self._holds(case.home):
                 self._pass_time(case, now, late)
 
@@ -391,7 +300,7 @@ class AlertEngine:
             self._judge(case, now, None)
         elif not incident.told or case.last is not True or case.rule.config.every is not None:
             try:  # a window that loses a sample just before the next one comes says nothing
-                self._step(case, case.last, now, None)
+                self._course.step(case, case.last, now, None)
             except Exception as error:
                 self.fault(f"the rule {case.rule.name}", error)
 
@@ -402,53 +311,6 @@ class AlertEngine:
     def close(self) -> None:
         """Keep what the next start needs."""
         self._memory.save(self._book, self._runs, self._clock.now(), everything=True)
-
-    # Incidents
-
-    def _step(self, case: Case, verdict: bool | None, now: float, pace: float | None) -> None:
-        """Go on by one evaluation; `pace` is the interval of what came, or None if only time has passed."""
-        incident = case.incident
-        was_lost, done = incident.lost, ""
-        if verdict is None or (pace is None and incident.stage == "pending"):
-            self._wait(case, now, blind=verdict is None)
-        else:
-            if pace is not None:
-                if incident.stage == "pending" and now - case.fresh > case.hole:
-                    incident.since = now
-                case.fresh, case.pace = now, pace
-            keep = case.keep
-            asked = (lambda: keep(now)) if keep is not None else _no
-            done = incident.step(verdict, asked, case.rule, now, fresh=pace is not None)
-        if done == "resolved":
-            self._teller.end(case, now)
-        elif done or incident.lost != was_lost:
-            log.debug("%s: %s", case.key, done)
-            self._memory.keep(case, now)
-        if incident.stage == "firing":
-            self._teller.speak(case, now)
-        if done:
-            self._note(case)
-
-    def _wait(self, case: Case, now: float, *, blind: bool) -> None:
-        """Nothing has come: what is pending ends after a while, and so does what fires and cannot come any more."""
-        incident = case.incident
-        if incident.stage == "pending":
-            if now - case.fresh > case.hole:
-                self._teller.end(case, now)
-                self._note(case)
-        elif incident.stage == "firing" and blind:
-            if not incident.dark:
-                incident.dark = now
-                self._memory.keep(case, now)
-            after = case.rule.config.expire
-            if after and now - incident.dark >= after and self._ran_since(case, incident.dark):
-                self._teller.end(case, now, f"no data has come for {format_duration(after)}")
-                self._note(case)
-
-    def _ran_since(self, case: Case, moment: float) -> bool:
-        """Whether somebody looked since, and there was nothing: then it is not the looking that fails."""
-        sources = story.sources_of(case)
-        return not sources or any(self._runs.completed.get(one, 0.0) > moment for one in sources)
 
     # For people
 
@@ -467,8 +329,7 @@ class AlertEngine:
 
     def end(self, case: Case) -> None:
         """Somebody says that it is over; it fires again if its condition holds at the next run."""
-        self._teller.end(case, self._clock.now(), "ended by hand")
-        self._note(case)
+        self._course.end(case, self._clock.now(), "ended by hand")
 
     @property
     def cases(self) -> list[Case]:
@@ -506,19 +367,10 @@ class AlertEngine:
         if not self._book.rules:
             return None
         now = self._clock.now()
-        busy = [case for case in self._busy.values() if case.incident.stage != "ok"]
+        busy = [case for case in self._course.busy.values() if case.incident.stage != "ok"]
         alerts = tuple(self.describe(case, now) for case in busy)
         left_out = sum(one.left_out for one in self._book.terms.values())
         return AlertsVitals(len(self._book.rules), self._teller.told, alerts, left_out, self.faults)
-
-
-def _came_since(store: Store, moment: float) -> bool:
-    at = (store.points[-1][0] if store.points else 0.0) if isinstance(store, Window) else store.at
-    return at > moment
-
-
-def _no() -> bool:
-    return False
 
 
 __all__ = ["About", "AlertEngine", "Tell"]

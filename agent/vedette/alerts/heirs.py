@@ -1,4 +1,4 @@
-"""Which case an incident belongs to that was left by an earlier process, by another agent, or by rules before a reload."""
+"""Whether anything can still come of the group of an incident that rules before these, or an earlier process, left."""
 
 from __future__ import annotations
 

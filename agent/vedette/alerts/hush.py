@@ -85,7 +85,7 @@ class Hush:
         return any(one.incident.stage == "firing" and _agree(one, case) for one in cases.values())
 
     def _settles(self, case: Case, now: float) -> bool:
-        """Whether what hung on it has still to show that it is well: by its windows, and by runs, which may not come."""
+        """Whether what hung on it has still to show that it is well: by its windows, and by runs if they come."""
         passed = now - case.down
         if passed < case.settling:
             return True
@@ -98,7 +98,7 @@ class Hush:
         return sum(self._runs.numbers.get(one, 0) for one in story.sources_of(case))
 
     def _is_awaited(self, wanted: str, case: Case, now: float) -> bool:
-        """Whether it has still to run once since the condition began to hold, or since the start: it may be the cause."""
+        """Whether it has still to run since the condition began to hold, or since the start: it may be the cause."""
         since = case.incident.since
         waited = now - max(case.incident.fired, self.started)
         for instance in self._instances(wanted):

@@ -80,7 +80,6 @@ class Memory:
         self._saved: dict[str, float] = {}
         self._kept_rings: dict[str, Any] = dict(self._rings)
 
-
     # Incidents
 
     def incident(self, home: str, key: str) -> Any:
@@ -165,9 +164,11 @@ class Memory:
             return []
         saved, found = _number(row.get("saved")), []
         for one in row["groups"][:MOST_GROUPS]:
-            if isinstance(one, list) and len(one) == 2 and isinstance(one[0], list) and isinstance(one[1], int | float):
-                if len(one[0]) == len(rule.when.by) and all(isinstance(word, str) for word in one[0]):
-                    found.append((tuple(one[0]), now - max(0.0, saved - one[1]) if one[1] else 0.0))
+            group, seen = one if isinstance(one, list) and len(one) == 2 else (None, None)
+            if not isinstance(group, list) or len(group) != len(rule.when.by) or not isinstance(seen, int | float):
+                continue
+            if all(isinstance(word, str) for word in group):
+                found.append((tuple(group), now - max(0.0, saved - seen) if seen else 0.0))
         return found
 
     # Keeping it
@@ -268,5 +269,3 @@ def _thin(rows: list[list[float]]) -> list[list[float]]:
 
 def _joined(one: list[float], other: list[float]) -> list[float]:
     return [one[0], one[1] + other[1], one[2] + other[2], min(one[3], other[3]), max(one[4], other[4]), other[5]]
-
-

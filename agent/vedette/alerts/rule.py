@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from vedette.alerts.compiled import Compiler
@@ -33,7 +33,7 @@ class Incident:
         lost: since when its condition holds no more, while it is kept firing.
         told: when people were told last; 0 if they were not.
         acknowledged: when somebody took it on; 0 if nobody did.
-        telling: the time of what is just being told, and `ending` that of a recovery: a kill in between repeats just it.
+        telling: the moment of what is just being told, and `ending` of a recovery: after a kill just that is repeated.
         dark: since when nothing is known of its condition.
     """
 
@@ -94,7 +94,9 @@ class Incident:
     @property
     def row(self) -> dict[str, Any] | None:
         """As plain data; None where there is nothing to keep."""
-        return asdict(self) if self.stage != "ok" else None
+        if self.stage == "ok":
+            return None
+        return {"stage": self.stage, **{name: getattr(self, name) for name in TIMES}}
 
     def restore(self, row: Any) -> None:
         """Take over what `row` gave; anything else is left alone."""

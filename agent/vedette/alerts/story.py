@@ -203,12 +203,12 @@ def recovery(row: Mapping[str, Any], key: str, at: float, why: str) -> Alert:
         why: why it is over.
     """
     labels = row.get("labels")
-    severity = row.get("severity")
+    severity: Severity = next((one for one in get_args(Severity) if one == row.get("severity")), "critical")
     return Alert(
         rule=str(row["rule"]),
         key=key,
         state="resolved",
-        severity=severity if severity in get_args(Severity) else "critical",
+        severity=severity,
         summary=f"{key}: {why}",
         since=float(row.get("fired") or 0.0),
         at=at,

@@ -54,26 +54,27 @@ class Teller:
         self._saying = saying
         self._heard = heard
 
-    def speak(self, case: Case, now: float) -> None:
-        """Tell of what fires, unless people know or there is a reason for silence."""
+    def speak(self, case: Case, now: float) -> bool:
+        """Tell of what fires, unless people know or there is a reason for silence; returns whether it was told."""
         incident, every = case.incident, case.rule.config.every
         if incident.told and (every is None or incident.acknowledged or now - incident.told < every):
-            return
+            return False
         if case.last is None and not incident.told:
             case.quiet = "what it looks at is not known"
-            return
+            return False
         if case.quiet and now < case.asked:
-            return
+            return False
         case.quiet = self._hush.reason(case, now)
         if case.quiet:
             case.asked = now + self.wait
-            return
+            return False
         reminder = bool(incident.told)
         incident.telling = incident.telling or now
         self._memory.keep(case, now)
         self._say(case, self.alert(case, "firing", now, at=incident.telling, reminder=reminder))
         incident.told, incident.telling = now, 0.0
         self._memory.keep(case, now)
+        return True
 
     def end(self, case: Case, now: float, why: str = "") -> None:
         """It is over: tell those who heard of it."""
@@ -107,6 +108,10 @@ class Teller:
             names = [one for one in names if isinstance(one, str)] if isinstance(names, list) else []
             self._hand_on(self._by_the_wall(story.recovery(row, key, at, why)), names)
         self._memory.write(home, key, None)
+
+    def keep(self, case: Case, now: float) -> None:
+        """Have where it stands outlast a restart."""
+        self._memory.keep(case, now)
 
     def alert(self, case: Case, state: Any, now: float, **more: Any) -> Alert:
         """What notifiers get, in the wall's time."""

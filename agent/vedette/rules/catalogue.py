@@ -135,6 +135,16 @@ class Catalogue:
         """The ids of all instances."""
         return self._instances
 
+    @property
+    def owned(self) -> set[str]:
+        """Those that run on one agent of the fleet."""
+        return {name for name, one in self._instances.items() if one.owned}
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are no others."""
+        return self._complete
+
     # Looking up
 
     def look_up(self, condition: Condition) -> Findings:

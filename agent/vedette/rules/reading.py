@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.config.explain import Section, validate
@@ -70,6 +71,7 @@ def read_rules(
     """
     drafts: list[tuple[_Draft, str]] = []
     maintenance: list[MaintenanceConfig] = []
+    spared: list[tuple[Document, MaintenanceConfig, Mapping, Path]] = []
     heartbeat: HeartbeatConfig | None = None
     for document, check in documents:
         root = document.root
@@ -79,14 +81,29 @@ def read_rules(
             continue
         drafts += [(draft, check) for draft in _drafts(document, root, check, masker)]
         if not check:
-            maintenance += _options(MaintenanceConfig, "maintenance", document, root, masker)
+            windows = _options(MaintenanceConfig, "maintenance", document, root, masker)
+            maintenance += [one for one, _, _ in windows]
+            spared += [(document, *one) for one in windows]
             heartbeat = _heartbeat(document, root, masker, notifiers) or heartbeat
     rules = [_looked_up(draft, check, catalogue) for draft, check in _once(drafts)]
     good = [rule for rule in rules if rule is not None]
-    _check_dependencies(drafts, {rule.name for rule in good}, catalogue)
+    _check_dependencies(drafts, good, catalogue)
+    good = _without_cycles(drafts, good)
+    _check_maintenance(spared, {draft.config.name for draft, _ in drafts})
     if notifiers is not None:
         _check_addressees(drafts, notifiers)
-    return Rulebook(tuple(good), tuple(maintenance), heartbeat)
+    return Rulebook(tuple(good), tuple(maintenance), heartbeat, complete=catalogue.complete)
+
+
+def _check_maintenance(
+    windows: Iterable[tuple[Document, MaintenanceConfig, Mapping, Path]], names: Collection[str]
+) -> None:
+    """A pattern that fits no rule protects nobody."""
+    for document, config, item, path in windows:
+        for wanted in config.rules:
+            if wanted != "*" and not any(name == wanted or fnmatchcase(name, wanted) for name in names):
+                line = item.entries["rules"].line
+                document.report.warning(line, (*path, "rules"), f"no rule is called {wanted}", suggest(wanted, names))
 
 
 def _check_addressees(drafts: Iterable[tuple[_Draft, str]], notifiers: Collection[str]) -> None:
@@ -130,11 +147,16 @@ def _is_nothing(entry: Entry) -> bool:
     return isinstance(entry.node, Scalar) and entry.node.value is None
 
 
-def _options(model: type[BaseModel], key: str, document: Document, root: Mapping, masker: Masker) -> list[Any]:
+def _options(
+    model: type[BaseModel], key: str, document: Document, root: Mapping, masker: Masker
+) -> list[tuple[Any, Mapping, Path]]:
     report = document.report
     items = _items(key, root, report)
-    made = [validate(Section(model, item, path, item.line, help=_HELP), report, masker) for item, path in items]
-    return [one for one in made if one is not None]
+    made = [
+        (validate(Section(model, item, path, item.line, help=_HELP), report, masker), item, path)
+        for item, path in items
+    ]
+    return [one for one in made if one[0] is not None]
 
 
 def _heartbeat(
@@ -269,13 +291,58 @@ def _warn_of_spread(draft: _Draft, rule: Rule) -> None:
         draft.document.report.warning(draft.line("when"), (*draft.path, "when"), message, "group it: `by (instance)`")
 
 
-def _check_dependencies(drafts: Iterable[tuple[_Draft, str]], names: set[str], catalogue: Catalogue) -> None:
-    known = {*names, *(draft.config.name for draft, _ in drafts), *catalogue.instances}
+def _check_dependencies(drafts: Iterable[tuple[_Draft, str]], rules: Iterable[Rule], catalogue: Catalogue) -> None:
+    good = {rule.name: rule for rule in rules}
+    known = {*good, *(draft.config.name for draft, _ in drafts), *catalogue.instances}
     for draft, _ in drafts:
+        line, path, report = draft.line("depends_on"), (*draft.path, "depends_on"), draft.document.report
         for wanted in draft.config.depends_on:
-            path = (*draft.path, "depends_on")
-            if wanted == draft.config.name:
-                draft.document.report.error(draft.line("depends_on"), path, "a rule cannot depend on itself")
-            elif wanted not in known:
+            if wanted not in known:
                 message = f"no rule and no instance is called {wanted}"
-                draft.document.report.warning(draft.line("depends_on"), path, message, suggest(wanted, known))
+                report.warning(line, path, message, suggest(wanted, known))
+            elif elsewhere := _elsewhere(wanted, good, catalogue) - _sources(good.get(draft.config.name)):
+                message = f"{min(elsewhere)} may run on another agent of the fleet, and how it is is not known here"
+                report.warning(line, path, message, "depend on what runs on every node")
+
+
+def _sources(rule: Rule | None) -> set[str]:
+    return {one.instance for some in rule.sources.values() for one in some} if rule is not None else set()
+
+
+def _elsewhere(wanted: str, rules: dict[str, Rule], catalogue: Catalogue) -> set[str]:
+    """The instances of what is depended on that run on one agent of the fleet."""
+    return (_sources(rules.get(wanted)) if wanted in rules else {wanted}) & catalogue.owned
+
+
+def _without_cycles(drafts: Iterable[tuple[_Draft, str]], rules: Iterable[Rule]) -> list[Rule]:
+    """Rules that depend on each other would mute each other for ever: they stay in force without that."""
+    rules = list(rules)
+    after = {rule.name: rule.config.depends_on for rule in rules}
+    places = {draft.config.name: draft for draft, _ in drafts}
+    return [_without_cycle(rule, places[rule.name], after) for rule in rules]
+
+
+def _without_cycle(rule: Rule, draft: _Draft, after: dict[str, tuple[str, ...]]) -> Rule:
+    ways = {one: way for one in rule.config.depends_on if (way := _way(one, rule.name, after))}
+    if not ways:
+        return rule
+    way = next(iter(ways.values()))
+    message = "a rule cannot depend on itself"
+    if len(way) > 1:
+        message += f": {rule.name} depends on {', which depends on '.join(way)}"
+    draft.document.report.error(draft.line("depends_on"), (*draft.path, "depends_on"), message)
+    wanted = tuple(one for one in rule.config.depends_on if one not in ways)
+    return replace(rule, config=rule.config.model_copy(update={"depends_on": wanted}))
+
+
+def _way(start: str, end: str, after: dict[str, tuple[str, ...]]) -> list[str]:
+    """From one rule along what it depends on to another; empty if none leads there."""
+    ways, seen = [[start]], {start}
+    for way in ways:
+        if way[-1] == end:
+            return way
+        for one in after.get(way[-1], ()):
+            if one not in seen:
+                seen.add(one)
+                ways.append([*way, one])
+    return []
