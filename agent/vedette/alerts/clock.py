@@ -29,6 +29,8 @@ class Steady:
         self.offset = 0.0
         """What the clock was set back by since the start; negative if it was set forward."""
         self._before = 0.0
+        self.steps = 0
+        """How often it was set so far."""
 
     def now(self) -> float:
         """Steady seconds."""
@@ -37,6 +39,7 @@ class Steady:
             return wall
         ahead = wall - self._even()
         if self._ahead is not None and abs(ahead - self._ahead) >= _STEP:
+            self.steps += 1
             self._before = self.offset
             self.offset -= ahead - self._ahead
             log.warning("the clock was set %+.1f s: what rules have seen stays as old as it is", ahead - self._ahead)

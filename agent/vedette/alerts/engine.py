@@ -81,7 +81,7 @@ class AlertEngine:
         self._course = Course(self._teller, self._runs)
         self._estate = Estate(self._book, self._memory, self._teller, self._course, self._clock)
         self.tell = tell
-        self._batch = 0
+        self._batch = self._steps = 0
         self._now = 0.0
         self._started = 0.0
         self._all_at = self._saved_at = 0.0
@@ -278,6 +278,10 @@ class AlertEngine:
     def tick(self, now: float | None = None) -> None:
         """What changes by time alone; called about once a second."""
         now = self._now = self._clock.now() if now is None else now
+        if self._steps != self._clock.steps:  # what was kept is in the time that the clock had before
+            self._steps = self._clock.steps
+            self._course.keep_all(now)
+            self._memory.save(self._book, self._runs, now, everything=True)
         if not self._saved_at <= now < self._saved_at + EVERY:
             self._saved_at = now
             self._memory.save(self._book, self._runs, now)

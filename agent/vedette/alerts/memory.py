@@ -72,7 +72,7 @@ class Memory:
         self.silences: Any = own.get("silences") or ()
         self._windows = {key.removeprefix(_WINDOW): row for key, row in own.items() if key.startswith(_WINDOW)}
         self._groups = {key.removeprefix(_SEEN): row for key, row in own.items() if key.startswith(_SEEN)}
-        self._rings = _mapping(own.get(_RINGS))
+        self._rings = dict(_mapping(own.get(_RINGS)))
         beat = _mapping(own.get(_BEAT))
         self.alive = _number(beat.get("at"))
         """When the agent was seen to be alive last, before this start."""
