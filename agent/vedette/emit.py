@@ -30,6 +30,8 @@ _MOST_CACHED_ROWS = 20_000
 _MOST_CACHED_NAMES = 20_000
 _MOST_NAMED = 100
 _LONGEST_MESSAGE = 4_000
+_LARGEST = 1 << 1023
+"""Whole numbers from here on are beyond what a float holds, and what sinks and rules can count with."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _BADNESS = {Status.OK: 0, Status.WARNING: 1, Status.UNKNOWN: 2, Status.CRITICAL: 3}
 _sample = tuple.__new__  # what Sample(…) does, without its detour through keyword arguments
@@ -273,7 +275,11 @@ class Emit:
         if out is None:
             return
         number = value.__class__
-        if number is not int and (number is not float or not isfinite(value)):  # type: ignore[arg-type]
+        if number is int:
+            if not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
+                self._channel.drop("not_finite", name)
+                return
+        elif number is not float or not isfinite(value):  # type: ignore[arg-type]
             checked = _number(value, kind)
             if checked is None:
                 self._channel.drop("not_finite" if isinstance(value, float | Decimal) else "bad_value", name)
