@@ -259,7 +259,7 @@ class AlertEngine:
                 case.incident.reset()
                 case.home = ""
                 for ring in case.compiler.rings:
-                    ring.results.clear()
+                    ring.clear()
                 self._note(case)
 
     # Time

@@ -88,7 +88,7 @@ class Memory:
     def restore_rings(self, case: Case) -> None:
         """Put back how the last runs went."""
         for ring, results in zip(case.compiler.rings, self._rings.pop(case.key, ()), strict=False):
-            ring.results.extend(map(bool, results))
+            ring.restore(results)
 
     def save_some(self, book: Book, now: float) -> None:
         """Keep a tenth of what long windows hold."""
@@ -103,7 +103,7 @@ class Memory:
         windows = list(book.windows())[:_MOST]
         for slot in range(_SLOTS):
             self._save(slot, windows, now)
-        rings = {case.key: [list(ring.results) for ring in case.compiler.rings] for case in book if case.compiler.rings}
+        rings = {case.key: [ring.kept for ring in case.compiler.rings] for case in book if case.compiler.rings}
         self._keeper.keep(OWN, "rings", rings)
 
     def _save(self, slot: int, windows: Iterable[tuple[str, Window]], now: float) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vedette.alerts.compiled import Compiler
 from vedette.alerts.history import Window
+from vedette.alerts.latest import Each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,7 +143,7 @@ class Case:
     @property
     def settling(self) -> float:
         """Seconds that what it looks at needs until a recovery shows."""
-        windows = [store.over for store in self.compiler.stores if isinstance(store, Window)]
+        windows = [store.over for store in self.compiler.stores if isinstance(store, Window | Each)]
         return min(max(windows, default=0.0), _LONGEST_SETTLING)
 
     @property
