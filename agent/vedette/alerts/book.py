@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vedette.alerts.compiled import Compiler, Seen, ends_after
 from vedette.alerts.history import Window, tolerated
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     Terms = dict[tuple[str, tuple[str, ...]], Term]
 
+_HOLE: Final = 60.0
+
 
 class Book:
     """Rules with their cases.
@@ -34,6 +36,7 @@ class Book:
         alive: whether an instance runs here.
         restore: fills a window with what was kept of it; called with its name.
         born: called with each new case.
+        kinds: what was seen before of metrics that no configuration tells of.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Book:
         alive: Callable[[Source], bool],
         restore: Callable[[str, Window], None],
         born: Callable[[Case], None],
+        kinds: dict[str, tuple[str, str]] | None = None,
     ) -> None:
         self.router = Router()
         self.router.born = self._new_group
@@ -61,7 +65,7 @@ class Book:
         self._restore = restore
         self._born = born
         self._started: dict[str, float] = {}
-        self._kinds: dict[str, tuple[str, str]] = {}
+        self._kinds = kinds if kinds is not None else {}
         self._seen = Seen(self._runs_of, self._is_alive, lambda: self.router.source)
 
     def __iter__(self) -> Iterator[Case]:
@@ -90,8 +94,8 @@ class Book:
                 self._begin(rule, old_cases.get(name, {}) if old is not None and old.when.by == rule.when.by else {})
         self._connect()
         kept = {(case.rule.name, case.group) for case in self}
-        old = [case for cases in old_cases.values() for case in cases.values()]
-        return [case for case in old if (case.rule.name, case.group) not in kept]
+        earlier = [case for cases in old_cases.values() for case in cases.values()]
+        return [case for case in earlier if (case.rule.name, case.group) not in kept]
 
     def _go_on(self, old: Rule, rule: Rule, cases: dict[Group, Case]) -> None:
         """Another runbook or another instance changes nothing of what was seen."""
@@ -250,37 +254,61 @@ class Book:
         """
         for term in self.terms.values():
             if any(one.instance == instance for one in term.sources):
-                for store in term.stores.values():
-                    if isinstance(store, Window) and now - seen > tolerated(store.over):
-                        store.ready = max(store.ready, now + store.over + store.ago)
+                for _, window in self._windows_of(term):
+                    if now - seen > tolerated(window.over):
+                        window.ready = max(window.ready, now + window.over + window.ago)
+
+    def completes(self, instance: str, now: float) -> None:
+        """A run was completed; after a long time without one a window of counts knows too little of that time."""
+        before = self.completed.get(instance, now)
+        if now - before > max(_HOLE, self.router.paces.get(instance, 0.0)):
+            for term in self.terms.values():
+                if term.counted and any(instance in term.emitters(group) for group in term.stores):
+                    for _, window in self._windows_of(term):
+                        window.trim(now)
+                        if not window.points and now - before > window.over and not window.is_zero(now):
+                            window.ready = max(window.ready, now + window.over + window.ago)
+        self.completed[instance] = now
+        self.runs[instance] = self.runs.get(instance, 0) + 1
 
     def prune(self, term: Term, now: float) -> None:
         """Let go the groups of a term of which nothing is left anywhere and that have no alert."""
+        if not term.rules:
+            return
         idle = [group for group, store in term.stores.items() if group and is_empty(store, now)]
         gone: list[Store] = []
         for group in idle:
             cases = [case for rule in term.rules if (case := self.cases[rule.name].get(group)) is not None]
             if all(_is_over(case, now) for case in cases):
-                gone.append(term.stores.pop(group))
-                term.heard.pop(group, None)
                 for case in cases:
-                    del self.cases[case.rule.name][group]
-                    for store in case.compiler.stores:
-                        if case in store.users:
-                            store.users.remove(case)
+                    self._let_go(case)
+                for one in [term, *(one for rule in term.rules for one in self._terms_of(rule))]:
+                    if (store := one.stores.get(group)) is not None and not store.users:
+                        gone.append(one.stores.pop(group))
+                        one.heard.pop(group, None)
         if gone:
             self.router.drop(gone)
+
+    def _let_go(self, case: Case) -> None:
+        del self.cases[case.rule.name][case.group]
+        for store in case.compiler.stores:
+            if case in store.users:
+                store.users.remove(case)
 
     def windows(self) -> Iterator[tuple[str, Window]]:
         """Every window with its name."""
         for term in self.terms.values():
-            for group, store in term.stores.items():
-                if isinstance(store, Window):
-                    yield window_name(term, group), store
-                elif isinstance(store, Each) and store.over:
-                    for tags, one in store.members.items():
-                        if isinstance(one, Window):
-                            yield window_name(term, group, tags), one
+            yield from self._windows_of(term)
+
+    @staticmethod
+    def _windows_of(term: Term) -> Iterator[tuple[str, Window]]:
+        for group, store in term.stores.items():
+            if isinstance(store, Window):
+                yield window_name(term, group), store
+            elif isinstance(store, Each) and store.over:
+                for tags, one in store.members.items():
+                    if isinstance(one, Window):
+                        yield window_name(term, group, tags), one
 
 
 def looked_at(rule: Rule) -> Iterator[Looked]:

@@ -5,14 +5,27 @@ A test gives True, False, or None where there is not enough to judge by; `and`, 
 
 from __future__ import annotations
 
-import operator
-from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from vedette.alerts.history import Window
-from vedette.alerts.latest import Each, Latest, Worst
+from vedette.alerts.latest import Latest, Worst
+from vedette.alerts.ring import Ring
+from vedette.alerts.verdicts import (
+    COMPARE,
+    FLIPPED,
+    against,
+    all_of,
+    any_of,
+    badness,
+    between,
+    changed,
+    computed,
+    exceeds,
+    negated,
+    reading,
+)
 from vedette.metrics import Kind
 from vedette.rules.tree import (
     STATUSES,
@@ -30,27 +43,12 @@ from vedette.rules.tree import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from vedette.alerts.terms import Group, Store, Term
+    from vedette.alerts.verdicts import Read, Score, Source, Verdict
     from vedette.rules.tree import Expression, Test
 
-    Read = Callable[[float], float | None]
-    Verdict = Callable[[float], bool | None]
-    Score = Callable[[float], float]
-    Source = Callable[[], str]
-
-_COMPARE: Final = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-FLIPPED: Final = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
-_COMPUTE: Final = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
-_MOST_SOURCES: Final = 1_000
 _GONE: Final = 86_400.0
 
 
@@ -122,10 +120,10 @@ class Compiler:
             case Runs():
                 return self._runs(test)
             case Not():
-                return _negated(self.test(test.test))
+                return negated(self.test(test.test))
             case Both():
                 tests = [self.test(one) for one in test.tests]
-                return _all(tests) if test.word == "and" else _any(tests)
+                return all_of(tests) if test.word == "and" else any_of(tests)
 
     def _use(self, node: Value | StatusIs | Absent | Change) -> tuple[Term, Store]:
         term = self._find(node)
@@ -167,17 +165,17 @@ class Compiler:
         return self._sides(test, source)[2] if source is not None else verdict
 
     def _sides(self, test: Compare, source: Source | None) -> tuple[Read, Read, Verdict]:
-        sign, compare = test.operator, _COMPARE[test.operator]
-        left = self._read(test.left, _score(sign, test.right), source)
-        right = self._read(test.right, _score(FLIPPED.get(sign, sign), test.left), source)
+        sign, compare = test.operator, COMPARE[test.operator]
+        left = self._read(test.left, badness(sign, test.right), source)
+        right = self._read(test.right, badness(FLIPPED.get(sign, sign), test.left), source)
         early = self._early(test.left, sign) if isinstance(test.right, Number) else None
         if isinstance(test.right, Number):
             limit = test.right.value
             if early is None:
-                return left, right, _against(left, compare, limit)
+                return left, right, against(left, compare, limit)
             so_far = partial(early.so_far, left)
-            return so_far, right, _exceeds(so_far, compare, limit, early)
-        return left, right, _between(left, compare, right)
+            return so_far, right, exceeds(so_far, compare, limit, early)
+        return left, right, between(left, compare, right)
 
     def _early(self, side: Expression, sign: str) -> Window | None:
         """The window of a group of which something may be said before it is full: that it counted too much already."""
@@ -196,25 +194,25 @@ class Compiler:
                 return self._value(side, score, source)
             case Change():
                 now, before = self._value(side.value, None, source), self._use(side)[1]
-                return _changed(now, _function(side.value.function, before, None, source))
+                return changed(now, reading(side.value.function, before, None, source))
             case Arithmetic():
                 sides = self._read(side.left, None, source), self._read(side.right, None, source)
-                return _computed(sides[0], side.operator, sides[1])
+                return computed(sides[0], side.operator, sides[1])
 
     def _value(self, value: Value, score: Score | None, source: Source | None) -> Read:
         term, store = self._use(value)
         name = value.function
         if name == "rate" and (term.counted or term.kind == Kind.RATE):
             name = "increase" if term.counted else "avg"
-        return _function(name, store, score, source)
+        return reading(name, store, score, source)
 
     def _status(self, test: StatusIs, source: Source | None = None) -> Verdict:
         store = self._use(test)[1]
         assert isinstance(store, Worst)  # noqa: S101 - for type checkers
-        wanted, compare, read = STATUSES.index(test.status), _COMPARE[test.operator], store.last
-        verdict = _against(read, compare, wanted)
+        wanted, compare, read = STATUSES.index(test.status), COMPARE[test.operator], store.last
+        verdict = against(read, compare, wanted)
         self.leaves.append(Leaf(test, read, verdict, None, store))
-        return _against(lambda now: store.of(source(), now), compare, wanted) if source is not None else verdict
+        return against(lambda now: store.of(source(), now), compare, wanted) if source is not None else verdict
 
     def _absent(self, test: Absent) -> Verdict:
         term, store = self._use(test)
@@ -237,208 +235,9 @@ class Compiler:
         return verdict
 
 
-class Ring:
-    """Whether a test held in so many of the last runs of any one instance.
-
-    Args:
-        test: the test.
-        number: how many.
-        of: of how many.
-        pulse: is different after each run.
-        source: the instance that ran last.
-    """
-
-    __slots__ = ("_number", "_of", "_pulse", "_seen", "_source", "_test", "results")
-
-    def __init__(self, test: Verdict, number: int, of: int, pulse: Callable[[], int], source: Source) -> None:
-        self._test = test
-        self._number = number
-        self._of = of
-        self._pulse = pulse
-        self._seen = pulse()
-        self._source = source
-        self.results: dict[str, deque[bool]] = {}
-
-    @property
-    def needed(self) -> int:
-        """How many good runs end it, if all before were bad."""
-        return self._of - self._number + 1
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """How many of how many."""
-        return self._number, self._of
-
-    def __call__(self, now: float) -> bool | None:
-        """Whether it did, as of now; counts a run that came since it was asked last."""
-        pulse = self._pulse()
-        if pulse != self._seen:
-            self._seen = pulse
-            result = self._test(now)
-            if result is not None:
-                self._add(self._source(), result)
-        good = False
-        for results in self.results.values():
-            held = sum(results)
-            if held >= self._number:
-                return True
-            good = good or len(results) - held > self._of - self._number
-        return False if good else None
-
-    def _add(self, source: str, result: bool) -> None:
-        results = self.results.get(source)
-        if results is None:
-            if len(self.results) >= _MOST_SOURCES:
-                del self.results[next(iter(self.results))]
-            results = self.results[source] = deque(maxlen=self._of)
-        results.append(result)
-
-    def forget(self, source: str) -> None:
-        """An instance runs no more."""
-        self.results.pop(source, None)
-
-    def clear(self) -> None:
-        """Forget all runs."""
-        self.results.clear()
-
-    @property
-    def kept(self) -> dict[str, list[bool]]:
-        """How the runs of each instance went, as plain data."""
-        return {source: list(results) for source, results in self.results.items()}
-
-    def restore(self, kept: Any) -> None:
-        """Put back what `kept` gave; what is no such thing is left out."""
-        if isinstance(kept, dict):
-            for source, results in kept.items():
-                for one in results if isinstance(results, list) else ():
-                    self._add(str(source), bool(one))
-
-
 def ends_after(seconds: float) -> float:
     """How long a group may send nothing until it is taken to be gone, not silent."""
     return max(_GONE, 10 * seconds)
-
-
-def _score(sign: str, other: Expression) -> Score:
-    """How bad a value is in a comparison: the series for which it holds counts before those for which it does not."""
-    if sign in (">", ">="):
-        return _itself
-    if sign in ("<", "<="):
-        return operator.neg
-    if not isinstance(other, Number):
-        return _itself
-    limit = other.value
-    return (lambda value: -abs(value - limit)) if sign == "==" else (lambda value: abs(value - limit))
-
-
-def _itself(value: float) -> float:
-    return value
-
-
-_ASK: Final[dict[str, Callable[[Any, float], float | None]]] = {
-    "last": lambda one, now: one.last(now),
-    "rate": lambda one, now: one.slope(now),
-    "avg": lambda one, now: one.avg(now),
-    "days_left": lambda one, now: one.days_left(now),
-}
-
-
-def _function(name: str, store: Store, score: Score | None, source: Source | None) -> Read:
-    if isinstance(store, Window):
-        if name in ("min", "max"):
-            store.watch_extremes()
-        functions: dict[str, Read] = {
-            "avg": store.avg,
-            "min": store.min,
-            "max": store.max,
-            "sum": store.sum,
-            "count": store.number,
-            "increase": store.increase,
-        }
-        return functions[name]
-    if not isinstance(store, Each):
-        return store.last
-    ask = _ASK[name]
-    if score is None and name == "days_left":
-        score = operator.neg
-    if score is None:
-        return lambda now: store.sum(ask, now, source() if source is not None else None)
-    worst = score
-    return lambda now: store.worst(ask, worst, now, source() if source is not None else None)
-
-
-def _against(read: Read, compare: Callable[[float, float], bool], limit: float) -> Verdict:
-    def verdict(now: float) -> bool | None:
-        value = read(now)
-        return None if value is None else compare(value, limit)
-
-    return verdict
-
-
-def _exceeds(read: Read, compare: Callable[[float, float], bool], limit: float, window: Window) -> Verdict:
-    def verdict(now: float) -> bool | None:
-        value = read(now)
-        holds = None if value is None else compare(value, limit)
-        return None if not holds and now < window.ready else holds
-
-    return verdict
-
-
-def _between(left: Read, compare: Callable[[float, float], bool], right: Read) -> Verdict:
-    def verdict(now: float) -> bool | None:
-        one, other = left(now), right(now)
-        return None if one is None or other is None else compare(one, other)
-
-    return verdict
-
-
-def _computed(left: Read, sign: str, right: Read) -> Read:
-    compute = _COMPUTE[sign]
-
-    def read(now: float) -> float | None:
-        one, other = left(now), right(now)
-        if one is None or other is None or (sign == "/" and other == 0):
-            return None
-        value: float = compute(one, other)
-        return value
-
-    return read
-
-
-def _changed(left: Read, before: Read) -> Read:
-    def read(now: float) -> float | None:
-        one, other = left(now), before(now)
-        return None if one is None or not other else (one - other) / abs(other)
-
-    return read
-
-
-def _negated(test: Verdict) -> Verdict:
-    def verdict(now: float) -> bool | None:
-        result = test(now)
-        return None if result is None else not result
-
-    return verdict
-
-
-def _all(tests: Iterable[Verdict]) -> Verdict:
-    tests = tuple(tests)
-
-    def verdict(now: float) -> bool | None:
-        results = [test(now) for test in tests]  # all of them: those that count runs must see each
-        return False if False in results else None if None in results else True
-
-    return verdict
-
-
-def _any(tests: Iterable[Verdict]) -> Verdict:
-    tests = tuple(tests)
-
-    def verdict(now: float) -> bool | None:
-        results = [test(now) for test in tests]
-        return True if True in results else None if None in results else False
-
-    return verdict
 
 
 def _values(test: Compare | StatusIs) -> list[Value]:

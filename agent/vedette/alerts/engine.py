@@ -84,7 +84,9 @@ class AlertEngine:
         self._silences = Silences(self._memory.silences)
         self._calendar = Calendar()
         self._rulebook = Rulebook()
-        self._book = Book(self._completed, self._runs, self._is_here, self._restore_window, self._came)
+        self._book = Book(
+            self._completed, self._runs, self._is_here, self._restore_window, self._came, self._memory.kinds
+        )
         self._busy: dict[str, Case] = {}
         self._batch = 0
         self._now = 0.0
@@ -201,8 +203,7 @@ class AlertEngine:
         if failed:
             value = CRITICAL
         else:
-            self._completed[instance] = self._now
-            self._runs[instance] = self._runs.get(instance, 0) + 1
+            self._book.completes(instance, self._now)
         step = failed_step(batch) if value else ""
         if step and not message.startswith(f"step {step}"):
             message = f"step {step}: {message.removeprefix(f'{step}: ')}"

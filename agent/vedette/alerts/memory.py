@@ -56,6 +56,9 @@ class Memory:
         self.silences: list[dict[str, Any]] = list(own.get("silences") or ())
         self._windows: dict[str, Any] = {}
         self._rings: dict[str, Any] = dict(own.get("rings") or {})
+        self.kinds: dict[str, tuple[str, str]] = _kinds(own.get("kinds"))
+        """What the numbers of metrics mean that no configuration tells of, as far as they were seen."""
+        self._kinds_kept = len(self.kinds)
         for slot in range(_SLOTS):
             self._windows.update(own.get(f"history:{slot}") or {})
         self._turn = 0
@@ -93,6 +96,7 @@ class Memory:
     def save_some(self, book: Book, now: float) -> None:
         """Keep a tenth of what long windows hold."""
         if self._keeper is not None:
+            self._save_kinds()
             slot = self._turn = (self._turn + 1) % _SLOTS
             self._save(slot, ((name, one) for name, one in book.windows() if one.over >= _LONG), now)
 
@@ -100,11 +104,17 @@ class Memory:
         """Keep all that windows hold."""
         if self._keeper is None:
             return
+        self._save_kinds()
         windows = list(book.windows())[:_MOST]
         for slot in range(_SLOTS):
             self._save(slot, windows, now)
         rings = {case.key: [ring.kept for ring in case.compiler.rings] for case in book if case.compiler.rings}
         self._keeper.keep(OWN, "rings", rings)
+
+    def _save_kinds(self) -> None:
+        if self._keeper is not None and len(self.kinds) != self._kinds_kept:
+            self._kinds_kept = len(self.kinds)
+            self._keeper.keep(OWN, "kinds", {name: kind for name, (kind, _) in self.kinds.items()})
 
     def _save(self, slot: int, windows: Iterable[tuple[str, Window]], now: float) -> None:
         kept = {
@@ -115,6 +125,10 @@ class Memory:
         assert self._keeper is not None  # noqa: S101 - for type checkers
         if kept or self._keeper.view(OWN).get(f"history:{slot}"):
             self._keeper.keep(OWN, f"history:{slot}", kept)
+
+
+def _kinds(kept: Any) -> dict[str, tuple[str, str]]:
+    return {name: (kind, "") for name, kind in kept.items() if isinstance(kind, str)} if isinstance(kept, dict) else {}
 
 
 def _thin(rows: list[list[float]]) -> list[list[float]]:

@@ -5,6 +5,7 @@ A sample finds its stores through one look-up by name and tags; only what a rule
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
@@ -124,7 +125,8 @@ class Router:
         if self.unknown:
             self._learn(batch)
         if not self._swept <= time < self._swept + _SWEEP:
-            self._sweep(time)
+            self._swept = time
+            self._sweep(time, list(self._routes))
         routes, metrics = self._routes, self._metrics
         hole = self.paces[batch.instance] = _STALE * interval if interval else _FOREVER
         until = time + hole
@@ -136,7 +138,7 @@ class Router:
             route = routes.get((name, tags))
             if route is None or time > route.again:
                 route = self._find((name, tags), batch.instance, route)
-                route.idle = max(_IDLE, _STALE * interval)
+                route.idle = max(_IDLE, hole)
             elif time - route.at > hole:
                 self._resumed(route, time)
             route.at = time
@@ -183,13 +185,13 @@ class Router:
             return
         for store in route.stores:
             if isinstance(store, Window):
-                store.replace(time, route.number, float(sample.value))
+                store.replace(time, route.number, _float(sample.value))
 
     def _put(self, route: Route, sample: Sample, time: float, taken: float, until: float, touched: list[Store]) -> None:
         value: Any = sample.value
         kind = sample.kind
         if kind is _COUNTER or kind is _RATE:
-            number = float(value)
+            number = _float(value)
             before, route.total = route.total, (number, taken)
             if before is None or number < before[0] or taken <= before[1]:
                 return
@@ -204,7 +206,7 @@ class Router:
                 return
             point = (time, value.count, value.sum, value.min, value.max, value.sum / value.count, route.number)
         else:
-            number = 1.0 if shape is str else float(value)
+            number = 1.0 if shape is str else _float(value)
             point = (time, 1, number, number, number, number, route.number)
         for store in route.stores:
             if store.__class__ is Window:
@@ -276,11 +278,11 @@ class Router:
             self.heard(term, group, instance)
         return store
 
-    def _sweep(self, now: float) -> None:
-        """Forget the series that do not come any more and of which nothing is left."""
-        self._swept = now
-        for key, route in list(self._routes.items()):
-            if now - route.at > route.idle and all(is_empty(one, now) for one in self._own(key, route)):
+    def _sweep(self, now: float, keys: Iterable[Key]) -> None:
+        """Forget those of the series that do not come any more and of which nothing is left."""
+        for key in keys:
+            route = self._routes[key]
+            if now - route.at >= route.idle and all(is_empty(one, now) for one in self._own(key, route)):
                 del self._routes[key]
                 self._of.get(route.instance, set()).discard(key)
                 for each in route.members:
@@ -350,12 +352,20 @@ class Router:
         self.paces.pop(instance, None)
         for worst in (*self._known.pop(instance, ()), *self._reported.pop(instance, ())):
             worst.forget(instance)
-        for key in self._of.pop(instance, ()):
-            route = self._routes.pop(key, None)
-            for store in route.stores if route is not None else ():
+        mine = list(self._of.get(instance, ()))
+        for key in mine:
+            route = self._routes[key]
+            route.idle, route.total = 0.0, None
+            for store in route.stores:
                 if isinstance(store, Latest):
                     store.until = 0.0
-            for each in route.members if route is not None else ():
-                if is_empty(each.members.get(key[1], Latest()), self.now):
-                    each.drop(key[1])
+        self._sweep(self.now, mine)
         self.ended(instance)
+
+
+def _float(value: Any) -> float:
+    """The number, or as near as there is one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return sys.float_info.max if value > 0 else -sys.float_info.max

@@ -12,8 +12,8 @@ from vedette.alerts.latest import Each
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vedette.alerts.compiled import Verdict
     from vedette.alerts.terms import Group
+    from vedette.alerts.verdicts import Verdict
     from vedette.rules.model import Rule
 
 Stage = Literal["ok", "pending", "firing"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from vedette.alerts.compiled import FLIPPED
 from vedette.alerts.latest import Each, Worst
+from vedette.alerts.verdicts import FLIPPED
 from vedette.notifier import Alert, Evidence
 from vedette.rules.tree import STATUSES, Absent, Arithmetic, Change, Compare, StatusIs, Value
 from vedette.units import format_duration
