@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from vedette.alerts.compiled import Compiler, Seen, ends_after
 from vedette.alerts.history import Window, tolerated
-from vedette.alerts.latest import Each, Worst
+from vedette.alerts.latest import Each, Latest, Worst
 from vedette.alerts.nodes import SEEN, name_of, selector_of, store_of, window_name
 from vedette.alerts.router import Router
 from vedette.alerts.rule import Case, key_of
@@ -54,6 +54,7 @@ class Book:
         self.router.learn = self._learned
         self.router.heard = self._emits
         self.router.ended = self._forget
+        self.router.begins = self._begins
         self.rules: dict[str, Rule] = {}
         self.cases: dict[str, dict[Group, Case]] = {}
         self.counting: dict[str, list[dict[Group, Case]]] = {}
@@ -258,18 +259,17 @@ class Book:
                     if now - seen > tolerated(window.over):
                         window.ready = max(window.ready, now + window.over + window.ago)
 
-    def completes(self, instance: str, now: float) -> None:
-        """A run was completed; after a long time without one a window of counts knows too little of that time."""
+    def _begins(self, instance: str, now: float) -> None:
+        """A batch came; after a long time without a completed run a window of counts knows too little of that time."""
         before = self.completed.get(instance, now)
-        if now - before > max(_HOLE, self.router.paces.get(instance, 0.0)):
-            for term in self.terms.values():
-                if term.counted and any(instance in term.emitters(group) for group in term.stores):
-                    for _, window in self._windows_of(term):
-                        window.trim(now)
-                        if not window.points and now - before > window.over and not window.is_zero(now):
-                            window.ready = max(window.ready, now + window.over + window.ago)
-        self.completed[instance] = now
-        self.runs[instance] = self.runs.get(instance, 0) + 1
+        if now - before <= max(_HOLE, self.router.paces.get(instance, 0.0)):
+            return
+        for term in self.terms.values():
+            if term.counted and any(instance in term.emitters(group) for group in term.stores):
+                for _, window in self._windows_of(term):
+                    window.trim(now)
+                    if not window.points and now - before > window.over and not window.is_zero(now):
+                        window.ready = max(window.ready, now + window.over + window.ago)
 
     def prune(self, term: Term, now: float) -> None:
         """Let go the groups of a term of which nothing is left anywhere and that have no alert."""
@@ -342,4 +342,8 @@ def _is_over(case: Case, now: float) -> bool:
     if case.incident.stage != "ok" or not all(is_empty(store, now) for store in case.compiler.stores):
         return False
     missed = [ends_after(node.seconds) for node in walk(case.rule.when.test) if isinstance(node, Absent)]
-    return all(now - store.at >= max(missed, default=0.0) for store in case.compiler.stores if hasattr(store, "at"))
+    return all(
+        now - store.at >= max(missed, default=0.0)
+        for store in case.compiler.stores
+        if isinstance(store, Latest | Worst)
+    )

@@ -203,7 +203,8 @@ class AlertEngine:
         if failed:
             value = CRITICAL
         else:
-            self._book.completes(instance, self._now)
+            self._completed[instance] = self._now
+            self._runs[instance] = self._runs.get(instance, 0) + 1
         step = failed_step(batch) if value else ""
         if step and not message.startswith(f"step {step}"):
             message = f"step {step}: {message.removeprefix(f'{step}: ')}"

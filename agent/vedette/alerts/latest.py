@@ -91,11 +91,12 @@ class Each:
         over: seconds that a window of it holds; 0 without windows.
     """
 
-    __slots__ = ("_before", "_make", "adds_up", "is_zero", "members", "over", "shown", "users")
+    __slots__ = ("_at", "_before", "_make", "adds_up", "is_zero", "members", "over", "shown", "users")
 
     def __init__(self, make: Callable[[Tags, str], Member], over: float = 0.0) -> None:
         self._make = make
         self._before = 0
+        self._at = 0.0
         self.over = over
         self.adds_up = False
         """Whether the series are parts of a whole: those of a count are."""
@@ -129,6 +130,15 @@ class Each:
         if len(self.members) == 1:
             return self._before + next(iter(self.members.values())).seen
         return self._before + sum(one.seen for one in self.members.values())
+
+    @property
+    def at(self) -> float:
+        """When a latest value came last."""
+        return max((one.at for one in self.members.values() if isinstance(one, Latest)), default=self._at)
+
+    @at.setter
+    def at(self, time: float) -> None:
+        self._at = time
 
     def worst(self, ask: Ask, score: Callable[[float], float], now: float, source: str | None = None) -> float | None:
         """Of what the series answer that which is worst; of counts the sum.

@@ -5,15 +5,14 @@ A sample finds its stores through one look-up by name and tags; only what a rule
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from vedette.alerts.history import Window, tolerated
+from vedette.alerts.history import Window
 from vedette.alerts.latest import Each, Latest, Worst
+from vedette.alerts.route import IDLE, Route
 from vedette.alerts.terms import BADNESS, CRITICAL, MOST_GROUPS, fits, group_of, is_empty
-from vedette.metrics import Kind, Sketch
+from vedette.metrics import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,40 +26,9 @@ _STALE: Final = 3
 """Intervals after which a latest value counts no more, as in the prometheus sink."""
 _AGAIN: Final = 60.0
 """Seconds between two attempts to make room for new groups."""
-_IDLE: Final = 3_600.0
-"""Seconds, and more where the interval is longer, after which a series that does not come is forgotten."""
 _SWEEP: Final = 300.0
 _FOREVER: Final = float("inf")
-_COUNTER: Final = Kind.COUNTER
-_RATE: Final = Kind.RATE
-_TOTALS: Final = frozenset((_COUNTER, _RATE))
-
-
-@dataclass(slots=True, eq=False)
-class Route:
-    """Where the samples of one series go.
-
-    Attributes:
-        number: its own, which tells its points from others'.
-        instance: who emits it.
-        stores: the windows and latest values.
-        members: those among them that are a series of their own, by where they are.
-        again: when to look anew, because there was no room.
-        at: when a sample came last.
-        idle: seconds without one after which it is forgotten.
-        total: the last value and time of what is cumulative.
-        newest: the newest time that a sample brought with it.
-    """
-
-    number: int
-    instance: str
-    stores: list[Window | Latest] = field(default_factory=list)
-    members: list[Each] = field(default_factory=list)
-    again: float = _FOREVER
-    at: float = 0.0
-    idle: float = _IDLE
-    total: tuple[float, float] | None = None
-    newest: float = 0.0
+_TOTALS: Final = frozenset((Kind.COUNTER, Kind.RATE))
 
 
 class Router:
@@ -87,6 +55,8 @@ class Router:
         """Called when an instance is seen to emit something of a group for the first time."""
         self.full: Callable[[Term, float], None] = lambda _term, _now: None
         """Called when there is no room for one more group: to make some."""
+        self.begins: Callable[[str, float], None] = lambda _instance, _now: None
+        """Called with each batch's instance and time, before its samples."""
         self.ended: Callable[[str], None] = lambda _instance: None
         """Called when an instance ends."""
         self.now = 0.0
@@ -122,6 +92,7 @@ class Router:
         """Take a batch's samples; the stores that got some are added to `touched`."""
         time, interval = batch.time, batch.interval
         self.now, self.source = time, batch.instance
+        self.begins(batch.instance, time)
         if self.unknown:
             self._learn(batch)
         if not self._swept <= time < self._swept + _SWEEP:
@@ -138,9 +109,9 @@ class Router:
             route = routes.get((name, tags))
             if route is None or time > route.again:
                 route = self._find((name, tags), batch.instance, route)
-                route.idle = max(_IDLE, hole)
+                route.idle = max(IDLE, hole)
             elif time - route.at > hole:
-                self._resumed(route, time)
+                route.resume(time)
             route.at = time
             if own is not None:
                 timed.append(sample)
@@ -153,7 +124,7 @@ class Router:
                         store.put(time, value, until)  # type: ignore[union-attr]
                     touched.append(store)
             elif route.stores:
-                self._put(route, sample, time, time, until, touched)
+                route.put(sample, time, time, until, touched)
         if timed:
             self._timed(timed, time, until, touched)
 
@@ -173,47 +144,10 @@ class Router:
             route, time = self._routes[key], one.time or 0.0
             delay = max(0.0, now - max(newest[key], route.newest))
             if time <= route.newest:
-                self._corrected(route, one, time + delay)
+                route.correct(one, time + delay)
             else:
                 route.newest = time
-                self._put(route, one, time + delay, time, until, touched)
-
-    @staticmethod
-    def _corrected(route: Route, sample: Sample, time: float) -> None:
-        """What was reported again replaces what was reported before, if that is still here."""
-        if isinstance(sample.value, str | Sketch):
-            return
-        for store in route.stores:
-            if isinstance(store, Window):
-                store.replace(time, route.number, _float(sample.value))
-
-    def _put(self, route: Route, sample: Sample, time: float, taken: float, until: float, touched: list[Store]) -> None:
-        value: Any = sample.value
-        kind = sample.kind
-        if kind is _COUNTER or kind is _RATE:
-            number = _float(value)
-            before, route.total = route.total, (number, taken)
-            if before is None or number < before[0] or taken <= before[1]:
-                return
-            value = number - before[0]
-            if kind is _RATE:
-                value /= taken - before[1]
-        shape = value.__class__
-        if shape is float:
-            point = (time, 1, value, value, value, value, route.number)
-        elif shape is Sketch:
-            if not value.count:
-                return
-            point = (time, value.count, value.sum, value.min, value.max, value.sum / value.count, route.number)
-        else:
-            number = 1.0 if shape is str else _float(value)
-            point = (time, 1, number, number, number, number, route.number)
-        for store in route.stores:
-            if store.__class__ is Window:
-                store.add(point)  # pyright: ignore[reportAttributeAccessIssue]
-            else:
-                store.put(time, point[5], until)  # type: ignore[union-attr]
-            touched.append(store)
+                route.put(one, time + delay, time, until, touched)
 
     # Routes
 
@@ -243,23 +177,8 @@ class Router:
         self._routes[key] = route
         self._of.setdefault(instance, set()).add(key)
         if before is None:
-            self._resumed(route, self.now)
+            route.resume(self.now)
         return route
-
-    @staticmethod
-    def _resumed(route: Route, time: float) -> None:
-        """A window in which nothing was seen for all of its length has no verdict until it is full again."""
-        for store in route.stores:
-            if isinstance(store, Window):
-                store.trim(time)
-                full = time + store.over + store.ago
-                if (
-                    not store.points
-                    and not store.waiting
-                    and full - store.ready > tolerated(store.over)
-                    and not store.is_zero(time)
-                ):
-                    store.ready = full
 
     def _store(self, term: Term, tags: Tags, instance: str) -> Store | None:
         group = group_of(term.by, tags)
@@ -361,11 +280,3 @@ class Router:
                     store.until = 0.0
         self._sweep(self.now, mine)
         self.ended(instance)
-
-
-def _float(value: Any) -> float:
-    """The number, or as near as there is one."""
-    try:
-        return float(value)
-    except OverflowError:
-        return sys.float_info.max if value > 0 else -sys.float_info.max
