@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vedette.rules import Rulebook
 
 FLOW, DB, ORDERS, QUEUES = "synthetic/payment-flow", "postgres/payments-primary", "business_sql/orders", "sqs/queues"
+APP = "statsd/app"
 
 
 class Emits:
@@ -67,13 +68,22 @@ def catalogue(*owned: str) -> Catalogue:
     return Catalogue(instances, ("team:pay",), complete=True)  # type: ignore[arg-type]
 
 
-def read(text: str, *owned: str, check: str = "") -> tuple[Rulebook, list[str]]:
+def open_catalogue() -> Catalogue:
+    """One instance that takes any name."""
+    plugin = Emits(())
+    plugin.open_names = True
+    keep_all = SimpleNamespace(compile=lambda: lambda name: name)
+    config = SimpleNamespace(tags=(), metrics=keep_all)
+    return Catalogue([SimpleNamespace(id=APP, plugin=plugin, owned=False, config=config)], (), complete=True)  # type: ignore[list-item]
+
+
+def read(text: str, *owned: str, check: str = "", among: Catalogue | None = None) -> tuple[Rulebook, list[str]]:
     """The rules of an alerts.yaml, and what is wrong in it."""
     report = Report("alerts.yaml")
     root = parse_yaml(textwrap.dedent(text).encode(), report)
     assert root is not None
     document = Document(Found(Path("alerts.yaml"), "alerts.yaml", "alerts"), root, report)
-    book = read_rules([(document, check)], catalogue(*owned), Masker())
+    book = read_rules([(document, check)], among or catalogue(*owned), Masker())
     return book, [str(problem) for problem in report.problems]
 
 

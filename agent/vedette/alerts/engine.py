@@ -75,7 +75,8 @@ class AlertEngine:
         self._leases: dict[str, Lease] = {}
         self._memory = Memory(keeper, self._clock)
         self._rulebook = Rulebook()
-        self._book = Book(self._runs.completed, self._runs.counts, self._is_here, self._restore_window, self._came)
+        runs, memory = self._runs, self._memory
+        self._book = Book(runs.completed, runs.counts, self._is_here, self._restore_window, self._came, memory.kinds)
         self._hush = Hush(self._book, self._runs, self._clock, Silences(self._memory.silences))
         self._teller = Teller(self._memory, self._hush, self._clock, self._runs.saying, heard)
         self._course = Course(self._teller, self._runs)
@@ -126,6 +127,7 @@ class AlertEngine:
                 self._estate.pass_on(case, now)
         self._estate.restore_groups(now)
         self._estate.settle("", now)
+        self._estate.evict(now)
         self._estate.bury(now, at_once=True)
 
     @property
@@ -138,7 +140,8 @@ class AlertEngine:
 
     def _came(self, case: Case) -> None:
         """A case is new: go on where it was, if it was before the start."""
-        self._estate.take_up(case, self._memory.incident(case.home, case.key), self._now)
+        if case.incident.stage == "ok":  # else it goes on in another case of the same group
+            self._estate.take_up(case, self._memory.incident(case.home, case.key), self._now)
         self._memory.restore_rings(case)
         self._course.note(case)
 
@@ -270,7 +273,7 @@ class AlertEngine:
                 case.incident.reset()
                 case.home = ""
                 for ring in case.compiler.rings:
-                    ring.results.clear()
+                    ring.clear()
                 self._course.note(case)
 
     # Time

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vedette.alerts import story
 from vedette.alerts.heirs import group_of_row, lost
 from vedette.alerts.history import Window
+from vedette.alerts.latest import Each
 from vedette.rules.model import Rulebook
 from vedette.rules.tree import Absent
 
@@ -58,6 +59,13 @@ class Estate:
         else:
             take_over(self._book.adopt(rule, case.group), case)
             self._course.note(self._book.adopt(rule, case.group))
+
+    def evict(self, now: float) -> None:
+        """End and forget the groups that these rules do not look at."""
+        for case in [one for one in self._book if one.group]:
+            why = self._lost(case.rule.name, case.rule.when.by, case.group)
+            if why:
+                self._forget(case, now, why)
 
     def _lost(self, name: str, by: tuple[str, ...], group: Group) -> str:
         return lost(self._book.rules.get(name), by, group, complete=self.rulebook.complete)
@@ -132,8 +140,11 @@ class Estate:
             return
         if any(_came_since(store, max(ended)) for store in case.compiler.stores):
             return
+        self._forget(case, now, "its instance has ended")
+
+    def _forget(self, case: Case, now: float, why: str) -> None:
         if case.incident.stage != "ok":
-            self._teller.end(case, now, "its instance has ended")
+            self._teller.end(case, now, why)
         self._course.busy.pop(case.key, None)
         self._book.drop(case)
 
@@ -145,5 +156,6 @@ def take_over(heir: Case, case: Case) -> None:
 
 
 def _came_since(store: Store, moment: float) -> bool:
-    at = (store.points[-1][0] if store.points else 0.0) if isinstance(store, Window) else store.at
-    return at > moment
+    if isinstance(store, Each):
+        return any(_came_since(one, moment) for one in store.members.values())
+    return (store.points[-1][0] if store.points else 0.0) > moment

@@ -35,6 +35,7 @@ ALERT: Final = f"{BESIDE}alert:"
 _WINDOW: Final = f"{BESIDE}window:"
 _SEEN: Final = f"{BESIDE}seen:"
 _RINGS: Final = f"{BESIDE}rings"
+_KINDS: Final = "kinds"
 _BEAT: Final = f"{BESIDE}beat"
 EVERY: Final = 10.0
 """Seconds between two times that something is kept."""
@@ -75,10 +76,13 @@ class Memory:
         self._rings = dict(_mapping(own.get(_RINGS)))
         beat = _mapping(own.get(_BEAT))
         self.alive = _number(beat.get("at"))
-        """When the agent was seen to be alive last, before this start."""
+        """When the agent was seen to be alive last, by the clock."""
         self.statuses = beat.get("statuses")
         self._saved: dict[str, float] = {}
         self._kept_rings: dict[str, Any] = dict(self._rings)
+        self.kinds: dict[str, tuple[str, str]] = _kinds(own.get(_KINDS))
+        """What the numbers of metrics mean that no configuration tells of, as far as they were seen."""
+        self._kept_kinds = len(self.kinds)
 
     # Incidents
 
@@ -152,10 +156,8 @@ class Memory:
     def restore_rings(self, case: Case) -> None:
         """Put back how the last runs went."""
         rows = self._rings.pop(case.key, None)
-        if isinstance(rows, list):
-            for ring, results in zip(case.compiler.rings, rows, strict=False):
-                if isinstance(results, list):
-                    ring.results.extend(map(bool, results))
+        for ring, results in zip(case.compiler.rings, rows if isinstance(rows, list) else (), strict=False):
+            ring.restore(results)
 
     def groups(self, rule: Rule, now: float) -> list[tuple[Group, float]]:
         """The groups of a rule that were known, and when each was seen last, as if no time had passed since."""
@@ -179,11 +181,15 @@ class Memory:
             return
         self._save_windows(book, now, everything=everything)
         self._save_rings(book)
+        if len(self.kinds) != self._kept_kinds:
+            self._kept_kinds = len(self.kinds)
+            self._keep(_KINDS, {name: kind for name, (kind, _) in self.kinds.items()})
         for rule in book.rules.values():
             if _waits(rule, book):
                 self._save_groups(rule, book, now, everything=everything)
         wanted = {one for rule in book.rules.values() for one in rule.config.depends_on}
-        beat = {"at": self._clock.wall(now), "statuses": runs.kept(wanted)}
+        self.alive = self._clock.wall(now)
+        beat = {"at": self.alive, "statuses": runs.kept(wanted)}
         self._keeper.keep(OWN, _BEAT, beat)
 
     def _save_windows(self, book: Book, now: float, *, everything: bool) -> None:
@@ -214,7 +220,7 @@ class Memory:
         return {"saved": now - offset, "over": window.over, "ready": window.ready - offset, "points": points}
 
     def _save_rings(self, book: Book) -> None:
-        rings = {case.key: [list(ring.results) for ring in case.compiler.rings] for case in book if case.compiler.rings}
+        rings = {case.key: [ring.kept for ring in case.compiler.rings] for case in book if case.compiler.rings}
         if rings != self._kept_rings:
             self._kept_rings = rings
             self._keep(_RINGS, rings)
@@ -257,6 +263,10 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _kinds(kept: Any) -> dict[str, tuple[str, str]]:
+    return {name: (kind, "") for name, kind in kept.items() if isinstance(kind, str)} if isinstance(kept, dict) else {}
 
 
 def _thin(rows: list[list[float]]) -> list[list[float]]:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from vedette.alerts.compiled import Compiler
 from vedette.alerts.history import Window
+from vedette.alerts.latest import Each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vedette.alerts.compiled import Verdict
     from vedette.alerts.terms import Group
+    from vedette.alerts.verdicts import Verdict
     from vedette.rules.model import Rule
 
 Stage = Literal["ok", "pending", "firing"]
@@ -167,7 +168,7 @@ class Case:
     @property
     def settling(self) -> float:
         """Seconds that what it looks at needs until a recovery shows."""
-        windows = [store.over for store in self.compiler.stores if isinstance(store, Window)]
+        windows = [store.over for store in self.compiler.stores if isinstance(store, Window | Each)]
         return min(max(windows, default=0.0), _LONGEST_SETTLING)
 
     @property

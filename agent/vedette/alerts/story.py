@@ -6,7 +6,8 @@ import operator
 import re
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from vedette.alerts.terms import Worst
+from vedette.alerts.latest import Each, Worst
+from vedette.alerts.verdicts import FLIPPED
 from vedette.notifier import Alert, Evidence, Severity
 from vedette.rules.tree import STATUSES, Absent, Arithmetic, Change, Compare, StatusIs, Value, walk
 from vedette.units import format_duration
@@ -65,6 +66,8 @@ def _seen(leaf: Leaf, case: Case, now: float, said: Said) -> str:
         state = STATUSES[int(value)] if value is not None else "not known yet"
         return f"{node.target} is {state}{f': {message}' if message else ''}"
     if isinstance(node, Absent):
+        if value is not None and value >= node.seconds and not leaf.verdict(now):
+            return f"no data of {node.target} for {format_duration(value)}: it is taken to be gone"
         if value is None or not leaf.verdict(now):
             return f"data of {node.target} comes" if value is not None else f"no data of {node.target} yet"
         return f"no data of {node.target} for {format_duration(value)}"
@@ -74,14 +77,11 @@ def _seen(leaf: Leaf, case: Case, now: float, said: Said) -> str:
     unit = _unit(node, case)
     beside = ""
     if leaf.limit is not None:
-        word = _BESIDE[node.operator if leaf.limit is not None and shown is node.left else _flipped(node.operator)]
+        word = _BESIDE[node.operator if shown is node.left else FLIPPED.get(node.operator, node.operator)]
         held = "" if leaf.verdict(now) else "not "
         beside = f", {held}{word} {number(leaf.limit)}"
-    return f"{shown} is {number(value)}{f' {unit}' if unit else ''}{beside}"
-
-
-def _flipped(sign: str) -> str:
-    return {"<": ">", ">": "<", "<=": ">=", ">=": "<="}.get(sign, sign)
+    series = f" ({leaf.store.named})" if isinstance(leaf.store, Each) and leaf.store.named else ""
+    return f"{shown}{series} is {number(value)}{f' {unit}' if unit else ''}{beside}"
 
 
 def _unit(node: Compare, case: Case) -> str:
@@ -142,9 +142,9 @@ def culprits(case: Case, now: float) -> list[str]:
 
 def _held_by(leaf: Leaf, case: Case, now: float) -> list[str]:
     node, store = leaf.node, leaf.store
-    if isinstance(node, StatusIs) and node.of_instance and isinstance(store, Worst):
+    if isinstance(node, StatusIs) and isinstance(store, Worst):
         compare, limit = _STATUS_IS[node.operator], STATUSES.index(node.status)
-        return [str(one) for one, value in store.values.items() if compare(value, limit)]
+        return [one for (one, _), said in store.values.items() if compare(said.value, limit)]
     if isinstance(node, StatusIs | Absent):
         keys = [str(node.target)]
     else:

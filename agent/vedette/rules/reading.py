@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 KEYS: Final = ("alerts", "maintenance", "heartbeat")
 _HELP: Final = "docs/alerts.md has the options"
+_OF_WHAT: Final = ("no data of what?", "say it: no data(metric) for 10m, or no data(check/instance) for 10m")
 _DECLARES: Final = "`notifiers:` of agent.yaml declares them"
 
 
@@ -189,9 +190,8 @@ def _drafts(document: Document, root: Mapping, check: str, masker: Masker) -> It
         if when is None:
             continue
         when = _about(when, check)
-        if any(isinstance(node, Absent) and node.target is None for node in walk(when.test)):
-            message, hint = "no data of what?", "say it: no data(metric) for 10m, or no data(check/instance) for 10m"
-            document.report.error(item.entries["when"].line, (*path, "when"), message, hint)
+        if _is_bare(when):
+            document.report.error(item.entries["when"].line, (*path, "when"), *_OF_WHAT)
             continue
         yield _Draft(document, item, path, config, when)
 
@@ -204,9 +204,14 @@ def _parsed(text: str, key: str, item: Mapping, path: Path, report: Report) -> C
         return None
 
 
+def _is_bare(condition: Condition) -> bool:
+    """Whether it has an absence that does not say of what."""
+    return any(isinstance(node, Absent) and node.target is None for node in walk(condition.test))
+
+
 def _about(when: Condition, check: str) -> Condition:
     """In a check's file `no data for 10m` is about each of its instances."""
-    if not check or not any(isinstance(node, Absent) and node.target is None for node in walk(when.test)):
+    if not check or not _is_bare(when):
         return when
     return Condition(_named(when.test, f"{check}/*"), when.by or ("instance",))
 
@@ -238,10 +243,9 @@ def _looked_up(draft: _Draft, check: str, catalogue: Catalogue) -> Rule | None:
     config, report = draft.config, draft.document.report
     keep = None
     if config.keep_seconds is None:
-        keep = _parsed(str(config.keep), "keep", draft.item, draft.path, report)
+        keep = _kept(draft, check)
         if keep is None:
             return None
-        keep = Condition(_named(keep.test, f"{check}/*") if check else keep.test, draft.when.by)
     found = catalogue.look_up(draft.when)
     _report(draft, "when", found)
     sound = not found.errors
@@ -273,6 +277,22 @@ def _looked_up(draft: _Draft, check: str, catalogue: Catalogue) -> Rule | None:
     except ConditionError as error:
         report.error(draft.line("when"), (*draft.path, "when"), error.message, error.hint)
         return None
+
+
+def _kept(draft: _Draft, check: str) -> Condition | None:
+    """The condition of `keep:`, which looks at the same groups as that of `when:`."""
+    report, line, path = draft.document.report, draft.line("keep"), (*draft.path, "keep")
+    keep = _parsed(str(draft.config.keep), "keep", draft.item, draft.path, report)
+    if keep is None:
+        return None
+    if keep.by:
+        report.error(line, path, "takes no `by`", "it is grouped as `when` is")
+        return None
+    keep = Condition(_named(keep.test, f"{check}/*") if check else keep.test, draft.when.by)
+    if _is_bare(keep):
+        report.error(line, path, *_OF_WHAT)
+        return None
+    return keep
 
 
 def _report(draft: _Draft, key: str, found: Findings) -> None:
