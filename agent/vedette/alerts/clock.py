@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from vedette.metrics import Batch
 
 log = logging.getLogger("vedette.alerts")
 
@@ -54,3 +57,10 @@ class Steady:
     def wall(self, moment: float) -> float:
         """The clock's time of steady seconds; 0 stays 0, which means never."""
         return moment - self.offset if moment else 0.0
+
+    def steadied(self, batch: Batch, now: float) -> Batch:
+        """A batch with its times by this clock."""
+        samples = batch.samples
+        if any(one.time is not None for one in samples):
+            samples = tuple(one if one.time is None else one._replace(time=self.of(one.time, now)) for one in samples)
+        return replace(batch, time=self.of(batch.time, now), samples=samples)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vedette.alerts import story
 from vedette.alerts.book import Book
 from vedette.alerts.calendar import Calendar, Silences
+from vedette.alerts.claims import Claims
 from vedette.alerts.clock import Steady
 from vedette.alerts.course import Course
 from vedette.alerts.estate import Estate, take_over
@@ -17,7 +18,7 @@ from vedette.alerts.hush import Hush
 from vedette.alerts.memory import EVERY, Memory
 from vedette.alerts.runs import About, Runs
 from vedette.alerts.teller import Tell, Teller
-from vedette.alerts.vitals import AlertsVitals, AlertVitals
+from vedette.alerts.vitals import AlertsVitals, AlertVitals, vitals_of
 from vedette.rules.model import Rulebook
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from vedette.alerts.memory import Keeper
     from vedette.alerts.rule import Case
     from vedette.alerts.terms import Store
-    from vedette.lease import Lease
     from vedette.metrics import Batch
     from vedette.notifier import Alert
     from vedette.rules.model import Source
@@ -68,11 +68,8 @@ class AlertEngine:
         forget: Callable[[str], None] | None = None,
         even: Callable[[], float] | None = None,
     ) -> None:
-        self._resume = resume
-        self._forget = forget
         self._clock = Steady(clock, even)
         self._runs = Runs(about)
-        self._leases: dict[str, Lease] = {}
         self._memory = Memory(keeper, self._clock)
         self._rulebook = Rulebook()
         runs, memory = self._runs, self._memory
@@ -81,6 +78,8 @@ class AlertEngine:
         self._teller = Teller(self._memory, self._hush, self._clock, self._runs.saying, heard)
         self._course = Course(self._teller, self._runs)
         self._estate = Estate(self._book, self._memory, self._teller, self._course, self._clock)
+        self._claims = Claims(self._book, self._memory, self._estate, self._course, self._teller)
+        self._claims.resume, self._claims.forget = resume, forget
         self.tell = tell
         self._batch = self._steps = 0
         self._now = 0.0
@@ -135,6 +134,9 @@ class AlertEngine:
         """What is in force."""
         return self._rulebook
 
+    def _is_here(self, source: Source) -> bool:
+        return not source.owned or self._claims.holds(source.instance)
+
     def _restore_window(self, name: str, window: Window) -> None:
         self._memory.restore(name, window, self._now)
 
@@ -160,11 +162,14 @@ class AlertEngine:
         now = self._now = self._clock.now() if now is None else now
         instance, lease, pace = batch.instance, batch.lease, batch.interval
         if self._clock.offset:
-            batch = self._steadied(batch, now)
-        if lease is not None and self._leases.get(instance) is not lease:
-            self._take_over(instance, lease)
+            batch = self._clock.steadied(batch, now)
+        if lease is not None:
+            self._claims.take_over(instance, lease, now)
         if batch.closed:
-            self._leave(instance, now)
+            book.router.forget(instance)
+            self._runs.forget(instance)
+            if not self._claims.leave(instance):
+                self._estate.ended[instance] = now
             return
         if self._estate.ended:
             self._estate.ended.pop(instance, None)
@@ -185,7 +190,7 @@ class AlertEngine:
                     case.mark = number
                     case.judged = now
                     if lease is not None:
-                        self._follow(case, instance)
+                        self._claims.follow(case, instance, now)
                     try:
                         case.last = verdict = case.verdict(now)
                         if verdict or case.incident.stage != "ok":
@@ -198,14 +203,8 @@ class AlertEngine:
                     if case.mark != number:
                         case.mark = number
                         if lease is not None:
-                            self._follow(case, instance)
+                            self._claims.follow(case, instance, now)
                         self._judge(case, now, pace)
-
-    def _steadied(self, batch: Batch, now: float) -> Batch:
-        """A batch with its times by the engine's clock: somebody has set the other one."""
-        of = self._clock.of
-        samples = tuple(one if one.time is None else one._replace(time=of(one.time, now)) for one in batch.samples)
-        return replace(batch, time=of(batch.time, now), samples=samples)
 
     def _judge(self, case: Case, now: float, pace: float | None) -> None:
         case.judged = now
@@ -223,58 +222,6 @@ class AlertEngine:
         if text not in self._faults and len(self._faults) < _MANY:
             self._faults.add(text)
             log.error("a fault in vedette itself: %s cannot be evaluated", text, exc_info=error)
-
-    # The fleet
-
-    def _is_here(self, source: Source) -> bool:
-        lease = self._leases.get(source.instance)
-        return not source.owned or (lease is not None and lease.held)
-
-    def _take_over(self, instance: str, lease: Lease) -> None:
-        """The instance runs here from now on: its alerts go on where they are said to be."""
-        self._leases[instance] = lease
-        self._book.begin_anew(instance, self._runs.completed.get(instance, 0.0), self._now)
-        self._estate.settle(instance, self._now)
-        for case in self._book:
-            if case.home == instance or self._may_follow(case, instance):
-                kept = self._memory.incident(instance, case.key)
-                if kept is not None or case.home == instance:
-                    case.home = instance
-                    case.incident.reset()
-                    self._estate.take_up(case, kept, self._now)
-                    self._course.note(case)
-                    if case.incident.told and self._resume is not None:
-                        self._resume(self._teller.alert(case, "firing", self._now), case.rule.config.notify)
-
-    @staticmethod
-    def _may_follow(case: Case, instance: str) -> bool:
-        return any(one.instance == instance and one.owned for some in case.rule.sources.values() for one in some)
-
-    def _follow(self, case: Case, instance: str) -> None:
-        """From now on the case goes where this instance goes."""
-        if case.home == instance:
-            return
-        case.home = instance
-        if case.incident.stage == "ok" and not case.incident.told:
-            self._estate.take_up(case, self._memory.incident(instance, case.key), self._now)
-            self._course.note(case)
-
-    def _leave(self, instance: str, now: float) -> None:
-        """The instance ends here; where it runs elsewhere from now on, nobody here has the say about its alerts."""
-        self._book.router.forget(instance)
-        self._runs.forget(instance)
-        if self._leases.pop(instance, None) is None:
-            self._estate.ended[instance] = now
-            return
-        for case in self._book:
-            if case.home == instance:
-                if case.incident.told and self._forget is not None:
-                    self._forget(case.key)
-                case.incident.reset()
-                case.home = ""
-                for ring in case.compiler.rings:
-                    ring.clear()
-                self._course.note(case)
 
     # Time
 
@@ -296,7 +243,7 @@ class AlertEngine:
         cases = [case for case in self._book if case.judged < late] if everything else []
         self._teller.wait = _RARELY if len(self._course.busy) > _MANY else 0.0
         for case in (*self._course.busy.values(), *cases):
-            if not case.home or self._holds(case.home):
+            if not case.home or self._claims.holds(case.home):
                 self._pass_time(case, now, late)
 
     def _pass_time(self, case: Case, now: float, late: float) -> None:
@@ -310,10 +257,6 @@ class AlertEngine:
                 self._course.step(case, case.last, now, None)
             except Exception as error:
                 self.fault(f"the rule {case.rule.name}", error)
-
-    def _holds(self, instance: str) -> bool:
-        lease = self._leases.get(instance)
-        return lease is not None and lease.held
 
     def close(self) -> None:
         """Keep what the next start needs."""
@@ -345,23 +288,9 @@ class AlertEngine:
 
     def describe(self, case: Case, now: float) -> AlertVitals:
         """Where a rule stands in a group; `now` is the engine's time."""
-        incident, verdict = case.incident, case.verdict(now)
-        state = incident.stage if incident.stage != "ok" else "waiting" if verdict is None else "ok"
-        quiet = ""
-        if incident.stage == "firing":
-            quiet = (case.quiet if case.last is None else "") or self._hush.reason(case, now)
-        return AlertVitals(
-            case.rule.name,
-            case.key,
-            "acknowledged" if incident.acknowledged else state,
-            case.rule.config.severity,
-            story.sentence(case, now, self._runs.saying),
-            self._clock.wall(incident.fired or incident.since),
-            quiet,
-            dict(case.labels),
-            case.rule.file,
-            case.rule.line,
-        )
+        quiet = self._hush.shown(case, now)
+        since = self._clock.wall(case.incident.fired or case.incident.since)
+        return vitals_of(case, story.sentence(case, now, self._runs.saying), since, quiet, case.verdict(now))
 
     def explained(self, case: Case, now: float) -> dict[str, Any]:
         """What a rule sees now, as plain data."""

@@ -50,6 +50,12 @@ class Hush:
         asked = self.silences.reason(name, labels, wall) or self.calendar.reason(name, labels, wall)
         return asked or (self._blame(case, now) if case.rule.config.depends_on else "")
 
+    def shown(self, case: Case, now: float) -> str:
+        """Why people are not told of what fires, for those who ask."""
+        if case.incident.stage != "firing":
+            return ""
+        return (case.quiet if case.last is None else "") or self.reason(case, now)
+
     def _muted(self, case: Case, now: float, wall: float) -> str:
         """A mute counts if all that the condition holds for are muted: of the others people want to hear."""
         first = ""

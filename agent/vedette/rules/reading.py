@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.config.explain import Section, validate
 from vedette.config.problems import suggest
 from vedette.config.source import Hole, Mapping, Scalar, Sequence
 from vedette.rules.catalogue import in_its_units
+from vedette.rules.drafts import Draft, check_dependencies, check_maintenance, without_cycles
 from vedette.rules.grammar import parse
 from vedette.rules.model import HeartbeatConfig, MaintenanceConfig, Rule, Rulebook, RuleConfig
 from vedette.rules.scanner import ConditionError
@@ -33,29 +33,6 @@ _OF_WHAT: Final = ("no data of what?", "say it: no data(metric) for 10m, or no d
 _DECLARES: Final = "`notifiers:` of agent.yaml declares them"
 
 
-class _Draft:
-    """A rule whose names were not looked up yet."""
-
-    __slots__ = ("config", "document", "item", "path", "when")
-
-    def __init__(self, document: Document, item: Mapping, path: Path, config: RuleConfig, when: Condition) -> None:
-        self.document = document
-        self.item = item
-        self.path = path
-        self.config = config
-        self.when = when
-
-    def line(self, key: str) -> int:
-        """Where an option stands."""
-        entry = self.item.entries.get(key)
-        return entry.line if entry is not None else self.item.line
-
-    @property
-    def place(self) -> str:
-        """File and line for people."""
-        return f"{self.document.found.shown}:{self.item.line}"
-
-
 def read_rules(
     documents: Iterable[tuple[Document, str]],
     catalogue: Catalogue,
@@ -70,7 +47,7 @@ def read_rules(
         masker: knows the secrets.
         notifiers: what a rule may name; None where that is not known.
     """
-    drafts: list[tuple[_Draft, str]] = []
+    drafts: list[tuple[Draft, str]] = []
     maintenance: list[MaintenanceConfig] = []
     spared: list[tuple[Document, MaintenanceConfig, Mapping, Path]] = []
     heartbeat: HeartbeatConfig | None = None
@@ -88,26 +65,15 @@ def read_rules(
             heartbeat = _heartbeat(document, root, masker, notifiers) or heartbeat
     rules = [_looked_up(draft, check, catalogue) for draft, check in _once(drafts)]
     good = [rule for rule in rules if rule is not None]
-    _check_dependencies(drafts, good, catalogue)
-    good = _without_cycles(drafts, good)
-    _check_maintenance(spared, {draft.config.name for draft, _ in drafts})
+    check_dependencies(drafts, good, catalogue)
+    good = without_cycles(drafts, good)
+    check_maintenance(spared, {draft.config.name for draft, _ in drafts})
     if notifiers is not None:
         _check_addressees(drafts, notifiers)
     return Rulebook(tuple(good), tuple(maintenance), heartbeat, complete=catalogue.complete)
 
 
-def _check_maintenance(
-    windows: Iterable[tuple[Document, MaintenanceConfig, Mapping, Path]], names: Collection[str]
-) -> None:
-    """A pattern that fits no rule protects nobody."""
-    for document, config, item, path in windows:
-        for wanted in config.rules:
-            if wanted != "*" and not any(name == wanted or fnmatchcase(name, wanted) for name in names):
-                line = item.entries["rules"].line
-                document.report.warning(line, (*path, "rules"), f"no rule is called {wanted}", suggest(wanted, names))
-
-
-def _check_addressees(drafts: Iterable[tuple[_Draft, str]], notifiers: Collection[str]) -> None:
+def _check_addressees(drafts: Iterable[tuple[Draft, str]], notifiers: Collection[str]) -> None:
     """A rule that names nobody who is there stays in force: the log and the status tell of it."""
     for draft, _ in drafts:
         for name in draft.config.notify:
@@ -181,7 +147,7 @@ def _heartbeat(
     return made
 
 
-def _drafts(document: Document, root: Mapping, check: str, masker: Masker) -> Iterator[_Draft]:
+def _drafts(document: Document, root: Mapping, check: str, masker: Masker) -> Iterator[Draft]:
     for item, path in _items("alerts", root, document.report):
         config = validate(Section(RuleConfig, item, path, item.line, help=_HELP), document.report, masker)
         if config is None:
@@ -193,7 +159,7 @@ def _drafts(document: Document, root: Mapping, check: str, masker: Masker) -> It
         if _is_bare(when):
             document.report.error(item.entries["when"].line, (*path, "when"), *_OF_WHAT)
             continue
-        yield _Draft(document, item, path, config, when)
+        yield Draft(document, item, path, config, when)
 
 
 def _parsed(text: str, key: str, item: Mapping, path: Path, report: Report) -> Condition | None:
@@ -228,8 +194,8 @@ def _named(test: Test, target: str) -> Test:
             return test
 
 
-def _once(drafts: Iterable[tuple[_Draft, str]]) -> Iterator[tuple[_Draft, str]]:
-    first: dict[str, _Draft] = {}
+def _once(drafts: Iterable[tuple[Draft, str]]) -> Iterator[tuple[Draft, str]]:
+    first: dict[str, Draft] = {}
     for draft, check in drafts:
         earlier = first.setdefault(draft.config.name, draft)
         if earlier is draft:
@@ -239,7 +205,7 @@ def _once(drafts: Iterable[tuple[_Draft, str]]) -> Iterator[tuple[_Draft, str]]:
             draft.document.report.error(draft.line("name"), (*draft.path, "name"), message)
 
 
-def _looked_up(draft: _Draft, check: str, catalogue: Catalogue) -> Rule | None:
+def _looked_up(draft: Draft, check: str, catalogue: Catalogue) -> Rule | None:
     config, report = draft.config, draft.document.report
     keep = None
     if config.keep_seconds is None:
@@ -279,7 +245,7 @@ def _looked_up(draft: _Draft, check: str, catalogue: Catalogue) -> Rule | None:
         return None
 
 
-def _kept(draft: _Draft, check: str) -> Condition | None:
+def _kept(draft: Draft, check: str) -> Condition | None:
     """The condition of `keep:`, which looks at the same groups as that of `when:`."""
     report, line, path = draft.document.report, draft.line("keep"), (*draft.path, "keep")
     keep = _parsed(str(draft.config.keep), "keep", draft.item, draft.path, report)
@@ -295,7 +261,7 @@ def _kept(draft: _Draft, check: str) -> Condition | None:
     return keep
 
 
-def _report(draft: _Draft, key: str, found: Findings) -> None:
+def _report(draft: Draft, key: str, found: Findings) -> None:
     line, path = draft.line(key), (*draft.path, key)
     for message, hint in dict.fromkeys(found.errors):
         draft.document.report.error(line, path, message, hint)
@@ -303,66 +269,9 @@ def _report(draft: _Draft, key: str, found: Findings) -> None:
         draft.document.report.warning(line, path, message, hint)
 
 
-def _warn_of_spread(draft: _Draft, rule: Rule) -> None:
+def _warn_of_spread(draft: Draft, rule: Rule) -> None:
     """Say so where what a rule looks at may be on several agents of the fleet: none of them sees all of it."""
     owned = {one.instance for some in rule.sources.values() for one in some if one.owned}
     if len(owned) > 1 and "instance" not in rule.when.by:
         message = "its instances may run on different agents of the fleet, and each sees only its own"
         draft.document.report.warning(draft.line("when"), (*draft.path, "when"), message, "group it: `by (instance)`")
-
-
-def _check_dependencies(drafts: Iterable[tuple[_Draft, str]], rules: Iterable[Rule], catalogue: Catalogue) -> None:
-    good = {rule.name: rule for rule in rules}
-    known = {*good, *(draft.config.name for draft, _ in drafts), *catalogue.instances}
-    for draft, _ in drafts:
-        line, path, report = draft.line("depends_on"), (*draft.path, "depends_on"), draft.document.report
-        for wanted in draft.config.depends_on:
-            if wanted not in known:
-                message = f"no rule and no instance is called {wanted}"
-                report.warning(line, path, message, suggest(wanted, known))
-            elif elsewhere := _elsewhere(wanted, good, catalogue) - _sources(good.get(draft.config.name)):
-                message = f"{min(elsewhere)} may run on another agent of the fleet, and how it is is not known here"
-                report.warning(line, path, message, "depend on what runs on every node")
-
-
-def _sources(rule: Rule | None) -> set[str]:
-    return {one.instance for some in rule.sources.values() for one in some} if rule is not None else set()
-
-
-def _elsewhere(wanted: str, rules: dict[str, Rule], catalogue: Catalogue) -> set[str]:
-    """The instances of what is depended on that run on one agent of the fleet."""
-    return (_sources(rules.get(wanted)) if wanted in rules else {wanted}) & catalogue.owned
-
-
-def _without_cycles(drafts: Iterable[tuple[_Draft, str]], rules: Iterable[Rule]) -> list[Rule]:
-    """Rules that depend on each other would mute each other for ever: they stay in force without that."""
-    rules = list(rules)
-    after = {rule.name: rule.config.depends_on for rule in rules}
-    places = {draft.config.name: draft for draft, _ in drafts}
-    return [_without_cycle(rule, places[rule.name], after) for rule in rules]
-
-
-def _without_cycle(rule: Rule, draft: _Draft, after: dict[str, tuple[str, ...]]) -> Rule:
-    ways = {one: way for one in rule.config.depends_on if (way := _way(one, rule.name, after))}
-    if not ways:
-        return rule
-    way = next(iter(ways.values()))
-    message = "a rule cannot depend on itself"
-    if len(way) > 1:
-        message += f": {rule.name} depends on {', which depends on '.join(way)}"
-    draft.document.report.error(draft.line("depends_on"), (*draft.path, "depends_on"), message)
-    wanted = tuple(one for one in rule.config.depends_on if one not in ways)
-    return replace(rule, config=rule.config.model_copy(update={"depends_on": wanted}))
-
-
-def _way(start: str, end: str, after: dict[str, tuple[str, ...]]) -> list[str]:
-    """From one rule along what it depends on to another; empty if none leads there."""
-    ways, seen = [[start]], {start}
-    for way in ways:
-        if way[-1] == end:
-            return way
-        for one in after.get(way[-1], ()):
-            if one not in seen:
-                seen.add(one)
-                ways.append([*way, one])
-    return []
