@@ -15,7 +15,7 @@ from vedette.alerts.clock import Steady
 from vedette.alerts.course import Course
 from vedette.alerts.estate import Estate, take_over
 from vedette.alerts.hush import Hush
-from vedette.alerts.memory import EVERY, Memory
+from vedette.alerts.memory import Memory
 from vedette.alerts.runs import About, Runs
 from vedette.alerts.teller import Tell, Teller
 from vedette.alerts.vitals import AlertsVitals, AlertVitals, vitals_of
@@ -84,7 +84,7 @@ class AlertEngine:
         self._batch = self._steps = 0
         self._now = 0.0
         self._started = 0.0
-        self._all_at = self._saved_at = 0.0
+        self._all_at = 0.0
         self._faults: set[str] = set()
         self.faults = 0
         """Errors so far that cost an evaluation; each kind is logged once."""
@@ -232,9 +232,7 @@ class AlertEngine:
             self._steps = self._clock.steps
             self._course.keep_all(now)
             self._memory.save(self._book, self._runs, now, everything=True)
-        if not self._saved_at <= now < self._saved_at + EVERY:
-            self._saved_at = now
-            self._memory.save(self._book, self._runs, now)
+        self._memory.save(self._book, self._runs, now)
         everything = not self._all_at <= now < self._all_at + _ALL_AGAIN
         if everything:
             self._all_at = now

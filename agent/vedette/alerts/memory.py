@@ -7,9 +7,13 @@ store are by the clock; see `Steady`.
 from __future__ import annotations
 
 import logging
+from array import array
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
 
 from vedette.alerts.history import PLOTTED, Window, tolerated
 from vedette.alerts.rule import TIMES
@@ -37,8 +41,8 @@ _SEEN: Final = f"{BESIDE}seen:"
 _RINGS: Final = f"{BESIDE}rings"
 _KINDS: Final = "kinds"
 _BEAT: Final = f"{BESIDE}beat"
-EVERY: Final = 10.0
-"""Seconds between two times that something is kept."""
+EVERY: Final = 10
+"""Seconds in which each window has its turn to be kept."""
 _SLOWLY: Final = 60.0
 _MOST: Final = 5_000
 
@@ -79,6 +83,7 @@ class Memory:
         """When the agent was seen to be alive last, by the clock."""
         self.statuses = beat.get("statuses")
         self._saved: dict[str, float] = {}
+        self._saved_at = 0.0
         self._kept_rings: dict[str, Any] = dict(self._rings)
         self.kinds: dict[str, tuple[str, str]] = _kinds(own.get(_KINDS))
         """What the numbers of metrics mean that no configuration tells of, as far as they were seen."""
@@ -145,7 +150,7 @@ class Memory:
         offset = self._clock.offset
         try:
             saved, ready = float(row["saved"]) + offset, float(row["ready"]) + offset
-            points = [[float(one[0]) + offset, *map(float, one[1:])] for one in row["points"]]
+            points = _unpacked(row["points"], offset)
             window.restore([one for one in points if one[0] <= now])
         except (TypeError, ValueError, KeyError, IndexError):
             log.warning("what was kept of %s makes no sense to this version, and is left out", name)
@@ -176,11 +181,14 @@ class Memory:
     # Keeping it
 
     def save(self, book: Book, runs: Runs, now: float, *, everything: bool = False) -> None:
-        """Keep what is due: windows and groups in turns, how the last runs went whenever that is another."""
+        """Keep what is due: a tenth of the windows each second, how the last runs went whenever that is another."""
         if self._keeper is None:
             return
         self._save_windows(book, now, everything=everything)
         self._save_rings(book)
+        if not everything and 0 <= now - self._saved_at < EVERY:
+            return
+        self._saved_at = now
         if len(self.kinds) != self._kept_kinds:
             self._kept_kinds = len(self.kinds)
             self._keep(_KINDS, {name: kind for name, (kind, _) in self.kinds.items()})
@@ -193,7 +201,7 @@ class Memory:
         self._keeper.keep(OWN, _BEAT, beat)
 
     def _save_windows(self, book: Book, now: float, *, everything: bool) -> None:
-        names: set[str] = set()
+        turn, names = int(now % EVERY), set[str]()
         for name, window in book.windows():
             if len(names) >= _MOST:
                 break
@@ -201,9 +209,14 @@ class Memory:
                 continue
             names.add(name)
             due = self._saved.get(name, 0.0) + tolerated(window.over) / 2 - EVERY
-            if everything or now >= due or now < self._saved[name]:
+            if everything or (crc32(name.encode()) % EVERY == turn and (now >= due or now < self._saved[name])):
                 self._saved[name] = now
                 self._keep(_WINDOW + name, self._row_of(window, now))
+        if turn == 0 or everything:
+            self._let_go(names, now)
+
+    def _let_go(self, names: set[str], now: float) -> None:
+        """Delete what is of no use any more."""
         for name in [name for name in self._saved if name not in names and not name.startswith(_SEEN)]:
             del self._saved[name]
             self._keep(_WINDOW + name, None)
@@ -214,10 +227,8 @@ class Memory:
 
     def _row_of(self, window: Window, now: float) -> dict[str, Any]:
         offset = self._clock.offset
-        points = _thin(window.kept())
-        if offset:
-            points = [[one[0] - offset, *one[1:]] for one in points]
-        return {"saved": now - offset, "over": window.over, "ready": window.ready - offset, "points": points}
+        packed = _packed(window.kept(), offset)
+        return {"saved": now - offset, "over": window.over, "ready": window.ready - offset, "points": packed}
 
     def _save_rings(self, book: Book) -> None:
         rings = {case.key: [ring.kept for ring in case.compiler.rings] for case in book if case.compiler.rings}
@@ -269,13 +280,19 @@ def _kinds(kept: Any) -> dict[str, tuple[str, str]]:
     return {name: (kind, "") for name, kind in kept.items() if isinstance(kind, str)} if isinstance(kept, dict) else {}
 
 
-def _thin(rows: list[list[float]]) -> list[list[float]]:
-    """At most 120 points, neighbours joined."""
-    while len(rows) > PLOTTED:
-        pairs = [rows[place : place + 2] for place in range(0, len(rows), 2)]
-        rows = [_joined(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
-    return rows
+def _packed(rows: list[list[float]], offset: float) -> str:
+    """Points as text: at most twice 120, neighbours joined. Base 64 of doubles, a tenth of the time that JSON takes."""
+    while len(rows) > 2 * PLOTTED:
+        odd = rows[-1:] if len(rows) % 2 else []
+        rows = [
+            [a[0], a[1] + b[1], a[2] + b[2], a[3] if a[3] < b[3] else b[3], a[4] if a[4] > b[4] else b[4], b[5]]
+            for a, b in zip(rows[::2], rows[1::2], strict=False)
+        ] + odd
+    if offset:
+        rows = [[one[0] - offset, *one[1:]] for one in rows]
+    return b64encode(array("d", chain.from_iterable(rows)).tobytes()).decode()
 
 
-def _joined(one: list[float], other: list[float]) -> list[float]:
-    return [one[0], one[1] + other[1], one[2] + other[2], min(one[3], other[3]), max(one[4], other[4]), other[5]]
+def _unpacked(text: str, offset: float) -> list[tuple[float, ...]]:
+    numbers = array("d", b64decode(text, validate=True))
+    return [(numbers[at] + offset, *numbers[at + 1 : at + 6]) for at in range(0, len(numbers) - 5, 6)]
