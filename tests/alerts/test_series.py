@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from alerts.parts import APP, DB, FLOW, ORDERS, QUEUES, Stage, open_catalogue, read
+from vedette.alerts.replay import replay
 from vedette.metrics import Batch, Kind, Sample, ServiceCheck, Status
 from vedette.rules.model import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PAY, MAIL = "queue:pay", "queue:mail"
 
@@ -403,3 +409,30 @@ def test_an_undeclared_tag_is_an_error_where_all_tags_are_declared() -> None:
     assert (len(book.rules), problems) == (0, [said % ""])
     book, problems = read(rule.replace("sqs.age", "any.name"), among=open_catalogue())
     assert (len(book.rules), "warning: no configured instance declares the tag quue" in problems[1]) == (1, True)
+
+
+@pytest.mark.parametrize("interval", ["300ms", "1100ms", "7s"])
+def test_values_come_at_any_interval(tmp_path: Path, interval: str) -> None:
+    (tmp_path / "suite.yaml").write_text(
+        f"""
+        alerts: [{{name: old, when: sqs.age > 5 for 30 runs}}]
+        interval: {interval}
+        series: [{{metric: sqs.age, values: 9x40}}]
+        expect: [{{at: 300s, firing: [old]}}]
+        """
+    )
+    assert replay(tmp_path / "suite.yaml", lambda _: None).failures == ()
+
+
+def test_what_is_told_once_is_not_told_twice(tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(
+        """
+        alerts: [{name: old, when: sqs.age > 5}]
+        series: [{metric: sqs.age, values: 9 1 9 1}]
+        told: [0s firing old, 1m resolved old, 1m resolved old, 3m resolved old]
+        """
+    )
+    assert replay(tmp_path / "suite.yaml", lambda _: None).failures == (
+        "is not told: 1m resolved old",
+        "is told and should not be: 2m firing old",
+    )

@@ -20,9 +20,9 @@ MOST_POINTS: Final = 512
 PLOTTED: Final = 120
 _RECOUNT: Final = 4_096
 """Points that leave before the sums are made anew, so that rounding does not add up."""
-_DWARFS: Final = 1e6
-"""A sample that is so many times as large as the sum of the others takes their digits along when it leaves."""
-_MOST: Final = 1e300
+_DWARFS: Final = 1e12
+"""A sample whose square is so many times that of the sum of the others takes their digits along when it leaves."""
+_ABSURD: Final = 1e300
 _GAP: Final = 60.0
 _SHARE: Final = 0.1
 _NOTHING: Final[Callable[[float], bool]] = lambda _: False  # noqa: E731
@@ -156,8 +156,8 @@ class Window:
             self.count -= point[1]
             self.total -= leaves
             self._left += 1
-            rest = abs(self.total)
-            if not rest < _MOST or not abs(leaves) <= _DWARFS * rest:
+            square = leaves * leaves
+            if square > _DWARFS * self.total * self.total or square > _ABSURD:
                 self._left = _RECOUNT
         if self._lows is not None and self._highs is not None:
             _drop(self._lows, edge)

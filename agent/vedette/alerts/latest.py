@@ -138,6 +138,7 @@ class Each:
 
     @at.setter
     def at(self, time: float) -> None:
+        """When one came of which nothing else is known any more."""
         self._at = time
 
     def worst(self, ask: Ask, score: Callable[[float], float], now: float, source: str | None = None) -> float | None:
