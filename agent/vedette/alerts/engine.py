@@ -96,6 +96,7 @@ class AlertEngine:
 
     @tell.setter
     def tell(self, tell: Tell | None) -> None:
+        """Have notifiers told so."""
         self._teller.tell = tell
 
     def now(self) -> float:
