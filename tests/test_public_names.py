@@ -36,9 +36,9 @@ PUBLIC = {
     vedette.kit: [
         "Batches", "Budget", "Courier", "DamagedError", "Deltas", "Entry", "HttpOptions", "ListenOptions", "Masker",
         "Outcome", "Piece", "PromNames", "Record", "Reply", "Size", "Sketch", "Spool", "SpoolTakenError", "Totals",
-        "alert_data", "alert_from", "alert_text", "clip", "delivery_id", "facts", "figure", "given", "headline",
-        "json_objects", "links", "mask", "moment", "plot_line", "probe_clock", "probe_dns", "probe_file", "probe_tcp",
-        "probe_tls", "probe_unix", "sparkline", "ssl_context", "title_of",
+        "alert_data", "alert_from", "alert_text", "cards", "clip", "delivery_id", "facts", "figure", "given",
+        "headline", "http_date", "json_objects", "links", "mask", "moment", "plot_line", "probe_clock", "probe_dns",
+        "probe_file", "probe_tcp", "probe_tls", "probe_unix", "retry_after", "sparkline", "ssl_context", "title_of",
     ],
     vedette.testing: [
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",

@@ -29,7 +29,7 @@ from vedette.outlets import Outlets
 from vedette.ownership import Ownership, identity_of
 from vedette.plugins import Registry
 from vedette.renewal import Renewal
-from vedette.report import FindingsLog, SelfReport, log_problems
+from vedette.report import FindingsLog, SelfReport, SinkVitals, log_problems
 from vedette.scouts import Scouts
 from vedette.services import Services
 from vedette.sink import Home
@@ -56,7 +56,7 @@ _ASK_AGAIN = 60.0
 """Seconds between two renewals of all secrets because one was refused."""
 _SETTLE = 0.2
 """Seconds in which several changes of what discoveries found become one."""
-_NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate", "report_changes")
+_NEEDS_RESTART = ("state_directory", "control_socket", "auto_isolate", "report_changes", "mask_card_numbers")
 _KILLED_BY_SECOND_SIGNAL = 130
 _LAST_WORDS = 2.0
 """Seconds in which notifiers may tell what they have not told yet; the rest is on disk for the next start."""
@@ -130,7 +130,7 @@ class Agent:
             time=time.time(),
             started=self._started,
             instances=tuple(map(self._vitals, self._crew)),
-            sinks=tuple(self._outlets.vitals),
+            sinks=tuple(self._sinks),
             problems=self._configuration.problems,
             discoveries=tuple(self._scouts.vitals(self._findings.made, self._findings.wrong)),
             directory=str(self._configuration.directory),
@@ -140,6 +140,12 @@ class Agent:
             notifiers=tuple(self.dispatcher.vitals),
             alerts=self._alerting.vitals,
         )
+
+    @property
+    def _sinks(self) -> list[SinkVitals]:
+        """Where each sink stands; a failure's text may quote what was sent."""
+        mask = self._configuration.masker
+        return [replace(one, trouble=mask(one.trouble)) for one in self._outlets.vitals]
 
     @property
     def alerting(self) -> Alerting:
@@ -234,7 +240,7 @@ class Agent:
         self._deliver(
             self._report.batch(
                 (runner.vitals for runner in self._crew),
-                self._outlets.vitals,
+                self._sinks,
                 self._state.errors,
                 self._files.problems,
                 self._reloads,

@@ -161,13 +161,20 @@ def retry_after(value: str | None, now: float | None = None) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            moment = parsedate_to_datetime(value)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            seconds = moment.timestamp() - (time.time() if now is None else now)
-        except (ValueError, OverflowError, TypeError, IndexError):  # a year or a zone that no calendar has
+        moment = http_date(value)
+        if moment is None:
             return None
+        seconds = moment - (time.time() if now is None else now)
     return min(max(0.0, seconds), _LONGEST_WAIT) if math.isfinite(seconds) else None
+
+
+def http_date(value: str | None) -> float | None:
+    """Unix seconds of a date in a header; None if it is none."""
+    try:
+        moment = parsedate_to_datetime(value or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, TypeError, IndexError):  # a year or a zone that no calendar has
+        return None
 
 
 async def _read_a_little(response: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from decimal import Decimal
 from functools import partial
@@ -11,6 +12,7 @@ from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from vedette.cards import is_trace_id, may_hold_one
 from vedette.metrics import Batch, Event, Kind, LogRecord, Metric, Sample, ServiceCheck, Sketch, Status
 from vedette.secrets import mask_urls
 
@@ -29,9 +31,10 @@ _MOST_CACHED_TAGS = 20_000
 _MOST_CACHED_ROWS = 20_000
 _MOST_CACHED_NAMES = 20_000
 _MOST_NAMED = 100
+_MOST = int(sys.float_info.max)  # no receiver can hold more
+_LEAST = -_MOST
 _LONGEST_MESSAGE = 4_000
-_LARGEST = 1 << 1023
-"""Whole numbers from here on are beyond what a float holds, and what sinks and rules can count with."""
+_LEAST_CARD = 10**12
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _BADNESS = {Status.OK: 0, Status.WARNING: 1, Status.UNKNOWN: 2, Status.CRITICAL: 3}
 _sample = tuple.__new__  # what Sample(…) does, without its detour through keyword arguments
@@ -78,9 +81,11 @@ class Channel:
         self.undeclared: set[str] = set()
         self.mask: Callable[[str], str] = masker or (lambda text: text)
         self.known: Callable[[str], str] = getattr(masker, "known", self.mask)
+        self.member: Callable[[str], str] = getattr(masker, "member", self.mask)
+        self._in_tag: Callable[[str], str] | None = getattr(masker, "tag", None)
         self._filter = names
         self._tags = tuple(tags)
-        self.base_tags: Tags = canonical_tags(self._tags)
+        self.base_tags: Tags = self._canonical(self._tags)
         self._tag_sets: dict[tuple[str, ...], Tags] = {(): self.base_tags}
         self._reported: set[str] = set()
         self._declared = {metric.name: metric.kind for metric in metrics}
@@ -141,9 +146,14 @@ class Channel:
         """The instance's tags and these; where a source speaks for itself, its environment, service, version count."""
         tags = [str(tag) for tag in raw]
         if not self.open_names:
-            return canonical_tags((*self._tags, *tags))
+            return self._canonical((*self._tags, *tags))
         own = {tag.partition(":")[0] for tag in tags} & _UNIFIED
-        return canonical_tags((*(tag for tag in self._tags if tag.partition(":")[0] not in own), *tags))
+        return self._canonical((*(tag for tag in self._tags if tag.partition(":")[0] not in own), *tags))
+
+    def _canonical(self, tags: tuple[str, ...]) -> Tags:
+        if self._in_tag is not None and may_hold_one("|".join(tags)):
+            tags = tuple(map(self._in_tag, tags))
+        return canonical_tags(tags)
 
     def row_keys(self, metrics: Sequence[Metric], tags: tuple[str, ...]) -> list[_Key | None]:
         """The identity of each sample of a row, shared between runs; None for names that are not admitted."""
@@ -243,7 +253,8 @@ class Emit:
             if value is None or key is None:
                 continue
             number = value.__class__
-            if key in points or (number is not int and (number is not float or not isfinite(value))):
+            good = _LEAST < value < _MOST if number is int else number is float and isfinite(value)
+            if key in points or not good:
                 self._add(metric.name, metric.kind, value, tags, None)
             else:
                 points[key] = _sample(Sample, (key[0], metric.kind, value, key[1], None))
@@ -275,16 +286,13 @@ class Emit:
         if out is None:
             return
         number = value.__class__
-        if number is int:
-            if not -_LARGEST < value < _LARGEST:  # type: ignore[operator]
-                self._channel.drop("not_finite", name)
-                return
-        elif number is not float or not isfinite(value):  # type: ignore[arg-type]
+        good = _LEAST < value < _MOST if number is int else number is float and isfinite(value)  # type: ignore[operator,arg-type]
+        if not good:
             checked = _number(value, kind)
             if checked is None:
-                self._channel.drop("not_finite" if isinstance(value, float | Decimal) else "bad_value", name)
+                self._channel.drop("not_finite" if isinstance(value, int | float | Decimal) else "bad_value", name)
                 return
-            value = self._channel.mask(checked) if isinstance(checked, str) else checked
+            value = self._channel.member(checked) if isinstance(checked, str) else checked
         full = self._channel.tag_set(tags)
         if kind in _SINGLE_VALUED:
             points = self._points
@@ -469,14 +477,18 @@ class Gathering(Emit):
         """Keep it."""
 
 
-def masked_values(value: Any, mask: Callable[[str], str]) -> Any:
-    """A JSON value with every text in it masked, keys too."""
+def masked_values(value: Any, mask: Callable[[str], str], key: str = "") -> Any:
+    """A JSON value with every text in it masked, keys and numbers as long as a card's too; ids of traces stay."""
     if isinstance(value, str):
-        return mask(value)
+        return value if is_trace_id(key, value) else mask(value)
     if isinstance(value, dict | MappingProxyType):
-        return {masked_values(key, mask): masked_values(inner, mask) for key, inner in value.items()}
+        return {masked_values(name, mask): masked_values(inner, mask, str(name)) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [masked_values(inner, mask) for inner in value]
+        return [masked_values(inner, mask, key) for inner in value]
+    if isinstance(value, int | float) and _LEAST_CARD <= value < _LEAST_CARD * 10**7 and value == int(value):
+        digits = str(int(value))
+        shown = digits if is_trace_id(key, digits) else mask(digits)
+        return value if shown == digits else shown
     return value
 
 
@@ -489,9 +501,9 @@ def _number(value: Any, kind: Kind) -> Value | None:
     if isinstance(value, Sketch):
         return value if kind in (Kind.HISTOGRAM, Kind.DISTRIBUTION) else None
     if isinstance(value, Decimal):
-        return value if value.is_finite() else None
+        return value if value.is_finite() and _LEAST < value < _MOST else None
     if isinstance(value, int):
-        return int(value)
+        return int(value) if _LEAST < value < _MOST else None
     if isinstance(value, float):
         return float(value) if isfinite(value) else None
     return None

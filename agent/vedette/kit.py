@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from vedette.courier import Courier, Reply
+from vedette import cards
+from vedette.courier import Courier, Reply, http_date, retry_after
 from vedette.listen import ListenOptions
 from vedette.metrics import Kind, Sample, Sketch
 from vedette.notifier import alert_data, alert_from, delivery_id
@@ -55,12 +56,14 @@ __all__ = [
     "alert_data",
     "alert_from",
     "alert_text",
+    "cards",
     "clip",
     "delivery_id",
     "facts",
     "figure",
     "given",
     "headline",
+    "http_date",
     "json_objects",
     "links",
     "mask",
@@ -72,6 +75,7 @@ __all__ = [
     "probe_tcp",
     "probe_tls",
     "probe_unix",
+    "retry_after",
     "sparkline",
     "ssl_context",
     "title_of",

@@ -125,7 +125,7 @@ class Scouts:
                 made.get(one.name, 0),
                 wrong.get(one.name, 0),
                 one.discovery.errors,
-                one.discovery.trouble,
+                self._masker(one.discovery.trouble),
             )
             for one in self._scouts
         ]

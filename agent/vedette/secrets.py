@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextvars import ContextVar
+from hashlib import blake2b
 from html import unescape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from pydantic_core import core_schema
+
+from vedette.cards import tag_without_card_number, without_card_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -93,6 +97,11 @@ def mask_urls(text: str) -> str:
 
 
 def mask(text: str) -> str:
+    """The text with card numbers and the passwords of URLs and of `password=…` pairs replaced by `****`."""
+    return without_card_numbers(mask_passwords(text), _masked)
+
+
+def mask_passwords(text: str) -> str:
     """The text with the passwords of URLs and of `password=…` pairs replaced by `****`."""
     text = mask_urls(text)
     if text.isascii() and not any(map(text.lower().__contains__, _HINTS)):  # ten times as fast as looking closely
@@ -100,12 +109,17 @@ def mask(text: str) -> str:
     return _KEYWORD_PASSWORD.sub(lambda found: found["arn"] or f"{found['head']}{MASK}", text)
 
 
+def _masked(digits: str) -> str:
+    return MASK
+
+
 class Masker:
     """Knows the secrets of one configuration and blots them out of any text.
 
     A value added in one place is masked everywhere: log lines, statuses, errors, events. It is also known as others
     write it: percent-encoded (all of it, or only the characters that an encoder minds), as a form, escaped for JSON or
-    HTML, as `repr`. Drivers print DSNs, and servers repeat what they were sent.
+    HTML, as `repr`. Drivers print DSNs, and servers repeat what they were sent. Card numbers are masked
+    too, whosever they are.
 
     Args:
         parent: knows more, which is masked too; what this one learns the parent does not. So a secret that others wrote
@@ -117,6 +131,17 @@ class Masker:
         self._values: frozenset[str] = frozenset()
         self._lent: dict[Hashable, tuple[str, ...]] = {}
         self._forms: _Forms | None = None
+        self._hides_cards = True
+        self._salt = b""
+
+    @property
+    def hides_cards(self) -> bool:
+        """Whether card numbers are masked."""
+        return self._hides_cards if self._parent is None else self._parent.hides_cards
+
+    def spare_cards(self) -> None:
+        """Mask no card numbers."""
+        self._hides_cards = False
 
     def add(self, value: str) -> None:
         """Mask this value from now on, of a URL its password on its own too.
@@ -161,9 +186,30 @@ class Masker:
             forms = self._forms = _Forms(values)  # at the next use: a thousand secrets are added one by one
         return forms.mask(text)
 
+    def cards(self, text: str) -> str:
+        """The text with card numbers replaced by `****`, unless they are to stay."""
+        return without_card_numbers(text, _masked) if self.hides_cards else text
+
+    def tag(self, tag: str) -> str:
+        """A tag with what is certainly a card number replaced by `****`; ids are in tags too."""
+        return tag_without_card_number(tag, _masked) if self.hides_cards else tag
+
+    def member(self, text: str) -> str:
+        """A member of a set, masked so that those that differ still do, for as long as this process lives.
+
+        What stands for a card number is its BLAKE2 hash under a key that nobody else knows: without one it would soon
+        be guessed, as there are few card numbers.
+        """
+        text = mask_passwords(self.known(text))
+        return without_card_numbers(text, self._pseudonym) if self.hides_cards else text
+
+    def _pseudonym(self, digits: str) -> str:
+        self._salt = self._salt or os.urandom(32)
+        return f"{MASK}{blake2b(digits.encode(), digest_size=8, key=self._salt).hexdigest()}"
+
     def __call__(self, text: str) -> str:
-        """The text with every known secret and every URL password replaced by `****`."""
-        return mask(self.known(text))
+        """The text with every known secret, every URL password and every card number replaced by `****`."""
+        return self.cards(mask_passwords(self.known(text)))
 
 
 OF_THIS_TASK: ContextVar[Masker | None] = ContextVar("vedette_masker", default=None)

@@ -338,7 +338,7 @@ def test_a_group_that_had_no_room_is_told_of_once_there_is_some() -> None:
     for _ in range(11):
         stage.now += 10
         ages(stage, (500.0, "queue:late"))
-    assert stage.told == ["80 firing old{queue:late}"]
+    assert stage.told == ["70 firing old{queue:late}"]
     assert sum(term.left_out for term in stage.engine._book.terms.values()) == 1
 
 

@@ -14,15 +14,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from datadog_api_client.configuration import Configuration
-from datadog_api_client.model_utils import (
-    ModelComposed,
-    ModelNormal,
-    ModelSimple,
-    UnparsedObject,
-    validate_and_convert_types,
-)
+from datadog_api_client.model_utils import validate_and_convert_types
 from datadog_api_client.v1.model.dashboard import Dashboard
 from datadog_api_client.v1.model.monitor import Monitor
+
+from sinks.datadog_models import unparsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,33 +52,8 @@ def wholly_parsed(model: Any, body: dict[str, Any]) -> None:
         read = validate_and_convert_types(body, (model,), ["body"], True, True, _CONFIGURATION)
     except Exception as error:
         raise Refusal(400, f"not a {model.__name__}: {error}") from None
-    if wrong := list(strange(read, model.__name__)):
+    if wrong := list(unparsed(read, model.__name__, strictly=True)):
         raise Refusal(400, f"not known to the model: {', '.join(map(str, wrong))}")
-
-
-def strange(value: Any, path: str) -> Iterator[str]:
-    """Paths of what the models could make no sense of, or keep without knowing it."""
-    if isinstance(value, UnparsedObject) or getattr(value, "_unparsed", False):
-        yield path
-    elif isinstance(value, ModelComposed):  # one of several models: which one it is
-        if not value._composed_instances:
-            yield path
-        for one in value._composed_instances:
-            yield from strange(one, path)
-    elif isinstance(value, ModelNormal):
-        known = set(value.attribute_map)
-        for name, one in value._data_store.items():
-            if name not in known:
-                yield f"{path}.{name}"
-            yield from strange(one, f"{path}.{name}")
-    elif isinstance(value, ModelSimple):
-        yield from strange(value.value, path)
-    elif isinstance(value, dict):
-        for name, one in value.items():
-            yield from strange(one, f"{path}.{name}")
-    elif isinstance(value, list):
-        for number, one in enumerate(value):
-            yield from strange(one, f"{path}[{number}]")
 
 
 def check_monitor(body: dict[str, Any]) -> None:

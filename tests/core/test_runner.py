@@ -231,6 +231,8 @@ def test_garbage_is_dropped_counted_by_reason_and_named_once(caplog: pytest.LogC
         async def run(self, emit: Any) -> None:
             emit.gauge("probe.value", float("nan"))
             emit.gauge("probe.value", Decimal("Infinity"))
+            emit.gauge("probe.value", 10**400)
+            emit.gauge("probe.value", -(Decimal(10) ** 400))
             emit.gauge("probe.value", "seven")
             emit.gauge("probe.value", None)
             emit.gauge("probe.undeclared", 1)
@@ -250,7 +252,7 @@ def test_garbage_is_dropped_counted_by_reason_and_named_once(caplog: pytest.LogC
     runs = runner.vitals.runs
     assert runs >= 2
     assert {reason: n / runs for reason, n in runner.vitals.dropped.items()} == {  # type: ignore[union-attr]
-        "not_finite": 2,
+        "not_finite": 4,
         "bad_value": 2,
         "undeclared": 2,
         "wrong_kind": 1,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from datadog_api_client import ApiClient, Configuration
-from datadog_api_client.model_utils import ModelNormal, ModelSimple, UnparsedObject
+from datadog_api_client.model_utils import ModelComposed, ModelNormal, ModelSimple, UnparsedObject
 from datadog_api_client.v1.model.distribution_points_payload import DistributionPointsPayload
 from datadog_api_client.v1.model.event_create_request import EventCreateRequest
 from datadog_api_client.v1.model.metric_metadata import MetricMetadata
@@ -36,18 +38,27 @@ def parsed(path: str, body: Any) -> Any:
     return model
 
 
-def unparsed(value: Any, path: str) -> Any:
-    """Paths of the parts that the client could not make sense of."""
+def unparsed(value: Any, path: str, *, strictly: bool = False) -> Iterator[str]:
+    """Paths of the parts that the client could not make sense of; `strictly` also of those it keeps unknown."""
+    inner = partial(unparsed, strictly=strictly)
     if isinstance(value, UnparsedObject) or getattr(value, "_unparsed", False):
         yield path
+    elif isinstance(value, ModelComposed):  # one of several models: which one it is
+        if strictly and not value._composed_instances:
+            yield path
+        for one in value._composed_instances:
+            yield from inner(one, path)
     elif isinstance(value, ModelNormal):
+        known = set(value.attribute_map)
         for name, one in value._data_store.items():
-            yield from unparsed(one, f"{path}.{name}")
+            if strictly and name not in known:
+                yield f"{path}.{name}"
+            yield from inner(one, f"{path}.{name}")
     elif isinstance(value, ModelSimple):
-        yield from unparsed(value.value, path)
+        yield from inner(value.value, path)
     elif isinstance(value, dict):
         for name, one in value.items():
-            yield from unparsed(one, f"{path}.{name}")
+            yield from inner(one, f"{path}.{name}")
     elif isinstance(value, list):
         for number, one in enumerate(value):
-            yield from unparsed(one, f"{path}[{number}]")
+            yield from inner(one, f"{path}[{number}]")

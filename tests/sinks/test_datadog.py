@@ -23,13 +23,13 @@ from sinks.intake import APP_KEY, HOUR, KEY, Intake, http_proxy, intake
 from sinks.parts import HERE, batch, running, sample, until
 from vedette import Batch, Diagnosis, Kind, Metric, Status
 from vedette import outbox as outbox_module
-from vedette.kit import Outcome, Sketch, Spool
+from vedette.kit import Outcome, Sketch, Spool, retry_after
 from vedette.metrics import Event, LogRecord, ServiceCheck
 from vedette.outbox import Outbox, Receipt, supervise
 from vedette.sink import Home
 from vedette.sinks import datadog
 from vedette.sinks.datadog import DatadogConfig, DatadogSink, breaker, clock, handover, lanes
-from vedette.sinks.datadog.breaker import Breaker, retry_after
+from vedette.sinks.datadog.breaker import Breaker
 from vedette.sinks.datadog.cut import Items
 from vedette.sinks.datadog.queue import Queue
 from vedette.spool.segment import Segment

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
+import sqlite3
 import tarfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from checks.log_file.plants import CARDS, CONFIGURED, SECRETS, lines, shown
 from cli.process import COMMAND, environ
+from notifiers.receivers import Receiver, receiving
 from servers import free_port
 from sinks.intake import APP_KEY, KEY, Intake, intake
 from sinks.parts import until
@@ -29,7 +35,10 @@ PASSWORDS = {
     "TOKEN": CONFIGURED,
 }
 KNOWN = [KEY, APP_KEY, *PASSWORDS.values(), "proxy/hunter2secret"]
-_BLABS = '''
+PAID = ("6011111111111117", "3566-0020-2036-0505", "3782 822463 10005", "378282246310005", "3566002020360505")
+"""Card numbers that no file's name has, as they are said."""
+_BLABS = (
+    '''
 import threading
 import warnings
 from vedette import Check, CheckConfig, Kind, Metric, Secret, Status, hookimpl
@@ -46,13 +55,17 @@ class Blabs(Check[Options]):
 
     async def run(self, emit):
         password = self.config.password.reveal()
-        said = f"login with {password} and {self.config.token.reveal()} refused"
+        said = f"login with {password} and {self.config.token.reveal()} refused: "
+        said += f"(card)=({CARDS[0]}), {CARDS[1]}, {CARDS[2]}."
         dsn = f"postgresql://u:{password}@h/d"
-        emit.gauge("blabs.level", 1, tags=[f"dsn:{dsn}"])
+        emit.gauge("blabs.level", 1, tags=[f"dsn:{dsn}", *(f"card:{card}" for card in CARDS)])
         emit.set("blabs.who", dsn)
+        for card in CARDS:
+            emit.set("blabs.who", card)
         emit.status("blabs.ok", Status.CRITICAL, said, tags=[f"dsn:{dsn}"])
         emit.event(said, said, aggregation_key=said, tags=[f"dsn:{dsn}"])
-        emit.log(said, detail={"dsn": dsn, "list": [said], said: 1}, tags=[f"dsn:{dsn}"])
+        detail = {"dsn": dsn, "list": [said, float(CARDS[3])], said: int(CARDS[0])}
+        emit.log(said, detail=detail, tags=[f"dsn:{dsn}"])
         self.log.warning("%s", said)
         try:
             raise ValueError(said)
@@ -72,7 +85,7 @@ class Blabs(Check[Options]):
 
     @classmethod
     def lint(cls, config):
-        yield f"the password {config.password.reveal()} is short"
+        yield f"the password {config.password.reveal()} of {CARDS[1]} is short"
 
 class Falls:
     def __del__(self):
@@ -82,18 +95,68 @@ class Falls:
 def register_checks(register):
     register(Blabs)
 '''
+    + f"CARDS = {PAID!r}\n"
+)
+_FROM_AN_APPLICATION = "".join(
+    line.format(card=card, length=len(card))
+    for card in PAID
+    for line in (
+        "_e{{{length},{length}}}:{card}|{card}|k:{card}|#card:{card}\n",
+        "_sc|app.ok|2|#card:{card}|m:{card} was refused\n",
+        "app.cards:{card}|s|#card:{card}\napp.paid:1|c|#card:{card},path:/cards/{card}/pay\n",
+    )
+)
+"""Events, service checks and metrics as DogStatsD has them."""
 
 
 IN_NAMES = {CARDS["visa"], CARDS["mastercard"], SECRETS["password"]}
 """What is planted in the names of files."""
 
 
-def configure(folder: Path, url: str) -> None:
+@asynccontextmanager
+async def quoting() -> AsyncIterator[int]:
+    """The port of a Redis that answers whatever it is asked with an error that names a key of its own."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while asked := await reader.read(4096):
+            writer.write(f"-ERR card:{PAID[0]} is locked by {PAID[1]}\r\n".encode() * asked.count(b"*"))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def configure_sources(folder: Path, redis: int) -> None:
+    """Where card numbers come from that are in no file: errors of databases, and what applications send."""
+    conf = folder / "conf.d"
+    with sqlite3.connect(conf / "shop.db") as database:
+        database.execute("CREATE VIRTUAL TABLE found USING fts5(note)")
+        database.execute("CREATE TABLE asked (what)")
+        database.execute("INSERT INTO asked VALUES (?)", (f"{PAID[0]} : a",))
+    database.close()
+    (conf / "business_sql.yaml").write_text("""
+instances:
+  - name: shop
+    interval: 1s
+    url: sqlite+aiosqlite:///shop.db
+    queries:
+      - sql: SELECT count(*) AS n FROM found WHERE found MATCH (SELECT what FROM asked)
+        columns: {n: {metric: shop.found}}
+""")
+    (conf / "redis.yaml").write_text(f"instances: [{{name: cache, host: 127.0.0.1, port: {redis}, interval: 1s}}]\n")
+    (conf / "statsd.yaml").write_text(
+        f"instances: [{{name: apps, listen: null, socket: '{folder}/apps.sock', interval: 1s}}]\n"
+    )
+
+
+def configure(folder: Path, url: str, hook: str = "http://127.0.0.1:1", page: int = 0) -> None:
     conf = folder / "conf.d"
     conf.mkdir()
     (conf / "app.key").write_text(f"{APP_KEY}\n")
     (conf / "agent.yaml").write_text(f"""
 log: {{level: debug}}
+http: {{listen: "127.0.0.1:{page}"}}
+notifiers: [{{type: webhook, name: hook, url: "{hook}/hook"}}]
 sinks:
   - type: datadog
     api_key: "${{env:DD_API_KEY}}"
@@ -121,6 +184,8 @@ sinks:
 """)
     (conf / "blabs.yaml").write_text(
         'instances: [{name: main, interval: 1s, password: "${env:DSN_PASSWORD}", token: "${env:TOKEN}"}]\n'
+        "alerts: [{name: it blabs, when: status(blabs/main) == critical},"
+        " {name: it says so, when: status(blabs.ok) == critical}]\n"
     )
     (conf / "log_file.yaml").write_text(
         f"instances: [{{name: app, paths: ['{folder}/log/*.log'], start_position: beginning, poll: 50ms,"
@@ -165,8 +230,13 @@ class Site:
         self.printed[" ".join(arguments)], _ = await process.communicate()
 
 
-async def until_said(there: Intake, folder: Path) -> None:
+async def until_said(there: Intake, told: Receiver, folder: Path) -> None:
     """Wait until everything has come once and then, in an answer that repeats the key, was refused."""
+    await until((folder / "apps.sock").exists, "a listener", 60)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as application:
+        application.connect(str(folder / "apps.sock"))
+        application.send(_FROM_AN_APPLICATION.encode())
+    await until(lambda: {"it blabs", "it says so"} <= rules_of(told), "alerts", 60)
     await until(lambda: has_all(there), "one of each", 60)
     there.keys.clear()
     wanted = {("/api/v1/events", 403), ("/api/v2/series", 403)}
@@ -175,9 +245,22 @@ async def until_said(there: Intake, folder: Path) -> None:
 
 
 def has_all(there: Intake) -> bool:
-    return all(there.bodies(path) for path in ("events", "check_run", "series")) and any(
-        log["message"] == "the end" for body in there.bodies("logs") for log in body
+    return (
+        all(there.bodies(path) for path in ("events", "check_run", "series"))
+        and any(log["message"] == "the end" for body in there.bodies("logs") for log in body)
+        and any(one["check"] == "app.ok" for body in there.bodies("check_run") for one in body)
     )
+
+
+def rules_of(told: Receiver) -> set[str]:
+    return {alert["rule"] for body in told.bodies for alert in body["alerts"]}
+
+
+async def pages(port: int) -> dict[str, bytes]:
+    """What a browser is shown."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        paths = ("/", "/api/status", "/metrics", *(f"/instance/{one}" for one in ("blabs/main", "redis/cache")))
+        return {path: (await client.get(path)).raise_for_status().content for path in paths}
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
@@ -209,21 +292,24 @@ def records_in(folder: Path) -> dict[str, bytes]:
 
 
 def plants_in(text: str) -> set[str]:
-    return {*shown(text), *(one for one in KNOWN if one in text), *(one for one in CARDS.values() if one in text)}
+    return {*shown(text), *(one for one in (*KNOWN, *CARDS.values(), *PAID) if one in text)}
 
 
 async def search(folder: Path, *commands: str) -> None:
     """Have an agent and the commands do what they do, and search everything."""
     site = Site(folder)
     plant(folder)
-    async with intake() as there:
-        configure(folder, there.url)
+    page = free_port()
+    async with intake() as there, receiving() as told, quoting() as redis:
+        configure(folder, there.url, told.url, page)
+        configure_sources(folder, redis)
         log = (folder / "agent.log").open("wb")
         agent = await asyncio.create_subprocess_exec(
             *COMMAND, "run", cwd=folder, env=site._environ, stdout=log, stderr=log
         )
         try:
-            await until_said(there, folder)
+            await until_said(there, told, folder)
+            shown_pages = await pages(page)
             for command in commands:
                 await site.command(*command.split())
             agent.send_signal(signal.SIGTERM)
@@ -234,11 +320,11 @@ async def search(folder: Path, *commands: str) -> None:
                 agent.kill()
                 await agent.wait()
     records = records_in(folder)
-    written = everything_in(folder) | records | site.printed
+    written = everything_in(folder) | records | site.printed | shown_pages
+    written |= {f"alert {number}": raw for number, raw in enumerate(told.raw)}
     written |= {f"payload {number}": raw for number, raw in enumerate(there.raw_seen)}
     assert len([name for name in records if name.startswith("datadog")]) > 1
     assert len([name for name in records if name.startswith("other")]) > 5
-    assert b"login with **** and **** refused" in b"".join(written.values())
     assert all(site.printed.values())
     found = {name: some for name, data in written.items() if (some := plants_in(data.decode("latin-1")))}
     for command in ("check log_file", "check log_file --json"):  # it reads log_file.yaml, and no other file's secrets
@@ -247,6 +333,12 @@ async def search(folder: Path, *commands: str) -> None:
     in_state = found.pop(str(folder / "state" / "state.db"), set())
     assert in_state <= IN_NAMES  # where it stands in which file
     assert found == {}
+    said = b"".join(written.values())
+    assert b"login with **** and **** refused: (card)=(****), ****, ****." in said
+    assert b"card:**** is locked by ****" in b"".join(shown_pages.values())
+    assert b"no such column: ****" in shown_pages["/api/status"]
+    assert b"**** was refused" in said
+    assert b"refused: (card)=(****)" in b"".join(told.raw)
     place = there.url.removeprefix("http://").encode()
     assert not any(place in data for name, data in written.items() if "/spool/" in name or name in records)
 

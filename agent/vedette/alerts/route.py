@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 IDLE: Final = 3_600.0
 """Seconds, and more where the interval is longer, after which a series that does not come is forgotten."""
-_FOREVER: Final = float("inf")
 _COUNTER: Final = Kind.COUNTER
 _RATE: Final = Kind.RATE
 
@@ -30,9 +29,7 @@ class Route:
         instance: who emits it.
         stores: the windows and latest values.
         members: those among them that are a series of their own, by where they are.
-        again: when to look anew, because there was no room.
-        at: when a sample came last.
-        idle: seconds without one after which it is forgotten.
+        until: when the next sample should have come.
         total: the last value and time of what is cumulative.
         newest: the newest time that a sample brought with it.
     """
@@ -41,9 +38,7 @@ class Route:
     instance: str
     stores: list[Window | Latest] = field(default_factory=list)
     members: list[Each] = field(default_factory=list)
-    again: float = _FOREVER
-    at: float = 0.0
-    idle: float = IDLE
+    until: float = 0.0
     total: tuple[float, float] | None = None
     newest: float = 0.0
 

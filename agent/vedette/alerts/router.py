@@ -64,6 +64,9 @@ class Router:
         """Seconds within which an instance runs again, if it runs at all."""
         self._tried: dict[str, float] = {}
         self._swept = 0.0
+        self._refused: list[Key] = []
+        self._waiting: dict[Key, Route] = {}
+        self._again = 0.0
 
     def watch(self, terms: Iterable[Term], statuses: Iterable[tuple[str, Term]]) -> None:
         """Look at just these from now on.
@@ -73,7 +76,8 @@ class Router:
             statuses: of instances (`check/name`, `check/*`) and service checks.
         """
         self._metrics, self._checks, self._instances = {}, {}, []
-        before, self._routes, self._known = self._routes, {}, {}
+        before, self._routes, self._known = {**self._waiting, **self._routes}, {}, {}
+        self._refused, self._waiting = [], {}
         for term in terms:
             if term.selector is not None:
                 self._metrics.setdefault(term.selector.metric, []).append(term)
@@ -98,7 +102,10 @@ class Router:
         if not self._swept <= time < self._swept + _SWEEP:
             self._swept = time
             self._sweep(time, list(self._routes))
+            self._waiting = {key: one for key, one in self._waiting.items() if time - one.until < IDLE}
         routes, metrics = self._routes, self._metrics
+        if self._refused and time >= self._again:
+            self._retry()
         hole = self.paces[batch.instance] = _STALE * interval if interval else _FOREVER
         until = time + hole
         timed: list[Sample] = []
@@ -107,12 +114,11 @@ class Router:
             if name not in metrics:
                 continue
             route = routes.get((name, tags))
-            if route is None or time > route.again:
-                route = self._find((name, tags), batch.instance, route)
-                route.idle = max(IDLE, hole)
-            elif time - route.at > hole:
+            if route is None:
+                route = self._find((name, tags), batch.instance, self._waiting.pop((name, tags), None))
+            elif time > route.until:
                 route.resume(time)
-            route.at = time
+            route.until = until
             if own is not None:
                 timed.append(sample)
             elif value.__class__ is float and kind not in _TOTALS:  # what most samples are, as cheap as it gets
@@ -156,11 +162,11 @@ class Router:
         name, tags = key
         if before is None:
             self._number += 1
-            route = Route(self._number, instance, at=self.now)
+            route = Route(self._number, instance)
         else:
-            route = Route(before.number, instance, at=before.at, idle=before.idle)
+            route = Route(before.number, instance, until=before.until)
             route.total, route.newest = before.total, before.newest
-        first = before is None or before.again == _FOREVER
+        complete = True
         for term in self._metrics.get(name, ()):
             if term.selector is not None and fits(term.selector.tags, tags):
                 store = self._store(term, tags, instance)
@@ -172,13 +178,24 @@ class Router:
                     if each is not None:
                         route.members.append(each)
                 else:
-                    term.left_out += first
-                    route.again = self.now + _AGAIN
+                    term.left_out += before is None
+                    complete = False
+        if not complete:
+            self._again = self._again if self._refused else self.now + _AGAIN
+            self._refused.append(key)
         self._routes[key] = route
         self._of.setdefault(instance, set()).add(key)
         if before is None:
             route.resume(self.now)
         return route
+
+    def _retry(self) -> None:
+        """Look anew for those for which there was no room, should they come again."""
+        refused, self._refused = self._refused, []
+        for key in refused:
+            if (route := self._routes.pop(key, None)) is not None:
+                self._waiting[key] = route
+                self._of.get(route.instance, set()).discard(key)
 
     def _store(self, term: Term, tags: Tags, instance: str) -> Store | None:
         group = group_of(term.by, tags)
@@ -201,7 +218,7 @@ class Router:
         """Forget those of the series that do not come any more and of which nothing is left."""
         for key in keys:
             route = self._routes[key]
-            if now - route.at >= route.idle and all(is_empty(one, now) for one in self._own(key, route)):
+            if now - route.until >= IDLE and all(is_empty(one, now) for one in self._own(key, route)):
                 del self._routes[key]
                 self._of.get(route.instance, set()).discard(key)
                 for each in route.members:
@@ -274,7 +291,7 @@ class Router:
         mine = list(self._of.get(instance, ()))
         for key in mine:
             route = self._routes[key]
-            route.idle, route.total = 0.0, None
+            route.until, route.total = -_FOREVER, None
             for store in route.stores:
                 if isinstance(store, Latest):
                     store.until = 0.0

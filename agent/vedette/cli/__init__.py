@@ -37,6 +37,7 @@ _SYNC_EXITS = (
 )
 _EXPORT_EXITS = "Exit status: 0 written, 1 there is no dashboard to write, 3 a problem in the files."
 
+_NEW_EXITS = "Exit status: 0 written, 1 the name or the folder does not do."
 _DOCTOR_EXITS = "Exit status: 0 all is well, 1 warnings, 2 something lacks, 3 a problem in the configuration."
 
 
@@ -94,6 +95,11 @@ def parser() -> argparse.ArgumentParser:
 
     _alerts(commands)
 
+    new = _command(commands, "new-plugin", "write the package of a new check, with tests that pass", epilog=_NEW_EXITS)
+    new.add_argument("name", metavar="NAME", help="name of the check, such as queue_depth")
+    new.add_argument(
+        "--in", metavar="DIR", dest="parent", type=Path, default=Path(), help="folder to write it in (default: .)"
+    )
     _command(commands, "plugins", "list the installed checks, sinks, fleet engines, notifiers and secret resolvers")
     example = _command(commands, "example", "print a complete example file of a check or sink")
     example.add_argument("name", metavar="NAME", help="name of the check or sink")
@@ -291,6 +297,10 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
 
         asked: Callable[[argparse.Namespace], int] = getattr(operate, command.replace("-", "_"))
         return asked
+    if command == "new-plugin":
+        from vedette.cli.new import new_plugin
+
+        return new_plugin
     from vedette.cli import show
 
     handlers = {"validate": show.validate, "plugins": show.plugins, "example": show.example, "schema": show.schema}

@@ -269,32 +269,29 @@ def _details(vitals: Vitals, now: float) -> Group:
 
 
 def _sinks_table(sinks: Iterable[SinkVitals]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("sink", "sent", "queued", "dropped", "errors", "trouble"):
-        table.add_column(heading, justify="left" if heading in ("sink", "trouble") else "right")
-    for sink in sinks:
-        numbers = (sink.sent, sink.queued, sink.dropped, sink.errors)
-        table.add_row(Text(sink.name), *(f"{number:,}" for number in numbers), Text(sink.trouble, "bold red"))
-    return table
+    rows = ((one.name, (one.sent, one.queued, one.dropped, one.errors), one.trouble) for one in sinks)
+    return _counts_table("sink", ("sent", "queued", "dropped", "errors"), rows)
 
 
 def _notifiers_table(notifiers: Iterable[NotifierVitals]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("notifier", "sent", "queued", "given up", "errors", "trouble"):
-        table.add_column(heading, justify="left" if heading in ("notifier", "trouble") else "right")
-    for one in notifiers:
-        numbers = (one.sent, one.queued, one.failed, one.errors)
-        table.add_row(Text(one.name), *(f"{number:,}" for number in numbers), Text(one.trouble, "bold red"))
-    return table
+    rows = ((one.name, (one.sent, one.queued, one.failed, one.errors), one.trouble) for one in notifiers)
+    return _counts_table("notifier", ("sent", "queued", "given up", "errors"), rows)
 
 
 def _discoveries_table(discoveries: Iterable[ScoutVitals]) -> Table:
+    rows = ((one.name, (one.targets, one.instances, one.problems, one.errors), one.trouble) for one in discoveries)
+    return _counts_table("discovery", ("found", "instances", "problems", "errors"), rows)
+
+
+def _counts_table(first: str, counts: tuple[str, ...], rows: Iterable[tuple[str, tuple[int, ...], str]]) -> Table:
+    """A row for each: its name, its counts, and its trouble."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("discovery", "found", "instances", "problems", "errors", "trouble"):
-        table.add_column(heading, justify="left" if heading in ("discovery", "trouble") else "right")
-    for one in discoveries:
-        numbers = (one.targets, one.instances, one.problems, one.errors)
-        table.add_row(Text(one.name), *(f"{number:,}" for number in numbers), Text(one.trouble, "bold red"))
+    table.add_column(first)
+    for heading in counts:
+        table.add_column(heading, justify="right")
+    table.add_column("trouble")
+    for name, numbers, trouble in rows:
+        table.add_row(Text(name), *(f"{number:,}" for number in numbers), Text(trouble, "bold red"))
     return table
 
 

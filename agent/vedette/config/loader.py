@@ -69,7 +69,7 @@ def load(
         masker: learns the secrets; a running agent gives its own.
         vault: keeps what resolver plugins answered; likewise.
     """
-    masker, vault = masker or Masker(), vault or Vault()
+    fresh, masker, vault = masker is None, masker or Masker(), vault or Vault()
     try:
         found, problems = find(directory)
     except (OSError, ValueError) as error:
@@ -84,6 +84,8 @@ def load(
     agent_document = next((d for d in documents if _role(d.found) == AGENT), None)
     agent_report = agent_document.report if agent_document else Report(_shown(directory / f"{AGENT}.yaml"))
     agent = read_agent(agent_document, agent_report, registry, masker, sinks=sinks)
+    if fresh and not agent.options.mask_card_numbers:  # for as long as the agent runs: tags are kept as they were made
+        masker.spare_cards()
     broken = any(_is_agent(problem, directory) for report in (*reports, agent_report) for problem in report.problems)
     fleet = agent.has_fleet or broken  # agent.yaml may be about to say that there is one
     checks = [document for document in documents if _role(document.found) == "check"]
@@ -102,7 +104,8 @@ def load(
     problems += [p for report in (*reports, agent_report) for p in report.problems]
     if only is None and not problems and not agent.discoveries and not any(_role(f) == "check" for f in found):
         problems.append(_nothing_to_do(directory))
-    problems = sorted(dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line))
+    said = dict.fromkeys(_without_cards(problem, masker) for problem in problems)
+    problems = sorted(said, key=lambda problem: (problem.file, problem.line))
     fatal = any(problem.severity == "error" and _is_agent(problem, directory) for problem in problems)
     return Configuration(
         directory,
@@ -120,6 +123,13 @@ def load(
         agent.fleet,
         agent.notifiers,
         rulebook,
+    )
+
+
+def _without_cards(problem: Problem, masker: Masker) -> Problem:
+    """Every value of a secret was kept out of it already."""
+    return replace(
+        problem, path=masker.cards(problem.path), message=masker.cards(problem.message), hint=masker.cards(problem.hint)
     )
 
 

@@ -127,6 +127,9 @@ class AgentConfig(BaseModel):
         "control.sock in $RUNTIME_DIRECTORY, else in the state directory.",
     )
     http: HttpConfig | None = Field(default=None, description="Serve a status page.")
+    mask_card_numbers: bool = Field(
+        default=True, description="Replace card numbers by `****` in every text and tag that leaves the agent."
+    )
     report_interval: Duration = Field(
         default=10.0, gt=0, description="Time between the agent's own metrics (`vedette.*`, `health_check.overall`)."
     )

@@ -15,7 +15,7 @@ from vedette.config.problems import show_path
 from vedette.config.source import Mapping, Node, Scalar, Sequence
 from vedette.doctor.house import known_secrets
 from vedette.doctor.written import Text, Written, is_plain_secret, nearest, references, texts
-from vedette.secrets import MASK, Masker, mask
+from vedette.secrets import MASK, Masker, mask_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,7 +78,7 @@ class Veil:
         if references(text.text):
             shown = self._references(text.text)
         elif is_plain_secret(text, self._secrets):
-            shown = self.text(mask(text.text)) if "://" in text.text else MASK
+            shown = self.text(mask_passwords(text.text)) if "://" in text.text else MASK
         else:
             shown = self.text(text.text)
         if shown != text.text:
@@ -92,7 +92,7 @@ class Veil:
         pieces[::2] = [self.text(piece) for piece in pieces[::2]]
         joined = "".join(pieces)
         bare = _WHOLE.sub("\x01", re.sub(r"\$\{[^}]*\}", "\x00", joined))
-        return joined if mask(bare) == bare else mask(joined)
+        return joined if mask_passwords(bare) == bare else mask_passwords(joined)
 
 
 def _password_in(text: str) -> str | None:

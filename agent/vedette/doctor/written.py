@@ -12,7 +12,7 @@ from vedette.config.interpolate import BadReference, Reference, parse_references
 from vedette.config.loader import AGENT
 from vedette.config.problems import Report, show_path
 from vedette.config.source import Mapping, Node, Scalar, Sequence, parse
-from vedette.secrets import mask
+from vedette.secrets import mask_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +122,7 @@ def is_plain_secret(text: Text, secrets: frozenset[str]) -> bool:
     """
     if references(text.text) or "{{" in text.text or text.key == "sql":
         return False  # referred to, taken from an answer, or a column of that name
-    if mask(text.text) != text.text:
+    if mask_passwords(text.text) != text.text:
         return True
     if "://" in text.text:  # an address is secret for the password that it may hold, and this one holds none
         return False

@@ -248,6 +248,8 @@ class _Inmate:
         self._number = 0
         self._work: asyncio.Task[None] | None = None
         masker = Masker()
+        if not setup.hides_cards:
+            masker.spare_cards()
         for secret in setup.secrets:
             masker.add(secret)
         lend(setup.instance.config, masker)

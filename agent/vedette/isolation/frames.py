@@ -53,6 +53,8 @@ class Setup:
     secrets: frozenset[str]
     until: float | None = None
     """See `Lend`; None where it needs no lease."""
+    hides_cards: bool = True
+    """Whether card numbers are masked."""
 
 
 @dataclass(frozen=True, slots=True)

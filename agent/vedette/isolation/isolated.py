@@ -248,6 +248,7 @@ class IsolatedRunner(Runner):
             dict(around.state(instance.id)),
             around.masker.within(_texts(instance.content)),
             self._lasts,
+            around.masker.hides_cards,
         )
 
     @property
@@ -324,7 +325,10 @@ class IsolatedRunner(Runner):
             closed=False,
             samples=samples,
             statuses=tuple(replace(one, message=mask(one.message)) for one in batch.statuses),
-            events=tuple(replace(one, title=mask(one.title), text=mask(one.text)) for one in batch.events),
+            events=tuple(
+                replace(one, title=mask(one.title), text=mask(one.text), aggregation_key=mask(one.aggregation_key))
+                for one in batch.events
+            ),
             logs=tuple(
                 one._replace(message=mask(one.message), attributes=masked_values(one.attributes, mask))
                 for one in batch.logs

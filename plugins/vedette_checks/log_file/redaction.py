@@ -7,22 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from vedette_checks.log_file.cards import SEPARATED, UNUSUAL, card_numbers, is_card_number, no_card
+from vedette.kit import cards
 from vedette_checks.log_file.config import LogFileConfig
 from vedette_checks.log_file.patterns import Block, Rules, Several, octets, pattern
 from vedette_checks.log_file.rules import CALLED, CREDENTIALS, KEY_BEGINS, KEY_ENDS, NAMED, SUSPECT
 
 MASK = "****"
-_CARDS = rf"(?:^|[^0-9])[2-689]{SEPARATED}{{12}}|{UNUSUAL}"
+_CARDS = rf"(?:^|[^0-9])[2-689]{cards.SEPARATED}{{12}}|{cards.UNUSUAL}"
 _ESCAPED = r"\\u(?:00|20[012]|2212|[fF][fF]1)"
 _ESCAPE = "\\u00"
 _ESCAPES = re.compile(r"\\u00([2-7][0-9a-fA-F])")
 _ODD = re.compile(rb"[^0-9 +%-].*[^0-9 +%-]|[0-9][^0-9 +%-]|[ -]{2}", re.DOTALL)
-_IDS = frozenset({"dd.trace_id", "dd.span_id", "trace_id", "span_id"})
 _NAMES = ("key", "name")
 """Fields that say what the field `value` beside them is."""
-_SHORTEST_ID = 17
-"""Digits of a 64-bit id, mostly; Luhn's check would take one of some eighty for a card's and tear its trace apart."""
 _LEAST_CARD = 10**12
 _SHORTEST = 13
 _MOST_NAMES = 10_000
@@ -96,7 +93,7 @@ class Redactor:
         return text
 
     def _without_cards(self, text: str) -> str:
-        gaps = list(card_numbers(text)) if self._card_like.search(text) is not None else ()
+        gaps = list(cards.card_numbers(text)) if self._card_like.search(text) is not None else ()
         if not gaps:
             return text
         self.counts["card_numbers"] += len(gaps)
@@ -145,7 +142,7 @@ class Redactor:
 
     def _value(self, value: Any, key: str, look: Callable[[str], str]) -> Any:
         if isinstance(value, str):
-            return value if key in _IDS and _is_id(value) else look(value)
+            return value if cards.is_trace_id(key, value) else look(value)
         if isinstance(value, dict):
             return self._object(value, look)
         if isinstance(value, list):
@@ -159,7 +156,7 @@ class Redactor:
             plain = self.text(str(value)) if self._own else ""
             return value if not self._own or plain == str(value) else plain
         digits = str(abs(int(value)))
-        if is_card_number(digits) and not (key in _IDS and _is_id(digits)):
+        if cards.is_card_number(digits) and not cards.is_trace_id(key, digits):
             self.counts["card_numbers"] += 1
             return MASK
         return value
@@ -175,7 +172,7 @@ def _doubt(text: bytes, start: int, end: int) -> int:
     """Whether a match is of digits that are no card number: then where they end."""
     if end - start < _SHORTEST or not text[end - 1 : end].isdigit() or _ODD.search(text, start, end):
         return 0
-    return no_card(text, start, end)
+    return cards.no_card(text, start, end)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -188,10 +185,6 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _texts(inner)
-
-
-def _is_id(text: str) -> bool:
-    return len(text) >= _SHORTEST_ID and text.isascii() and text.isdigit()
 
 
 def blot_keys(events: list[bytes], left: int) -> int:

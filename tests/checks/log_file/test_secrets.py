@@ -12,7 +12,7 @@ import pytest
 from checks.log_file.parts import append, following
 from checks.log_file.plants import CARDS, CONFIGURED, forms, lines, planted, shown
 from cli.process import Running, vedette, wait_until
-from vedette_checks.log_file.cards import card_numbers, is_card_number
+from vedette.cards import card_numbers, is_card_number
 from vedette_checks.log_file.config import LogFileConfig
 from vedette_checks.log_file.lines import Taken
 from vedette_checks.log_file.records import Records

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import msgspec
 
-from vedette.kit import ssl_context
-from vedette.sinks.datadog.breaker import http_date, retry_after
+from vedette.kit import http_date, retry_after, ssl_context
 
 if TYPE_CHECKING:
     import ssl

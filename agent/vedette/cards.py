@@ -1,4 +1,4 @@
-"""Card numbers: where they are in a text.
+"""Floor 0: card numbers: where they are in a text.
 
 Sources: ISO/IEC 7812-1 (8 to 19 digits, the last by Luhn's formula; what the first digits say) and the networks' own
 ranges: Visa 4; Mastercard 51-55, 2221-2720; American Express 34, 37; Discover 6011, 644-649, 65; Diners 30, 36, 38, 39;
@@ -8,8 +8,11 @@ JCB 3528-3589; UnionPay 62, 81; Maestro 50, 56-69; Mir 2200-2204; RuPay 60, 65, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SEPARATED = r"(?:(?:[ +-]|%20)?[0-9])"
 """A digit, and what may stand before it within a card number."""
@@ -44,6 +47,26 @@ _SHORTEST, _LONGEST = 13, 19
 _LENGTHS = (13, 14, 15, 16, 19)
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
+_FEWEST = 11  # digits of `4.11111111e15`
+_BETWEEN = b" +-%._/\t\r\neE"
+"""What may stand between the digits of a card number, and before an exponent."""
+_KINDS = bytes(ord("0") if octet in b"0123456789" else ord("x") for octet in range(256))
+_ENOUGH = b"0" * _FEWEST
+
+_IDS = frozenset({"dd.trace_id", "dd.span_id", "trace_id", "span_id"})
+_SHORTEST_ID = 17
+"""Digits of a 64-bit id, mostly; Luhn's check would take one of some eighty for a card's and tear its trace apart."""
+
+_ALONE = re.compile(
+    r"(?<![\w+-])(?<![0-9]\.)"
+    r"(?:[2-689][0-9]{3}([ -]?)[0-9]{4}\1[0-9]{4}\1[0-9]{4}|3[0-9]{3}([ -]?)[0-9]{6}\2[0-9]{4,5})"
+    r"(?![\w+-])(?!\.[0-9])"
+)
+_NETWORKS = re.compile(
+    r"(?=[0-9]{16}$)(?:4|5[0-8]|2(?:20[0-4]|22[1-9]|2[3-9]|[3-6]|7[01]|720)|35(?:2[89]|[3-8])|6[0257]|6304|64[4-9]|8[12]|"
+    r"9792)[0-9]*|3[47][0-9]{13}|3(?:0[0-5]|[689][0-9])[0-9]{11}"
+)
+
 
 def card_numbers(text: str) -> Iterator[tuple[int, int]]:
     """Where each card number of a text begins and ends.
@@ -59,6 +82,59 @@ def card_numbers(text: str) -> Iterator[tuple[int, int]]:
         if span[0] >= end:
             yield span
             end = span[1]
+
+
+def may_hold_one(text: str) -> bool:
+    """Whether a closer look is worth its while: of most texts it is not, and this costs a microsecond or two."""
+    if len(text) < _FEWEST:
+        return False
+    if not text.isascii():
+        text = text.translate(_PLAIN)
+    text = text.replace("&nbsp;", " ").replace("\\t", " ")
+    return _ENOUGH in text.encode("ascii", "replace").translate(_KINDS, _BETWEEN)
+
+
+def without_card_numbers(text: str, instead: Callable[[str], str]) -> str:
+    """The text with each card number replaced.
+
+    Args:
+        text: any text.
+        instead: says what stands there instead of a number's digits.
+    """
+    return _replaced(text, card_numbers(text), instead) if may_hold_one(text) else text
+
+
+def tag_without_card_number(tag: str, instead: Callable[[str], str]) -> str:
+    """A tag with each card number replaced that stands alone, in 14 to 16 digits of a network's own range.
+
+    Ids are in tags, and what is replaced there makes one series of two: so a part of a name, a UUID, 13 digits (as of a
+    time) and 17 to 19 (as of a 64-bit id) stay.
+
+    Args:
+        tag: `key:value`.
+        instead: likewise.
+    """
+    return _replaced(tag, _in_tag(tag), instead) if may_hold_one(tag) else tag
+
+
+def _replaced(text: str, spans: Iterator[tuple[int, int]], instead: Callable[[str], str]) -> str:
+    pieces, at = [], 0
+    for begin, end in spans:
+        pieces += [text[at:begin], instead("".join(_DIGITS.findall(text[begin:end])))]
+        at = end
+    return "".join([*pieces, text[at:]])
+
+
+def _in_tag(tag: str) -> Iterator[tuple[int, int]]:
+    for found in _ALONE.finditer(tag):
+        digits = "".join(_DIGITS.findall(found[0]))
+        if _NETWORKS.fullmatch(digits) and _Luhn(digits)(0, len(digits)):
+            yield found.span()
+
+
+def is_trace_id(key: str, value: str) -> bool:
+    """Whether an attribute of a log line is the 64-bit id of a trace, whatever Luhn's check says of it."""
+    return key in _IDS and len(value) >= _SHORTEST_ID and value.isascii() and value.isdigit()
 
 
 def _unusual(text: str) -> Iterator[tuple[int, int]]:
