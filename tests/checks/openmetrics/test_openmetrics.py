@@ -180,7 +180,8 @@ async def test_openmetrics_is_read_by_its_own_rules(endpoint: Endpoint) -> None:
     endpoint.type = OPENMETRICS
     endpoint.body = (
         b"# TYPE shop_orders counter\n"
-        b'shop_orders_total{shop="a"} 3.0 1700000000.5 # {trace_id="x"} 1.0\nshop_orders_created{shop="a"} 1.6e9 1700000000.5\n'
+        b'shop_orders_total{shop="a"} 3.0 1700000000.5 # {trace_id="x"} 1.0\n'
+        b'shop_orders_created{shop="a"} 1.6e9 1700000000.5\n'
         b'# TYPE build info\nbuild_info{v="1"} 1\n# TYPE mode stateset\nmode{mode="on"} 1\nmode{mode="off"} 0\n'
         b'# TYPE size gaugehistogram\nsize_bucket{le="+Inf"} 2\nsize_gsum 5\nsize_gcount 2\n# EOF\n'
     )
