@@ -44,7 +44,7 @@ FLOORS: dict[str, int] = {
         ],
         4,
     ),
-    **dict.fromkeys(["agent", "testing", "doctor", "plan", "dry", "datadog"], 5),
+    **dict.fromkeys(["agent", "testing", "doctor", "plan", "dry", "datadog", "scaffold"], 5),
     **dict.fromkeys(["cli", "__main__"], 6),
 }
 """The first word after `vedette.` of a module, and its floor."""
@@ -57,7 +57,8 @@ SHARED = {
         "vedette_checks.sqs",
         "vedette_checks.aws_secrets",
         "vedette.notifiers.sns",
-    )
+    ),
+    "vedette_checks.exposition": ("vedette_checks.exec", "vedette_checks.openmetrics"),
 }
 """Rooms without a check of their own, and the siblings that may look into them."""
 APART = "vedette.instrument"

@@ -12,6 +12,9 @@ import pluggy
 from vedette import hookspecs
 from vedette.errors import MissingDriver, PluginError
 
+API = "1.0"
+"""Version of the plugin API: the first number grows with what breaks old plugins, the second with additions."""
+_SPOKEN = "__vedette_api__"
 Group = Literal["checks", "sinks", "discoveries", "engines", "notifiers", "secrets"]
 _EXTRAS = {
     "aioboto3": "aws",
@@ -32,6 +35,7 @@ _EXTRAS = {
 """Import names of drivers that an extra of vedette brings."""
 _EXTRAS_OF = {
     ("log_file", "re2"): "logs",
+    ("openmetrics", "httpx"): "openmetrics",
     **{(one, "httpx"): "notify" for one in ("alertmanager", "pagerduty", "slack", "webhook")},
 }
 """Where it is another extra for one of the plugins."""
@@ -81,6 +85,7 @@ class Registry:
             if isinstance(error, ModuleNotFoundError) and not _own(error.name or "", point):
                 raise MissingDriver(_missing(name, error.name or "", point)) from error
             raise PluginError(f"{name}: {point.value} cannot be imported: {type(error).__name__}: {error}") from error
+        _check_api(name, module, point)
         manager = pluggy.PluginManager(hookspecs.PROJECT)
         manager.add_hookspecs(hookspecs)
         found: list[Any] = []
@@ -91,6 +96,26 @@ class Registry:
         except Exception as error:
             raise PluginError(f"{name}: {point.value}: {error}") from error
         return _only(group, name, point, found)
+
+
+def _check_api(name: str, module: Any, point: EntryPoint) -> None:
+    """A plugin may say in `__vedette_api__` which version of the API it was written for; one that does not is let in.
+
+    Raises:
+        PluginError: this agent does not speak that version.
+    """
+    wanted = getattr(module, _SPOKEN, API)
+    if not isinstance(wanted, str) or not re.fullmatch(r"\d+\.\d+", wanted):
+        raise PluginError(f'{name}: {point.value} has {_SPOKEN} = {wanted!r}; it is a text such as "{API}"')
+    theirs, ours = (tuple(map(int, version.split("."))) for version in (wanted, API))
+    if theirs[0] == ours[0] and theirs <= ours:
+        return
+    owner = point.dist.name if point.dist else point.value
+    what = "vedette" if theirs > ours else owner
+    raise PluginError(
+        f"{name} (of {owner}) was written for version {wanted} of the plugin API, this agent speaks {API}: "
+        f"pip install -U {what}"
+    )
 
 
 def _own(module: str, point: EntryPoint) -> bool:

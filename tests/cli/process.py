@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 COMMAND = (sys.executable, "-m", "vedette")
 _KEPT = ("PATH", "HOME", "LANG", "SYSTEMROOT")
@@ -40,13 +40,14 @@ def vedette(*arguments: str | Path, cwd: Path, timeout: float = 60, **more: str)
 class Running:
     """A running agent; its standard error can be waited on line by line."""
 
-    def __init__(self, *arguments: str | Path, cwd: Path, **more: str) -> None:
+    def __init__(self, *arguments: str | Path, cwd: Path, program: Sequence[str] = COMMAND, **more: str) -> None:
         self.lines: list[str] = []
+        self.env = environ(cwd / "state", **more)
         self._news: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
-            [*COMMAND, "run", *map(str, arguments)],
+            [*program, "run", *map(str, arguments)],
             cwd=cwd,
-            env=environ(cwd / "state", **more),
+            env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

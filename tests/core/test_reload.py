@@ -464,6 +464,6 @@ async def test_a_key_that_is_refused_is_read_anew_and_what_waits_is_sent_with_th
             there.keys = {newer}
             await asyncio.to_thread(secret.write_text, newer)  # nobody watches the file
             await eventually(lambda: len(set(there.values("system.load.1")) - before) > 1, "points under the new key")
-        assert ("/api/v2/series", 403) in there.statuses
+        assert 403 in {status for _, status in there.statuses}
         measured = {int(one.time) for one in site.batches if one.check == "host" and one.samples}
         assert set(there.values("system.load.1")) == measured

@@ -37,6 +37,7 @@ _SYNC_EXITS = (
 )
 _EXPORT_EXITS = "Exit status: 0 written, 1 there is no dashboard to write, 3 a problem in the files."
 
+_NEW_EXITS = "Exit status: 0 written, 1 the name or the folder does not do."
 _DOCTOR_EXITS = "Exit status: 0 all is well, 1 warnings, 2 something lacks, 3 a problem in the configuration."
 
 
@@ -94,6 +95,11 @@ def parser() -> argparse.ArgumentParser:
 
     _alerts(commands)
 
+    new = _command(commands, "new-plugin", "write the package of a new check, with tests that pass", epilog=_NEW_EXITS)
+    new.add_argument("name", metavar="NAME", help="name of the check, such as queue_depth")
+    new.add_argument(
+        "--in", metavar="DIR", dest="parent", type=Path, default=Path(), help="folder to write it in (default: .)"
+    )
     _command(commands, "plugins", "list the installed checks, sinks, fleet engines, notifiers and secret resolvers")
     example = _command(commands, "example", "print a complete example file of a check or sink")
     example.add_argument("name", metavar="NAME", help="name of the check or sink")
@@ -157,6 +163,9 @@ def _alerts(commands: argparse._SubParsersAction[_Parser]) -> None:
     explain.add_argument("name", metavar="NAME", help="name of the rule")
     _conf(explain, default=argparse.SUPPRESS)  # else it would undo what stands before `explain`
     explain.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print it as JSON")
+    end = _command(actions, "end", "say that an alert is over of which nothing comes any more")
+    end.add_argument("name", metavar="NAME", help="name of the rule, or of the rule with its group")
+    _conf(end, default=argparse.SUPPRESS)
     test = _command(actions, "test", "run rules over given series and compare what fires", epilog=_TEST_EXITS)
     test.add_argument("files", metavar="FILE", nargs="+", help="YAML with rules, series and what should fire")
     test.add_argument("-v", "--verbose", action="store_true", help="print all that is told")
@@ -288,6 +297,10 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
 
         asked: Callable[[argparse.Namespace], int] = getattr(operate, command.replace("-", "_"))
         return asked
+    if command == "new-plugin":
+        from vedette.cli.new import new_plugin
+
+        return new_plugin
     from vedette.cli import show
 
     handlers = {"validate": show.validate, "plugins": show.plugins, "example": show.example, "schema": show.schema}
