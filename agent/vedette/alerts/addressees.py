@@ -28,23 +28,28 @@ class Addressees:
         self._kept = Memory(folder / _FILE if folder is not None else None)
 
     def of(self, alert: Alert) -> list[str] | None:
-        """Who was told that it fires; None if this agent told nobody, or an earlier incident of the key."""
+        """Who was told that it fires; None if this agent told nobody."""
         kept = self._kept.get(alert.key)
-        if not isinstance(kept, dict) or kept.get("since") != alert.since:
-            return None
-        return [str(name) for name in kept.get("names", ())]
+        return [str(name) for name in kept] if isinstance(kept, list) else None
 
-    def note(self, alert: Alert, names: Iterable[str]) -> None:
-        """These are told of an alert as well."""
+    def note(self, alert: Alert, names: Iterable[str], *, also: bool = False) -> None:
+        """These are told of an alert: beside those who know the incident, unless it has just begun.
+
+        Args:
+            alert: what has become of it.
+            names: notifiers.
+            also: others were told the same.
+        """
         if alert.state == "resolved":
             self.forget(alert.key)
             return
         told = self.of(alert)
-        now = list(dict.fromkeys([*(told or ()), *names]))
+        begins = alert.state == "firing" and not alert.reminder and not also
+        now = list(dict.fromkeys([*((not begins and told) or ()), *names]))
         if now != told:
             while len(self._kept) >= _MOST:
                 del self._kept[next(iter(self._kept))]
-            self._kept[alert.key] = {"since": alert.since, "names": now}
+            self._kept[alert.key] = now
 
     def forget(self, key: str) -> None:
         """The incident is over, or another agent's."""
@@ -53,7 +58,6 @@ class Addressees:
     def rename(self, old: str, new: str = "") -> None:
         """A notifier is called otherwise, or is gone."""
         for key, kept in list(self._kept.items()):
-            names = kept.get("names", ()) if isinstance(kept, dict) else ()
-            if old in names:
-                after = [new if name == old else name for name in names]
-                self._kept[key] = {**kept, "names": list(dict.fromkeys(filter(None, after)))}
+            if isinstance(kept, list) and old in kept:
+                after = [new if name == old else name for name in kept]
+                self._kept[key] = list(dict.fromkeys(filter(None, after)))

@@ -191,7 +191,7 @@ class Dispatcher:
             told = self._told.of(letter.alert) or []
             names = [name for name in self.addressees(letter.alert) if name not in told]
             if letter.alert.state == "firing" and names:
-                self._told.note(letter.alert, names)
+                self._told.note(letter.alert, names, also=True)
                 for name in names:
                     self._lanes[name].put(letter.alert, letter.accepted)
             if names or told or letter.alert.state != "firing":

@@ -30,6 +30,8 @@ _INVALID: Final = frozenset(
 _GONE: Final = frozenset(
     ["cant_update_message", "channel_not_found", "edit_window_closed", "message_not_found", "thread_not_found"]
 )
+_SET_BACK: Final = 7_200.0
+"""Seconds by which the beginning of an incident may differ and be the same: somebody sets the clock meanwhile."""
 _FORGET: Final = 30 * 86_400.0
 """Seconds after which a message is not edited any more."""
 
@@ -191,7 +193,8 @@ class Slack(Notifier[SlackConfig]):
             known = kept["alerts"].get(alert.key)
             if known is None or known.get("state") == "resolved":
                 continue
-            if known.get("since") == alert.since:
+            begins = alert.state == "firing" and not alert.reminder
+            if abs(known.get("since", 0.0) - alert.since) < (1.0 if begins else _SET_BACK):
                 return ts
             self._keep(ts, {**kept["alerts"], alert.key: {**known, "state": "resolved"}})
         return None
