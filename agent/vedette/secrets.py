@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 MASK = "****"
 _SHORTEST = 3  # masking one or two letters would blot out ordinary words and hide nothing
 _SHORTEST_PART = 6  # a shorter one within a URL may well be a word
-_URL_PASSWORD = re.compile(r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@?#]*:)(?P<password>[^\s/?#]*)@")
+_URL_PASSWORD = re.compile(  # a scheme without a bound would be tried from each letter of a long word
+    r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]{0,30}://[^\s:/@?#]*:)(?P<password>[^\s/?#]*)@(?!sha256:)"
+)
 _KEYWORD_PASSWORD = re.compile(
     r"(?P<arn>arn:aws[a-z-]*:secretsmanager:[a-z0-9*-]*:[0-9*]*:secret:)"  # names one, and is none
     r"|(?P<head>\b(?:password|passwd|pwd|secret|token|api_?key|access_?key)\s*[=:]\s*)[^\s&;,'\"]+",
