@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 SEPARATED = r"(?:(?:[ +-]|%20)?[0-9])"
 """A digit, and what may stand before it within a card number."""
@@ -94,42 +94,21 @@ def may_hold_one(text: str) -> bool:
     return _ENOUGH in text.encode("ascii", "replace").translate(_KINDS, _BETWEEN)
 
 
-def without_card_numbers(text: str, instead: Callable[[str], str]) -> str:
-    """The text with each card number replaced.
-
-    Args:
-        text: any text.
-        instead: says what stands there instead of a number's digits.
-    """
-    return _replaced(text, card_numbers(text), instead) if may_hold_one(text) else text
-
-
-def tag_without_card_number(tag: str, instead: Callable[[str], str]) -> str:
-    """A tag with each card number replaced that stands alone, in 14 to 16 digits of a network's own range.
+def card_numbers_of_tag(tag: str) -> Iterator[tuple[int, int]]:
+    """Where in a tag each card number is that stands alone, in 14 to 16 digits of a network's own range.
 
     Ids are in tags, and what is replaced there makes one series of two: so a part of a name, a UUID, 13 digits (as of a
     time) and 17 to 19 (as of a 64-bit id) stay.
-
-    Args:
-        tag: `key:value`.
-        instead: likewise.
     """
-    return _replaced(tag, _in_tag(tag), instead) if may_hold_one(tag) else tag
-
-
-def _replaced(text: str, spans: Iterator[tuple[int, int]], instead: Callable[[str], str]) -> str:
-    pieces, at = [], 0
-    for begin, end in spans:
-        pieces += [text[at:begin], instead("".join(_DIGITS.findall(text[begin:end])))]
-        at = end
-    return "".join([*pieces, text[at:]])
-
-
-def _in_tag(tag: str) -> Iterator[tuple[int, int]]:
     for found in _ALONE.finditer(tag):
-        digits = "".join(_DIGITS.findall(found[0]))
+        digits = digits_of(found[0])
         if _NETWORKS.fullmatch(digits) and _Luhn(digits)(0, len(digits)):
             yield found.span()
+
+
+def digits_of(text: str) -> str:
+    """Its ASCII digits, however they are parted or wide."""
+    return "".join(_DIGITS.findall(text.translate(_PLAIN)))
 
 
 def is_trace_id(key: str, value: str) -> bool:

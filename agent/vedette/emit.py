@@ -12,16 +12,15 @@ from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from vedette.cards import is_trace_id, may_hold_one
+from vedette.cards import is_trace_id
 from vedette.metrics import Batch, Event, Kind, LogRecord, Metric, Sample, ServiceCheck, Sketch, Status
-from vedette.secrets import mask_urls
+from vedette.secrets import Masker, mask_urls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from vedette.filters import NameFilter
     from vedette.metrics import Tags, Value
-    from vedette.secrets import Masker
 
     _Key = tuple[str, Tags, float | None]
 
@@ -82,7 +81,8 @@ class Channel:
         self.mask: Callable[[str], str] = masker or (lambda text: text)
         self.known: Callable[[str], str] = getattr(masker, "known", self.mask)
         self.member: Callable[[str], str] = getattr(masker, "member", self.mask)
-        self._in_tag: Callable[[str], str] | None = getattr(masker, "tag", None)
+        self._masker = masker if isinstance(masker, Masker) else None  # tests have functions
+        self._certain = self._masker.certain if self._masker is not None else ()
         self._filter = names
         self._tags = tuple(tags)
         self.base_tags: Tags = self._canonical(self._tags)
@@ -103,18 +103,32 @@ class Channel:
             self.drop("wrong_kind", name)
             return None
         out = name if self._filter is None else self._filter(name)
+        if out is not None and declared is None and self._masker is not None:
+            out = self._masker.tag(out)
         if out is not None:
             if len(self.names) >= _MOST_CACHED_NAMES:  # of bridges, whose names come from elsewhere
                 self.names.clear()
             self.names[name, kind] = out
         return out
 
-    def admits_status(self, name: str) -> bool:
-        """Whether this service check was declared; if not, it is counted as dropped."""
-        if self.open_names or name in self._statuses:
-            return True
+    def admit_status(self, name: str) -> str | None:
+        """The name to report this service check under; None if it was not declared, which is counted."""
+        if name in self._statuses:
+            return name
+        if self.open_names:
+            return name if self._masker is None else self._masker.tag(name)
         self.drop("undeclared", name)
-        return False
+        return None
+
+    def renew(self) -> None:
+        """Forget what was derived from tags and names if the masker has learned a secret since."""
+        if self._masker is None or self._masker.certain == self._certain:
+            return
+        self._certain = self._masker.certain
+        self.base_tags = self._canonical(self._tags)
+        self._tag_sets = {(): self.base_tags}
+        self._rows.clear()
+        self.names.clear()
 
     def drop(self, reason: str, name: str) -> None:
         """Count something that will not be delivered, and remember the name if it was not declared."""
@@ -151,9 +165,7 @@ class Channel:
         return self._canonical((*(tag for tag in self._tags if tag.partition(":")[0] not in own), *tags))
 
     def _canonical(self, tags: tuple[str, ...]) -> Tags:
-        if self._in_tag is not None and may_hold_one("|".join(tags)):
-            tags = tuple(map(self._in_tag, tags))
-        return canonical_tags(tags)
+        return canonical_tags(tags if self._masker is None else self._masker.tags(tags))
 
     def row_keys(self, metrics: Sequence[Metric], tags: tuple[str, ...]) -> list[_Key | None]:
         """The identity of each sample of a row, shared between runs; None for names that are not admitted."""
@@ -213,6 +225,7 @@ class Emit:
         self._reset()
 
     def _reset(self) -> None:
+        self._channel.renew()
         self._points: dict[tuple[str, Tags, float | None], Sample] = {}
         self._many: list[Sample] = []
         self._statuses: dict[tuple[str, Tags], ServiceCheck] = {}
@@ -312,13 +325,14 @@ class Emit:
         time: float | None = None,
     ) -> None:
         """A service check's result; the worst one of a run decides `health_check.status`."""
-        if self._dead or not self._channel.admits_status(name):
+        out = None if self._dead else self._channel.admit_status(name)
+        if out is None:
             return
         full = self._channel.tag_set(tags)
         text = self._channel.mask(str(message))[:_LONGEST_MESSAGE]
-        if (name, full) in self._statuses:
+        if (out, full) in self._statuses:
             self._channel.drop("duplicate", name)
-        self._statuses[name, full] = ServiceCheck(name, Status(status), text, full, time)
+        self._statuses[out, full] = ServiceCheck(out, Status(status), text, full, time)
 
     def event(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import random
@@ -12,8 +13,12 @@ from urllib.parse import quote, quote_plus
 import httpx
 import pytest
 
-from vedette.secrets import Masker, mask_urls
+from checks.log_file.plants import CARDS
+from vedette.emit import Channel, Emit
+from vedette.metrics import Status
+from vedette.secrets import Masker, mask, mask_urls
 
+VISA = CARDS["visa"]
 SPECIAL = (
     "my dog is purple", 'p@ss w/ord+&"é', 'qu"ote\\back/é<z>', 'a/b+c@d$e"f', "it's", "two\nlines\tof it", "a~b-c.d_e",
     "smile😀x", "100%sure", "$(x)^[y]{z}|", "C:\\new\\table", "50%abc", "rtz 0neq\\é<&",
@@ -117,3 +122,63 @@ def test_a_long_word_before_a_url_costs_little() -> None:
 def test_the_digest_of_an_image_is_no_host() -> None:
     assert mask_urls("docker://app:1.0@sha256:ab") == "docker://app:1.0@sha256:ab"
     assert mask_urls("docker://app:1.0@sha256.example") == "docker://app:****@sha256.example"
+
+
+def test_rules_do_not_take_each_other_s_halves() -> None:
+    masker = Masker()
+    for one in ("4111", "order 5555 of"):
+        masker.add(one)
+    for text, said in {
+        "token: 4111 1111 1111 1111 x": "token: **** x",
+        "password=4111 1111 1111 1111": "password=****",
+        "order 5555 5555 5555 4444": "order ****",
+        "card 4111 1111 1111 1111": "card ****",
+        "order 5555 of 4111": "**** ****",
+    }.items():
+        assert masker(text) == said
+    assert mask("secret : 5555 5555 5555 4444") == "secret : ****"
+
+
+def test_a_secret_in_tags_and_in_names_that_others_chose() -> None:
+    masker = Masker(outer := Masker())
+    outer.add("hunter2/Secret")
+    outer.add("node-17", certain=False)
+    outer.add("abcd")  # too short to be told from a word
+    channel = Channel("a/b", "a", (), (), ("own:hunter2/Secret",), open_names=True, masker=masker)
+    emit = Emit(channel, 0.0)
+    tags = ("q:hunter2%2FSecret", "host:node-17", "x:abcd")
+    emit.gauge("app.hunter2/Secret.y", 1, tags)
+    emit.status(f"pay hunter2/Secret {VISA}", Status.OK, tags=tags)
+    emit.event("t", tags=tags)
+    emit.log("m", tags=tags)
+    batch = emit.batch()
+    expected = ("host:node-17", "own:****", "q:****", "x:abcd")
+    assert {one.tags for one in (*batch.samples, *batch.statuses, *batch.events, *batch.logs)} == {expected}
+    assert (batch.samples[0].name, batch.statuses[0].name) == ("app.****.y", "pay **** ****")
+    outer.add("learnt-later")
+    emit = Emit(channel, 0.0)
+    emit.gauge("x", 1, ["a:learnt-later"])
+    outer.add("and-later-still")
+    assert emit.tag_set(["a:learnt-later"]) == ("a:****", "own:****")
+    assert Emit(channel, 0.0).tag_set(["a:and-later-still"]) == ("a:****", "own:****")
+
+
+def test_members_that_differ_still_do_also_in_the_child_of_an_isolated_check() -> None:
+    masker, child = Masker(), Masker()
+    masker.add("hunter2-Secret")
+    members = {
+        masker.member(text) for text in ("token:alice", "token:bob", "u hunter2-Secret", "reset-password:17", VISA)
+    }
+    assert len(members) == 5
+    assert not [one for one in members if "hunter2" in one or VISA in one or "alice" in one]
+    child.salt = masker.salt
+    assert child.member(VISA) == masker.member(VISA) == Masker(masker).member(VISA)
+
+
+def test_within_base64() -> None:
+    masker = Masker()
+    masker.add("hunter2-Secret?")
+    for before in ("", "u:", "user:", "some:"):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            form = encode(f"{before}hunter2-Secret?".encode()).decode()
+            assert masker(f"sent Basic-{form}.") == "sent ****."

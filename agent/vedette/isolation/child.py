@@ -250,8 +250,10 @@ class _Inmate:
         masker = Masker()
         if not setup.hides_cards:
             masker.spare_cards()
+        if setup.salt:
+            masker.salt = setup.salt
         for secret in setup.secrets:
-            masker.add(secret)
+            masker.add(secret, certain=False)  # in tags the agent masks them: it knows which may be ordinary words
         lend(setup.instance.config, masker)
         handler = _ToAgent(link, masker, debug=level <= logging.DEBUG)
         logging.basicConfig(handlers=[handler], level=level, force=True)
