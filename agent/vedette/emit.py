@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from datetime import date, timedelta
+from datetime import time as time_of_day
 from decimal import Decimal
+from enum import Enum
 from functools import partial
 from itertools import repeat
 from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from vedette.cards import is_trace_id
 from vedette.metrics import Batch, Event, Kind, LogRecord, Metric, Sample, ServiceCheck, Sketch, Status
@@ -33,7 +37,10 @@ _MOST_NAMED = 100
 _MOST = int(sys.float_info.max)  # no receiver can hold more
 _LEAST = -_MOST
 _LONGEST_MESSAGE = 4_000
+_LONGEST_TEXT = 100_000  # a larger one would hold up the loop while it is masked
 _LEAST_CARD = 10**12
+_SAFE = (bool, date, time_of_day, timedelta, UUID)
+"""Of these types sinks write something else than `str` does, and nothing that anybody has to hide."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _BADNESS = {Status.OK: 0, Status.WARNING: 1, Status.UNKNOWN: 2, Status.CRITICAL: 3}
 _sample = tuple.__new__  # what Sample(…) does, without its detour through keyword arguments
@@ -79,6 +86,7 @@ class Channel:
         self.dropped: Counter[str] = Counter()
         self.undeclared: set[str] = set()
         self.mask: Callable[[str], str] = masker or (lambda text: text)
+        self.cut: Callable[[str, int], str] = getattr(masker, "cut", lambda text, most: self.mask(text)[:most])
         self.known: Callable[[str], str] = getattr(masker, "known", self.mask)
         self.member: Callable[[str], str] = getattr(masker, "member", self.mask)
         self._masker = masker if isinstance(masker, Masker) else None  # tests have functions
@@ -129,6 +137,10 @@ class Channel:
         self._tag_sets = {(): self.base_tags}
         self._rows.clear()
         self.names.clear()
+
+    def bounded(self, text: str) -> str:
+        """A text masked, of a very long one its beginning."""
+        return self.cut(text, _LONGEST_TEXT)
 
     def drop(self, reason: str, name: str) -> None:
         """Count something that will not be delivered, and remember the name if it was not declared."""
@@ -329,7 +341,7 @@ class Emit:
         if out is None:
             return
         full = self._channel.tag_set(tags)
-        text = self._channel.mask(str(message))[:_LONGEST_MESSAGE]
+        text = self._channel.cut(str(message), _LONGEST_MESSAGE)
         if (out, full) in self._statuses:
             self._channel.drop("duplicate", name)
         self._statuses[out, full] = ServiceCheck(out, Status(status), text, full, time)
@@ -346,9 +358,10 @@ class Emit:
     ) -> None:
         """Something that happened once. `alert_type` is error, warning, info or success."""
         if not self._dead:
-            mask = self._channel.mask
+            mask = self._channel.bounded
             full = self._channel.tag_set(tags)
-            self._events.append(Event(mask(title), mask(text), alert_type, mask(aggregation_key), full, time))
+            event = Event(mask(title), mask(text), mask(alert_type), mask(aggregation_key), full, time)
+            self._events.append(event)
 
     def log(
         self,
@@ -361,8 +374,8 @@ class Emit:
     ) -> None:
         """One log line for the sinks that take logs (not for the agent's own log: that is `self.log`)."""
         if not self._dead:
-            mask, full = self._channel.mask, self._channel.tag_set(tags)
-            self._logs.append(LogRecord(mask(message), level, full, time, masked_values(attributes, mask)))
+            mask, full = self._channel.bounded, self._channel.tag_set(tags)
+            self._logs.append(LogRecord(mask(message), mask(level), full, time, masked_values(attributes, mask)))
 
     def logs(
         self,
@@ -496,14 +509,26 @@ def masked_values(value: Any, mask: Callable[[str], str], key: str = "") -> Any:
     if isinstance(value, str):
         return value if is_trace_id(key, value) else mask(value)
     if isinstance(value, dict | MappingProxyType):
-        return {masked_values(name, mask): masked_values(inner, mask, str(name)) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
+        made: dict[Any, Any] = {}
+        for name, inner in value.items():
+            shown = masked_values(name, mask)
+            while shown in made and shown != name:  # both were masked
+                shown = f"{shown}*"
+            made[shown] = masked_values(inner, mask, str(name))
+        return made
+    if isinstance(value, list | tuple | set | frozenset):
         return [masked_values(inner, mask, key) for inner in value]
-    if isinstance(value, int | float) and _LEAST_CARD <= value < _LEAST_CARD * 10**7 and value == int(value):
-        digits = str(int(value))
-        shown = digits if is_trace_id(key, digits) else mask(digits)
-        return value if shown == digits else shown
-    return value
+    if value is None or isinstance(value, _SAFE) or (isinstance(value, Decimal) and not value.is_finite()):
+        return value
+    if isinstance(value, Enum):
+        return masked_values(value.value, mask, key)
+    if isinstance(value, Decimal | int | float):
+        size: Any = abs(value)
+        digits = str(int(size)) if _LEAST_CARD <= size < _LEAST_CARD * 10**7 else ""
+        return value if not digits or is_trace_id(key, digits) or mask(digits) == digits else mask(digits)
+    if isinstance(value, bytes | bytearray):
+        return mask(value.decode("utf-8", "backslashreplace"))
+    return mask(str(value))  # as the sinks would write it
 
 
 def _number(value: Any, kind: Kind) -> Value | None:

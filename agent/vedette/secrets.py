@@ -42,6 +42,9 @@ _KEYWORD_PASSWORD = re.compile(
 )
 _HINTS = ("pass", "pwd", "secret", "token", "key", "bearer", "authorization", "identified")
 """Of these at least one is in whatever `_KEYWORD_PASSWORD` finds."""
+_TAIL = re.compile(r"[0-9][0-9 -]{0,20}$")
+_TAIL_ON = re.compile(r"[0-9 -]{1,40}")
+_FEWEST = 13  # digits of a card's number
 _LAST_WORD = re.compile(r"(?<=\s)\S{1,60}$")
 
 
@@ -163,8 +166,8 @@ class Masker:
         self._salt = self._salt or os.urandom(32)
         return self._salt
 
-    @salt.setter
-    def salt(self, salt: bytes) -> None:
+    def give_pseudonyms_of(self, salt: bytes) -> None:
+        """Give the same pseudonyms as whoever has this salt."""
         self._salt = salt
 
     def add(self, value: str, *, certain: bool = True) -> None:
@@ -257,7 +260,11 @@ class Masker:
         """The same for a tag or its value."""
         if len(tag) <= most:
             return tag
-        return _without(tag[:most], self._before(tag, most, self._in_tag))
+        shown = _without(tag[:most], self._before(tag, most, self._in_tag))
+        tail = _TAIL.search(tag, 0, most)
+        if tail is not None and (run := _TAIL_ON.match(tag, tail.start())) and len(digits_of(run[0])) >= _FEWEST:
+            return shown.removesuffix(tail[0])
+        return shown
 
     def __call__(self, text: str) -> str:
         """The text with every known secret, every URL password and every card number replaced by `****`."""
@@ -298,7 +305,7 @@ OF_THIS_TASK: ContextVar[Masker | None] = ContextVar("vedette_masker", default=N
 """Knows the secrets that are masked in what a task says."""
 
 
-def cut_text(text: str, most: int) -> str:
+def cut_text(text: str, most: int, masker: Masker | None = None) -> str:
     """The first characters of a text that others wrote, masked before they are cut: nobody knows half a secret.
 
     For sentences that a check keeps, where no `Emit` is at hand. The last word goes too if it is not whole: it may be
@@ -307,10 +314,11 @@ def cut_text(text: str, most: int) -> str:
     Args:
         text: any text.
         most: characters.
+        masker: whose, where it is not that of the task.
     """
     if len(text) <= most:
         return text
-    shown = (OF_THIS_TASK.get() or Masker()).cut(text, most)
+    shown = (masker or OF_THIS_TASK.get() or Masker()).cut(text, most)
     return shown if text[most].isspace() else _LAST_WORD.sub("", shown)
 
 

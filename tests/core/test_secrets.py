@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import html
 import json
 import random
 import string
+from datetime import UTC, datetime
+from decimal import Decimal
 from time import thread_time
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import httpx
 import pytest
 
 from checks.log_file.plants import CARDS
-from vedette.emit import Channel, Emit
+from vedette.control.wire import perform
+from vedette.emit import Channel, Emit, masked_values
 from vedette.metrics import Status
-from vedette.secrets import Masker, mask, mask_urls
+from vedette.secrets import OF_THIS_TASK, Masker, cut_tag, cut_text, mask, mask_urls
 
 VISA = CARDS["visa"]
 SPECIAL = (
@@ -171,7 +177,7 @@ def test_members_that_differ_still_do_also_in_the_child_of_an_isolated_check() -
     }
     assert len(members) == 5
     assert not [one for one in members if "hunter2" in one or VISA in one or "alice" in one]
-    child.salt = masker.salt
+    child.give_pseudonyms_of(masker.salt)
     assert child.member(VISA) == masker.member(VISA) == Masker(masker).member(VISA)
 
 
@@ -182,3 +188,44 @@ def test_within_base64() -> None:
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             form = encode(f"{before}hunter2-Secret?".encode()).decode()
             assert masker(f"sent Basic-{form}.") == "sent ****."
+
+
+def test_masked_first_then_cut() -> None:
+    masker = Masker()
+    masker.add("hunter2-Secret/of-another")
+    OF_THIS_TASK.set(masker)
+    for text in (f"eeee {VISA} {'x' * 99}", f"eeee hunter2-Secret%2Fof-another {'x' * 99}"):
+        for most in range(6, 40):
+            shown = masker.cut(text, most)
+            assert shown == f"eeee ****{text[text.index(' ', 5) : most] if most > text.index(' ', 5) else ''}"
+            assert cut_text(text, most) in ("eeee ", "eeee ****", "eeee **** ")
+    assert cut_tag(f"key:{VISA}:x", 9) == "key:****"
+    assert cut_tag(f"key_{VISA}_x", 9) == "key_"  # no card's for sure, but nobody looks at it again
+    assert cut_tag("job 20261127-1", 9) == "job 20261"
+    assert cut_text("words that nobody hides", 12) == "words that "
+    OF_THIS_TASK.set(None)
+
+
+def test_a_silence_s_comment_and_tags() -> None:
+    masker, said = Masker(), []
+    masker.add("hunter2-Secret")
+    operations: Any = SimpleNamespace(masker=masker, alerting=SimpleNamespace(silence=lambda *one: said.append(one)))
+    request = {"what": ["queue:hunter2-Secret"], "for": "1h", "comment": f"{VISA} {'x' * 180} hunter2-Secret"}
+    asyncio.run(perform(operations, {"op": "silence", **request}))
+    assert said == [(["queue:****"], 3600.0, f"**** {'x' * 180} ****")]
+
+
+def test_attributes_of_any_type() -> None:
+    masker, card, moment = Masker(), int(VISA), datetime(2026, 11, 27, tzinfo=UTC)
+    masker.add("hunter2-Secret")
+    given = {
+        "a": Decimal(card), "b": {VISA}, "c": VISA.encode(), "d": -card, "e": ValueError("of hunter2-Secret"),
+        "f": card + 0.5, "g": moment, "h": Decimal("1.5"), "i": Decimal("nan"), "j": True, "k": None, VISA: 1,
+        CARDS["mastercard"]: 2,
+    }  # fmt: skip
+    made = masked_values(given, masker)
+    expected = {
+        **dict.fromkeys("adf", "****"), "b": ["****"], "c": "****", "e": "of ****", "g": moment, "h": Decimal("1.5"),
+        "i": given["i"], "j": True, "k": None, "****": 1, "*****": 2,
+    }  # fmt: skip
+    assert made == expected

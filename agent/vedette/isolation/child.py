@@ -50,7 +50,7 @@ from vedette.isolation.warden import EXHAUSTED, exceeded
 from vedette.lease import Lease, Term
 from vedette.outbox import describe
 from vedette.runner import CLOSE_TIMEOUT, Runner
-from vedette.secrets import Masker
+from vedette.secrets import Masker, cut_text
 from vedette.strays import guard
 from vedette.vitals import State, Surroundings
 
@@ -164,7 +164,9 @@ class _ToAgent(logging.Handler):
                 error = record.exc_info[1]
                 trace = logging.Formatter().formatException(record.exc_info) if self._debug else ""
                 text = f"{text}\n{trace}" if trace else f"{text}: {type(error).__name__}: {error}"
-            self._link.send(Logged(record.levelno, record.name, self._masker(text)[:_LONGEST_TEXT]))
+            self._link.send(
+                Logged(record.levelno, record.name, self._masker(cut_text(text, _LONGEST_TEXT, self._masker)))
+            )
         except Exception:
             self.handleError(record)
 
@@ -251,7 +253,7 @@ class _Inmate:
         if not setup.hides_cards:
             masker.spare_cards()
         if setup.salt:
-            masker.salt = setup.salt
+            masker.give_pseudonyms_of(setup.salt)
         for secret in setup.secrets:
             masker.add(secret, certain=False)  # in tags the agent masks them: it knows which may be ordinary words
         lend(setup.instance.config, masker)
