@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import html
+import io
 import json
+import logging
 import random
 import string
 from datetime import UTC, datetime
@@ -19,8 +21,10 @@ import httpx
 import pytest
 
 from checks.log_file.plants import CARDS
+from vedette.config.model import LogConfig
 from vedette.control.wire import perform
 from vedette.emit import Channel, Emit, masked_values
+from vedette.logs import set_up
 from vedette.metrics import Status
 from vedette.secrets import OF_THIS_TASK, Masker, cut_tag, cut_text, mask, mask_urls
 
@@ -229,3 +233,38 @@ def test_attributes_of_any_type() -> None:
         "i": given["i"], "j": True, "k": None, "****": 1, "*****": 2,
     }  # fmt: skip
     assert made == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('password="hunter2 x" y', 'password="****" y'),
+        ("password='hunter2'", "password='****'"),
+        ('{"password": "hun\\"ter2", "a": 1}', '{"password": "****", "a": 1}'),
+        (r"in {\"api_key\": \"hunter2\"}", r"in {\"api_key\": \"****\"}"),
+        ("DB_PASSWORD=hunter2 PGPASSWORD=hunter2", "DB_PASSWORD=**** PGPASSWORD=****"),
+        ("passphrase: hunter2, token=>hunter2", "passphrase: ****, token=>****"),
+        ("Authorization: Basic aHVudGVy", "Authorization: Basic ****"),
+        ("sent Bearer abcdefgh.ijklmnop", "sent Bearer ****"),
+        ("ALTER USER u IDENTIFIED BY 'hunter2'", "ALTER USER u IDENTIFIED BY '****'"),
+        ('password: "never closed', 'password: "**** closed'),
+        ("OLDPWD=/root, bearer of news, identified by name", "OLDPWD=/root, bearer of news, identified by name"),
+        ("arn:aws:secretsmanager:eu:1:secret:shop/db", "arn:aws:secretsmanager:eu:1:secret:shop/db"),
+    ],
+)
+def test_what_is_called_a_password(text: str, said: str) -> None:
+    assert mask(text) == said
+
+
+def test_a_log_call_that_does_not_fit_shows_no_arguments() -> None:
+    logger, stream, masker = logging.getLogger("vedette.misfit"), io.StringIO(), Masker()
+    before, level = logging.getLogger().handlers[:], logging.getLogger().level
+    set_up(LogConfig(), masker, stream)
+    try:
+        logger.warning("login %d refused", "hunter2-Secret")
+    finally:
+        logging.basicConfig(handlers=before, level=level, force=True)
+    (line,) = stream.getvalue().splitlines()
+    assert "ERROR   misfit: a line of the log cannot be written (TypeError)" in line
+    assert "test_secrets.py:" in line
+    assert "hunter2" not in line

@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -167,8 +168,11 @@ class _ToAgent(logging.Handler):
             self._link.send(
                 Logged(record.levelno, record.name, self._masker(cut_text(text, _LONGEST_TEXT, self._masker)))
             )
-        except Exception:
-            self.handleError(record)
+        except Exception as error:
+            where = f"{record.pathname}:{record.lineno}"
+            text = f"a line of the log cannot be sent ({type(error).__name__}): {where}"
+            with suppress(Exception):
+                self._link.send(Logged(logging.ERROR, record.name, text))
 
 
 class _ChildRunner(Runner):
