@@ -103,7 +103,9 @@ class Intake:
         if now - self._said < _QUIET:
             return
         self._said = now
-        shown = cut_text(repr(line)[2:-1], _MOST_SHOWN) + ("…" if len(line) > _MOST_SHOWN else "")
+        shown = repr(cut_text(line.decode("latin-1"), _MOST_SHOWN).encode("latin-1"))[2:-1] + (
+            "…" if len(line) > _MOST_SHOWN else ""
+        )
         by = f" from {sender}" if sender else ""
         others = f"; {self._unsaid - 1} more since the last one shown" if self._unsaid > 1 else ""
         self._log.warning("not understood%s: %s: %s%s", by, shown, why, others)
