@@ -59,7 +59,8 @@ SHARED = {
         "vedette_checks.sqs",
         "vedette_checks.aws_secrets",
         "vedette.notifiers.sns",
-    )
+    ),
+    "vedette_checks.exposition": ("vedette_checks.exec", "vedette_checks.openmetrics"),
 }
 """Rooms without a check of their own, and the siblings that may look into them."""
 APART = "vedette.instrument"

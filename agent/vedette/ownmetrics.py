@@ -50,6 +50,7 @@ METRICS = (
     Metric("vedette.alerts.firing", Kind.GAUGE, "alert", "Alerts that fire, by severity.", ("severity",)),
     Metric("vedette.alerts.pending", Kind.GAUGE, "alert", "Alerts that will fire once they have held for long enough."),
     Metric("vedette.alerts.quiet", Kind.GAUGE, "alert", "Alerts that fire and of which nobody is told."),
+    Metric("vedette.alerts.errors", Kind.COUNTER, "error", "Evaluations of alert rules that failed."),
     Metric("vedette.alerts.told", Kind.COUNTER, "message", "What notifiers were given to tell."),
     Metric("vedette.fleet.member", Kind.GAUGE, help="1 while this agent may run what one agent may run.", tags=_FLEET),
     Metric("vedette.fleet.members", Kind.GAUGE, help="Agents that may, as far as this one knows.", tags=_FLEET),

@@ -35,6 +35,7 @@ _EXTRAS = {
 """Import names of drivers that an extra of vedette brings."""
 _EXTRAS_OF = {
     ("log_file", "re2"): "logs",
+    ("openmetrics", "httpx"): "openmetrics",
     **{(one, "httpx"): "notify" for one in ("alertmanager", "pagerduty", "slack", "webhook")},
 }
 """Where it is another extra for one of the plugins."""

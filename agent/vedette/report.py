@@ -230,6 +230,7 @@ def _add_alerts(emit: Emit, alerts: AlertsVitals) -> None:
     emit.gauge("vedette.alerts.pending", len(alerts.alerts) - len(firing))
     emit.gauge("vedette.alerts.quiet", sum(bool(one.quiet) for one in firing))
     emit.counter("vedette.alerts.told", alerts.told)
+    emit.counter("vedette.alerts.errors", alerts.faults)
 
 
 def _add_instance(emit: Emit, vitals: Vitals) -> None:

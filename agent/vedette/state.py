@@ -30,6 +30,7 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS state (
     instance TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (instance, key)
 ) WITHOUT ROWID"""
 _UPSERT = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT (instance, key) DO UPDATE SET value = excluded.value"
+_DELETE = "DELETE FROM state WHERE instance = ? AND key = ?"
 
 log = logging.getLogger("vedette.state")
 
@@ -128,7 +129,10 @@ class StateStore:
         self.apply(instance, values.items())
 
     def apply(self, instance: str, commits: Iterable[tuple[str, Any]]) -> None:
-        """Take over commits: visible at once, on disk soon. Must be called on the event loop."""
+        """Take over commits: visible at once, on disk soon. Must be called on the event loop.
+
+        None under one of the agent's own keys (`BESIDE`) deletes what is there.
+        """
         self.adopt(instance, commits)()
 
     def adopt(self, instance: str, commits: Iterable[tuple[str, Any]]) -> Callable[[], None]:
@@ -147,7 +151,10 @@ class StateStore:
             except (TypeError, ValueError):
                 self._failed(f"{instance} committed a value under '{key}' that JSON cannot hold")
                 continue
-            values[key] = json.loads(text)
+            if value is None and key.startswith(BESIDE):
+                values.pop(key, None)
+            else:
+                values[key] = json.loads(text)
             rows[instance, key] = text
         return partial(self._persist, instance, rows, self._adopted)
 
@@ -246,7 +253,8 @@ class StateStore:
         with closing(_connect(self._path.absolute().as_uri())) as database, database:
             database.execute("PRAGMA synchronous = FULL")
             database.execute(_SCHEMA)
-            database.executemany(_UPSERT, [(*key, value) for key, value in rows.items()])
+            database.executemany(_UPSERT, [(*key, value) for key, value in rows.items() if not _is_gone(key[1], value)])
+            database.executemany(_DELETE, [key for key, value in rows.items() if _is_gone(key[1], value)])
 
     def _failed(self, what: str) -> None:
         self.errors += 1
@@ -282,6 +290,8 @@ class StateStore:
         try:
             with closing(_connect(f"{self._path.absolute().as_uri()}?mode=ro")) as database:
                 for instance, key, value in database.execute("SELECT instance, key, value FROM state"):
+                    if _is_gone(key, value):
+                        continue
                     self._values.setdefault(instance, {})[key] = json.loads(value)
         except sqlite3.OperationalError as error:
             self._failed(f"state cannot be read: {self._path}: {error}")
@@ -298,6 +308,11 @@ class StateStore:
         with suppress(OSError):
             self._path.rename(aside)
             log.warning("%s is damaged (%s): set aside as %s, starting empty", self._path, error, aside.name)
+
+
+def _is_gone(key: str, value: str) -> bool:
+    """Whether one of the agent's own values was deleted."""
+    return value == "null" and key.startswith(BESIDE)
 
 
 def _connect(uri: str) -> sqlite3.Connection:

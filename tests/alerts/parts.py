@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from vedette.rules import Rulebook
 
 FLOW, DB, ORDERS, QUEUES = "synthetic/payment-flow", "postgres/payments-primary", "business_sql/orders", "sqs/queues"
+APP = "statsd/app"
 
 
 class Emits:
@@ -65,13 +68,22 @@ def catalogue(*owned: str) -> Catalogue:
     return Catalogue(instances, ("team:pay",), complete=True)  # type: ignore[arg-type]
 
 
-def read(text: str, *owned: str, check: str = "") -> tuple[Rulebook, list[str]]:
+def open_catalogue() -> Catalogue:
+    """One instance that takes any name."""
+    plugin = Emits(())
+    plugin.open_names = True
+    keep_all = SimpleNamespace(compile=lambda: lambda name: name)
+    config = SimpleNamespace(tags=(), metrics=keep_all)
+    return Catalogue([SimpleNamespace(id=APP, plugin=plugin, owned=False, config=config)], (), complete=True)  # type: ignore[list-item]
+
+
+def read(text: str, *owned: str, check: str = "", among: Catalogue | None = None) -> tuple[Rulebook, list[str]]:
     """The rules of an alerts.yaml, and what is wrong in it."""
     report = Report("alerts.yaml")
     root = parse_yaml(textwrap.dedent(text).encode(), report)
     assert root is not None
     document = Document(Found(Path("alerts.yaml"), "alerts.yaml", "alerts"), root, report)
-    book = read_rules([(document, check)], catalogue(*owned), Masker())
+    book = read_rules([(document, check)], among or catalogue(*owned), Masker())
     return book, [str(problem) for problem in report.problems]
 
 
@@ -82,22 +94,37 @@ class Stage:
         text: alerts.yaml.
         owned: instances that run on one agent of the fleet.
         memory: what an engine before it kept.
-        now: Unix seconds.
+        now: seconds since the beginning.
+        whole: whether no file has an error that keeps rules out.
     """
 
     def __init__(
-        self, text: str, *owned: str, memory: dict[str, dict[str, Any]] | None = None, now: float = 0.0
+        self,
+        text: str,
+        *owned: str,
+        memory: dict[str, dict[str, Any]] | None = None,
+        now: float = 0.0,
+        whole: bool = True,
     ) -> None:
         self.now = 1_764_000_000.0 + now
         self.start = 1_764_000_000.0
+        self.skew = 0.0
+        """What the clock was set forward by."""
         self.memory = {} if memory is None else memory
         self.alerts: list[Alert] = []
         self.sent: list[tuple[str, ...]] = []
         self.muted: dict[str, float] = {}
+        self.interval = 10.0
         self.rulebook, problems = read(text, *owned)
-        assert problems == []
+        self.rulebook = replace(self.rulebook, whole=whole)
+        assert [one for one in problems if "warning" not in one] == []
         self.engine = AlertEngine(
-            Keeper(self._view, self._keep, self._keep), self._tell, self._about, lambda: self.now, self.alerts.append
+            Keeper(self._view, self._keep, self._keep),
+            self._tell,
+            self._about,
+            lambda: self.now + self.skew,
+            self.alerts.append,
+            even=lambda: self.now,
         )
         self.engine.configure(self.rulebook)
 
@@ -105,7 +132,10 @@ class Stage:
         return self.memory.setdefault(instance, {})
 
     def _keep(self, instance: str, key: str, value: Any) -> None:
-        self._view(instance)[key] = value
+        rows = self._view(instance)
+        rows[key] = json.loads(json.dumps(value))
+        if value is None:
+            del rows[key]
 
     def _tell(self, alert: Alert, names: Any) -> None:
         self.sent.append((alert.state, alert.key, *names))
@@ -147,8 +177,8 @@ class Stage:
             Batch(
                 instance,
                 instance.partition("/")[0],
-                self.now,
-                10.0,
+                self.now + self.skew,
+                self.interval,
                 "node-7",
                 (*samples, health),
                 statuses,
@@ -156,13 +186,29 @@ class Stage:
             )
         )
 
+    def closed(self, instance: str) -> None:
+        """An instance ends."""
+        self.engine.consume(Batch(instance, instance.partition("/")[0], self.now + self.skew, closed=True))
+
+    def reload(self, text: str) -> list[str]:
+        """Other rules from now on; returns what is wrong with them."""
+        self.rulebook, problems = read(text)
+        self.engine.configure(self.rulebook)
+        return problems
+
+    @property
+    def kept(self) -> set[str]:
+        """The keys of the incidents that are kept."""
+        rows = self.memory.get("vedette/alerts", {})
+        return {key.removeprefix("vedette:alert:") for key in rows if key.startswith("vedette:alert:")}
+
     @property
     def told(self) -> list[str]:
         """`25 firing name` for each that was told: seconds since the beginning, state, key."""
         words = [(one, "reminder" if one.reminder else one.state) for one in self.alerts]
-        return [f"{one.at - self.start:g} {word} {one.key}" for one, word in words]
+        return [f"{one.at - self.skew - self.start:g} {word} {one.key}" for one, word in words]
 
     @property
     def states(self) -> dict[str, str]:
         """Where each rule stands in each group."""
-        return {case.key: self.engine.describe(case, self.now).state for case in self.engine.cases}
+        return {case.key: self.engine.describe(case, self.engine.now()).state for case in self.engine.cases}

@@ -32,7 +32,20 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parents[1] / "data"
 NOTIFY = Notify(critical=("@pagerduty-payments", "@sns-alerts"), warning=("@slack-payments",))
-CHECKS = ("business_sql", "cloudwatch", "host", "k8s", "log_file", "postgres", "redis", "sqs", "statsd", "synthetic")
+CHECKS = (
+    "business_sql",
+    "cloudwatch",
+    "exec",
+    "host",
+    "k8s",
+    "log_file",
+    "openmetrics",
+    "postgres",
+    "redis",
+    "sqs",
+    "statsd",
+    "synthetic",
+)
 ALWAYS = {"instance", "host"}
 SERVICE = {"environment", "service", "version"}
 STATUS_TAGS = {

@@ -164,9 +164,11 @@ def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     checks = (
         "business_sql",
         "cloudwatch",
+        "exec",
         "host",
         "k8s",
         "log_file",
+        "openmetrics",
         "postgres",
         "redis",
         "sqs",
@@ -184,7 +186,21 @@ def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["business_sql", "cloudwatch", "host", "k8s", "log_file", "postgres", "redis", "sqs", "statsd", "synthetic"]
+    "name",
+    [
+        "business_sql",
+        "cloudwatch",
+        "exec",
+        "host",
+        "k8s",
+        "log_file",
+        "openmetrics",
+        "postgres",
+        "redis",
+        "sqs",
+        "statsd",
+        "synthetic",
+    ],
 )
 def test_the_example_file_is_valid_as_printed(tmp_path: Path, name: str) -> None:
     conf(tmp_path, **{name: vedette("example", name, cwd=tmp_path).stdout})

@@ -324,6 +324,7 @@ def test_who_is_told(world: World) -> None:
         assert made.addressees(replace(mild, labels={"team": "web"})) == []
         assert made.addressees(mild, ["quiet", "team", "team"]) == ["mail", "team"]
         assert made.addressees(mild, ["nobody", "team"]) == ["team"]
+        assert made.addressees(critical, ["nobody"]) == made.addressees(critical)  # somebody must hear
         assert dispatcher(None, "a", "b").addressees(mild) == ["a", "b"]
         made.tell(replace(mild, labels={}))
         assert made.unrouted == 1

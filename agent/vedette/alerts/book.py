@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
-from vedette.alerts.compiled import Compiler
-from vedette.alerts.history import Latest, Window, tolerated
+from vedette.alerts.compiled import Compiler, Seen, ends_after
+from vedette.alerts.history import Window, tolerated
+from vedette.alerts.latest import Each, Latest, Worst
+from vedette.alerts.nodes import SEEN, name_of, selector_of, store_of, window_name
+from vedette.alerts.router import Router
 from vedette.alerts.rule import Case, key_of
-from vedette.alerts.terms import Router, Term, Worst, counted
-from vedette.rules.tree import Absent, Change, Selector, StatusIs, Value, span, walk
+from vedette.alerts.terms import Term, is_empty, sources_of
+from vedette.rules.catalogue import is_counted
+from vedette.rules.tree import Absent, Change, StatusIs, Value, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from vedette.alerts.nodes import Looked
     from vedette.alerts.terms import Group, Store
     from vedette.rules.model import Rule, Source
 
-    Looked = Value | StatusIs | Absent | Change
+    Terms = dict[tuple[str, tuple[str, ...]], Term]
+
+_HOLE: Final = 60.0
 
 
 class Book:
@@ -28,6 +36,7 @@ class Book:
         alive: whether an instance runs here.
         restore: fills a window with what was kept of it; called with its name.
         born: called with each new case.
+        kinds: what was seen before of metrics that no configuration tells of.
     """
 
     def __init__(
@@ -37,133 +46,139 @@ class Book:
         alive: Callable[[Source], bool],
         restore: Callable[[str, Window], None],
         born: Callable[[Case], None],
+        kinds: dict[str, tuple[str, str]] | None = None,
     ) -> None:
         self.router = Router()
         self.router.born = self._new_group
         self.router.full = self.prune
+        self.router.learn = self._learned
+        self.router.heard = self._emits
+        self.router.ended = self._forget
+        self.router.begins = self._begins
         self.rules: dict[str, Rule] = {}
         self.cases: dict[str, dict[Group, Case]] = {}
         self.counting: dict[str, list[dict[Group, Case]]] = {}
         """By instance: cases that a run without samples says something to."""
-        self.terms: dict[tuple[str, tuple[str, ...]], Term] = {}
-        self._completed = completed
-        self._runs = runs
+        self.terms: Terms = {}
+        self.completed = completed
+        self.runs = runs
         self._alive = alive
         self._restore = restore
         self._born = born
         self._started: dict[str, float] = {}
+        self._kinds = kinds if kinds is not None else {}
+        self._seen = Seen(self._runs_of, self._is_alive, lambda: self.router.source)
 
     def __iter__(self) -> Iterator[Case]:
         for cases in self.cases.values():
             yield from cases.values()
 
     def change(self, rules: Iterable[Rule], now: float) -> list[Case]:
-        """Have just these rules; those that did not change keep what they saw, and so do terms that go on.
+        """Have just these rules; those that look at the same as before keep what they saw, and so do terms that go on.
 
         Returns:
             The cases that are gone.
         """
-        before, self.rules = self.rules, {rule.name: rule for rule in rules}
-        same = {name for name, rule in self.rules.items() if name in before and before[name] == rule}
+        before, self.rules = self.rules, {rule.name: self._knowing(rule) for rule in rules}
         old_cases, self.cases = self.cases, {}
         old_terms, self.terms = self.terms, {}
         for name, rule in self.rules.items():
-            if name not in same:
+            if name not in before or before[name].when != rule.when:
                 self._started[name] = now
             self._add(rule, old_terms, now)
         self._watch()
-        gone: list[Case] = []
-        for name, cases in old_cases.items():
-            if name in same:
-                self.cases[name] = cases
-                self.rules[name] = self._moved(self.rules[name], cases)
-            else:
-                gone += cases.values()
         for name, rule in self.rules.items():
-            if name not in same:
-                self._begin(rule)
+            old = before.get(name)
+            if old is not None and (old.when, old.keep, old.kinds) == (rule.when, rule.keep, rule.kinds):
+                self._go_on(old, rule, old_cases[name])
+            else:
+                self._begin(rule, old_cases.get(name, {}) if old is not None and old.when.by == rule.when.by else {})
         self._connect()
-        return gone
+        kept = {(case.rule.name, case.group) for case in self}
+        earlier = [case for cases in old_cases.values() for case in cases.values()]
+        return [case for case in earlier if (case.rule.name, case.group) not in kept]
 
-    @staticmethod
-    def _moved(rule: Rule, cases: dict[Group, Case]) -> Rule:
-        for case in cases.values():
-            case.rule = rule
-        return rule
+    def _go_on(self, old: Rule, rule: Rule, cases: dict[Group, Case]) -> None:
+        """Another runbook or another instance changes nothing of what was seen."""
+        gone = _names(old) - _names(rule) if "instance" in rule.when.by else set()
+        place = rule.when.by.index("instance") if gone else 0
+        self.cases[rule.name] = {group: one for group, one in cases.items() if not group or group[place] not in gone}
+        for case in self.cases[rule.name].values():
+            labels = dict(zip(rule.when.by, case.group, strict=True)) if case.group else {}
+            case.rule, case.labels = rule, {**rule.config.labels, **labels}
+        for group in self._configured(rule) - self.cases[rule.name].keys():
+            self._case(rule, group)
+
+    def _knowing(self, rule: Rule) -> Rule:
+        """The rule with the kinds of metrics that no configuration tells, as far as they were seen."""
+        more = {name: self._kinds[name] for name in _metrics(rule) if name not in rule.kinds and name in self._kinds}
+        return replace(rule, kinds={**rule.kinds, **more}) if more else rule
+
+    def _learned(self, kinds: dict[str, str]) -> None:
+        """The first samples of metrics say what their numbers mean."""
+        self._kinds.update((name, (kind, "")) for name, kind in kinds.items())
+        self.change(list(self.rules.values()), self.router.now)
 
     # Terms
 
-    def _add(self, rule: Rule, before: dict[tuple[str, tuple[str, ...]], Term], now: float) -> None:
-        for condition in (rule.when, rule.keep):
-            for node in walk(condition.test) if condition is not None else ():
-                if isinstance(node, Value | StatusIs | Absent | Change):
-                    self._have(node, rule, before, now)
+    def _add(self, rule: Rule, before: Terms, now: float) -> None:
+        for node in looked_at(rule):
+            key = (name_of(node, rule.kinds), rule.when.by)
+            if key in self.terms:
+                continue
+            term = before.get(key) or Term(key[0], key[1], lambda _: Worst())
+            term.selector = selector_of(node)
+            target = node.target if isinstance(node, StatusIs | Absent) and isinstance(node.target, str) else None
+            term.sources = rule.sources.get(target or str(term.selector), ())
+            if term.selector is not None and not isinstance(node, StatusIs | Absent):
+                term.kind = rule.kinds.get(term.selector.metric, ("", ""))[0]
+                term.counted = is_counted(term.kind)
+            term.rules.clear()
+            term.make = store_of(term, node, self, now)
+            self.terms[key] = term
 
-    def _have(self, node: Looked, rule: Rule, before: dict[tuple[str, tuple[str, ...]], Term], now: float) -> None:
-        key = (name_of(node), rule.when.by)
-        if key in self.terms:
-            return
-        made = _term(key, node, rule, self, now)
-        old = before.get(key)
-        if old is not None and (old.sources, old.counted) == (made.sources, made.counted):
-            old.rules.clear()
-            made = old
-        self.terms[key] = made
-
-    def make(self, term: Term, node: Looked, now: float) -> Callable[[Group], Store]:
-        """What makes the store of a group of a term."""
-        match node:
-            case Value(over=float() as over):
-                return lambda group: self._window(term, group, over, 0.0, now)
-            case Change(value=Value(over=float() as over), ago=ago):
-                return lambda group: self._window(term, group, over, ago, now)
-            case StatusIs() | Absent(target=str()):
-                return lambda _: Worst()
-            case _:
-                return lambda _: Latest()
-
-    def _window(self, term: Term, group: Group, over: float, ago: float, now: float) -> Window:
-        window = Window(over, now + over + ago, ago)
-        if term.counted:
-            names, completed = [one.instance for one in sources_of(term, group)], self._completed
-            window.is_zero = lambda at: any(completed.get(name, 0.0) > at - over - ago for name in names)
-        self._restore(window_name(term, group), window)
-        return window
+    def restored(self, window: Window, term: Term, group: Group, tags: Group = ()) -> None:
+        """Fill a new window with what was kept of it."""
+        self._restore(window_name(term, group, tags), window)
 
     def _watch(self) -> None:
         metrics = [term for term in self.terms.values() if term.selector is not None and term.text[0] != "s"]
         statuses = [(term.text.split(" ", 2)[1], term) for term in self.terms.values() if term.text[0] == "s"]
+        names = {term.selector.metric for term in metrics if not term.kind and term.text[0] != SEEN and term.selector}
+        self.router.unknown = names - self._kinds.keys()
         self.router.watch(metrics, statuses)
 
     # Cases
 
-    def _begin(self, rule: Rule) -> None:
+    def _begin(self, rule: Rule, before: dict[Group, Case]) -> None:
         self.cases[rule.name] = {}
         terms = self._terms_of(rule)
         groups = {()} if not rule.when.by else {group for term in terms for group in term.stores if group}
-        for group in groups:
-            self._case(rule, group)
+        for group in groups | self._configured(rule) | before.keys():
+            self._case(rule, group, before.get(group))
+
+    @staticmethod
+    def _configured(rule: Rule) -> set[Group]:
+        """The groups that are missed although nothing came of them yet: each configured instance."""
+        if rule.when.by != ("instance",) or not any(isinstance(node, Absent) for node in walk(rule.when.test)):
+            return set()
+        return {(name,) for name in _names(rule)}
 
     def _terms_of(self, rule: Rule) -> list[Term]:
-        return [
-            self.terms[name_of(node), rule.when.by]
-            for condition in (rule.when, rule.keep)
-            for node in (walk(condition.test) if condition is not None else ())
-            if isinstance(node, Value | StatusIs | Absent | Change)
-        ]
+        return [self.terms[name_of(node, rule.kinds), rule.when.by] for node in looked_at(rule)]
 
     def _new_group(self, term: Term, group: Group) -> None:
         for rule in term.rules:
-            if rule.when.by and group and group not in self.cases[rule.name]:
+            cases = self.cases[rule.name]
+            if rule.when.by and group and group not in cases:
                 self._case(rule, group)
             elif rule.when.by and not group:  # series without the tags: every group looks at them
-                for known in list(self.cases[rule.name]):
-                    if any(store is not term.store(()) for store in self.cases[rule.name][known].compiler.stores):
-                        self._case(rule, known)
+                for known, case in list(cases.items()):
+                    if any(store is not term.store(()) for store in case.compiler.stores):
+                        self._case(rule, known, case)
 
-    def _case(self, rule: Rule, group: Group) -> None:
-        before = self.cases[rule.name].get(group)
-        compiler = Compiler(self._finder(rule), group, self._runs_of, self._is_alive, self._started[rule.name])
+    def _case(self, rule: Rule, group: Group, before: Case | None = None) -> None:
+        compiler = Compiler(self._finder(rule), group, self._seen, self._started[rule.name])
         verdict = compiler.test(rule.when.test)
         shown = list(compiler.leaves)
         keep = compiler.test(rule.keep.test) if rule.keep is not None else None
@@ -172,7 +187,7 @@ class Book:
         case = Case(rule, group, key_of(rule.name, labels), {**rule.config.labels, **labels}, verdict, keep, compiler)
         case.watches_silence = any(isinstance(node, Absent) for node in walk(rule.when.test))
         if before is not None:
-            case.incident = before.incident
+            _carry_over(before, case)
         self.cases[rule.name][group] = case
         for store in compiler.stores:
             if before is not None and before in store.users:
@@ -182,10 +197,10 @@ class Book:
         self._born(case)
 
     def _finder(self, rule: Rule) -> Callable[[Looked], Term]:
-        return lambda node: self.terms[name_of(node), rule.when.by]
+        return lambda node: self.terms[name_of(node, rule.kinds), rule.when.by]
 
-    def _runs_of(self, term: Term) -> int:
-        return sum(self._runs.get(one.instance, 0) for one in term.sources)
+    def _runs_of(self, term: Term, group: Group) -> int:
+        return sum(self.runs.get(one, 0) for one in term.emitters(group))
 
     def _is_alive(self, term: Term, group: Group) -> bool:
         return any(self._alive(one) for one in sources_of(term, group)) or not term.sources
@@ -195,21 +210,40 @@ class Book:
         for term in self.terms.values():
             term.rules = []
             for store in term.stores.values():
-                store.users = []
+                store.users.clear()
         self.counting = {}
         for rule in self.rules.values():
             cases = self.cases[rule.name]
             for term in self._terms_of(rule):
                 if rule not in term.rules:
                     term.rules.append(rule)
-                for source in term.sources if term.counted else ():
-                    some = self.counting.setdefault(source.instance, [])
-                    if not any(one is cases for one in some):
-                        some.append(cases)
+                if term.counted:
+                    for instance in {one.instance for one in term.sources}.union(*term.heard.values()):
+                        self._count(instance, cases)
             for case in cases.values():
                 for store in case.compiler.stores:
                     if case not in store.users:
                         store.users.append(case)
+
+    def _count(self, instance: str, cases: dict[Group, Case]) -> None:
+        some = self.counting.setdefault(instance, [])
+        if not any(one is cases for one in some):
+            some.append(cases)
+
+    def _emits(self, term: Term, _: Group, instance: str) -> None:
+        """An instance emits something that it need not have been configured to."""
+        for rule in term.rules if term.counted else ():
+            self._count(instance, self.cases[rule.name])
+
+    def _forget(self, instance: str) -> None:
+        """An instance ended."""
+        self.counting.pop(instance, None)
+        for term in self.terms.values():
+            for heard in term.heard.values():
+                heard.discard(instance)
+        for case in self:
+            for ring in case.compiler.rings:
+                ring.forget(instance)
 
     def begin_anew(self, instance: str, seen: float, now: float) -> None:
         """What an instance emits was not seen here for a while: its windows have no verdict until they are full again.
@@ -221,86 +255,117 @@ class Book:
         """
         for term in self.terms.values():
             if any(one.instance == instance for one in term.sources):
-                for store in term.stores.values():
-                    if isinstance(store, Window) and now - seen > tolerated(store.over):
-                        store.ready = max(store.ready, now + store.over + store.ago)
+                for _, window in self._windows_of(term):
+                    if now - seen > tolerated(window.over):
+                        window.ready = max(window.ready, now + window.over + window.ago)
+
+    def _begins(self, instance: str, now: float) -> None:
+        """A batch came; after a long time without a completed run a window of counts knows too little of that time."""
+        before = self.completed.get(instance, now)
+        if now - before <= max(_HOLE, self.router.paces.get(instance, 0.0)):
+            return
+        for term in self.terms.values():
+            if term.counted and any(instance in term.emitters(group) for group in term.stores):
+                for _, window in self._windows_of(term):
+                    window.trim(now)
+                    if not window.points and now - before > window.over and not window.is_zero(now):
+                        window.ready = max(window.ready, now + window.over + window.ago)
 
     def prune(self, term: Term, now: float) -> None:
-        """Let go the groups of a term of which nothing is left in their windows and that have no alert."""
-        idle = {group: store for group, store in term.stores.items() if group and is_empty(store, now)}
-        for rule in term.rules:
-            cases = self.cases[rule.name]
-            for group in [one for one in idle if one in cases]:
-                if cases[group].incident.stage != "ok" or cases[group].watches_silence:
-                    del idle[group]
-        for group, store in idle.items():
-            del term.stores[group]
-            for rule in term.rules:
-                case = self.cases[rule.name].pop(group, None)
-                for other in case.compiler.stores if case is not None else ():
-                    if case in other.users:
-                        other.users.remove(case)
-            self.router.drop(store)
+        """Let go the groups of a term of which nothing is left anywhere and that have no alert."""
+        if not term.rules:
+            return
+        idle = [group for group, store in term.stores.items() if group and is_empty(store, now)]
+        gone: list[Store] = []
+        for group in idle:
+            cases = [case for rule in term.rules if (case := self.cases[rule.name].get(group)) is not None]
+            if all(_is_over(case, now) for case in cases):
+                for case in cases:
+                    self._let_go(case)
+                for one in [term, *(one for rule in term.rules for one in self._terms_of(rule))]:
+                    if (store := one.stores.get(group)) is not None and not store.users:
+                        gone.append(one.stores.pop(group))
+                        one.heard.pop(group, None)
+        if gone:
+            self.router.drop(gone)
+
+    def _let_go(self, case: Case) -> None:
+        del self.cases[case.rule.name][case.group]
+        for store in case.compiler.stores:
+            if case in store.users:
+                store.users.remove(case)
+
+    def terms_of(self, rule: Rule) -> list[Term]:
+        """What its conditions look at."""
+        return self._terms_of(rule)
+
+    def adopt(self, rule: Rule, group: Group) -> Case:
+        """The case of a group that is known from before, made if nothing of it was seen yet."""
+        if group not in self.cases[rule.name]:
+            self._case(rule, group)
+        return self.cases[rule.name][group]
+
+    def drop(self, case: Case) -> None:
+        """A group will not come again: let go what was seen of it, unless another rule looks at it."""
+        self.cases[case.rule.name].pop(case.group, None)
+        for store in case.compiler.stores:
+            if case in store.users:
+                store.users.remove(case)
+        for term in self._terms_of(case.rule):
+            store_of = term.stores.get(case.group)
+            if case.group and store_of is not None and not store_of.users:
+                self.router.drop([term.stores.pop(case.group)])
+                term.heard.pop(case.group, None)
 
     def windows(self) -> Iterator[tuple[str, Window]]:
         """Every window with its name."""
         for term in self.terms.values():
-            for group, store in term.stores.items():
-                if isinstance(store, Window):
-                    yield window_name(term, group), store
+            yield from self._windows_of(term)
+
+    @staticmethod
+    def _windows_of(term: Term) -> Iterator[tuple[str, Window]]:
+        for group, store in term.stores.items():
+            if isinstance(store, Window):
+                yield window_name(term, group), store
+            elif isinstance(store, Each) and store.over:
+                for tags, one in store.members.items():
+                    if isinstance(one, Window):
+                        yield window_name(term, group, tags), one
 
 
-def is_empty(store: Store, now: float) -> bool:
-    """Whether nothing that was seen counts any more."""
-    if isinstance(store, Window):
-        store.trim(now)
-        return not store.points and not store.waiting
-    return isinstance(store, Latest) and store.until < now
+def looked_at(rule: Rule) -> Iterator[Looked]:
+    """The values and statuses in a rule."""
+    for condition in (rule.when, rule.keep):
+        for node in walk(condition.test) if condition is not None else ():
+            if isinstance(node, Value | StatusIs | Absent | Change):
+                yield node
 
 
-def name_of(node: Looked) -> str:
-    """What a term is called: all that look at the same samples have one."""
-    match node:
-        case Value(over=None) | Absent(target=Selector()):
-            return f"l {node.selector if isinstance(node, Value) else node.target}"
-        case Value():
-            return f"w {node.selector} {span(node.over or 0.0)}"
-        case Change():
-            return f"w {node.value.selector} {span(node.value.over or 0.0)} {span(node.ago)}"
-        case StatusIs(of_instance=False):
-            return f"s {node.target} {','.join(map(str, node.tags))}"
-        case StatusIs() | Absent():
-            return f"s {node.target} "
+def _metrics(rule: Rule) -> set[str]:
+    return {one.metric for node in looked_at(rule) if (one := selector_of(node)) is not None}
 
 
-def window_name(term: Term, group: Group) -> str:
-    """What a group's window is called where it is kept."""
-    return "|".join((term.text, *term.by, *group))
+def _names(rule: Rule) -> set[str]:
+    """The names of the instances that a rule is about, as far as the configuration tells."""
+    return {one.instance.partition("/")[2] for some in rule.sources.values() for one in some}
 
 
-def sources_of(term: Term, group: Group) -> list[Source]:
-    """Who may emit it in this group."""
-    if "instance" in term.by and group:
-        name = group[term.by.index("instance")]
-        return [one for one in term.sources if one.instance.partition("/")[2] == name]
-    return list(term.sources)
+def _carry_over(before: Case, case: Case) -> None:
+    """The case goes on where another one was."""
+    case.incident, case.home, case.quiet = before.incident, before.home, before.quiet
+    case.down, case.pulse, case.blame = before.down, before.pulse, before.blame
+    for ring, old in zip(case.compiler.rings, before.compiler.rings, strict=False):
+        if ring.size == old.size:
+            ring.restore(old.kept)
 
 
-def _term(key: tuple[str, tuple[str, ...]], node: Looked, rule: Rule, book: Book, now: float) -> Term:
-    selector: Any = None
-    match node:
-        case Value():
-            selector = node.selector
-        case Change():
-            selector = node.value.selector
-        case Absent(target=Selector() as target):
-            selector = target
-        case StatusIs() if not node.of_instance:
-            selector = Selector(node.target, node.tags)
-        case _:
-            pass
-    source_key = node.target if isinstance(node, StatusIs | Absent) and isinstance(node.target, str) else str(selector)
-    term = Term(key[0], key[1], lambda _: Latest(), selector, rule.sources.get(source_key, ()))
-    term.counted = selector is not None and counted(rule.kinds, selector) and not isinstance(node, StatusIs | Absent)
-    term.make = book.make(term, node, now)
-    return term
+def _is_over(case: Case, now: float) -> bool:
+    """Whether nothing is left of what a case looks at, and nothing is wrong."""
+    if case.incident.stage != "ok" or not all(is_empty(store, now) for store in case.compiler.stores):
+        return False
+    missed = [ends_after(node.seconds) for node in walk(case.rule.when.test) if isinstance(node, Absent)]
+    return all(
+        now - store.at >= max(missed, default=0.0)
+        for store in case.compiler.stores
+        if isinstance(store, Latest | Worst)
+    )

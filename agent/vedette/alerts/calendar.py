@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from vedette.rules.model import Maintenance
+
+log = logging.getLogger("vedette.alerts")
 
 
 class Window:
@@ -81,13 +84,17 @@ class Silences:
     """All silences; those that have ended are forgotten.
 
     Args:
-        rows: what `rows` gave before.
+        rows: what `rows` gave before, perhaps of another version: it is kept as far as it is understood.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(self, rows: Any = ()) -> None:
         self._all: list[Silence] = []
-        for row in rows:
-            self._all.append(Silence(**{**row, "rules": tuple(row["rules"]), "tags": tuple(row["tags"])}))
+        for row in rows if isinstance(rows, list | tuple) else ():
+            made = _silence_of(row)
+            if made is None:
+                log.warning("a silence that was kept makes no sense to this version, and is left out")
+            else:
+                self._all.append(made)
 
     def add(self, rules: Sequence[str], tags: Sequence[str], now: float, until: float, comment: str) -> Silence:
         """Be silent about this until then."""
@@ -120,8 +127,30 @@ class Silences:
         return [asdict(one) for one in self._all]
 
 
+def _silence_of(row: Any) -> Silence | None:
+    """What was kept of a silence; None where that does not say what it is about, and until when."""
+    if not isinstance(row, dict):
+        return None
+    number, until, created, comment = (row.get(name) for name in ("id", "until", "created", "comment"))
+    rules, tags = _texts(row.get("rules")), _texts(row.get("tags"))
+    if not isinstance(number, int) or not isinstance(until, int | float) or rules is None or tags is None:
+        return None
+    comment = comment if isinstance(comment, str) else ""
+    return Silence(number, rules, tags, until, comment, created if isinstance(created, int | float) else 0.0)
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    sound = isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+    return tuple(value) if sound else None
+
+
+def named(rule: str, wanted: str) -> bool:
+    """Whether a rule is called so: by its name as it is, or by a pattern (`[` may be part of a name)."""
+    return rule == wanted or fnmatchcase(rule, wanted)
+
+
 def _fits(rules: Iterable[str], tags: Iterable[str], rule: str, labels: Mapping[str, str]) -> bool:
-    if not any(fnmatchcase(rule, one) for one in rules):
+    if not any(named(rule, one) for one in rules):
         return False
     pairs = [tag.partition(":") for tag in tags]
-    return all(fnmatchcase(labels[key], value or "*") if key in labels else False for key, _, value in pairs)
+    return all(named(labels[key], value or "*") if key in labels else False for key, _, value in pairs)

@@ -5,12 +5,28 @@ A test gives True, False, or None where there is not enough to judge by; `and`, 
 
 from __future__ import annotations
 
-import operator
-from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from vedette.alerts.history import Window
+from vedette.alerts.latest import Latest, Worst
+from vedette.alerts.ring import Ring
+from vedette.alerts.verdicts import (
+    COMPARE,
+    FLIPPED,
+    against,
+    all_of,
+    any_of,
+    badness,
+    between,
+    changed,
+    computed,
+    exceeds,
+    negated,
+    reading,
+)
+from vedette.metrics import Kind
 from vedette.rules.tree import (
     STATUSES,
     Absent,
@@ -27,23 +43,28 @@ from vedette.rules.tree import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from vedette.alerts.terms import Group, Store, Term
+    from vedette.alerts.verdicts import Read, Score, Source, Verdict
     from vedette.rules.tree import Expression, Test
 
-    Read = Callable[[float], float | None]
-    Verdict = Callable[[float], bool | None]
+_GONE: Final = 86_400.0
 
-_COMPARE: Final = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-_COMPUTE: Final = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of the runs of instances.
+
+    Attributes:
+        runs: how many those that emit something in a group have completed.
+        alive: whether nothing coming from them would mean something: they run here.
+        source: the instance that ran last.
+    """
+
+    runs: Callable[[Term, Group], int]
+    alive: Callable[[Term, Group], bool]
+    source: Source
 
 
 @dataclass(slots=True)
@@ -71,24 +92,18 @@ class Compiler:
     Args:
         find: gives the term of a value, status or absence.
         group: whose windows are looked at.
-        runs: how many runs these instances have completed.
-        alive: whether nothing coming from them would mean something: they run here.
+        seen: what is known of runs.
         started: since when the rule is in force.
     """
 
     def __init__(
-        self,
-        find: Callable[[Value | StatusIs | Absent | Change], Term],
-        group: Group,
-        runs: Callable[[Term], int],
-        alive: Callable[[Term, Group], bool],
-        started: float,
+        self, find: Callable[[Value | StatusIs | Absent | Change], Term], group: Group, seen: Seen, started: float
     ) -> None:
         self._find = find
         self._group = group
-        self._runs = runs
-        self._alive = alive
+        self._about = seen
         self._started = started
+        self._used: list[Store] = []
         self.leaves: list[Leaf] = []
         self.stores: list[Store] = []
         self.rings: list[Ring] = []
@@ -103,77 +118,107 @@ class Compiler:
             case Absent():
                 return self._absent(test)
             case Runs():
-                first = len(self.stores)
-                ring = Ring(self.test(test.test), test.number, test.of, self._pulse(test, first))
-                self.rings.append(ring)
-                return ring
+                return self._runs(test)
             case Not():
-                return _negated(self.test(test.test))
+                return negated(self.test(test.test))
             case Both():
                 tests = [self.test(one) for one in test.tests]
-                return _all(tests) if test.word == "and" else _any(tests)
+                return all_of(tests) if test.word == "and" else any_of(tests)
 
     def _use(self, node: Value | StatusIs | Absent | Change) -> tuple[Term, Store]:
         term = self._find(node)
         store = term.read_by(self._group)
-        self.stores.append(store)
+        if store not in self.stores:
+            self.stores.append(store)
+        self._used.append(store)
         return term, store
 
-    def _pulse(self, test: Runs, first: int) -> Callable[[], int]:
+    def _runs(self, test: Runs) -> Verdict:
+        self._used = []
+        node = test.test
+        mine = self._about.source
+        verdict = self._compare(node, mine) if isinstance(node, Compare) else self._status(node, mine)
+        ring = Ring(verdict, test.number, test.of, self._pulse(test, list(self._used)), mine)
+        self.rings.append(ring)
+        return ring
+
+    def _pulse(self, test: Runs, stores: list[Store]) -> Callable[[], int]:
         """A number that is different after each run that the test is about."""
-        stores = self.stores[first:]
-        terms = [self._find(node) for node in _values(test.test)]
-        looked = [term for term in terms if term.counted]
+        looked = [term for node in _values(test.test) if (term := self._find(node)).counted]
         if len(stores) == 1 and not looked:
             only = stores[0]
             return lambda: only.seen
-        return lambda: sum(store.seen for store in stores) + sum(self._runs(term) for term in looked)
+        group, runs = self._group, self._about.runs
+        return lambda: sum(store.seen for store in stores) + sum(runs(term, group) for term in looked)
 
-    def _compare(self, test: Compare) -> Verdict:
-        first = len(self.stores)
-        left, right = self._read(test.left), self._read(test.right)
-        compare = _COMPARE[test.operator]
-        if isinstance(test.right, Number):
-            verdict = _against(left, compare, test.right.value)
-        else:
-            verdict = _between(left, compare, right)
+    # Comparisons
+
+    def _compare(self, test: Compare, source: Source | None = None) -> Verdict:
+        """The verdict; where a source is given, as of the runs of that instance alone."""
+        first = len(self._used)
+        left, right, verdict = self._sides(test, None)
         flipped = isinstance(test.left, Number)
         number = test.left if flipped else test.right
-        store = self.stores[first] if len(self.stores) > first else None
+        store = self._used[first] if len(self._used) > first else None
         limit = number.value if isinstance(number, Number) else None
         self.leaves.append(Leaf(test, right if flipped else left, verdict, limit, store))
-        return verdict
+        return self._sides(test, source)[2] if source is not None else verdict
 
-    def _read(self, side: Expression) -> Read:
+    def _sides(self, test: Compare, source: Source | None) -> tuple[Read, Read, Verdict]:
+        sign, compare = test.operator, COMPARE[test.operator]
+        left = self._read(test.left, badness(sign, test.right), source)
+        right = self._read(test.right, badness(FLIPPED.get(sign, sign), test.left), source)
+        early = self._early(test.left, sign) if isinstance(test.right, Number) else None
+        if isinstance(test.right, Number):
+            limit = test.right.value
+            if early is None:
+                return left, right, against(left, compare, limit)
+            so_far = partial(early.so_far, left)
+            return so_far, right, exceeds(so_far, compare, limit, early)
+        return left, right, between(left, compare, right)
+
+    def _early(self, side: Expression, sign: str) -> Window | None:
+        """The window of a group of which something may be said before it is full: that it counted too much already."""
+        if not self._group or sign not in (">", ">=") or not isinstance(side, Value):
+            return None
+        term, store = self._use(side)
+        wanted = side.function in ("sum", "count", "rate") and term.counted
+        return store if wanted and isinstance(store, Window) else None
+
+    def _read(self, side: Expression, score: Score | None, source: Source | None) -> Read:
         match side:
             case Number():
                 value = side.value
                 return lambda _: value
             case Value():
-                return self._value(side)
+                return self._value(side, score, source)
             case Change():
-                now, before = self._value(side.value), self._use(side)[1]
-                return _changed(now, _function(side.value.function, before))
+                now, before = self._value(side.value, None, source), self._use(side)[1]
+                return changed(now, reading(side.value.function, before, None, source))
             case Arithmetic():
-                return _computed(self._read(side.left), side.operator, self._read(side.right))
+                sides = self._read(side.left, None, source), self._read(side.right, None, source)
+                return computed(sides[0], side.operator, sides[1])
 
-    def _value(self, value: Value) -> Read:
+    def _value(self, value: Value, score: Score | None, source: Source | None) -> Read:
         term, store = self._use(value)
         name = value.function
-        return _function("increase" if name == "rate" and term.counted else name, store)
+        if name == "rate" and (term.counted or term.kind == Kind.RATE):
+            name = "increase" if term.counted else "avg"
+        return reading(name, store, score, source)
 
-    def _status(self, test: StatusIs) -> Verdict:
+    def _status(self, test: StatusIs, source: Source | None = None) -> Verdict:
         store = self._use(test)[1]
-        wanted, compare, read = STATUSES.index(test.status), _COMPARE[test.operator], store.last
-
-        verdict = _against(read, compare, wanted)
+        assert isinstance(store, Worst)  # noqa: S101 - for type checkers
+        wanted, compare, read = STATUSES.index(test.status), COMPARE[test.operator], store.last
+        verdict = against(read, compare, wanted)
         self.leaves.append(Leaf(test, read, verdict, None, store))
-        return verdict
+        return against(lambda now: store.of(source(), now), compare, wanted) if source is not None else verdict
 
     def _absent(self, test: Absent) -> Verdict:
         term, store = self._use(test)
-        assert not isinstance(store, Window)  # noqa: S101 - for type checkers
-        seconds, started, group, alive = test.seconds, self._started, self._group, self._alive
+        assert isinstance(store, Latest | Worst)  # noqa: S101 - for type checkers
+        seconds, started, group, alive = test.seconds, self._started, self._group, self._about.alive
+        ends = ends_after(seconds) if group and "instance" not in term.by else float("inf")
 
         def silence(now: float) -> float | None:
             if not alive(term, group):
@@ -184,133 +229,15 @@ class Compiler:
             quiet = silence(now)
             if quiet is None or (not store.at and quiet < seconds):
                 return None
-            return quiet >= seconds
+            return seconds <= quiet < ends
 
         self.leaves.append(Leaf(test, silence, verdict, seconds, store))
         return verdict
 
 
-class Ring:
-    """Whether a test held in so many of the last runs.
-
-    Args:
-        test: the test.
-        number: how many.
-        of: of how many.
-        pulse: is different after each run.
-    """
-
-    __slots__ = ("_number", "_pulse", "_seen", "_test", "results")
-
-    def __init__(self, test: Verdict, number: int, of: int, pulse: Callable[[], int]) -> None:
-        self._test = test
-        self._number = number
-        self._pulse = pulse
-        self._seen = pulse()
-        self.results: deque[bool] = deque(maxlen=of)
-
-    @property
-    def needed(self) -> int:
-        """How many good runs end it, if all before were bad."""
-        return (self.results.maxlen or 1) - self._number + 1
-
-    def __call__(self, now: float) -> bool | None:
-        """Whether it did, as of now; counts a run that came since it was asked last."""
-        pulse = self._pulse()
-        if pulse != self._seen:
-            self._seen = pulse
-            result = self._test(now)
-            if result is not None:
-                self.results.append(result)
-        held = sum(self.results)
-        if held >= self._number:
-            return True
-        missed = len(self.results) - held
-        return False if missed > (self.results.maxlen or 0) - self._number else None
-
-
-def _function(name: str, store: Store) -> Read:
-    if isinstance(store, Window):
-        if name in ("min", "max"):
-            store.watch_extremes()
-        functions: dict[str, Read] = {
-            "avg": store.avg,
-            "min": store.min,
-            "max": store.max,
-            "sum": store.sum,
-            "count": store.number,
-            "last": store.last,
-            "rate": store.slope,
-            "increase": store.increase,
-            "days_left": store.days_left,
-        }
-        return functions[name]
-    return store.last
-
-
-def _against(read: Read, compare: Callable[[float, float], bool], limit: float) -> Verdict:
-    def verdict(now: float) -> bool | None:
-        value = read(now)
-        return None if value is None else compare(value, limit)
-
-    return verdict
-
-
-def _between(left: Read, compare: Callable[[float, float], bool], right: Read) -> Verdict:
-    def verdict(now: float) -> bool | None:
-        one, other = left(now), right(now)
-        return None if one is None or other is None else compare(one, other)
-
-    return verdict
-
-
-def _computed(left: Read, sign: str, right: Read) -> Read:
-    compute = _COMPUTE[sign]
-
-    def read(now: float) -> float | None:
-        one, other = left(now), right(now)
-        if one is None or other is None or (sign == "/" and other == 0):
-            return None
-        value: float = compute(one, other)
-        return value
-
-    return read
-
-
-def _changed(left: Read, before: Read) -> Read:
-    def read(now: float) -> float | None:
-        one, other = left(now), before(now)
-        return None if one is None or not other else (one - other) / abs(other)
-
-    return read
-
-
-def _negated(test: Verdict) -> Verdict:
-    def verdict(now: float) -> bool | None:
-        result = test(now)
-        return None if result is None else not result
-
-    return verdict
-
-
-def _all(tests: Iterable[Verdict]) -> Verdict:
-    tests = tuple(tests)
-
-    def verdict(now: float) -> bool | None:
-        results = [test(now) for test in tests]  # all of them: those that count runs must see each
-        return False if False in results else None if None in results else True
-
-    return verdict
-
-
-def _any(tests: Iterable[Verdict]) -> Verdict:
-    tests = tuple(tests)
-
-    def verdict(now: float) -> bool | None:
-        results = [test(now) for test in tests]
-        return True if True in results else None if None in results else False
-
-    return verdict
+def ends_after(seconds: float) -> float:
+    """How long a group may send nothing until it is taken to be gone, not silent."""
+    return max(_GONE, 10 * seconds)
 
 
 def _values(test: Compare | StatusIs) -> list[Value]:

@@ -83,21 +83,26 @@ class Dispatcher:
 
     def addressees(self, alert: Alert, names: Sequence[str] = ()) -> list[str]:
         """The notifiers that `tell` hands it to, each once."""
-        found: dict[str, None] = {}
-        if names:
-            routed = {route.name: route.notify for route in self._routes if route.name}
-            for name in names:
-                found.update(dict.fromkeys((name,) if name in self._lanes else routed.get(name, (name,))))
-        elif self._routes:
+        found = self._called(alert, names)
+        if not found and self._routes:
             for route in self._routes:
                 if route.fits(alert):
                     found.update(dict.fromkeys(route.notify))
-        else:
+        elif not found:
             found.update(dict.fromkeys(self._lanes))
-        for name in [name for name in found if name not in self._lanes]:
-            log.warning("'%s' wants to notify '%s', and there is no such notifier", alert.rule, name)
-            del found[name]
-        return list(found)
+        return [name for name in found if name in self._lanes]
+
+    def _called(self, alert: Alert, names: Sequence[str]) -> dict[str, None]:
+        """The notifiers that a rule names; where none of them is there the routes decide, for somebody must hear."""
+        found: dict[str, None] = {}
+        routed = {route.name: route.notify for route in self._routes if route.name} if names else {}
+        for name in names:
+            for one in (name,) if name in self._lanes else routed.get(name, (name,)):
+                if one in self._lanes:
+                    found[one] = None
+                else:
+                    log.warning("'%s' wants to notify '%s', and there is no such notifier", alert.rule, one)
+        return found
 
     def resume(self, alert: Alert, names: Sequence[str] = ()) -> None:
         """This agent has the say about an incident that another one told of (a takeover): nobody is told again.

@@ -20,6 +20,9 @@ MOST_POINTS: Final = 512
 PLOTTED: Final = 120
 _RECOUNT: Final = 4_096
 """Points that leave before the sums are made anew, so that rounding does not add up."""
+_DWARFS: Final = 1e12
+"""A sample whose square is so many times that of the sum of the others takes their digits along when it leaves."""
+_ABSURD: Final = 1e300
 _GAP: Final = 60.0
 _SHARE: Final = 0.1
 _NOTHING: Final[Callable[[float], bool]] = lambda _: False  # noqa: E731
@@ -35,14 +38,17 @@ class Window:
     """
 
     __slots__ = (
-        "_highs", "_left", "_lows", "_slot", "ago", "count", "is_zero", "over", "points", "ready", "seen", "total",
-        "users", "waiting",
+        "_highs", "_left", "_lows", "_slot", "ago", "count", "early", "instance", "is_zero", "over", "points",
+        "ready", "seen", "total", "users", "waiting",
     )  # fmt: skip
 
     def __init__(self, over: float, ready: float, ago: float = 0.0) -> None:
         self.over = over
         self.ready = ready
+        self.early = ready
+        """The time from which what was counted so far may say that it is too much already."""
         self.ago = ago
+        self.instance = ""
         self.points: deque[Point] = deque()
         self.waiting: deque[Point] = deque()
         self.count = 0
@@ -73,6 +79,18 @@ class Window:
         while highs and highs[-1][1] <= point[4]:
             highs.pop()
         highs.append((point[0], point[4]))
+        if len(lows) > MOST_POINTS:
+            self._thin(lows)
+        if len(highs) > MOST_POINTS:
+            self._thin(highs)
+
+    def _thin(self, bounds: deque[tuple[float, float]]) -> None:
+        """Of two in one slot of time the one that bounds both is enough."""
+        last, before = bounds.pop(), bounds.pop()
+        if last[0] // self._slot == before[0] // self._slot:
+            bounds.append((last[0], before[1]))
+        else:
+            bounds.extend((before, last))
 
     def add(self, point: Point) -> None:
         """A sample came."""
@@ -115,7 +133,7 @@ class Window:
                 break
             if one[0] == time and one[6] == series and one[1] == 1:
                 points[place] = (time, 1, value, value, value, value, series)
-                self.total += value - one[2]
+                self._recount()
                 if self._lows is not None:
                     self.watch_extremes()
                 return True
@@ -134,15 +152,22 @@ class Window:
         edge -= self.over
         while points and points[0][0] <= edge:
             point = points.popleft()
+            leaves = point[2]
             self.count -= point[1]
-            self.total -= point[2]
+            self.total -= leaves
             self._left += 1
+            square = leaves * leaves
+            if square > _DWARFS * self.total * self.total or square > _ABSURD:
+                self._left = _RECOUNT
         if self._lows is not None and self._highs is not None:
             _drop(self._lows, edge)
             _drop(self._highs, edge)
         if self._left >= _RECOUNT or not points:
-            self._left = 0
-            self.total = sum(one[2] for one in points)
+            self._recount()
+
+    def _recount(self) -> None:
+        self._left = 0
+        self.total = sum(one[2] for one in self.points)
 
     # What conditions ask; None where there is no answer
 
@@ -219,6 +244,15 @@ class Window:
             return 0.0
         return level / -slope / 86_400.0 if slope < 0 else float("inf")
 
+    def so_far(self, read: Callable[[float], float | None], now: float) -> float | None:
+        """What is counted also while the window is not full yet: at least so much it will be."""
+        if not self.early <= now < self.ready:
+            return read(now)
+        ready, self.ready = self.ready, self.early
+        value = read(now)
+        self.ready = ready
+        return value
+
     def _empty(self, now: float) -> float | None:
         return 0.0 if self.is_zero(now) else None
 
@@ -243,36 +277,6 @@ class Window:
 def _drop(bounds: deque[tuple[float, float]], edge: float) -> None:
     while bounds and bounds[0][0] <= edge:
         bounds.popleft()
-
-
-class Latest:
-    """The newest sample of what has no window; good until it is stale, or its instance ends."""
-
-    __slots__ = ("at", "points", "seen", "until", "users", "value")
-
-    def __init__(self) -> None:
-        self.value: float | None = None
-        self.at = 0.0
-        self.until = 0.0
-        self.seen = 0
-        self.users: list[Any] = []
-        self.points: deque[tuple[float, float]] = deque(maxlen=PLOTTED)
-
-    def put(self, time: float, value: float, until: float) -> None:
-        """A sample came; it is good until then."""
-        self.value = value
-        self.at = time
-        self.until = until
-        self.seen += 1
-        self.points.append((time, value))
-
-    def last(self, now: float) -> float | None:
-        """The latest sample, unless it is stale."""
-        return self.value if now <= self.until else None
-
-    def plot(self) -> tuple[tuple[float, float], ...]:
-        """Time and value of the latest ones, at most 120."""
-        return tuple(self.points)
 
 
 def _joined(one: Point, other: Point) -> Point:

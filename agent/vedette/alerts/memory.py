@@ -1,36 +1,55 @@
-"""What outlasts a restart: incidents at once, silences at once, what long windows hold now and then and at the stop.
+"""What outlasts a restart: incidents and silences at once, what was seen often enough that a kill costs no verdict.
 
-The incidents of what one agent of the fleet runs are kept with that instance's state, and follow it.
+The incidents of what one agent of the fleet runs are kept with that instance's state, and follow it. All times in the
+store are by the clock; see `Steady`.
 """
 
 from __future__ import annotations
 
+import logging
+from array import array
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from vedette.alerts.history import PLOTTED, Window, tolerated
+from vedette.alerts.rule import TIMES
+from vedette.alerts.terms import MOST_GROUPS
+from vedette.rules.tree import Absent, walk
 from vedette.state import BESIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from vedette.alerts.book import Book
+    from vedette.alerts.clock import Steady
     from vedette.alerts.rule import Case
+    from vedette.alerts.runs import Runs
+    from vedette.alerts.terms import Group
+    from vedette.rules.model import Rule
+
+log = logging.getLogger("vedette.alerts")
 
 OWN: Final = "vedette/alerts"
 """Where the state store keeps what belongs to no instance."""
-_SLOTS: Final = 10
-"""Windows are written in so many turns: nothing holds the event loop for long."""
-_LONG: Final = 1_800.0
-"""Seconds of a window that takes long to fill again: a kill must not empty it."""
+ALERT: Final = f"{BESIDE}alert:"
+_WINDOW: Final = f"{BESIDE}window:"
+_SEEN: Final = f"{BESIDE}seen:"
+_RINGS: Final = f"{BESIDE}rings"
+_KINDS: Final = "kinds"
+_BEAT: Final = f"{BESIDE}beat"
+EVERY: Final = 10
+"""Seconds in which each window has its turn to be kept."""
+_SLOWLY: Final = 60.0
 _MOST: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Keeper:
-    """A place for small values, under an instance's name and a key.
+    """A place for small values, under an instance's name and a key. None deletes what is there.
 
     Attributes:
         view: what an instance has.
@@ -48,82 +67,232 @@ class Memory:
 
     Args:
         keeper: where; None forgets all.
+        clock: of the engine.
     """
 
-    def __init__(self, keeper: Keeper | None) -> None:
+    def __init__(self, keeper: Keeper | None, clock: Steady) -> None:
         self._keeper = keeper
-        own = keeper.view(OWN) if keeper is not None else {}
-        self.silences: list[dict[str, Any]] = list(own.get("silences") or ())
-        self._windows: dict[str, Any] = {}
-        self._rings: dict[str, Any] = dict(own.get("rings") or {})
-        for slot in range(_SLOTS):
-            self._windows.update(own.get(f"history:{slot}") or {})
-        self._turn = 0
+        self._clock = clock
+        own = dict(keeper.view(OWN)) if keeper is not None else {}
+        self.silences: Any = own.get("silences") or ()
+        self._windows = {key.removeprefix(_WINDOW): row for key, row in own.items() if key.startswith(_WINDOW)}
+        self._groups = {key.removeprefix(_SEEN): row for key, row in own.items() if key.startswith(_SEEN)}
+        self._rings = dict(_mapping(own.get(_RINGS)))
+        beat = _mapping(own.get(_BEAT))
+        self.alive = _number(beat.get("at"))
+        """When the agent was seen to be alive last, by the clock."""
+        self.statuses = beat.get("statuses")
+        self._saved: dict[str, float] = {}
+        self._saved_at = 0.0
+        self._kept_rings: dict[str, Any] = dict(self._rings)
+        self.kinds: dict[str, tuple[str, str]] = _kinds(own.get(_KINDS))
+        """What the numbers of metrics mean that no configuration tells of, as far as they were seen."""
+        self._kept_kinds = len(self.kinds)
+
+    # Incidents
 
     def incident(self, home: str, key: str) -> Any:
         """Where a case was left; None if nothing was wrong."""
-        return self._keeper.view(home or OWN).get(f"{BESIDE}alert:{key}") if self._keeper is not None else None
+        return self._read(self._keeper.view(home or OWN).get(ALERT + key)) if self._keeper is not None else None
 
-    def keep(self, case: Case) -> None:
+    def incidents(self, home: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """All that were left here, or with an instance: key, and what was kept."""
+        for key, row in list(self._keeper.view(home or OWN).items()) if self._keeper is not None else ():
+            if key.startswith(ALERT) and isinstance(row, dict) and isinstance(row.get("rule"), str):
+                yield key.removeprefix(ALERT), self._read(row)
+
+    def _read(self, row: Any) -> Any:
+        if not isinstance(row, dict):
+            return None
+        offset = self._clock.offset
+        times = {name: row[name] + offset for name in (*TIMES, "at") if offset and _number(row.get(name))}
+        return {**row, **times}
+
+    def keep(self, case: Case, now: float) -> None:
         """Have where a case stands from now on."""
+        row = case.incident.row
+        if row is not None:
+            config = case.rule.config
+            for name in TIMES:
+                row[name] = self._clock.wall(row[name])
+            row |= {
+                "rule": case.rule.name,
+                "by": list(case.rule.when.by),
+                "group": list(case.group),
+                "severity": config.severity,
+                "notify": list(config.notify),
+                "labels": case.labels,
+                "runbook": config.runbook,
+                "condition": case.rule.written,
+                "pace": case.pace,
+                "at": self._clock.wall(now),
+            }
+        self.write(case.home, case.key, row)
+
+    def write(self, home: str, key: str, row: dict[str, Any] | None) -> None:
+        """Have this row from now on."""
         if self._keeper is not None:
-            write = self._keeper.follow if case.home else self._keeper.keep
-            write(case.home or OWN, f"{BESIDE}alert:{case.key}", case.incident.row)
+            write = self._keeper.follow if home else self._keeper.keep
+            write(home or OWN, ALERT + key, row)
 
     def keep_silences(self, rows: list[dict[str, Any]]) -> None:
         """Have these silences from now on."""
-        self.silences = rows
         if self._keeper is not None:
             self._keeper.keep(OWN, "silences", rows)
 
+    # What was seen
+
     def restore(self, name: str, window: Window, now: float) -> None:
         """Fill a new window with what was kept of it, unless too much is missing since."""
-        kept = self._windows.pop(name, None)
-        if not kept:
+        row = self._windows.pop(name, None)
+        if row is None:
             return
-        window.restore(kept["points"])
-        if now - kept["saved"] <= tolerated(window.over):
-            window.ready = min(window.ready, kept["ready"])
+        offset = self._clock.offset
+        try:
+            saved, ready = float(row["saved"]) + offset, float(row["ready"]) + offset
+            points = _unpacked(row["points"], offset)
+            window.restore([one for one in points if one[0] <= now])
+        except (TypeError, ValueError, KeyError, IndexError):
+            log.warning("what was kept of %s makes no sense to this version, and is left out", name)
+            return
+        if -tolerated(window.over) <= now - saved <= tolerated(window.over):
+            window.ready = min(window.ready, ready)
 
     def restore_rings(self, case: Case) -> None:
         """Put back how the last runs went."""
-        for ring, results in zip(case.compiler.rings, self._rings.pop(case.key, ()), strict=False):
-            ring.results.extend(map(bool, results))
+        rows = self._rings.pop(case.key, None)
+        for ring, results in zip(case.compiler.rings, rows if isinstance(rows, list) else (), strict=False):
+            ring.restore(results)
 
-    def save_some(self, book: Book, now: float) -> None:
-        """Keep a tenth of what long windows hold."""
-        if self._keeper is not None:
-            slot = self._turn = (self._turn + 1) % _SLOTS
-            self._save(slot, ((name, one) for name, one in book.windows() if one.over >= _LONG), now)
+    def groups(self, rule: Rule, now: float) -> list[tuple[Group, float]]:
+        """The groups of a rule that were known, and when each was seen last, as if no time had passed since."""
+        row = self._groups.pop(rule.name, None)
+        if not isinstance(row, dict) or row.get("by") != list(rule.when.by) or not isinstance(row.get("groups"), list):
+            return []
+        saved, found = _number(row.get("saved")), []
+        for one in row["groups"][:MOST_GROUPS]:
+            group, seen = one if isinstance(one, list) and len(one) == 2 else (None, None)
+            if not isinstance(group, list) or len(group) != len(rule.when.by) or not isinstance(seen, int | float):
+                continue
+            if all(isinstance(word, str) for word in group):
+                found.append((tuple(group), now - max(0.0, saved - seen) if seen else 0.0))
+        return found
 
-    def save_all(self, book: Book, now: float) -> None:
-        """Keep all that windows hold."""
+    # Keeping it
+
+    def save(self, book: Book, runs: Runs, now: float, *, everything: bool = False) -> None:
+        """Keep what is due: a tenth of the windows each second, how the last runs went whenever that is another."""
         if self._keeper is None:
             return
-        windows = list(book.windows())[:_MOST]
-        for slot in range(_SLOTS):
-            self._save(slot, windows, now)
-        rings = {case.key: [list(ring.results) for ring in case.compiler.rings] for case in book if case.compiler.rings}
-        self._keeper.keep(OWN, "rings", rings)
+        self._save_windows(book, now, everything=everything)
+        self._save_rings(book)
+        if not everything and 0 <= now - self._saved_at < EVERY:
+            return
+        self._saved_at = now
+        if len(self.kinds) != self._kept_kinds:
+            self._kept_kinds = len(self.kinds)
+            self._keep(_KINDS, {name: kind for name, (kind, _) in self.kinds.items()})
+        for rule in book.rules.values():
+            if _waits(rule, book):
+                self._save_groups(rule, book, now, everything=everything)
+        wanted = {one for rule in book.rules.values() for one in rule.config.depends_on}
+        self.alive = self._clock.wall(now)
+        beat = {"at": self.alive, "statuses": runs.kept(wanted)}
+        self._keeper.keep(OWN, _BEAT, beat)
 
-    def _save(self, slot: int, windows: Iterable[tuple[str, Window]], now: float) -> None:
-        kept = {
-            name: {"saved": now, "ready": window.ready, "points": _thin(window.kept())}
-            for name, window in windows
-            if crc32(name.encode()) % _SLOTS == slot and window.points
-        }
+    def _save_windows(self, book: Book, now: float, *, everything: bool) -> None:
+        turn, names = int(now % EVERY), set[str]()
+        for name, window in book.windows():
+            if len(names) >= _MOST:
+                break
+            if not window.points and not window.waiting and window.ready > now:
+                continue
+            names.add(name)
+            due = self._saved.get(name, 0.0) + tolerated(window.over) / 2 - EVERY
+            if everything or (crc32(name.encode()) % EVERY == turn and (now >= due or now < self._saved[name])):
+                self._saved[name] = now
+                self._keep(_WINDOW + name, self._row_of(window, now))
+        if turn == 0 or everything:
+            self._let_go(names, now)
+
+    def _let_go(self, names: set[str], now: float) -> None:
+        """Delete what is of no use any more."""
+        for name in [name for name in self._saved if name not in names and not name.startswith(_SEEN)]:
+            del self._saved[name]
+            self._keep(_WINDOW + name, None)
+        for name in [name for name, row in self._windows.items() if _is_old(row, self._clock.wall(now))]:
+            del self._windows[name]
+            if name not in names:
+                self._keep(_WINDOW + name, None)
+
+    def _row_of(self, window: Window, now: float) -> dict[str, Any]:
+        offset = self._clock.offset
+        packed = _packed(window.kept(), offset)
+        return {"saved": now - offset, "over": window.over, "ready": window.ready - offset, "points": packed}
+
+    def _save_rings(self, book: Book) -> None:
+        rings = {case.key: [ring.kept for ring in case.compiler.rings] for case in book if case.compiler.rings}
+        if rings != self._kept_rings:
+            self._kept_rings = rings
+            self._keep(_RINGS, rings)
+
+    def _save_groups(self, rule: Rule, book: Book, now: float, *, everything: bool) -> None:
+        name = _SEEN + rule.name
+        if not everything and now - self._saved.get(name, 0.0) < _SLOWLY:
+            return
+        self._saved[name] = now
+        groups = [[list(group), self._clock.wall(_seen(case))] for group, case in book.cases[rule.name].items()]
+        self._keep(name, {"by": list(rule.when.by), "saved": self._clock.wall(now), "groups": groups})
+
+    def _keep(self, key: str, value: Any) -> None:
         assert self._keeper is not None  # noqa: S101 - for type checkers
-        if kept or self._keeper.view(OWN).get(f"history:{slot}"):
-            self._keeper.keep(OWN, f"history:{slot}", kept)
+        self._keeper.keep(OWN, key, value)
 
 
-def _thin(rows: list[list[float]]) -> list[list[float]]:
-    """At most 120 points, neighbours joined."""
-    while len(rows) > PLOTTED:
-        pairs = [rows[place : place + 2] for place in range(0, len(rows), 2)]
-        rows = [_joined(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
-    return rows
+def _waits(rule: Rule, book: Book) -> bool:
+    """Whether nothing coming would mean something for it: what it knew must be known after a restart."""
+    if any(isinstance(node, Absent) for node in walk(rule.when.test)):
+        return True
+    return bool(rule.when.by) and any(term.counted for term in book.terms_of(rule))
 
 
-def _joined(one: list[float], other: list[float]) -> list[float]:
-    return [one[0], one[1] + other[1], one[2] + other[2], min(one[3], other[3]), max(one[4], other[4]), other[5]]
+def _seen(case: Case) -> float:
+    """When what it waits for came last; 0 if it did not."""
+    stores = case.compiler.stores
+    return max((store.at for store in stores if not isinstance(store, Window)), default=0.0)
+
+
+def _is_old(row: Any, wall: float) -> bool:
+    """Whether a window that nobody asked for is of no use any more."""
+    row = _mapping(row)
+    return abs(wall - _number(row.get("saved"))) > tolerated(_number(row.get("over")))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _kinds(kept: Any) -> dict[str, tuple[str, str]]:
+    return {name: (kind, "") for name, kind in kept.items() if isinstance(kind, str)} if isinstance(kept, dict) else {}
+
+
+def _packed(rows: list[list[float]], offset: float) -> str:
+    """Points as text: at most twice 120, neighbours joined. Base 64 of doubles, a tenth of the time that JSON takes."""
+    while len(rows) > 2 * PLOTTED:
+        odd = rows[-1:] if len(rows) % 2 else []
+        rows = [
+            [a[0], a[1] + b[1], a[2] + b[2], a[3] if a[3] < b[3] else b[3], a[4] if a[4] > b[4] else b[4], b[5]]
+            for a, b in zip(rows[::2], rows[1::2], strict=False)
+        ] + odd
+    if offset:
+        rows = [[one[0] - offset, *one[1:]] for one in rows]
+    return b64encode(array("d", chain.from_iterable(rows)).tobytes()).decode()
+
+
+def _unpacked(text: str, offset: float) -> list[tuple[float, ...]]:
+    numbers = array("d", b64decode(text, validate=True))
+    return [(numbers[at] + offset, *numbers[at + 1 : at + 6]) for at in range(0, len(numbers) - 5, 6)]

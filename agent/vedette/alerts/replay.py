@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -218,27 +219,27 @@ class _Run:
         suite = self._suite
         due = sorted(suite.expect, key=lambda one: one.at)
         failures: list[str] = []
-        for moment in self._moments():
+        for moment, place in self._moments():
             self._now = self._start + moment
-            place, rest = divmod(moment, suite.interval)
-            if rest == 0:
-                self._values(int(place))
+            if place is not None:
+                self._values(place)
             self._engine.tick(self._now)
-            while due and due[0].at == moment:
+            while due and round(due[0].at, 6) == moment:
                 failures += self._compare(due.pop(0))
         failures += self._compare_told()
         checked = len(suite.expect) + len(suite.told or ())
         return Outcome(failures=tuple(failures), told=tuple(self._told), checked=checked)
 
-    def _moments(self) -> list[float]:
-        """When something may happen: at each value, each expectation, and every few seconds between."""
+    def _moments(self) -> list[tuple[float, int | None]]:
+        """When something may happen: at each value (which one), each expectation, and every few seconds between."""
         suite = self._suite
         number = max(len(one.points) for one in suite.series) if suite.series else 0
         end = max([number * suite.interval, *(one.at for one in suite.expect)])
-        moments = {place * suite.interval for place in range(number)}
         step = max(_STEP, end / _MOST)
-        moments |= {place * step for place in range(int(end / step) + 1)}
-        return sorted(moments | {one.at for one in suite.expect})
+        moments: dict[float, int | None] = {round(one.at, 6): None for one in suite.expect}
+        moments |= {round(place * step, 6): None for place in range(int(end / step) + 1)}
+        moments |= {round(place * suite.interval, 6): place for place in range(number)}
+        return sorted(moments.items())
 
     def _values(self, place: int) -> None:
         for batch in self._batches(place):
@@ -282,8 +283,19 @@ class _Run:
             return []
         told = [line(seconds, alert) for seconds, alert in self._told]
         expected = [" ".join(one.split()) for one in self._suite.told]
-        missing = [f"is not told: {one}" for one in expected if one not in told]
-        return missing + [f"is told and should not be: {one}" for one in told if one not in expected]
+        missing = [f"is not told: {one}" for one in (Counter(expected) - Counter(told)).elements()]
+        extra = [f"is told and should not be: {one}" for one in (Counter(told) - Counter(expected)).elements()]
+        if not missing and not extra and _by_key(told) != _by_key(expected):
+            return [f"is told in another order: {', '.join(told)}"]
+        return missing + extra
+
+
+def _by_key(lines: list[str]) -> dict[str, list[str]]:
+    """What is told of each alert, in order; of different ones at the same time the order means nothing."""
+    found: dict[str, list[str]] = {}
+    for one in lines:
+        found.setdefault(one.split(" ", 2)[-1], []).append(one)
+    return found
 
 
 def line(seconds: float, alert: Alert) -> str:

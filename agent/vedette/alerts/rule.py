@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from vedette.alerts.compiled import Compiler
 from vedette.alerts.history import Window
+from vedette.alerts.latest import Each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vedette.alerts.compiled import Verdict
     from vedette.alerts.terms import Group
+    from vedette.alerts.verdicts import Verdict
     from vedette.rules.model import Rule
 
 Stage = Literal["ok", "pending", "firing"]
 Step = Literal["", "pending", "calm", "fired", "resolved"]
 
-_LONGEST_SETTLING = 900.0
+_LONGEST_SETTLING: Final = 900.0
+_SHORTEST_HOLE: Final = 30.0
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class Incident:
         lost: since when its condition holds no more, while it is kept firing.
         told: when people were told last; 0 if they were not.
         acknowledged: when somebody took it on; 0 if nobody did.
+        telling: the moment of what is just being told, and `ending` of a recovery: after a kill just that is repeated.
+        dark: since when nothing is known of its condition.
     """
 
     stage: Stage = "ok"
@@ -40,24 +44,29 @@ class Incident:
     lost: float = 0.0
     told: float = 0.0
     acknowledged: float = 0.0
+    telling: float = 0.0
+    ending: float = 0.0
+    dark: float = 0.0
 
-    def step(self, verdict: bool | None, keep: Callable[[], bool | None], rule: Rule, now: float) -> Step:
+    def step(
+        self, verdict: bool, keep: Callable[[], bool | None], rule: Rule, now: float, *, fresh: bool = True
+    ) -> Step:
         """Go on by one evaluation.
 
         Args:
-            verdict: whether the condition holds; None where that cannot be judged.
+            verdict: whether the condition holds.
             keep: whether the condition of `keep:` holds.
             rule: the rule.
             now: Unix seconds.
+            fresh: whether something came that says so; otherwise only time has passed, and nothing fires.
         """
-        if verdict is None:
-            return ""
+        self.dark = 0.0
         if verdict:
-            return self._holds(rule, now)
+            return self._holds(rule, now, fresh)
         if self.stage == "pending":
             self.reset()
             return "calm"
-        if self.stage == "ok":
+        if self.stage == "ok" or not (fresh or self.lost):
             return ""
         seconds = rule.config.keep_seconds
         self.lost = self.lost or now
@@ -65,9 +74,9 @@ class Incident:
             return ""
         return "resolved"
 
-    def _holds(self, rule: Rule, now: float) -> Step:
-        self.lost = 0.0
-        if self.stage == "firing":
+    def _holds(self, rule: Rule, now: float, fresh: bool) -> Step:
+        if self.stage == "firing" or not fresh:
+            self.lost = 0.0 if fresh else self.lost
             return ""
         begins = self.stage == "ok"
         if begins:
@@ -80,18 +89,29 @@ class Incident:
     def reset(self) -> None:
         """It is over."""
         self.stage = "ok"
-        self.since = self.fired = self.lost = self.told = self.acknowledged = 0.0
+        for name in TIMES:
+            setattr(self, name, 0.0)
 
     @property
     def row(self) -> dict[str, Any] | None:
         """As plain data; None where there is nothing to keep."""
-        return asdict(self) if self.stage != "ok" else None
+        if self.stage == "ok":
+            return None
+        return {"stage": self.stage, **{name: getattr(self, name) for name in TIMES}}
 
     def restore(self, row: Any) -> None:
-        """Take over what `row` gave."""
-        if isinstance(row, dict) and row.get("stage") in ("pending", "firing"):
-            for name in ("stage", "since", "fired", "lost", "told", "acknowledged"):
-                setattr(self, name, row.get(name, 0.0))
+        """Take over what `row` gave; anything else is left alone."""
+        if not isinstance(row, dict) or row.get("stage") not in ("pending", "firing"):
+            return
+        times = {name: row.get(name, 0.0) for name in TIMES}
+        if all(isinstance(one, int | float) for one in times.values()):
+            self.stage = row["stage"]
+            for name, moment in times.items():
+                setattr(self, name, float(moment))
+
+
+TIMES: Final = tuple(one.name for one in fields(Incident) if one.name != "stage")
+"""What of an incident is Unix seconds, 0 for never."""
 
 
 @dataclass(slots=True, eq=False)
@@ -112,8 +132,11 @@ class Case:
         watches_silence: whether it may change by nothing happening.
         judged: when it was evaluated last, and `last` what came out.
         quiet: why nobody is told; empty if people are.
-        down: when what it depends on was last seen to be down, and `pulse` how much had been seen by then.
+        asked: until when nobody asks again why nobody is told.
+        down: when what it depends on was last seen to be down, and `pulse` how many runs there had been by then.
         blame: what that was.
+        fresh: when something came last by which it could be judged.
+        pace: seconds from run to run of what it looks at; 0 where that is not known.
     """
 
     rule: Rule
@@ -130,19 +153,22 @@ class Case:
     judged: float = 0.0
     last: bool | None = None
     quiet: str = ""
+    asked: float = 0.0
     down: float = 0.0
     pulse: int = 0
     blame: str = ""
+    fresh: float = 0.0
+    pace: float = 0.0
 
     @property
-    def seen(self) -> int:
-        """A number that grows with all that it looks at."""
-        return sum(store.seen for store in self.compiler.stores)
+    def hole(self) -> float:
+        """Seconds without data after which what was pending is so no more."""
+        return max(3 * self.pace, _SHORTEST_HOLE)
 
     @property
     def settling(self) -> float:
         """Seconds that what it looks at needs until a recovery shows."""
-        windows = [store.over for store in self.compiler.stores if isinstance(store, Window)]
+        windows = [store.over for store in self.compiler.stores if isinstance(store, Window | Each)]
         return min(max(windows, default=0.0), _LONGEST_SETTLING)
 
     @property

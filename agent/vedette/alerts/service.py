@@ -8,9 +8,11 @@ from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final
 
+from vedette.alerts.calendar import named
 from vedette.alerts.engine import AlertEngine
 from vedette.alerts.heartbeat import Pulse
 from vedette.alerts.memory import Keeper
+from vedette.alerts.post import Post
 from vedette.config.problems import suggest
 from vedette.errors import VedetteError
 
@@ -50,23 +52,14 @@ class Alerting:
         dispatcher: Dispatcher | None = None,
     ) -> None:
         self._state = state
-        self._save = save
-        self._saving: set[asyncio.Task[None]] = set()
-        keeper = Keeper(state.view, lambda name, key, value: state.apply(name, ((key, value),)), self._follow)
-        self.engine = AlertEngine(keeper, about=about)
+        self._post = Post(state, save, dispatcher.tell if dispatcher is not None else None)
+        keeper = Keeper(state.view, self._post.keep, self._post.follow)
+        self.engine = AlertEngine(keeper, about=about, even=time.monotonic)
         if dispatcher is not None:
-            tell, resume, forget = dispatcher.tell, dispatcher.resume, dispatcher.forget
-            self.engine = AlertEngine(keeper, tell, about, resume=resume, forget=forget)
+            resume, forget = dispatcher.resume, dispatcher.forget
+            self.engine = AlertEngine(keeper, self._post.tell, about, resume=resume, forget=forget, even=time.monotonic)
         self._pulse = Pulse()
         self._wanted = asyncio.Event()
-
-    def _follow(self, instance: str, key: str, value: Any) -> None:
-        task = asyncio.get_running_loop().create_task(self._saved(instance, key, value))
-        self._saving.add(task)
-        task.add_done_callback(self._saving.discard)
-
-    async def _saved(self, instance: str, key: str, value: Any) -> None:
-        await self._save(instance, key, value)
 
     def configure(self, rulebook: Rulebook | None) -> None:
         """Have these rules from now on."""
@@ -77,23 +70,28 @@ class Alerting:
             self._wanted.clear()
 
     def consume(self, batch: Batch) -> None:
-        """Evaluate what looks at something in a batch."""
-        self.engine.consume(batch)
+        """Evaluate what looks at something in a batch; an error in that is none of the check's."""
+        try:
+            self.engine.consume(batch)
+        except Exception as error:
+            self.engine.fault(f"a batch of {batch.instance}", error)
 
     async def run(self) -> None:
         """Evaluate once a second what waits for something, until cancelled."""
         while True:
             await self._wanted.wait()
             await asyncio.sleep(_BEAT)
-            self.engine.tick()
+            try:
+                self.engine.tick()
+            except Exception as error:
+                self.engine.fault("what waits", error)
             self._pulse.beat(self.engine.rulebook.heartbeat, self.engine.tell, time.time())
 
     async def close(self) -> None:
         """Keep what the next start needs."""
         if self.engine.rulebook:
             self.engine.close()
-        if self._saving:
-            await asyncio.wait(self._saving, timeout=1.0)
+        await self._post.close()
 
     @property
     def vitals(self) -> AlertsVitals | None:
@@ -104,14 +102,14 @@ class Alerting:
 
     def listing(self) -> dict[str, Any]:
         """Every rule and group, and what people silenced."""
-        now = time.time()
+        now, wall = self.engine.now(), time.time()
         rows = [asdict(self.engine.describe(case, now)) for case in self.engine.cases]
         seen = {row["rule"] for row in rows}
         for rule in self.engine.rulebook.rules:
             if rule.name not in seen:  # grouped, and no group was seen yet
                 row = {"rule": rule.name, "key": rule.name, "state": "waiting", "severity": rule.config.severity}
                 rows.append({**row, "summary": "no group was seen yet", "since": 0.0, "quiet": "", "labels": {}})
-        silences = [asdict(one) for one in self.engine.silences.active(now)]
+        silences = [asdict(one) for one in self.engine.silences.active(wall)]
         return {"alerts": rows, "silences": silences, "trouble": self._pulse.trouble}
 
     def explain(self, name: str) -> dict[str, Any]:
@@ -120,7 +118,7 @@ class Alerting:
         Raises:
             NoSuchAlert: there is none.
         """
-        now = time.time()
+        now = self.engine.now()
         rule = next((one for one in self.engine.rulebook.rules if one.name == name), None)
         cases = [one for one in self.engine.cases if one.rule.name == name] if rule is not None else self._find(name)
         rule = rule or cases[0].rule
@@ -154,12 +152,30 @@ class Alerting:
         Raises:
             NoSuchAlert: there is none, or none that fires.
         """
+        firing = self._firing(name)
+        for case in firing:
+            self.engine.acknowledge(case)
+        return [case.key for case in firing]
+
+    def end(self, name: str) -> list[str]:
+        """Somebody says that it is over, though nothing comes any more that would.
+
+        Returns:
+            The keys of what fired and is called so.
+
+        Raises:
+            NoSuchAlert: there is none, or none that fires.
+        """
+        firing = self._firing(name)
+        for case in firing:
+            self.engine.end(case)
+        return [case.key for case in firing]
+
+    def _firing(self, name: str) -> list[Case]:
         firing = [one for one in self._find(name, patterns=True) if one.incident.stage == "firing"]
         if not firing:
             raise NoSuchAlert(f"'{name}' does not fire")
-        for case in firing:
-            self.engine.acknowledge(case, time.time())
-        return [case.key for case in firing]
+        return firing
 
     def silence(self, what: Iterable[str], seconds: float, comment: str) -> Mapping[str, Any]:
         """Tell nobody of this for a while.
@@ -173,7 +189,7 @@ class Alerting:
             NoSuchAlert: no rule is called so.
         """
         words, names = list(what), [one.name for one in self.engine.rulebook.rules]
-        rules = [one for one in words if any(fnmatchcase(name, one) for name in names)]
+        rules = [one for one in words if any(named(name, one) for name in names)]
         tags = [one for one in words if one not in rules]
         for one in tags:
             if ":" not in one:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from vedette.alerts.terms import Worst
-from vedette.notifier import Alert, Evidence
-from vedette.rules.tree import STATUSES, Absent, Arithmetic, Change, Compare, StatusIs, Value
+from vedette.alerts.latest import Each, Worst
+from vedette.alerts.verdicts import FLIPPED
+from vedette.notifier import Alert, Evidence, Severity
+from vedette.rules.tree import STATUSES, Absent, Arithmetic, Change, Compare, StatusIs, Value, walk
 from vedette.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Literal
 
     from vedette.alerts.compiled import Leaf
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
     Said = Callable[[str], str]
 
 _BESIDE: Final = {"<": "below", "<=": "at most", ">": "above", ">=": "at least", "==": "equal to", "!=": "other than"}
+_STATUS_IS: Final = {"==": operator.eq, "!=": operator.ne, ">=": operator.ge}
 _STEP: Final = re.compile(r"\bstep\b", re.IGNORECASE)
 _LONGEST: Final = 500
 _LINES: Final = 2_000
+_HANDFUL: Final = 5
 
 
 def number(value: float) -> str:
@@ -62,6 +66,8 @@ def _seen(leaf: Leaf, case: Case, now: float, said: Said) -> str:
         state = STATUSES[int(value)] if value is not None else "not known yet"
         return f"{node.target} is {state}{f': {message}' if message else ''}"
     if isinstance(node, Absent):
+        if value is not None and value >= node.seconds and not leaf.verdict(now):
+            return f"no data of {node.target} for {format_duration(value)}: it is taken to be gone"
         if value is None or not leaf.verdict(now):
             return f"data of {node.target} comes" if value is not None else f"no data of {node.target} yet"
         return f"no data of {node.target} for {format_duration(value)}"
@@ -71,14 +77,11 @@ def _seen(leaf: Leaf, case: Case, now: float, said: Said) -> str:
     unit = _unit(node, case)
     beside = ""
     if leaf.limit is not None:
-        word = _BESIDE[node.operator if leaf.limit is not None and shown is node.left else _flipped(node.operator)]
+        word = _BESIDE[node.operator if shown is node.left else FLIPPED.get(node.operator, node.operator)]
         held = "" if leaf.verdict(now) else "not "
         beside = f", {held}{word} {number(leaf.limit)}"
-    return f"{shown} is {number(value)}{f' {unit}' if unit else ''}{beside}"
-
-
-def _flipped(sign: str) -> str:
-    return {"<": ">", ">": "<", "<=": ">=", ">=": "<="}.get(sign, sign)
+    series = f" ({leaf.store.named})" if isinstance(leaf.store, Each) and leaf.store.named else ""
+    return f"{shown}{series} is {number(value)}{f' {unit}' if unit else ''}{beside}"
 
 
 def _unit(node: Compare, case: Case) -> str:
@@ -111,13 +114,42 @@ def evidence(case: Case, now: float, said: Said) -> Evidence:
     )
 
 
+def sources_of(case: Case) -> list[str]:
+    """The instances that it is about, as far as the configuration tells."""
+    return _mine(case, (one.instance for some in case.rule.sources.values() for one in some))
+
+
 def instances_of(case: Case) -> list[str]:
-    """The instances that it is about, as far as the configuration tells: at most a handful."""
-    names = dict.fromkeys(one.instance for some in case.rule.sources.values() for one in some)
-    mine = case.labels.get("instance")
-    if mine is not None and "instance" in case.rule.when.by:
-        return [name for name in names if name.partition("/")[2] == mine]
-    return list(names) if len(names) <= 5 else []
+    """The same, where that is no more than a handful."""
+    names = sources_of(case)
+    return names if len(names) <= _HANDFUL else []
+
+
+def _mine(case: Case, names: Iterable[str]) -> list[str]:
+    """Those of them that are in its group."""
+    mine = case.labels.get("instance") if "instance" in case.rule.when.by else None
+    return [name for name in dict.fromkeys(names) if mine is None or name.partition("/")[2] == mine]
+
+
+def culprits(case: Case, now: float) -> list[str]:
+    """The instances of which the condition holds now; all that it is about where that cannot be told."""
+    found: dict[str, None] = {}
+    for leaf in case.compiler.leaves:
+        if leaf.verdict(now):
+            found.update(dict.fromkeys(_mine(case, _held_by(leaf, case, now))))
+    return list(found) or sources_of(case)
+
+
+def _held_by(leaf: Leaf, case: Case, now: float) -> list[str]:
+    node, store = leaf.node, leaf.store
+    if isinstance(node, StatusIs) and isinstance(store, Worst):
+        compare, limit = _STATUS_IS[node.operator], STATUSES.index(node.status)
+        return [one for (one, _), said in store.values.items() if compare(said.value, limit)]
+    if isinstance(node, StatusIs | Absent):
+        keys = [str(node.target)]
+    else:
+        keys = [str(one.selector) for one in walk(node) if isinstance(one, Value)]
+    return [one.instance for key in keys for one in case.rule.sources.get(key, ())]
 
 
 def alert(
@@ -127,6 +159,7 @@ def alert(
     said: Said,
     *,
     summary: str = "",
+    at: float | None = None,
     reminder: bool = False,
 ) -> Alert:
     """What notifiers get.
@@ -137,6 +170,7 @@ def alert(
         now: Unix seconds.
         said: gives what an instance says of itself.
         summary: instead of what is seen.
+        at: when it became so, where that is not now.
         reminder: people know already.
     """
     instances = instances_of(case)
@@ -150,10 +184,36 @@ def alert(
         severity=case.rule.config.severity,
         summary=text,
         since=case.incident.fired,
-        at=now,
+        at=now if at is None else at,
         reminder=reminder,
         instance=case.home or (instances[0] if len(instances) == 1 else ""),
         labels=dict(case.labels),
         evidence=evidence(case, now, said),
         runbook=case.rule.config.runbook,
+    )
+
+
+def recovery(row: Mapping[str, Any], key: str, at: float, why: str) -> Alert:
+    """That an incident is over whose rule or group is not there any more: all that is known of it was kept.
+
+    Args:
+        row: what was kept of it.
+        key: rule and group.
+        at: Unix seconds.
+        why: why it is over.
+    """
+    labels = row.get("labels")
+    severity: Severity = next((one for one in get_args(Severity) if one == row.get("severity")), "critical")
+    return Alert(
+        rule=str(row["rule"]),
+        key=key,
+        state="resolved",
+        severity=severity,
+        summary=f"{key}: {why}",
+        since=float(row.get("fired") or 0.0),
+        at=at,
+        instance=str(row.get("instance") or ""),
+        labels={str(name): str(value) for name, value in labels.items()} if isinstance(labels, dict) else {},
+        evidence=Evidence(condition=str(row.get("condition") or "")),
+        runbook=str(row.get("runbook") or ""),
     )

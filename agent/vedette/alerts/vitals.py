@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from vedette.alerts.rule import Case
+
 
 @dataclass(frozen=True, slots=True)
 class AlertVitals:
@@ -48,14 +50,34 @@ class AlertsVitals:
         told: what was given to notifiers so far.
         alerts: those that fire or are pending.
         left_out: series that were left out since a condition had too many groups.
+        faults: errors that cost an evaluation.
     """
 
     rules: int = 0
     told: int = 0
     alerts: tuple[AlertVitals, ...] = ()
     left_out: int = 0
+    faults: int = 0
 
     @property
     def firing(self) -> tuple[AlertVitals, ...]:
         """Those that fire, acknowledged or not."""
         return tuple(one for one in self.alerts if one.state in ("firing", "acknowledged"))
+
+
+def vitals_of(case: Case, summary: str, since: float, quiet: str, verdict: bool | None) -> AlertVitals:
+    """Where a rule stands in a group.
+
+    Args:
+        case: the rule in its group.
+        summary: what is seen.
+        since: Unix seconds since when it is so.
+        quiet: why nobody is told.
+        verdict: whether its condition holds.
+    """
+    incident, rule = case.incident, case.rule
+    state: str = incident.stage
+    if incident.acknowledged or (state == "ok" and verdict is None):
+        state = "acknowledged" if incident.acknowledged else "waiting"
+    labels, severity = dict(case.labels), rule.config.severity
+    return AlertVitals(rule.name, case.key, state, severity, summary, since, quiet, labels, rule.file, rule.line)

@@ -163,6 +163,9 @@ def _alerts(commands: argparse._SubParsersAction[_Parser]) -> None:
     explain.add_argument("name", metavar="NAME", help="name of the rule")
     _conf(explain, default=argparse.SUPPRESS)  # else it would undo what stands before `explain`
     explain.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print it as JSON")
+    end = _command(actions, "end", "say that an alert is over of which nothing comes any more")
+    end.add_argument("name", metavar="NAME", help="name of the rule, or of the rule with its group")
+    _conf(end, default=argparse.SUPPRESS)
     test = _command(actions, "test", "run rules over given series and compare what fires", epilog=_TEST_EXITS)
     test.add_argument("files", metavar="FILE", nargs="+", help="YAML with rules, series and what should fire")
     test.add_argument("-v", "--verbose", action="store_true", help="print all that is told")

@@ -22,11 +22,13 @@ _BAD = frozenset({"firing"})
 
 
 def alerts(options: Namespace) -> int:
-    """List the rules with where they stand, explain one, or try rules over given series."""
+    """List the rules with where they stand, explain or end one, or try rules over given series."""
     if options.action == "test":
         return _test(options)
     if options.action == "explain":
         return with_agent(options, {"op": "explain", "name": options.name}, _show_explained)
+    if options.action == "end":
+        return with_agent(options, {"op": "end", "name": options.name}, _show_ended)
     return with_agent(options, {"op": "alerts"}, _show_list)
 
 
@@ -66,6 +68,12 @@ def _show_silence(_: Namespace, answer: dict[str, Any]) -> int:
 def _show_acknowledged(_: Namespace, answer: dict[str, Any]) -> int:
     for key in answer["acknowledged"]:
         print(f"{key} is acknowledged: no reminders until it is over")
+    return OK
+
+
+def _show_ended(_: Namespace, answer: dict[str, Any]) -> int:
+    for key in answer["ended"]:
+        print(f"{key} has ended; it fires again if its condition holds at the next run")
     return OK
 
 

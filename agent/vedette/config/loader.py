@@ -97,6 +97,10 @@ def load(
     if sinks and only is None:
         whole = not (agent.discoveries or templates or broken or any(one.report.failed for one in checks))
         rulebook = _rulebook(documents, instances, None if agent_report.failed else agent, masker, complete=whole)
+        if any(report.failed for report in (*reports, *(document.report for document in documents))):
+            from vedette.rules.model import Rulebook  # only where there may be rules that were not understood
+
+            rulebook = replace(rulebook or Rulebook(), whole=False)
     problems += [p for report in (*reports, agent_report) for p in report.problems]
     if only is None and not problems and not agent.discoveries and not any(_role(f) == "check" for f in found):
         problems.append(_nothing_to_do(directory))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ALERTS = ("alerts", "explain", "silence", "unsilence", "ack")
+ALERTS = ("alerts", "explain", "silence", "unsilence", "ack", "end")
 """The operations on alerts."""
 
 _LONGEST_COMMENT = 200
@@ -145,8 +145,11 @@ def _alerts(operations: Operations, operation: str, request: Mapping[str, Any]) 
         if operation == "unsilence" and isinstance(request.get("id"), int):
             alerting.unsilence(request["id"])
             return {"id": request["id"]}
-        if isinstance(name, str) and operation in ("explain", "ack"):
-            return alerting.explain(name) if operation == "explain" else {"acknowledged": alerting.acknowledge(name)}
+        if isinstance(name, str) and operation == "explain":
+            return alerting.explain(name)
+        if isinstance(name, str) and operation in ("ack", "end"):
+            done = alerting.acknowledge if operation == "ack" else alerting.end
+            return {"acknowledged" if operation == "ack" else "ended": done(name)}
     except VedetteError as error:
         raise ControlError(str(error)) from None
     raise ControlError(

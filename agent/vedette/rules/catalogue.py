@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from vedette.config.model import Instance
     from vedette.metrics import Metric
-    from vedette.rules.tree import Expression, Test
+    from vedette.rules.tree import Expression, Node, Test
 
 AGENT: Final = "vedette/agent"
 """The instance of the agent's own batches."""
@@ -135,6 +135,16 @@ class Catalogue:
         """The ids of all instances."""
         return self._instances
 
+    @property
+    def owned(self) -> set[str]:
+        """Those that run on one agent of the fleet."""
+        return {name for name, one in self._instances.items() if one.owned}
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are no others."""
+        return self._complete
+
     # Looking up
 
     def look_up(self, condition: Condition) -> Findings:
@@ -154,9 +164,15 @@ class Catalogue:
                     self._status(node, found)
                 case _:
                     pass
+        metrics = [one for one in map(_selector, walk(condition.test)) if one is not None]
+        closed = bool(metrics) and all(self._is_closed(one.metric) for one in metrics)
         for key in condition.by:
-            self._tag(key, found)
+            self._tag(key, found, closed=closed)
         return found
+
+    def _is_closed(self, metric: str) -> bool:
+        """Whether those that emit it say with which tags."""
+        return self._complete and metric in self._metrics
 
     def _metric(self, selector: Selector, found: Findings) -> None:
         name = selector.metric
@@ -172,7 +188,7 @@ class Catalogue:
             hint = suggest(name, self._metrics) or "`vedette check NAME` shows what a check emits"
             found.errors.append((f"no configured instance declares the metric {name}", hint))
         for tag in selector.tags:
-            self._tag(tag.key, found)
+            self._tag(tag.key, found, closed=self._is_closed(name))
             if tag.key == "instance" and tag.wanted:
                 sources = self._of_instance(tag.value, sources, found)
         found.sources[str(selector)] = sources
@@ -184,10 +200,10 @@ class Catalogue:
             found.errors.append(("no instance that declares the metric is called so", suggest(name, names)))
         return those
 
-    def _tag(self, key: str, found: Findings) -> None:
+    def _tag(self, key: str, found: Findings, *, closed: bool = False) -> None:
         if key not in self._keys:
-            message = f"no configured instance declares the tag {key}"
-            found.warnings.append((message, suggest(key, self._keys)))
+            say = found.errors if closed else found.warnings
+            say.append((f"no configured instance declares the tag {key}", suggest(key, self._keys)))
 
     def _instance(self, target: str, found: Findings) -> None:
         sources = tuple(one for name, one in self._instances.items() if fnmatchcase(name, target))
@@ -207,6 +223,16 @@ class Catalogue:
         for tag in node.tags:
             self._tag(tag.key, found)
         found.sources[node.target] = sources
+
+
+def _selector(node: Node) -> Selector | None:
+    match node:
+        case Value():
+            return node.selector
+        case Absent(target=Selector() as target):
+            return target
+        case _:
+            return None
 
 
 def in_its_units(condition: Condition, kinds: dict[str, tuple[str, str]]) -> Condition:

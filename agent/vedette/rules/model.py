@@ -30,6 +30,9 @@ class RuleConfig(BaseModel):
     keep: str | float = Field(
         0.0, description="How long, or under which other condition, the alert goes on once `when` holds no more."
     )
+    expire: Duration = Field(
+        3_600.0, description="How long it goes on without data while its instances run; 0: for ever.", ge=0
+    )
     every: Duration | None = Field(None, ge=60, description="Tell again after so long while it goes on.")
     severity: Severity = Field("critical", description="How bad it is.")
     summary: str = Field("", description="What to say instead of the condition, in one sentence.", max_length=300)
@@ -169,11 +172,15 @@ class Rulebook:
         rules: in file order.
         maintenance: windows in which nothing is told.
         heartbeat: the sign of life; None without one.
+        whole: whether these are all rules: no file has an error that keeps one out.
+        complete: whether there are no instances but those that the configuration names: no discovery makes some.
     """
 
     rules: tuple[Rule, ...] = ()
     maintenance: tuple[Maintenance, ...] = ()
     heartbeat: Heartbeat | None = None
+    whole: bool = True
+    complete: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.rules or self.maintenance or self.heartbeat)

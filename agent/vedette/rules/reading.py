@@ -9,6 +9,7 @@ from vedette.config.explain import Section, validate
 from vedette.config.problems import suggest
 from vedette.config.source import Hole, Mapping, Scalar, Sequence
 from vedette.rules.catalogue import in_its_units
+from vedette.rules.drafts import Draft, check_dependencies, check_maintenance, without_cycles
 from vedette.rules.grammar import parse
 from vedette.rules.model import HeartbeatConfig, MaintenanceConfig, Rule, Rulebook, RuleConfig
 from vedette.rules.scanner import ConditionError
@@ -28,30 +29,8 @@ if TYPE_CHECKING:
 
 KEYS: Final = ("alerts", "maintenance", "heartbeat")
 _HELP: Final = "docs/alerts.md has the options"
+_OF_WHAT: Final = ("no data of what?", "say it: no data(metric) for 10m, or no data(check/instance) for 10m")
 _DECLARES: Final = "`notifiers:` of agent.yaml declares them"
-
-
-class _Draft:
-    """A rule whose names were not looked up yet."""
-
-    __slots__ = ("config", "document", "item", "path", "when")
-
-    def __init__(self, document: Document, item: Mapping, path: Path, config: RuleConfig, when: Condition) -> None:
-        self.document = document
-        self.item = item
-        self.path = path
-        self.config = config
-        self.when = when
-
-    def line(self, key: str) -> int:
-        """Where an option stands."""
-        entry = self.item.entries.get(key)
-        return entry.line if entry is not None else self.item.line
-
-    @property
-    def place(self) -> str:
-        """File and line for people."""
-        return f"{self.document.found.shown}:{self.item.line}"
 
 
 def read_rules(
@@ -68,8 +47,9 @@ def read_rules(
         masker: knows the secrets.
         notifiers: what a rule may name; None where that is not known.
     """
-    drafts: list[tuple[_Draft, str]] = []
+    drafts: list[tuple[Draft, str]] = []
     maintenance: list[MaintenanceConfig] = []
+    spared: list[tuple[Document, MaintenanceConfig, Mapping, Path]] = []
     heartbeat: HeartbeatConfig | None = None
     for document, check in documents:
         root = document.root
@@ -79,17 +59,21 @@ def read_rules(
             continue
         drafts += [(draft, check) for draft in _drafts(document, root, check, masker)]
         if not check:
-            maintenance += _options(MaintenanceConfig, "maintenance", document, root, masker)
+            windows = _options(MaintenanceConfig, "maintenance", document, root, masker)
+            maintenance += [one for one, _, _ in windows]
+            spared += [(document, *one) for one in windows]
             heartbeat = _heartbeat(document, root, masker, notifiers) or heartbeat
     rules = [_looked_up(draft, check, catalogue) for draft, check in _once(drafts)]
     good = [rule for rule in rules if rule is not None]
-    _check_dependencies(drafts, {rule.name for rule in good}, catalogue)
+    check_dependencies(drafts, good, catalogue)
+    good = without_cycles(drafts, good)
+    check_maintenance(spared, {draft.config.name for draft, _ in drafts})
     if notifiers is not None:
         _check_addressees(drafts, notifiers)
-    return Rulebook(tuple(good), tuple(maintenance), heartbeat)
+    return Rulebook(tuple(good), tuple(maintenance), heartbeat, complete=catalogue.complete)
 
 
-def _check_addressees(drafts: Iterable[tuple[_Draft, str]], notifiers: Collection[str]) -> None:
+def _check_addressees(drafts: Iterable[tuple[Draft, str]], notifiers: Collection[str]) -> None:
     """A rule that names nobody who is there stays in force: the log and the status tell of it."""
     for draft, _ in drafts:
         for name in draft.config.notify:
@@ -130,11 +114,16 @@ def _is_nothing(entry: Entry) -> bool:
     return isinstance(entry.node, Scalar) and entry.node.value is None
 
 
-def _options(model: type[BaseModel], key: str, document: Document, root: Mapping, masker: Masker) -> list[Any]:
+def _options(
+    model: type[BaseModel], key: str, document: Document, root: Mapping, masker: Masker
+) -> list[tuple[Any, Mapping, Path]]:
     report = document.report
     items = _items(key, root, report)
-    made = [validate(Section(model, item, path, item.line, help=_HELP), report, masker) for item, path in items]
-    return [one for one in made if one is not None]
+    made = [
+        (validate(Section(model, item, path, item.line, help=_HELP), report, masker), item, path)
+        for item, path in items
+    ]
+    return [one for one in made if one[0] is not None]
 
 
 def _heartbeat(
@@ -158,7 +147,7 @@ def _heartbeat(
     return made
 
 
-def _drafts(document: Document, root: Mapping, check: str, masker: Masker) -> Iterator[_Draft]:
+def _drafts(document: Document, root: Mapping, check: str, masker: Masker) -> Iterator[Draft]:
     for item, path in _items("alerts", root, document.report):
         config = validate(Section(RuleConfig, item, path, item.line, help=_HELP), document.report, masker)
         if config is None:
@@ -167,11 +156,10 @@ def _drafts(document: Document, root: Mapping, check: str, masker: Masker) -> It
         if when is None:
             continue
         when = _about(when, check)
-        if any(isinstance(node, Absent) and node.target is None for node in walk(when.test)):
-            message, hint = "no data of what?", "say it: no data(metric) for 10m, or no data(check/instance) for 10m"
-            document.report.error(item.entries["when"].line, (*path, "when"), message, hint)
+        if _is_bare(when):
+            document.report.error(item.entries["when"].line, (*path, "when"), *_OF_WHAT)
             continue
-        yield _Draft(document, item, path, config, when)
+        yield Draft(document, item, path, config, when)
 
 
 def _parsed(text: str, key: str, item: Mapping, path: Path, report: Report) -> Condition | None:
@@ -182,9 +170,14 @@ def _parsed(text: str, key: str, item: Mapping, path: Path, report: Report) -> C
         return None
 
 
+def _is_bare(condition: Condition) -> bool:
+    """Whether it has an absence that does not say of what."""
+    return any(isinstance(node, Absent) and node.target is None for node in walk(condition.test))
+
+
 def _about(when: Condition, check: str) -> Condition:
     """In a check's file `no data for 10m` is about each of its instances."""
-    if not check or not any(isinstance(node, Absent) and node.target is None for node in walk(when.test)):
+    if not check or not _is_bare(when):
         return when
     return Condition(_named(when.test, f"{check}/*"), when.by or ("instance",))
 
@@ -201,8 +194,8 @@ def _named(test: Test, target: str) -> Test:
             return test
 
 
-def _once(drafts: Iterable[tuple[_Draft, str]]) -> Iterator[tuple[_Draft, str]]:
-    first: dict[str, _Draft] = {}
+def _once(drafts: Iterable[tuple[Draft, str]]) -> Iterator[tuple[Draft, str]]:
+    first: dict[str, Draft] = {}
     for draft, check in drafts:
         earlier = first.setdefault(draft.config.name, draft)
         if earlier is draft:
@@ -212,14 +205,13 @@ def _once(drafts: Iterable[tuple[_Draft, str]]) -> Iterator[tuple[_Draft, str]]:
             draft.document.report.error(draft.line("name"), (*draft.path, "name"), message)
 
 
-def _looked_up(draft: _Draft, check: str, catalogue: Catalogue) -> Rule | None:
+def _looked_up(draft: Draft, check: str, catalogue: Catalogue) -> Rule | None:
     config, report = draft.config, draft.document.report
     keep = None
     if config.keep_seconds is None:
-        keep = _parsed(str(config.keep), "keep", draft.item, draft.path, report)
+        keep = _kept(draft, check)
         if keep is None:
             return None
-        keep = Condition(_named(keep.test, f"{check}/*") if check else keep.test, draft.when.by)
     found = catalogue.look_up(draft.when)
     _report(draft, "when", found)
     sound = not found.errors
@@ -253,7 +245,23 @@ def _looked_up(draft: _Draft, check: str, catalogue: Catalogue) -> Rule | None:
         return None
 
 
-def _report(draft: _Draft, key: str, found: Findings) -> None:
+def _kept(draft: Draft, check: str) -> Condition | None:
+    """The condition of `keep:`, which looks at the same groups as that of `when:`."""
+    report, line, path = draft.document.report, draft.line("keep"), (*draft.path, "keep")
+    keep = _parsed(str(draft.config.keep), "keep", draft.item, draft.path, report)
+    if keep is None:
+        return None
+    if keep.by:
+        report.error(line, path, "takes no `by`", "it is grouped as `when` is")
+        return None
+    keep = Condition(_named(keep.test, f"{check}/*") if check else keep.test, draft.when.by)
+    if _is_bare(keep):
+        report.error(line, path, *_OF_WHAT)
+        return None
+    return keep
+
+
+def _report(draft: Draft, key: str, found: Findings) -> None:
     line, path = draft.line(key), (*draft.path, key)
     for message, hint in dict.fromkeys(found.errors):
         draft.document.report.error(line, path, message, hint)
@@ -261,21 +269,9 @@ def _report(draft: _Draft, key: str, found: Findings) -> None:
         draft.document.report.warning(line, path, message, hint)
 
 
-def _warn_of_spread(draft: _Draft, rule: Rule) -> None:
+def _warn_of_spread(draft: Draft, rule: Rule) -> None:
     """Say so where what a rule looks at may be on several agents of the fleet: none of them sees all of it."""
     owned = {one.instance for some in rule.sources.values() for one in some if one.owned}
     if len(owned) > 1 and "instance" not in rule.when.by:
         message = "its instances may run on different agents of the fleet, and each sees only its own"
         draft.document.report.warning(draft.line("when"), (*draft.path, "when"), message, "group it: `by (instance)`")
-
-
-def _check_dependencies(drafts: Iterable[tuple[_Draft, str]], names: set[str], catalogue: Catalogue) -> None:
-    known = {*names, *(draft.config.name for draft, _ in drafts), *catalogue.instances}
-    for draft, _ in drafts:
-        for wanted in draft.config.depends_on:
-            path = (*draft.path, "depends_on")
-            if wanted == draft.config.name:
-                draft.document.report.error(draft.line("depends_on"), path, "a rule cannot depend on itself")
-            elif wanted not in known:
-                message = f"no rule and no instance is called {wanted}"
-                draft.document.report.warning(draft.line("depends_on"), path, message, suggest(wanted, known))

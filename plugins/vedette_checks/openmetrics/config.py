@@ -1,0 +1,84 @@
+"""The options of the openmetrics check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from vedette import CheckConfig, Secret
+from vedette.kit import Size
+
+
+class OpenMetricsConfig(CheckConfig):
+    """The options of one endpoint."""
+
+    url: str = Field(
+        description="Where the metrics are.", examples=["http://127.0.0.1:9100/metrics", "https://node1:9100/metrics"]
+    )
+    namespace: str = Field(
+        "",
+        description="What names of metrics begin with, such as `shop`. Default: nothing, names stay as exposed.",
+        pattern=r"^(?:[A-Za-z][A-Za-z0-9_.]*)?$",
+        examples=["shop"],
+    )
+    buckets: bool = Field(True, description="Emit the buckets of histograms; without them the sum and the count stay.")
+    exclude_labels: tuple[str, ...] = Field(
+        (),
+        description="Labels to leave out. Series that are the same without them overwrite each other.",
+        examples=[["pod_uid"]],
+    )
+    rename_labels: dict[str, str] = Field(
+        default_factory=dict, description="New names of labels.", examples=[{"service": "exported_service"}]
+    )
+    timestamps: bool = Field(True, description="Times that are exposed are the samples' own.")
+    username: str | None = Field(None, description="User of HTTP's Basic authentication.", examples=["scraper"])
+    password: Secret | None = Field(None, description="Its password.", examples=["${env:SCRAPE_PASSWORD}"])
+    token: Secret | None = Field(None, description="Bearer token.", examples=["${env:SCRAPE_TOKEN}"])
+    token_file: Path | None = Field(
+        None,
+        description="File with the bearer token, read at each run: what Kubernetes renews.",
+        examples=["/var/run/secrets/kubernetes.io/serviceaccount/token"],
+    )
+    headers: dict[str, Secret] = Field(
+        default_factory=dict, description="Headers to send as well.", examples=[{"X-Scope-OrgID": "payments"}]
+    )
+    ca_file: Path | None = Field(None, description="Certificate authorities (PEM) to trust instead of the system's.")
+    cert_file: Path | None = Field(None, description="Certificate (PEM) to show to the server.")
+    key_file: Path | None = Field(None, description="Its key (PEM), if it is in a file of its own.")
+    verify: bool = Field(True, description="Look at the server's certificate.")
+    max_body: Size = Field(32 << 20, description="Longest answer that is read, unpacked.", gt=0)
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            good = False
+        if not good:
+            raise PydanticCustomError("vedette", "is an address such as http://127.0.0.1:9100/metrics")
+        if parts.username is not None or parts.password is not None:
+            raise PydanticCustomError("vedette", "holds a login: give `username` and `password` instead")
+        return value
+
+    @model_validator(mode="after")
+    def _one_login(self) -> OpenMetricsConfig:
+        ways: list[tuple[str, Any]] = [
+            ("username", self.username), ("token", self.token), ("token_file", self.token_file)
+        ]  # fmt: skip
+        given = [name for name, value in ways if value is not None]
+        if len(given) > 1:
+            raise PydanticCustomError("vedette", "give only one of {names}", {"names": " and ".join(given)})
+        if (self.username is None) != (self.password is None):
+            raise PydanticCustomError("vedette", "username and password go together")
+        return self
+
+    @property
+    def prefix(self) -> str:
+        """`namespace` and the dot after it."""
+        return f"{self.namespace}." if self.namespace else ""

@@ -1,0 +1,41 @@
+"""For `vedette doctor`: is the endpoint reached, and are these metrics?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from vedette import CheckError
+from vedette.kit import probe_tcp, probe_tls
+from vedette_checks.exposition import exposed
+from vedette_checks.openmetrics.scrape import Scraper, tls
+
+if TYPE_CHECKING:
+    from vedette import Diagnosis
+    from vedette_checks.openmetrics.config import OpenMetricsConfig
+
+
+async def diagnose(config: OpenMetricsConfig, diagnosis: Diagnosis) -> None:
+    """Connection, TLS, answer: each says how it came out."""
+    parts = urlsplit(config.url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    if not await probe_tcp(diagnosis, host, port):
+        diagnosis.not_reached("metrics")
+        return
+    try:
+        if parts.scheme == "https" and not await probe_tls(diagnosis, host, port, tls(config)):
+            diagnosis.not_reached("metrics")
+            return
+        scraper = Scraper(config)
+        try:
+            page = await scraper.scrape()
+        finally:
+            await scraper.close()
+        found = exposed(page.body.decode("utf-8", "replace"), openmetrics=page.openmetrics)
+    except CheckError as error:
+        diagnosis.failed("metrics", error.message, error.hint)
+    except ValueError as error:
+        diagnosis.failed("metrics", f"the answer is no exposition of metrics: {error}"[:300], "see the path of `url`")
+    else:
+        form = "OpenMetrics" if page.openmetrics else "text format"
+        diagnosis.ok("metrics", f"{len(found):,} samples, {len(page.body):,} bytes, {form}")

@@ -1,0 +1,438 @@
+"""What conditions see: the series of a value one by one, statuses that end, counts that do not come, full windows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from alerts.parts import APP, DB, FLOW, ORDERS, QUEUES, Stage, open_catalogue, read
+from vedette.alerts.replay import replay
+from vedette.metrics import Batch, Kind, Sample, ServiceCheck, Status
+from vedette.rules.model import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAY, MAIL = "queue:pay", "queue:mail"
+
+
+def ages(stage: Stage, *values: tuple[float, str], instance: str = QUEUES) -> None:
+    stage.values(instance, *[("sqs.age", Kind.GAUGE, value, tag) for value, tag in values])
+
+
+def checked(stage: Stage, *checks: tuple[str, str], healthy: bool = True, instance: str = DB) -> None:
+    """A run of an instance with its service checks: (server, status)."""
+    made = [
+        ServiceCheck("postgres.can_connect", Status[status.upper()], f"{server} {status}", (f"server:{server}",))
+        for server, status in checks
+    ]
+    health = Sample("health_check.status", Kind.GAUGE, int(healthy), ())
+    check = instance.partition("/")[0]
+    stage.engine.consume(Batch(instance, check, stage.now, 10.0, samples=(health,), statuses=tuple(made)))
+
+
+def closed(stage: Stage, instance: str) -> None:
+    stage.engine.consume(Batch(instance, instance.partition("/")[0], stage.now, 10.0, closed=True))
+
+
+def open_stage(text: str) -> Stage:
+    """Rules over what an instance emits that takes any name."""
+    stage = Stage("alerts: []")
+    stage.engine.configure(read(text, among=open_catalogue())[0])
+    return stage
+
+
+# Latest values
+
+
+def test_the_worst_series_counts_whichever_came_last() -> None:
+    stage = Stage("alerts: [{name: old, when: sqs.age > 100}, {name: new, when: sqs.age < 2}]")
+    for place in range(12):
+        stage.at(10 * place)
+        ages(stage, (500.0, PAY), (3.0, MAIL))
+        stage.at(10 * place + 5)
+        ages(stage, (3.0, "queue:other"), instance="sqs/other")
+    assert stage.told == ["0 firing old"]
+    assert stage.alerts[0].summary == "old: last(sqs.age) (queue:pay) is 500 second, above 100"
+    assert {value for _, value in stage.alerts[0].evidence.values} == {500.0}
+    stage.at(120)
+    ages(stage, (50.0, PAY), (1.0, MAIL))
+    assert sorted(stage.told[1:]) == ["120 firing new", "120 resolved old"]
+
+
+def test_equal_is_any_series_and_arithmetic_is_their_sum() -> None:
+    stage = Stage(
+        """
+        alerts:
+          - {name: equal, when: sqs.age == 7}
+          - {name: other, when: sqs.age != 7}
+          - {name: all, when: sqs.age * 1 > 9}
+          - {name: flipped, when: 2 > sqs.age}
+        """
+    )
+    ages(stage, (7.0, PAY), (7.0, MAIL))
+    assert stage.states == {"equal": "firing", "other": "ok", "all": "firing", "flipped": "ok"}
+    ages(stage, (8.0, PAY), (1.0, MAIL))
+    assert stage.states == {"equal": "ok", "other": "firing", "all": "ok", "flipped": "firing"}
+
+
+def test_a_series_that_ends_counts_no_more() -> None:
+    stage = Stage("alerts: [{name: old, when: sqs.age > 100}]")
+    ages(stage, (500.0, PAY), (3.0, MAIL))
+    for place in range(1, 6):
+        stage.at(10 * place)
+        ages(stage, (3.0, MAIL))
+    assert stage.told == ["0 firing old", "40 resolved old"]
+
+
+def test_a_slope_and_days_left_are_of_each_series() -> None:
+    stage = Stage(
+        """
+        alerts:
+          - {name: grows, when: rate(sqs.age) over 1m > 0.5}
+          - {name: soon, when: days_left(sqs.age) over 1m < 1}
+        """
+    )
+    for place in range(8):
+        stage.at(10 * place)
+        ages(stage, (5_000.0 - place, PAY), (1_000.0, MAIL))
+    assert stage.told == ["60 firing soon"]
+    assert "(queue:pay) is 0.578" in stage.alerts[0].summary
+    assert stage.states["grows"] == "ok"
+
+
+def test_what_a_rate_grew_by_each_second_is_its_average() -> None:
+    stage = Stage("alerts: [{name: busy, when: rate(requests) over 1m > 9}]")
+    for place in range(8):
+        stage.at(10 * place)
+        stage.values(ORDERS, ("requests", Kind.RATE, 100 * place))
+    assert stage.told == ["60 firing busy"]
+
+
+def test_series_that_are_gone_leave_nothing_behind() -> None:
+    stage = Stage("alerts: [{name: old, when: sqs.age > 100}, {name: grows, when: rate(sqs.age) over 1m > 9}]")
+    for place in range(300):
+        ages(stage, *[(1.0, f"queue:{place}-{one}") for one in range(10)])
+        stage.now += 60
+    router = stage.engine._book.router
+    assert len(router._routes) <= 1_300  # an hour's, of two rules
+    assert (
+        max(len(store.members) for term in stage.engine._book.terms.values() for store in term.stores.values()) <= 650
+    )  # type: ignore[union-attr]
+
+
+# Statuses
+
+
+def test_a_service_check_ends_after_three_intervals_and_with_its_instance() -> None:
+    stage = Stage("alerts: [{name: db, when: status(postgres.can_connect) == critical}]")
+    checked(stage, ("old", "critical"))
+    for place in range(1, 6):
+        stage.at(10 * place)
+        checked(stage, ("new", "ok"))
+    assert stage.told == ["0 firing db", "40 resolved db"]
+    checked(stage, ("new", "critical"))
+    closed(stage, DB)
+    assert stage.engine._book.terms["s postgres.can_connect ", ()].stores[()].last(stage.now) is None
+    for place in range(3_000):
+        stage.now += 10
+        checked(stage, (f"s{place}", "ok"))
+    assert len(stage.engine._book.terms["s postgres.can_connect ", ()].stores[()].values) <= 4  # type: ignore[union-attr]
+
+
+def test_a_run_that_fails_is_as_bad_as_what_it_did_not_report() -> None:
+    stage = Stage(
+        """
+        alerts:
+          - {name: db, when: status(postgres.can_connect) == critical}
+          - {name: twice, when: status(postgres.can_connect) != ok for 2 runs}
+        """
+    )
+    checked(stage, ("a", "ok"))
+    for seconds in (10, 30, 70, 150):  # runs that time out come less often
+        stage.at(seconds)
+        checked(stage, healthy=False)
+    assert stage.told == ["10 firing db", "30 firing twice"]
+    stage.at(160)
+    checked(stage, ("a", "ok"))
+    assert sorted(stage.told[2:]) == ["160 resolved db", "160 resolved twice"]
+
+
+def test_what_a_run_that_found_something_critical_does_not_report_is_unknown() -> None:
+    stage = Stage("alerts: [{name: db, when: status(postgres.can_connect) == critical}]")
+    checked(stage, ("a", "ok"))
+    for place in range(1, 6):
+        stage.at(10 * place)
+        stage.status(DB, "critical")
+    assert (stage.told, stage.states) == ([], {"db": "waiting"})
+
+
+def test_a_status_that_is_reported_no_more_is_no_verdict() -> None:
+    stage = Stage("alerts: [{name: flow, when: status(synthetic/payment-flow) != ok}]")
+    stage.status(FLOW, "ok")
+    assert stage.states == {"flow": "ok"}
+    stage.at(29)
+    assert stage.states == {"flow": "ok"}
+    stage.at(31)
+    assert stage.states == {"flow": "waiting"}
+
+
+# Runs
+
+
+def test_runs_are_counted_for_each_instance() -> None:
+    stage = Stage('alerts: [{name: any, when: status("*/*") == critical for 3 runs}]')
+    for place in range(6):
+        stage.at(10 * place)
+        stage.status(FLOW, "critical" if place == 2 else "ok")
+        for instance in (DB, ORDERS, QUEUES):
+            stage.status(instance, "critical" if instance == DB and place >= 3 else "ok")
+    assert stage.told == ["50 firing any"]
+    closed(stage, DB)
+    stage.at(60)
+    stage.status(FLOW, "ok")
+    assert stage.told[1:] == ["60 resolved any"]
+
+
+def test_runs_of_a_value_are_those_of_its_instance() -> None:
+    stage = Stage("alerts: [{name: old, when: sqs.age > 100 for 3 runs}]")
+    for place in range(5):
+        stage.at(10 * place)
+        ages(stage, (500.0 if place != 2 else 1.0, PAY))
+        ages(stage, (1.0, MAIL), instance="sqs/other")
+    assert stage.told == []
+    stage.at(50)
+    ages(stage, (500.0, PAY))
+    assert stage.told == ["50 firing old"]
+
+
+# Counts
+
+
+def test_a_count_without_a_window_is_0_where_a_run_brings_none() -> None:
+    stage = Stage(
+        """
+        alerts:
+          - {name: failed, when: payments.failed > 5}
+          - {name: idle, when: payments.all < 5 for 3 runs}
+        """
+    )
+    for place in range(6):
+        stage.at(10 * place)
+        failed = [("payments.failed", Kind.COUNT, 4, f"currency:{one}") for one in ("USD", "EUR") if place == 1]
+        stage.values(ORDERS, *failed)
+    assert stage.told == ["10 firing failed", "20 resolved failed", "20 firing idle"]
+    assert stage.alerts[0].summary == "failed: last(payments.failed) is 8 payment, above 5"
+    stage.at(100)  # and unknown where there are no runs
+    assert stage.engine.cases[0].verdict(stage.now) is None
+
+
+def test_what_a_name_counts_is_learned_from_its_samples_and_outlasts_a_restart() -> None:
+    rules = """
+    alerts:
+      - {name: idle, when: sum(payments.all) over 1m < 1}
+      - {name: failing, when: rate(payments.failed) over 1m > 0.4}
+    """
+    stage = open_stage(rules)
+    for place in range(20):
+        stage.at(10 * place)
+        counts = [("payments.all", Kind.COUNT, 9), ("payments.failed", Kind.COUNT, 5.0)] if place < 10 else []
+        stage.values(APP, *counts)
+    assert stage.told == ["60 firing failing", "110 resolved failing", "150 firing idle"]
+    stage.engine.close()
+    after = Stage("alerts: []", memory={key: value for key, value in stage.memory.items() if key == "vedette/alerts"})
+    after.memory["vedette/alerts"] = {"kinds": stage.memory["vedette/alerts"]["kinds"]}
+    after = Stage("alerts: []", memory=after.memory)
+    after.engine.configure(read(rules, among=open_catalogue())[0])
+    for place in range(8):
+        after.at(10 * place)
+        after.values(APP, ("other", Kind.GAUGE, 1.0))
+    assert after.told == ["60 firing idle"]
+
+
+def test_a_count_of_an_instance_that_nobody_configured_is_0_too() -> None:
+    stage = Stage("alerts: [{name: failed, when: sum(payments.failed) over 1m > 10}]")
+    for place in range(20):
+        stage.at(10 * place)
+        stage.values("pods/a", *([("payments.failed", Kind.COUNT, 6)] if place in (8, 9) else []))
+    assert stage.told == ["90 firing failed", "140 resolved failed"]
+
+
+# Windows
+
+
+@pytest.mark.parametrize("absurd", [1.8e19, -1e30, 1e308])
+def test_one_absurd_sample_leaves_no_trace(absurd: float) -> None:
+    stage = Stage("alerts: [{name: low, when: avg(sqs.age) over 1m < 98}]")
+    averages = []
+    for place in range(30):
+        stage.at(10 * place)
+        ages(stage, (absurd if place == 10 else 99.0, PAY))
+        averages.append(stage.engine.cases[0].compiler.leaves[0].read(stage.now))
+    assert averages[-1] == 99.0
+    assert [one for one in stage.told if "firing" in one] == (["100 firing low"] if absurd < 0 else [])
+
+
+def test_a_new_group_has_no_verdict_before_its_window_is_full_unless_it_counted_too_much() -> None:
+    stage = Stage(
+        """
+        alerts:
+          - {name: mean, when: avg(sqs.age) over 1m > 100 by (queue)}
+          - {name: few, when: sum(payments.all) over 1m < 100 by (currency)}
+          - {name: many, when: sum(payments.failed) over 1m > 10 by (currency)}
+        """
+    )
+    for place in range(20):
+        stage.at(10 * place)
+        old = [("payments.all", Kind.COUNT, 50, "currency:USD")]
+        new = [("payments.all", Kind.COUNT, 9, "currency:EUR"), ("payments.failed", Kind.COUNT, 12, "currency:EUR")]
+        stage.values(ORDERS, *old, *(new if place >= 10 else []))
+        ages(stage, (1.0, MAIL), *([(500.0, PAY)] if place >= 10 else []))
+    assert sorted(stage.told) == [
+        "100 firing many{currency:EUR}",
+        "160 firing few{currency:EUR}",
+        "160 firing mean{queue:pay}",
+    ]
+
+
+def test_a_window_that_was_empty_for_all_of_its_length_begins_anew() -> None:
+    stage = Stage(
+        """
+        alerts:
+          - {name: mean, when: avg(sqs.age) over 1m > 100}
+          - {name: few, when: sum(payments.all) over 1m < 1}
+        """
+    )
+    for seconds in (*range(0, 70, 10), *range(1000, 1080, 10)):
+        stage.at(seconds)
+        ages(stage, (500.0 if seconds >= 1000 else 1.0, PAY))
+        stage.values(ORDERS, *([("payments.all", Kind.COUNT, 9)] if seconds < 1000 else []))
+    assert sorted(stage.told) == ["1060 firing few", "1060 firing mean"]
+
+
+def test_a_window_shorter_than_the_interval_has_its_verdicts() -> None:
+    stage = Stage("alerts: [{name: mean, when: avg(sqs.age) over 5s > 100}]")
+    for place in range(3):
+        stage.at(10 * place)
+        ages(stage, (500.0, PAY))
+    assert stage.told == ["10 firing mean"]
+
+
+def test_the_smallest_of_a_rising_series_needs_bounded_room() -> None:
+    stage = Stage("alerts: [{name: low, when: min(sqs.age) over 1h < 0}]")
+    for place in range(4_000):
+        stage.now += 1
+        ages(stage, (float(place), PAY))
+    (window,) = [store for term in stage.engine._book.terms.values() for store in term.stores.values()]
+    assert len(window._lows) <= 1_024  # type: ignore[union-attr]
+    assert 390 <= window.min(stage.now) <= 400  # type: ignore[union-attr,operator]
+
+
+# Groups and reloads
+
+
+def test_a_group_that_had_no_room_is_told_of_once_there_is_some() -> None:
+    stage = Stage("alerts: [{name: old, when: sqs.age > 100 by (queue)}]")
+    ages(stage, *[(1.0, f"queue:{place}") for place in range(1_000)])
+    for _ in range(11):
+        stage.now += 10
+        ages(stage, (500.0, "queue:late"))
+    assert stage.told == ["70 firing old{queue:late}"]
+    assert sum(term.left_out for term in stage.engine._book.terms.values()) == 1
+
+
+def test_a_group_that_sends_nothing_for_a_day_is_gone() -> None:
+    stage = Stage("alerts: [{name: silent, when: no data(sqs.age) for 2h by (queue)}]")
+    ages(stage, (1.0, PAY))
+    for _ in range(25):
+        stage.now += 3_590
+        ages(stage, (1.0, MAIL))
+        stage.engine.tick()
+    assert [one.split(" ", 1)[1] for one in stage.told] == ["firing silent{queue:pay}", "resolved silent{queue:pay}"]
+    assert stage.alerts[1].at - stage.start >= 86_400
+    assert "taken to be gone" in stage.alerts[1].summary
+
+
+def test_a_configured_instance_that_never_ran_is_missed() -> None:
+    book, problems = read("alerts: [{name: silent, when: no data for 10m}]", check="sqs")
+    assert problems == []
+    stage = Stage("alerts: []")
+    stage.engine.configure(book)
+    stage.at(700)
+    assert stage.told == ["600 firing silent{instance:queues}"]
+
+
+def test_a_reload_that_adds_an_instance_or_a_runbook_forgets_nothing() -> None:
+    text = """
+    alerts:
+      - {name: mean, when: avg(sqs.age) over 1m > 100%s}
+      - {name: runs, when: sqs.age > 100 for 3 runs%s}
+      - {name: down, when: status(sqs/*) == critical by (instance)}
+    """
+    stage = Stage(text % ("", ""))
+    for place in range(6):
+        stage.at(10 * place)
+        ages(stage, (500.0 if place >= 4 else 1.0, PAY))
+    more = read(text % (", runbook: 'https://example.com'", ", severity: warning"))[0]
+    sources = [{key: (*some, Source("sqs/new")) for key, some in rule.sources.items()} for rule in more.rules]
+    rules = [
+        rule.__class__(rule.config, rule.when, None, "", own, rule.kinds)
+        for rule, own in zip(more.rules, sources, strict=True)
+    ]
+    stage.engine.configure(more.__class__(tuple(rules)))
+    stage.at(60)
+    ages(stage, (500.0, PAY))
+    assert stage.told == ["60 firing mean", "60 firing runs"]
+    assert [(one.severity, one.runbook) for one in stage.alerts] == [
+        ("critical", "https://example.com"),
+        ("warning", ""),
+    ]
+
+
+# Files
+
+
+def test_keep_is_checked_as_when_is() -> None:
+    rule = "alerts: [{name: x, when: sqs.age > 1, keep: '%s'}]"
+    said = "say it: no data(metric) for 10m, or no data(check/instance) for 10m"
+    assert read(rule % "no data for 10m")[1] == [f"alerts.yaml:1: alerts[0].keep: no data of what?; {said}"]
+    assert read(rule % "sqs.age > 0 by (queue)")[1] == [
+        "alerts.yaml:1: alerts[0].keep: takes no `by`; it is grouped as `when` is"
+    ]
+
+
+def test_an_undeclared_tag_is_an_error_where_all_tags_are_declared() -> None:
+    rule = "alerts: [{name: x, when: 'max(sqs.age) over 5m > 1 by (quue)'}]"
+    said = "alerts.yaml:1: alerts[0].when: %sno configured instance declares the tag quue; did you mean 'queue'?"
+    book, problems = read(rule)
+    assert (len(book.rules), problems) == (0, [said % ""])
+    book, problems = read(rule.replace("sqs.age", "any.name"), among=open_catalogue())
+    assert (len(book.rules), "warning: no configured instance declares the tag quue" in problems[1]) == (1, True)
+
+
+@pytest.mark.parametrize("interval", ["300ms", "1100ms", "7s"])
+def test_values_come_at_any_interval(tmp_path: Path, interval: str) -> None:
+    (tmp_path / "suite.yaml").write_text(
+        f"""
+        alerts: [{{name: old, when: sqs.age > 5 for 30 runs}}]
+        interval: {interval}
+        series: [{{metric: sqs.age, values: 9x40}}]
+        expect: [{{at: 300s, firing: [old]}}]
+        """
+    )
+    assert replay(tmp_path / "suite.yaml", lambda _: None).failures == ()
+
+
+def test_what_is_told_once_is_not_told_twice(tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(
+        """
+        alerts: [{name: old, when: sqs.age > 5}]
+        series: [{metric: sqs.age, values: 9 1 9 1}]
+        told: [0s firing old, 1m resolved old, 1m resolved old, 3m resolved old]
+        """
+    )
+    assert replay(tmp_path / "suite.yaml", lambda _: None).failures == (
+        "is not told: 1m resolved old",
+        "is told and should not be: 2m firing old",
+    )
