@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[1]
 SOURCES = (ROOT / "agent", ROOT / "plugins")
 
 FLOORS: dict[str, int] = {
-    **dict.fromkeys(["metrics", "errors", "units", "secrets", "cards", "strays", "passwords", "cron", "lease"], 0),
+    **dict.fromkeys(
+        ["metrics", "errors", "units", "secrets", "spellings", "cards", "strays", "passwords", "cron", "lease"], 0
+    ),
     **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "discovery", "engine", "hookspecs", "kit"], 1),
     **dict.fromkeys(
         ["advice", "probes", "listen", "outgoing", "ownmetrics", "resolver", "spool", "courier", "prose"], 1

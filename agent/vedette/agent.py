@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from vedette.lease import Lease
     from vedette.metrics import Batch
     from vedette.runner import Runner, Vitals
+    from vedette.secrets import Masker
     from vedette.state import StateStore
     from vedette.watchdog import Limits
 
@@ -146,6 +147,11 @@ class Agent:
         """Where each sink stands; a failure's text may quote what was sent."""
         mask = self._configuration.masker
         return [replace(one, trouble=mask(one.trouble)) for one in self._outlets.vitals]
+
+    @property
+    def masker(self) -> Masker:
+        """See `Operations`."""
+        return self._configuration.masker
 
     @property
     def alerting(self) -> Alerting:

@@ -12,24 +12,27 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-SEPARATED = r"(?:(?:[ +-]|%20)?[0-9])"
+SEPARATED = r"(?:(?:[ +-]|%2[0Dd])?[0-9])"
 """A digit, and what may stand before it within a card number."""
 
 _ODD = r"(?:[._\t/ +-]|\\t| {2,3}| - |--|&nbsp;|[ -]?\r?\n {0,4}|SPACE)"
 _FOURS = rf"(?:[0-9]{{4}}{_ODD}){{2}}[0-9]{{4}}(?:{_ODD}[0-9]{{1,3}})?"
 _SIX = rf"[0-9]{{6}}{_ODD}[0-9]{{4,5}}"
 _GROUPS = rf"[2-689][0-9]{{3}}{_ODD}(?:{_FOURS}|{_SIX})"
-_SPACES = "\u00a0\u2007\u2009\u202f"
+_SPACES = "\u00a0\u00ad\u202f\u2060\u3000\ufeff" + "".join(map(chr, range(0x2000, 0x200C)))
+"""Blanks of any width; none too, such as a soft hyphen."""
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
-_WIDE = "\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19"
-_PLAIN = str.maketrans(_SPACES + _DASHES + _WIDE, " " * len(_SPACES) + "-" * len(_DASHES) + "0123456789")
+_OTHERS = "".join(chr(zero + digit) for zero in (0xFF10, 0x0660, 0x06F0) for digit in range(10))
+"""Digits: full-width, Arabic-Indic, those of Persian and Urdu."""
+_PLAIN = str.maketrans(_SPACES + _DASHES + _OTHERS, " " * len(_SPACES) + "-" * len(_DASHES) + "0123456789" * 3)
+_ANY_SPACE = r"[\x{a0}\x{ad}\x{2000}-\x{200b}\x{2010}-\x{2014}\x{202f}\x{2060}\x{2212}\x{3000}\x{feff}]"
 
 UNUSUAL = "|".join(
     (
-        r"(?:^|[^0-9.])" + _GROUPS.replace("SPACE", r"[\x{a0}\x{2007}\x{2009}\x{2010}-\x{2014}\x{202f}\x{2212}]"),
-        r"[\x{ff10}-\x{ff19}]{4}",
+        r"(?:^|[^0-9.])" + _GROUPS.replace("SPACE", _ANY_SPACE),
+        r"[\x{ff10}-\x{ff19}\x{660}-\x{669}\x{6f0}-\x{6f9}]{4}",
         r"(?:^|[^0-9])(?:0+|1[3-9])[2-689][0-9]{12,18}(?:[^0-9]|$)",
         r"[2-689]\.[0-9]{8,}[eE]\+?1[2-8]",
     )
@@ -42,9 +45,17 @@ _FLOAT = re.compile(rf"{_FIRST}\.[0-9]{{8,18}}[eE]\+?1[2-8](?![0-9.])")
 _RUN_OF_BYTES = re.compile(rf"[0-9]{SEPARATED}{{12,}}".encode())
 _RUN = re.compile(rf"[0-9]{SEPARATED}{{12,}}")
 _DIGITS = re.compile(r"[0-9]+")
+_ESCAPED = re.compile(r"%2[0Dd]")
+_IBAN = re.compile(
+    r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])", re.ASCII
+)
 _ISSUED = re.compile(r"4|5[0-8]|6|3[0-9]|2[2-7]|8[12]|9792")
 _SHORTEST, _LONGEST = 13, 19
 _LENGTHS = (13, 14, 15, 16, 19)
+_GROUPINGS = frozenset(
+    {(4, 6, 5), (4, 6, 4), *((4, 4, 4, last) for last in (1, 2, 3, 4)), *((4, 4, 4, 4, last) for last in (1, 2, 3))}
+)
+"""How many digits stand together where a card's number is written in groups; a row of other numbers has other ones."""
 _DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 _FEWEST = 11  # digits of `4.11111111e15`
@@ -55,7 +66,7 @@ _ENOUGH = b"0" * _FEWEST
 
 _IDS = frozenset({"dd.trace_id", "dd.span_id", "trace_id", "span_id"})
 _SHORTEST_ID = 17
-"""Digits of a 64-bit id, mostly; Luhn's check would take one of some eighty for a card's and tear its trace apart."""
+"""Digits of a 64-bit id, mostly; Luhn's check would take one of some twenty for a card's and tear its trace apart."""
 
 _ALONE = re.compile(
     r"(?<![\w+-])(?<![0-9]\.)"
@@ -77,6 +88,9 @@ def card_numbers(text: str) -> Iterator[tuple[int, int]]:
     if not text.isascii():
         text = text.translate(_PLAIN)
     found = sorted({*_usual(text), *_unusual(text)})
+    if found:
+        accounts = list(_accounts(text))
+        found = [one for one in found if not any(begin <= one[0] and one[1] <= end for begin, end in accounts)]
     end = 0
     for span in found:
         if span[0] >= end:
@@ -91,45 +105,26 @@ def may_hold_one(text: str) -> bool:
     if not text.isascii():
         text = text.translate(_PLAIN)
     text = text.replace("&nbsp;", " ").replace("\\t", " ")
+    if "%2" in text:
+        text = text.replace("%2D", "-").replace("%2d", "-")
     return _ENOUGH in text.encode("ascii", "replace").translate(_KINDS, _BETWEEN)
 
 
-def without_card_numbers(text: str, instead: Callable[[str], str]) -> str:
-    """The text with each card number replaced.
-
-    Args:
-        text: any text.
-        instead: says what stands there instead of a number's digits.
-    """
-    return _replaced(text, card_numbers(text), instead) if may_hold_one(text) else text
-
-
-def tag_without_card_number(tag: str, instead: Callable[[str], str]) -> str:
-    """A tag with each card number replaced that stands alone, in 14 to 16 digits of a network's own range.
+def card_numbers_of_tag(tag: str) -> Iterator[tuple[int, int]]:
+    """Where in a tag each card number is that stands alone, in 14 to 16 digits of a network's own range.
 
     Ids are in tags, and what is replaced there makes one series of two: so a part of a name, a UUID, 13 digits (as of a
     time) and 17 to 19 (as of a 64-bit id) stay.
-
-    Args:
-        tag: `key:value`.
-        instead: likewise.
     """
-    return _replaced(tag, _in_tag(tag), instead) if may_hold_one(tag) else tag
-
-
-def _replaced(text: str, spans: Iterator[tuple[int, int]], instead: Callable[[str], str]) -> str:
-    pieces, at = [], 0
-    for begin, end in spans:
-        pieces += [text[at:begin], instead("".join(_DIGITS.findall(text[begin:end])))]
-        at = end
-    return "".join([*pieces, text[at:]])
-
-
-def _in_tag(tag: str) -> Iterator[tuple[int, int]]:
     for found in _ALONE.finditer(tag):
-        digits = "".join(_DIGITS.findall(found[0]))
+        digits = digits_of(found[0])
         if _NETWORKS.fullmatch(digits) and _Luhn(digits)(0, len(digits)):
             yield found.span()
+
+
+def digits_of(text: str) -> str:
+    """Its ASCII digits, however they are parted or wide."""
+    return "".join(_DIGITS.findall(text.translate(_PLAIN)))
 
 
 def is_trace_id(key: str, value: str) -> bool:
@@ -152,13 +147,13 @@ def _usual(text: str) -> Iterator[tuple[int, int]]:
     for run in _RUN.finditer(text):
         start = run.start()
         if not (start > 1 and text[start - 1] == "." and text[start - 2] in "0123456789"):
-            yield from ((start + begin, start + end) for begin, end in _within(run[0].replace("%20", "   ")))
+            yield from ((start + begin, start + end) for begin, end in _within(_parted(run[0])))
 
 
 def no_card(text: bytes, start: int, end: int) -> int:
     """Whether the digits that begin in a part of a text hold no card number: where they end, else 0."""
     run = _RUN_OF_BYTES.search(text, start, min(len(text), end + 4_000))
-    if run is None or any(_within(run[0].decode("ascii").replace("%20", "   "))):
+    if run is None or any(_within(_parted(run[0].decode("ascii")))):
         return 0
     return run.end()
 
@@ -169,21 +164,48 @@ def _within(run: str) -> Iterator[tuple[int, int]]:
         return  # most are ids and times
     groups = [found.span() for found in _DIGITS.finditer(run)]
     digits = "".join(run[begin:end] for begin, end in groups)
-    ends = dict(zip(accumulate(end - begin for begin, end in groups), (end for _, end in groups), strict=True))
+    sizes = tuple(end - begin for begin, end in groups)
+    ends = {size: number for number, size in enumerate(accumulate(sizes), 1)}
     check: _Luhn | None = None
     at = taken = 0
-    for begin, end in groups:
+    for number, (begin, end) in enumerate(groups):
         padding = _padding(run[begin:end]) if end - begin > _SHORTEST else 0
         if padding and _is_whole(run[begin + padding : end]):
             taken = at + end - begin
             yield begin + padding, end
         elif at >= taken and _ISSUED.match(digits, at):
             for until in range(at + _LONGEST, at + _SHORTEST - 1, -1):
-                if until in ends and (check := check or _Luhn(digits))(at, until):
+                last = ends.get(until, 0)
+                whole = number == 0 and last == len(groups)
+                if not last or not _is_grouped(sizes[number:last], whole=whole):
+                    continue
+                if (check := check or _Luhn(digits))(at, until):
                     taken = until
-                    yield begin, ends[until]
+                    yield begin, groups[last - 1][1]
                     break
         at += end - begin
+
+
+def _parted(run: str) -> str:
+    return _ESCAPED.sub("   ", run) if "%" in run else run
+
+
+def _is_grouped(sizes: tuple[int, ...], *, whole: bool) -> bool:
+    """Whether groups of so many digits may be a card's number: in one piece, as cards have it, or in ones or twos.
+
+    Args:
+        sizes: of the groups.
+        whole: whether there are no others beside them: of a row of digits some part nearly always passes.
+    """
+    return len(sizes) == 1 or sizes in _GROUPINGS or (whole and sizes[0] <= 2 and len({*sizes}) == 1)
+
+
+def _accounts(text: str) -> Iterator[tuple[int, int]]:
+    """Where international bank account numbers are (ISO 13616: the remainder of a division by 97 is 1)."""
+    for found in _IBAN.finditer(text):
+        sign = found[0].replace(" ", "")
+        if int("".join(str(int(letter, 36)) for letter in sign[4:] + sign[:4])) % 97 == 1:
+            yield found.span()
 
 
 def _padding(run: str) -> int:

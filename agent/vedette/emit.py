@@ -5,23 +5,26 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from datetime import date, timedelta
+from datetime import time as time_of_day
 from decimal import Decimal
+from enum import Enum
 from functools import partial
 from itertools import repeat
 from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from vedette.cards import is_trace_id, may_hold_one
+from vedette.cards import is_trace_id
 from vedette.metrics import Batch, Event, Kind, LogRecord, Metric, Sample, ServiceCheck, Sketch, Status
-from vedette.secrets import mask_urls
+from vedette.secrets import Masker, mask_urls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from vedette.filters import NameFilter
     from vedette.metrics import Tags, Value
-    from vedette.secrets import Masker
 
     _Key = tuple[str, Tags, float | None]
 
@@ -34,7 +37,10 @@ _MOST_NAMED = 100
 _MOST = int(sys.float_info.max)  # no receiver can hold more
 _LEAST = -_MOST
 _LONGEST_MESSAGE = 4_000
+_LONGEST_TEXT = 100_000  # a larger one would hold up the loop while it is masked
 _LEAST_CARD = 10**12
+_SAFE = (bool, date, time_of_day, timedelta, UUID)
+"""Of these types sinks write something else than `str` does, and nothing that anybody has to hide."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 _BADNESS = {Status.OK: 0, Status.WARNING: 1, Status.UNKNOWN: 2, Status.CRITICAL: 3}
 _sample = tuple.__new__  # what Sample(…) does, without its detour through keyword arguments
@@ -80,9 +86,11 @@ class Channel:
         self.dropped: Counter[str] = Counter()
         self.undeclared: set[str] = set()
         self.mask: Callable[[str], str] = masker or (lambda text: text)
+        self.cut: Callable[[str, int], str] = getattr(masker, "cut", lambda text, most: self.mask(text)[:most])
         self.known: Callable[[str], str] = getattr(masker, "known", self.mask)
         self.member: Callable[[str], str] = getattr(masker, "member", self.mask)
-        self._in_tag: Callable[[str], str] | None = getattr(masker, "tag", None)
+        self._masker = masker if isinstance(masker, Masker) else None  # tests have functions
+        self._certain = self._masker.certain if self._masker is not None else ()
         self._filter = names
         self._tags = tuple(tags)
         self.base_tags: Tags = self._canonical(self._tags)
@@ -103,18 +111,36 @@ class Channel:
             self.drop("wrong_kind", name)
             return None
         out = name if self._filter is None else self._filter(name)
+        if out is not None and declared is None and self._masker is not None:
+            out = self._masker.tag(out)
         if out is not None:
             if len(self.names) >= _MOST_CACHED_NAMES:  # of bridges, whose names come from elsewhere
                 self.names.clear()
             self.names[name, kind] = out
         return out
 
-    def admits_status(self, name: str) -> bool:
-        """Whether this service check was declared; if not, it is counted as dropped."""
-        if self.open_names or name in self._statuses:
-            return True
+    def admit_status(self, name: str) -> str | None:
+        """The name to report this service check under; None if it was not declared, which is counted."""
+        if name in self._statuses:
+            return name
+        if self.open_names:
+            return name if self._masker is None else self._masker.tag(name)
         self.drop("undeclared", name)
-        return False
+        return None
+
+    def renew(self) -> None:
+        """Forget what was derived from tags and names if the masker has learned a secret since."""
+        if self._masker is None or self._masker.certain == self._certain:
+            return
+        self._certain = self._masker.certain
+        self.base_tags = self._canonical(self._tags)
+        self._tag_sets = {(): self.base_tags}
+        self._rows.clear()
+        self.names.clear()
+
+    def bounded(self, text: str) -> str:
+        """A text masked, of a very long one its beginning."""
+        return self.cut(text, _LONGEST_TEXT)
 
     def drop(self, reason: str, name: str) -> None:
         """Count something that will not be delivered, and remember the name if it was not declared."""
@@ -151,9 +177,7 @@ class Channel:
         return self._canonical((*(tag for tag in self._tags if tag.partition(":")[0] not in own), *tags))
 
     def _canonical(self, tags: tuple[str, ...]) -> Tags:
-        if self._in_tag is not None and may_hold_one("|".join(tags)):
-            tags = tuple(map(self._in_tag, tags))
-        return canonical_tags(tags)
+        return canonical_tags(tags if self._masker is None else self._masker.tags(tags))
 
     def row_keys(self, metrics: Sequence[Metric], tags: tuple[str, ...]) -> list[_Key | None]:
         """The identity of each sample of a row, shared between runs; None for names that are not admitted."""
@@ -213,6 +237,7 @@ class Emit:
         self._reset()
 
     def _reset(self) -> None:
+        self._channel.renew()
         self._points: dict[tuple[str, Tags, float | None], Sample] = {}
         self._many: list[Sample] = []
         self._statuses: dict[tuple[str, Tags], ServiceCheck] = {}
@@ -312,13 +337,14 @@ class Emit:
         time: float | None = None,
     ) -> None:
         """A service check's result; the worst one of a run decides `health_check.status`."""
-        if self._dead or not self._channel.admits_status(name):
+        out = None if self._dead else self._channel.admit_status(name)
+        if out is None:
             return
         full = self._channel.tag_set(tags)
-        text = self._channel.mask(str(message))[:_LONGEST_MESSAGE]
-        if (name, full) in self._statuses:
+        text = self._channel.cut(str(message), _LONGEST_MESSAGE)
+        if (out, full) in self._statuses:
             self._channel.drop("duplicate", name)
-        self._statuses[name, full] = ServiceCheck(name, Status(status), text, full, time)
+        self._statuses[out, full] = ServiceCheck(out, Status(status), text, full, time)
 
     def event(
         self,
@@ -332,9 +358,10 @@ class Emit:
     ) -> None:
         """Something that happened once. `alert_type` is error, warning, info or success."""
         if not self._dead:
-            mask = self._channel.mask
+            mask = self._channel.bounded
             full = self._channel.tag_set(tags)
-            self._events.append(Event(mask(title), mask(text), alert_type, mask(aggregation_key), full, time))
+            event = Event(mask(title), mask(text), mask(alert_type), mask(aggregation_key), full, time)
+            self._events.append(event)
 
     def log(
         self,
@@ -347,8 +374,8 @@ class Emit:
     ) -> None:
         """One log line for the sinks that take logs (not for the agent's own log: that is `self.log`)."""
         if not self._dead:
-            mask, full = self._channel.mask, self._channel.tag_set(tags)
-            self._logs.append(LogRecord(mask(message), level, full, time, masked_values(attributes, mask)))
+            mask, full = self._channel.bounded, self._channel.tag_set(tags)
+            self._logs.append(LogRecord(mask(message), mask(level), full, time, masked_values(attributes, mask)))
 
     def logs(
         self,
@@ -482,14 +509,26 @@ def masked_values(value: Any, mask: Callable[[str], str], key: str = "") -> Any:
     if isinstance(value, str):
         return value if is_trace_id(key, value) else mask(value)
     if isinstance(value, dict | MappingProxyType):
-        return {masked_values(name, mask): masked_values(inner, mask, str(name)) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
+        made: dict[Any, Any] = {}
+        for name, inner in value.items():
+            shown = masked_values(name, mask)
+            while shown in made and shown != name:  # both were masked
+                shown = f"{shown}*"
+            made[shown] = masked_values(inner, mask, str(name))
+        return made
+    if isinstance(value, list | tuple | set | frozenset):
         return [masked_values(inner, mask, key) for inner in value]
-    if isinstance(value, int | float) and _LEAST_CARD <= value < _LEAST_CARD * 10**7 and value == int(value):
-        digits = str(int(value))
-        shown = digits if is_trace_id(key, digits) else mask(digits)
-        return value if shown == digits else shown
-    return value
+    if value is None or isinstance(value, _SAFE) or (isinstance(value, Decimal) and not value.is_finite()):
+        return value
+    if isinstance(value, Enum):
+        return masked_values(value.value, mask, key)
+    if isinstance(value, Decimal | int | float):
+        size: Any = abs(value)
+        digits = str(int(size)) if _LEAST_CARD <= size < _LEAST_CARD * 10**7 else ""
+        return value if not digits or is_trace_id(key, digits) or mask(digits) == digits else mask(digits)
+    if isinstance(value, bytes | bytearray):
+        return mask(value.decode("utf-8", "backslashreplace"))
+    return mask(str(value))  # as the sinks would write it
 
 
 def _number(value: Any, kind: Kind) -> Value | None:

@@ -20,7 +20,7 @@ from vedette.notifier import alert_data, alert_from, delivery_id
 from vedette.outgoing import HttpOptions
 from vedette.probes import probe_clock, probe_dns, probe_file, probe_tcp, probe_tls, probe_unix
 from vedette.prose import alert_text, clip, facts, figure, headline, links, moment, plot_line, sparkline, title_of
-from vedette.secrets import Masker, mask
+from vedette.secrets import Masker, cut_tag, cut_text, mask
 from vedette.sink import Batches
 from vedette.spool import DamagedError, Entry, Outcome, Piece, Record, Spool, SpoolTakenError
 from vedette.units import Size
@@ -58,6 +58,8 @@ __all__ = [
     "alert_text",
     "cards",
     "clip",
+    "cut_tag",
+    "cut_text",
     "delivery_id",
     "facts",
     "figure",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
@@ -72,6 +73,23 @@ class JsonFormatter(_Formatter):
         return json.dumps(made, ensure_ascii=False)
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Says of a record that cannot be written where it comes from, and not, as `logging` does, its arguments."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Write where, and what went wrong; nothing if that fails too."""
+        error = sys.exc_info()[1]
+        if error is None or isinstance(error, OSError):  # the stream is gone: there is nowhere to say it
+            return
+        where = f"{record.pathname}:{record.lineno}"
+        said = "a line of the log cannot be written (%s), its text and its arguments do not fit: %s"
+        fields = {"levelno": logging.ERROR, "levelname": "ERROR", "name": record.name}
+        with suppress(Exception):
+            line = logging.makeLogRecord({**fields, "msg": said, "args": (type(error).__name__, where)})
+            self.stream.write(self.format(line) + self.terminator)
+            self.flush()
+
+
 def forget(*names: str) -> None:
     """Let go of loggers whose instances are gone: the logging module keeps every name that it ever heard."""
     known = logging.Logger.manager.loggerDict
@@ -96,7 +114,7 @@ def _forget_in_parents(name: str, logger: logging.Logger) -> None:
 
 def set_up(options: LogConfig, masker: Masker, stream: TextIO | None = None) -> None:
     """Send everything logged to a stream (standard error by default), as `log:` of agent.yaml wants it."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _Handler(stream or sys.stderr)
     debug = options.level == "debug"
     handler.setFormatter(
         JsonFormatter(masker, debug=debug)

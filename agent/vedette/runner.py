@@ -114,7 +114,7 @@ class Runner:
     async def serve(self) -> None:
         """Run at every tick, or for a listener all the time, until cancelled."""
         INSTANCE.set(self.instance.id)
-        OF_THIS_TASK.set(self.instance.masker)
+        OF_THIS_TASK.set(self._around.masker)
         if self.listens:
             await self._serve_listener()
         else:
@@ -242,7 +242,7 @@ class Runner:
     async def run(self, lateness: float = 0.0) -> Batch:
         """Perform one run and hand its batch over; whatever the check does, this returns in time + grace."""
         INSTANCE.set(self.instance.id)
-        OF_THIS_TASK.set(self.instance.masker)
+        OF_THIS_TASK.set(self._around.masker)
         loop, vitals, config = asyncio.get_running_loop(), self.vitals, self.instance.config
         vitals.last_run, started = time.time(), self._around.clock()
         speak = Gathering if self.listens else Emit

@@ -6,42 +6,46 @@ import os
 import re
 from contextvars import ContextVar
 from hashlib import blake2b
-from html import unescape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from pydantic_core import core_schema
 
-from vedette.cards import tag_without_card_number, without_card_numbers
+from vedette.cards import card_numbers, card_numbers_of_tag, digits_of, may_hold_one
+from vedette.spellings import Spellings
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic.json_schema import JsonSchemaValue
 
+    _Gap = tuple[int, int]
+
 MASK = "****"
 _SHORTEST = 3  # masking one or two letters would blot out ordinary words and hide nothing
-_SHORTEST_PART = 6  # a shorter one within a URL may well be a word
-_URL_PASSWORD = re.compile(r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@?#]*:)(?P<password>[^\s/?#]*)@")
+_SHORTEST_PART = 6  # a shorter one within a URL, or within a tag, may well be a word
+_MARGIN = 512  # characters beyond a cut that are looked at: what begins before it is masked as a whole
+_ESCAPED = 6  # times as long a secret may be as it is written
+_URL_PASSWORD = re.compile(  # a scheme without a bound would be tried from each letter of a long word
+    r"(?P<head>[a-zA-Z][a-zA-Z0-9+.-]{0,30}://[^\s:/@?#]*:)(?P<password>[^\s/?#]*)@(?!sha256:)"
+)
 _KEYWORD_PASSWORD = re.compile(
     r"(?P<arn>arn:aws[a-z-]*:secretsmanager:[a-z0-9*-]*:[0-9*]*:secret:)"  # names one, and is none
-    r"|(?P<head>\b(?:password|passwd|pwd|secret|token|api_?key|access_?key)\s*[=:]\s*)[^\s&;,'\"]+",
+    r"|(?P<head>(?:password|passwd|passphrase|(?<![a-z])pwd|secret|token|api_?key|access_?key)"
+    r"(?:\\*[\"'])?\s{0,20}(?:=>|[=:])\s{0,20}"
+    r"|authorization(?:\\*[\"'])?\s{0,9}[=:]\s{0,9}(?:\\*[\"'])?(?:basic|bearer|token|apikey)\s{1,9}"
+    r"|(?<![a-z])bearer\s{1,9}(?=[\w.~+/-]{16})|(?<![a-z])identified\s{1,9}by\s{1,9}(?=[\"']))"
+    r"(?:(?P<quote>\\*[\"'])(?:(?!(?P=quote))(?:\\.|[^\\\n])){1,500}(?=(?P=quote))"
+    r"|(?:\\*[\"'])?(?P<bare>[^\s&;,'\"]+))",
     re.IGNORECASE,
 )
-_HINTS = ("pass", "pwd", "secret", "token", "key")
+_HINTS = ("pass", "pwd", "secret", "token", "key", "bearer", "authorization", "identified")
 """Of these at least one is in whatever `_KEYWORD_PASSWORD` finds."""
-_PLAIN = re.compile(r"[A-Za-z0-9_.~-]+")  # what nobody encodes
-_ESCAPE = re.compile(
-    r"(?P<octets>(?:%[0-9A-Fa-f]{2})+|(?:\\+x[0-9A-Fa-f]{2})+)"
-    r"|(?P<unit>\\+u[dD][89abAB][0-9A-Fa-f]{2}\\+u[dD][c-fC-F][0-9A-Fa-f]{2}|\\+u[0-9A-Fa-f]{4})"
-    r"|(?P<entity>&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});)"
-    r"|(?P<blank>(?:\s|\+|\\+[nrt])+)"
-    r"|\\+"
-)
-_OCTET = re.compile(r"(?:%|\\+x)([0-9A-Fa-f]{2})")
-_HEX4 = re.compile(r"u([0-9A-Fa-f]{4})")
-_NESTED = 5  # escapes within escapes that are looked into
+_TAIL = re.compile(r"[0-9][0-9 -]{0,20}$")
+_TAIL_ON = re.compile(r"[0-9 -]{1,40}")
+_FEWEST = 13  # digits of a card's number
+_LAST_WORD = re.compile(r"(?<=\s)\S{1,60}$")
 
 
 class Secret:
@@ -98,28 +102,38 @@ def mask_urls(text: str) -> str:
 
 def mask(text: str) -> str:
     """The text with card numbers and the passwords of URLs and of `password=…` pairs replaced by `****`."""
-    return without_card_numbers(mask_passwords(text), _masked)
+    return _without(text, [*_passwords(text), *_cards(text)])
 
 
 def mask_passwords(text: str) -> str:
     """The text with the passwords of URLs and of `password=…` pairs replaced by `****`."""
-    text = mask_urls(text)
+    return _without(text, _passwords(text))
+
+
+def _passwords(text: str) -> list[_Gap]:
+    """Where the passwords of URLs and of `password=…` pairs are."""
+    gaps = [found.span("password") for found in _URL_PASSWORD.finditer(text)] if "://" in text else []
     if text.isascii() and not any(map(text.lower().__contains__, _HINTS)):  # ten times as fast as looking closely
-        return text
-    return _KEYWORD_PASSWORD.sub(lambda found: found["arn"] or f"{found['head']}{MASK}", text)
+        return gaps
+    for found in _KEYWORD_PASSWORD.finditer(text):
+        if not found["arn"]:
+            begin = found.end("quote") if found["quote"] else found.start("bare")
+            gaps.append((begin, found.end()))
+    return gaps
 
 
-def _masked(digits: str) -> str:
-    return MASK
+def _cards(text: str) -> list[_Gap]:
+    return list(card_numbers(text)) if may_hold_one(text) else []
 
 
 class Masker:
     """Knows the secrets of one configuration and blots them out of any text.
 
-    A value added in one place is masked everywhere: log lines, statuses, errors, events. It is also known as others
-    write it: percent-encoded (all of it, or only the characters that an encoder minds), as a form, escaped for JSON or
-    HTML, as `repr`. Drivers print DSNs, and servers repeat what they were sent. Card numbers are masked
-    too, whosever they are.
+    A value added in one place is masked everywhere: log lines, statuses, errors, events, tags. It is also known as
+    others write it: percent-encoded (all of it, or only the characters that an encoder minds), as a form, escaped for
+    JSON or HTML, as `repr`, within base64. Drivers print DSNs, and servers repeat what they were sent. Card numbers are
+    masked too, whosever they are. All of them are looked for in the text as it was: what one rule takes away might be
+    the half of what another would have found.
 
     Args:
         parent: knows more, which is masked too; what this one learns the parent does not. So a secret that others wrote
@@ -129,8 +143,9 @@ class Masker:
     def __init__(self, parent: Masker | None = None) -> None:
         self._parent = parent
         self._values: frozenset[str] = frozenset()
+        self._certain: frozenset[str] = frozenset()
         self._lent: dict[Hashable, tuple[str, ...]] = {}
-        self._forms: _Forms | None = None
+        self._spellings: dict[bool, Spellings] = {}
         self._hides_cards = True
         self._salt = b""
 
@@ -143,10 +158,27 @@ class Masker:
         """Mask no card numbers."""
         self._hides_cards = False
 
-    def add(self, value: str) -> None:
+    @property
+    def salt(self) -> bytes:
+        """The key of the pseudonyms; a child process gets it, so that it gives the same."""
+        if self._parent is not None:
+            return self._parent.salt
+        self._salt = self._salt or os.urandom(32)
+        return self._salt
+
+    def give_pseudonyms_of(self, salt: bytes) -> None:
+        """Give the same pseudonyms as whoever has this salt."""
+        self._salt = salt
+
+    def add(self, value: str, *, certain: bool = True) -> None:
         """Mask this value from now on, of a URL its password on its own too.
 
         Values under three characters cannot be told from ordinary text.
+
+        Args:
+            value: the secret.
+            certain: whether it is a secret for sure, and not only may be one, as the name of a node may that an
+                environment variable holds: only those are masked in tags and names, from six characters on.
         """
         value = value.strip()
         new = {value} if len(value) >= _SHORTEST else set[str]()
@@ -156,6 +188,8 @@ class Masker:
                 new.add(unquote(password))
         if not new <= self._values:
             self._values = self._values | new  # a new set: a reload adds from its thread while others mask
+        if certain and not (long := {one for one in new if len(one) >= _SHORTEST_PART}) <= self._certain:
+            self._certain = self._certain | long
 
     def lend(self, owner: Hashable, value: str) -> None:
         """Mask a value that another will soon replace, such as a token; of each owner the last two stay known.
@@ -166,7 +200,14 @@ class Masker:
         """
         before = self._lent.get(owner, ())
         self._lent[owner] = now = (*before, value)[-2:]
-        self._values = (self._values - {one for one in before if one not in now}) | {value}
+        gone = {one for one in before if one not in now}
+        self._values = (self._values - gone) | {value}
+        self._certain = (self._certain - gone) | {value}
+
+    @property
+    def certain(self) -> tuple[frozenset[str], ...]:
+        """What is masked in tags; another object once there is more of it."""
+        return (self._certain,) if self._parent is None else (*self._parent.certain, self._certain)
 
     def within(self, texts: Iterable[str]) -> frozenset[str]:
         """Those of the known values that occur in these texts."""
@@ -175,157 +216,138 @@ class Masker:
         return inherited | {value for text in written for value in self._values if value in text}
 
     def known(self, text: str) -> str:
-        """The text with every known secret replaced by `****`; what only looks like one stays."""
-        if self._parent is not None:
-            text = self._parent.known(text)
-        values = self._values
-        if not values:
-            return text
-        forms = self._forms
-        if forms is None or forms.values is not values:
-            forms = self._forms = _Forms(values)  # at the next use: a thousand secrets are added one by one
-        return forms.mask(text)
+        """The text with every known secret replaced by `****`; what only looks like one stays, and base64 does."""
+        return _without(text, self._known(text))
 
     def cards(self, text: str) -> str:
         """The text with card numbers replaced by `****`, unless they are to stay."""
-        return without_card_numbers(text, _masked) if self.hides_cards else text
+        return _without(text, _cards(text)) if self.hides_cards else text
 
     def tag(self, tag: str) -> str:
-        """A tag with what is certainly a card number replaced by `****`; ids are in tags too."""
-        return tag_without_card_number(tag, _masked) if self.hides_cards else tag
+        """A tag or name with secrets and what is certainly a card number replaced by `****`; ids are in tags too."""
+        return _without(tag, self._in_tag(tag))
+
+    def tags(self, tags: tuple[str, ...]) -> tuple[str, ...]:
+        """The same for several at once; the same object where there is nothing to replace."""
+        together = "|".join(tags)
+        if self._known(together, certain=True) or (self.hides_cards and may_hold_one(together)):
+            clean = tuple(map(self.tag, tags))
+            return tags if clean == tags else clean
+        return tags
 
     def member(self, text: str) -> str:
-        """A member of a set, masked so that those that differ still do, for as long as this process lives.
+        """A member of a set, masked so that those that differ still do, for as long as the agent lives.
 
-        What stands for a card number is its BLAKE2 hash under a key that nobody else knows: without one it would soon
-        be guessed, as there are few card numbers.
+        What stands for a secret or a card number is its BLAKE2 hash under a key that nobody else knows: without one it
+        would soon be guessed, as there are few card numbers.
         """
-        text = mask_passwords(self.known(text))
-        return without_card_numbers(text, self._pseudonym) if self.hides_cards else text
+        cards = {*_cards(text)} if self.hides_cards else set()
+        pieces: list[str] = []
+        at = 0
+        for begin, end in _merged([*self._known(text), *_passwords(text), *cards]):
+            hidden = digits_of(text[begin:end]) if (begin, end) in cards else text[begin:end]
+            pieces += [text[at:begin], self._pseudonym(hidden)]
+            at = end
+        return "".join([*pieces, text[at:]])
 
-    def _pseudonym(self, digits: str) -> str:
-        self._salt = self._salt or os.urandom(32)
-        return f"{MASK}{blake2b(digits.encode(), digest_size=8, key=self._salt).hexdigest()}"
+    def cut(self, text: str, most: int) -> str:
+        """The first characters of a text, masked as if it went on, so that no half of a secret stays."""
+        if len(text) <= most:
+            return self(text)
+        return _without(text[:most], self._before(text, most, self._gaps))
+
+    def cut_tag(self, tag: str, most: int) -> str:
+        """The same for a tag or its value."""
+        if len(tag) <= most:
+            return tag
+        shown = _without(tag[:most], self._before(tag, most, self._in_tag))
+        tail = _TAIL.search(tag, 0, most)
+        if tail is not None and (run := _TAIL_ON.match(tag, tail.start())) and len(digits_of(run[0])) >= _FEWEST:
+            return shown.removesuffix(tail[0])
+        return shown
 
     def __call__(self, text: str) -> str:
         """The text with every known secret, every URL password and every card number replaced by `****`."""
-        return self.cards(mask_passwords(self.known(text)))
+        return _without(text, self._gaps(text))
+
+    def _before(self, text: str, most: int, find: Callable[[str], list[_Gap]]) -> list[_Gap]:
+        beyond = max(_MARGIN, _ESCAPED * self._longest())
+        return [(begin, min(end, most)) for begin, end in find(text[: most + beyond]) if begin < most]
+
+    def _longest(self) -> int:
+        own = max(map(len, self._values), default=0)
+        return own if self._parent is None else max(own, self._parent._longest())
+
+    def _gaps(self, text: str) -> list[_Gap]:
+        cards = _cards(text) if self.hides_cards else []
+        return [*self._known(text, encoded=True), *_passwords(text), *cards]
+
+    def _in_tag(self, tag: str) -> list[_Gap]:
+        cards = card_numbers_of_tag(tag) if self.hides_cards and may_hold_one(tag) else ()
+        return [*self._known(tag, certain=True), *cards]
+
+    def _known(self, text: str, *, certain: bool = False, encoded: bool = False) -> list[_Gap]:
+        """Where known secrets are, in no order."""
+        inherited = self._parent._known(text, certain=certain, encoded=encoded) if self._parent is not None else []
+        values = self._certain if certain else self._values
+        if not values:
+            return inherited
+        spellings = self._spellings.get(certain)
+        if spellings is None or spellings.values is not values:  # at the next use: a thousand are added one by one
+            spellings = self._spellings[certain] = Spellings(values)
+        return [*inherited, *spellings.find(text), *(spellings.find_encoded(text) if encoded else ())]
+
+    def _pseudonym(self, hidden: str) -> str:
+        return f"{MASK}{blake2b(hidden.encode(errors='replace'), digest_size=8, key=self.salt).hexdigest()}"
 
 
 OF_THIS_TASK: ContextVar[Masker | None] = ContextVar("vedette_masker", default=None)
-"""Knows the secrets of the instance that a task works for, where they are not in everybody's masker."""
+"""Knows the secrets that are masked in what a task says."""
 
 
-class _Forms:
-    """Secrets, ready to be looked for.
+def cut_text(text: str, most: int, masker: Masker | None = None) -> str:
+    """The first characters of a text that others wrote, masked before they are cut: nobody knows half a secret.
 
-    Those of letters and digits are written in one way only. For the others a text is read as whoever wrote it meant it,
-    which is only done where a part of one of them is in it.
+    For sentences that a check keeps, where no `Emit` is at hand. The last word goes too if it is not whole: it may be
+    the half of what only the agent knows, and not the process of this check.
 
     Args:
-        values: the secrets.
+        text: any text.
+        most: characters.
+        masker: whose, where it is not that of the task.
     """
-
-    def __init__(self, values: frozenset[str]) -> None:
-        self.values = values
-        self._parts: dict[str, str] = {}
-        """By how it is read, a part of each secret that is in every text that holds it."""
-        self._plain = [value for value in values if _PLAIN.fullmatch(value) or not self._add(value)]
-
-    def _add(self, value: str) -> bool:
-        """Take over a secret with special characters, unless too little is left of it when it is read."""
-        forms = {value, value.encode(errors="replace").decode("latin-1")}  # the other is UTF-8 taken for Latin-1
-        read = {form: _read(form)[0].strip() for form in forms}
-        if any(len(meant) < _SHORTEST for meant in read.values()):
-            return False
-        self._parts.update({meant: max(_PLAIN.findall(form), key=len, default="") for form, meant in read.items()})
-        return True
-
-    def mask(self, text: str) -> str:
-        """The text without them; what overlaps is one gap."""
-        gaps: list[tuple[int, int]] = []
-        for value in self._plain:  # one by one, as a pattern of several takes fifty times as long
-            if value in text:
-                gaps += [found.span() for found in re.finditer(re.escape(value), text)]
-        wanted = [meant for meant, part in self._parts.items() if part in text]
-        if wanted:
-            read, starts, ends = _read(text)
-            for meant in wanted:
-                at = read.find(meant)
-                while at >= 0:
-                    gaps.append((starts[at], ends[at + len(meant) - 1]))
-                    at = read.find(meant, at + 1)
-        return _without(text, sorted(gaps)) if gaps else text
+    if len(text) <= most:
+        return text
+    shown = (masker or OF_THIS_TASK.get() or Masker()).cut(text, most)
+    return shown if text[most].isspace() else _LAST_WORD.sub("", shown)
 
 
-def _without(text: str, gaps: list[tuple[int, int]]) -> str:
-    pieces, at, end = [], 0, 0
-    for start, until in gaps:
-        if start >= end:
-            pieces += [text[at:start], MASK]
-            at = until
-        at = end = max(at, until)
-    return "".join([*pieces, text[at:]])
+def cut_tag(value: str, most: int) -> str:
+    """The same for a tag or its value, of which no word is left out, as it tells series from each other."""
+    return value if len(value) <= most else (OF_THIS_TASK.get() or Masker()).cut_tag(value, most)
 
 
-def _read(text: str) -> tuple[str, list[int], list[int]]:
-    """A text without the escapes of URLs, forms, JSON, HTML and `repr`, be they partial or nested.
-
-    Returns:
-        It, and for each of its characters where that begins and ends in the original. A run of blanks is one, a plus is
-        a blank, backslashes are nothing.
-    """
-    starts, ends = list(range(len(text))), list(range(1, len(text) + 1))
-    for _ in range(_NESTED):
-        letters: list[str] = []
-        firsts: list[int] = []
-        lasts: list[int] = []
-        at = 0
-        for found in _ESCAPE.finditer(text):
-            letters.append(text[at : found.start()])
-            firsts += starts[at : found.start()]
-            lasts += ends[at : found.start()]
-            at = found.end()
-            for letter, first, last in _meant(found):
-                letters.append(letter)
-                firsts.append(starts[first])
-                lasts.append(ends[last - 1])
-        read = "".join([*letters, text[at:]])
-        starts, ends = firsts + starts[at:], lasts + ends[at:]
-        if read == text:
-            break
-        text = read
-    return text, starts, ends
-
-
-def _meant(found: re.Match[str]) -> Iterator[tuple[str, int, int]]:
-    """The characters that an escape stands for, each with where its part of the escape begins and ends."""
-    start, end = found.span()
-    if found["blank"]:
-        yield " ", start, end
-    elif found["entity"]:
-        yield from ((letter, start, end) for letter in unescape(found[0]))
-    elif found["unit"]:
-        units = bytes.fromhex("".join(_HEX4.findall(found[0])))
-        yield from ((letter, start, end) for letter in units.decode("utf-16-be", "replace"))
-    elif found["octets"]:
-        yield from _octets(found[0], start)
-
-
-def _octets(escaped: str, start: int) -> Iterator[tuple[str, int, int]]:
-    """UTF-8, and Latin-1 where it is none."""
-    found = list(_OCTET.finditer(escaped))
-    octets = bytes(int(one[1], 16) for one in found)
-    at = 0
-    while at < len(octets):
-        for size in (1, 2, 3, 4):
-            try:
-                letter = octets[at : at + size].decode()
-            except UnicodeDecodeError:
-                continue
-            break
+def _merged(gaps: Iterable[_Gap]) -> Iterator[_Gap]:
+    """Gaps in their order, those that overlap as one."""
+    ordered = iter(sorted(gaps))
+    begin, end = next(ordered, (-1, -1))
+    for start, until in ordered:
+        if start < end:
+            end = max(end, until)
         else:
-            letter, size = chr(octets[at]), 1
-        size = min(size, len(octets) - at)
-        yield letter, start + found[at].start(), start + found[at + size - 1].end()
-        at += size
+            yield begin, end
+            begin, end = start, until
+    if begin >= 0:
+        yield begin, end
+
+
+def _without(text: str, gaps: list[_Gap]) -> str:
+    """The text without them; what overlaps is one gap."""
+    if not gaps:
+        return text
+    pieces: list[str] = []
+    at = 0
+    for begin, end in _merged(gaps):
+        pieces += [text[at:begin], MASK]
+        at = end
+    return "".join([*pieces, text[at:]])

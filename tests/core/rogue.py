@@ -199,10 +199,10 @@ class Rogue(Check[Options]):
         await asyncio.sleep(600)
 
     async def _foreign(self, emit: Emit) -> None:
-        emit.log("with an object", what=Options())
+        emit.logs(["with an object"], ["info"], [None], [{"what": Options()}])
 
     async def _huge(self, emit: Emit) -> None:
-        emit.log("x" * (20 << 20))
+        emit.logs(["x" * (20 << 20)], ["info"], [None], [{}])
 
     async def _dies_later(self, emit: Emit) -> None:
         asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGKILL)

@@ -126,3 +126,20 @@ def test_agent_yaml_switches_it_off(tmp_path: Path) -> None:
     assert len(problems) > 1
     assert all(VISA not in str(one) for one in problems)
     assert "****" in " ".join(map(str, problems))
+
+
+def test_rows_of_numbers_and_bank_accounts_stay() -> None:
+    chance = random.Random(1)
+    rows = [" ".join(str(chance.randrange(10_000, 200_000)) for _ in range(17)) for _ in range(500)]
+    rows += ["ports 5432 6379 8125 8126 27017 32005 41003", "size 60000 61000 62000", "to DE89 3704 0044 0532 0130 00."]
+    rows += ["FR14 2004 1010 0505 0001 3M02 606", " ".join(VISA + "5554"), "41 11 11 11 11 11 11 11 22 33"]
+    assert [row for row in rows if mask(row) != row] == []
+    wrong = "DE89 4111 1111 1111 1111 00"  # no account: its check digits are wrong
+    assert mask(wrong) == "DE89 ****"
+
+
+def test_in_ones_in_twos_and_with_any_blank() -> None:
+    for by in ("\u2003", "\u200a", "\u3000", "\u200b", "\u00ad", "%2D", "%2d"):
+        assert mask(f"a {by.join(['4111', '1111', '1111', '1111'])} b") == "a **** b", by
+    assert mask(f"{' '.join(VISA)}; 41 11 11 11 11 11 11 11, 3782 822463 10005") == "****; ****, ****"
+    assert mask("".join(chr(0x660 + int(digit)) for digit in VISA)) == "****"

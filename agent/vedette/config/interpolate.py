@@ -267,7 +267,7 @@ class Secrets:
             self._files.add((base / ref.name).absolute())
             value = _read(base / ref.name, ref.name)
             if isinstance(value, str):
-                self._masker.add(value)
+                self._masker.add(value, certain=_CALLED_SECRET.search(ref.name) is not None)
             return value
         known = [*_BUILT_IN, *self._registry.names("secrets")]
         if ref.scheme in known:
@@ -283,11 +283,13 @@ class Secrets:
             hint = f"set it, or write ${{env:{ref.name}:-default}}"
             return Failure(f"environment variable {ref.name} is not set", hint)
         if len(value) >= 6 and not _NUMERIC.fullmatch(value):
-            self._masker.add(value)
+            self._masker.add(value, certain=_CALLED_SECRET.search(ref.name) is not None)
         return value
 
 
 _NUMERIC = re.compile(r"[-+]?[0-9.,:]+")
+_CALLED_SECRET = re.compile(r"(?i)pass|pwd|(?<![a-z])pw$|secret|token|credential|key$")
+"""A variable or file that is called so holds a secret; others may hold the name of a node, a stage, a database."""
 
 
 def references(node: Node) -> Iterator[Reference]:

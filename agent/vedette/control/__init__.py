@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vedette.report import NotifierVitals, SinkVitals
     from vedette.runner import Vitals
     from vedette.scouts import ScoutVitals
+    from vedette.secrets import Masker
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,11 @@ class Operations(Protocol):
         Raises:
             ControlError: there is no such instance.
         """
+        ...
+
+    @property
+    def masker(self) -> Masker:
+        """Blots out what must not be kept of what is typed."""
         ...
 
     @property

@@ -139,9 +139,9 @@ def _alerts(operations: Operations, operation: str, request: Mapping[str, Any]) 
         if operation == "alerts":
             return alerting.listing()
         if operation == "silence" and isinstance(what, list) and what and all(isinstance(one, str) for one in what):
-            return alerting.silence(
-                what, _length(request.get("for")), str(request.get("comment", ""))[:_LONGEST_COMMENT]
-            )
+            masker = operations.masker
+            comment = masker.cut(str(request.get("comment", "")), _LONGEST_COMMENT)
+            return alerting.silence(list(map(masker.tag, what)), _length(request.get("for")), comment)
         if operation == "unsilence" and isinstance(request.get("id"), int):
             alerting.unsilence(request["id"])
             return {"id": request["id"]}

@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ from vedette.isolation.warden import EXHAUSTED, exceeded
 from vedette.lease import Lease, Term
 from vedette.outbox import describe
 from vedette.runner import CLOSE_TIMEOUT, Runner
-from vedette.secrets import Masker
+from vedette.secrets import Masker, cut_text
 from vedette.strays import guard
 from vedette.vitals import State, Surroundings
 
@@ -164,9 +165,14 @@ class _ToAgent(logging.Handler):
                 error = record.exc_info[1]
                 trace = logging.Formatter().formatException(record.exc_info) if self._debug else ""
                 text = f"{text}\n{trace}" if trace else f"{text}: {type(error).__name__}: {error}"
-            self._link.send(Logged(record.levelno, record.name, self._masker(text)[:_LONGEST_TEXT]))
-        except Exception:
-            self.handleError(record)
+            self._link.send(
+                Logged(record.levelno, record.name, self._masker(cut_text(text, _LONGEST_TEXT, self._masker)))
+            )
+        except Exception as error:
+            where = f"{record.pathname}:{record.lineno}"
+            text = f"a line of the log cannot be sent ({type(error).__name__}): {where}"
+            with suppress(Exception):
+                self._link.send(Logged(logging.ERROR, record.name, text))
 
 
 class _ChildRunner(Runner):
@@ -250,8 +256,10 @@ class _Inmate:
         masker = Masker()
         if not setup.hides_cards:
             masker.spare_cards()
+        if setup.salt:
+            masker.give_pseudonyms_of(setup.salt)
         for secret in setup.secrets:
-            masker.add(secret)
+            masker.add(secret, certain=False)  # in tags the agent masks them: it knows which may be ordinary words
         lend(setup.instance.config, masker)
         handler = _ToAgent(link, masker, debug=level <= logging.DEBUG)
         logging.basicConfig(handlers=[handler], level=level, force=True)

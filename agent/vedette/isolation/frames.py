@@ -55,6 +55,8 @@ class Setup:
     """See `Lend`; None where it needs no lease."""
     hides_cards: bool = True
     """Whether card numbers are masked."""
+    salt: bytes = b""
+    """The key of the pseudonyms of a set's members."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vedette.check import Check
-from vedette.emit import Emit, masked_values
+from vedette.emit import Emit, canonical_tags, masked_values
 from vedette.isolation.frames import (
     Answer,
     Done,
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
     from vedette.config import Instance
     from vedette.lease import Lease
-    from vedette.metrics import Batch, Sample
+    from vedette.metrics import Batch, Sample, Tags
+    from vedette.secrets import Masker
     from vedette.vitals import Surroundings
 
 T = TypeVar("T")
@@ -249,6 +250,7 @@ class IsolatedRunner(Runner):
             around.masker.within(_texts(instance.content)),
             self._lasts,
             around.masker.hides_cards,
+            around.masker.salt,
         )
 
     @property
@@ -318,19 +320,35 @@ class IsolatedRunner(Runner):
     def _own(self, batch: Batch, samples: tuple[Sample, ...]) -> Batch:
         """The batch as this instance's, with every text masked by one who knows all secrets."""
         mask = self._around.masker
+        clean = _Tags(mask)
         return replace(
             batch,
             instance=self.instance.id,
             check=self.instance.check,
             closed=False,
-            samples=samples,
-            statuses=tuple(replace(one, message=mask(one.message)) for one in batch.statuses),
+            samples=clean.samples(samples, names=self._channel.open_names),
+            statuses=tuple(
+                replace(one, name=mask.tag(one.name), message=mask(one.message), tags=clean[one.tags])
+                for one in batch.statuses
+            ),
             events=tuple(
-                replace(one, title=mask(one.title), text=mask(one.text), aggregation_key=mask(one.aggregation_key))
+                replace(
+                    one,
+                    title=mask(one.title),
+                    text=mask(one.text),
+                    alert_type=mask(one.alert_type),
+                    aggregation_key=mask(one.aggregation_key),
+                    tags=clean[one.tags],
+                )
                 for one in batch.events
             ),
             logs=tuple(
-                one._replace(message=mask(one.message), attributes=masked_values(one.attributes, mask))
+                one._replace(
+                    message=mask(one.message),
+                    level=mask(one.level),
+                    tags=clean[one.tags],
+                    attributes=masked_values(one.attributes, mask),
+                )
                 for one in batch.logs
             ),
         )
@@ -385,6 +403,30 @@ class IsolatedRunner(Runner):
         for task in self._tasks:
             task.cancel()
         self.vitals.state = State.STOPPED
+
+
+class _Tags(dict["Tags", "Tags"]):
+    """The tag sets of a batch and what is left of each: many samples share one."""
+
+    def __init__(self, masker: Masker) -> None:
+        super().__init__()
+        self._masker = masker
+
+    def __missing__(self, tags: Tags) -> Tags:
+        clean = self._masker.tags(tags)
+        made = self[tags] = tags if clean is tags else canonical_tags(clean)
+        return made
+
+    def samples(self, samples: tuple[Sample, ...], *, names: bool) -> tuple[Sample, ...]:
+        """The samples under what is left of their tags and, where others chose those, their names."""
+        changed = {tags for tags in {one.tags for one in samples} if self[tags] is not tags}
+        if names:
+            clean = {name: self._masker.tag(name) for name in {one.name for one in samples}}
+            if any(name != shown for name, shown in clean.items()):
+                samples = tuple(one._replace(name=clean[one.name]) for one in samples)
+        if not changed:
+            return samples
+        return tuple(one._replace(tags=self[one.tags]) if one.tags in changed else one for one in samples)
 
 
 def _fulfil(future: asyncio.Future[T] | None, value: T) -> None:

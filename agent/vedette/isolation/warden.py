@@ -216,23 +216,27 @@ class Child:
 
     async def _print(self, lines: asyncio.StreamReader) -> None:
         """Log what the check prints, at level debug; one that prints without end is slowed down, then cut off."""
-        rest = b""
+        rest, torn = b"", False
         while chunk := await lines.read(_CHUNK):
             if self._log.isEnabledFor(logging.DEBUG):
                 *whole, rest = (rest + chunk).split(b"\n")
-                if len(rest) > _LONGEST_LINE:
-                    whole, rest = [*whole, rest], b""
-                for line in whole:
+                for line in whole[torn:]:
                     self._print_line(line)
+                torn = torn and not whole
+                if len(rest) > _CHUNK:  # what follows would begin anywhere, such as in the middle of a secret
+                    if not torn:
+                        self._print_line(rest)
+                    rest, torn = b"", True
             if len(chunk) > _CHUNK // 4:
                 await asyncio.sleep(_BREATH)
-        self._print_line(rest)
+        if not torn:
+            self._print_line(rest)
 
     def _print_line(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
         if text and self.may_log():
-            shown = "".join(sign if sign.isprintable() else "�" for sign in text[:_LONGEST_LINE])
-            self._log.debug("output: %s", self._masker(shown))
+            shown = self._masker.cut(text, _LONGEST_LINE)
+            self._log.debug("output: %s", "".join(sign if sign.isprintable() else "�" for sign in shown))
 
     def _let_go(self) -> None:
         self._writer.close()

@@ -15,6 +15,7 @@ from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
 
 from vedette import CheckError
+from vedette.kit import cut_text
 
 _DENIED = frozenset(
     {
@@ -262,4 +263,4 @@ def no_credentials() -> CheckError:
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= 200 else f"{line[:199]}…"
+    return line if len(line) <= 200 else f"{cut_text(line, 199)}…"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vedette import Kind, Metric
-from vedette.kit import Budget
+from vedette.kit import Budget, cut_tag
 
 METRIC = re.compile(r"[a-zA-Z][a-zA-Z0-9_.]{0,199}", re.ASCII)
 _TAG = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-/]{0,199}", re.ASCII)
@@ -150,7 +150,7 @@ def read(
 def _tags(places: Sequence[tuple[int, str, ColumnConfig]], row: Sequence[Any]) -> Iterator[str]:
     for place, name, column in places:
         if column.type == "tag" and row[place] is not None:
-            yield f"{column.tag or name}:{str(row[place])[:_LONGEST_TAG]}"
+            yield f"{column.tag or name}:{cut_tag(str(row[place]), _LONGEST_TAG)}"
 
 
 def _points(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from vedette import CheckError, SecretError
+from vedette.kit import cut_text
 
 _LONGEST = 200
 _LOST = ("connection is closed", "connection was closed", "server closed", "terminating connection", "shutting down",
@@ -77,7 +78,7 @@ def clean(error: BaseException, secrets: Iterator[str] | tuple[str, ...] = ()) -
     for secret in secrets:
         if secret:
             text = text.replace(secret, "****")
-    return text[:_LONGEST]
+    return cut_text(text, _LONGEST)
 
 
 def _is_syntax(low: str) -> bool:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vedette import Check, CheckError, Kind, Metric, Status, hookimpl
+from vedette.kit import cut_text
 from vedette_checks.exec.config import ExecConfig
 from vedette_checks.exec.formats import Printed, metric_name, read
 from vedette_checks.exec.perfdata import Perf, Reading, read_output
@@ -77,7 +78,7 @@ class Exec(Check[ExecConfig]):
         for item in reading.items:
             self._emit_perf(emit, item)
         if reading.strange:
-            self.log.warning("perfdata that is none was left out: %s", emit.masked(" ".join(reading.strange)[:200]))
+            self.log.warning("perfdata that is none was left out: %s", cut_text(" ".join(reading.strange), 200))
         status = _STATES[ended.status] if 0 <= ended.status < len(_STATES) else Status.UNKNOWN
         emit.status(_STATUS, status, _message(reading, ended))
         if ended.status < 0:
@@ -96,15 +97,15 @@ class Exec(Check[ExecConfig]):
         if ended.status != 0:
             how = f"was ended by {ended.signal_name}" if ended.status < 0 else f"ended with status {ended.status}"
             said = ended.errors.decode("utf-8", "replace").strip()
-            reason = f"the program {how}{f': {said[:_LONGEST]}' if said else ''}"
+            reason = f"the program {how}{f': {cut_text(said, _LONGEST)}' if said else ''}"
             emit.status(_STATUS, Status.CRITICAL, reason)
             raise CheckError(reason)
         reading = partial(read, self.config.format, text)
         try:
             found = await asyncio.to_thread(reading) if len(text) > _SLOW_TO_READ else reading()
         except ValueError as error:
-            emit.status(_STATUS, Status.UNKNOWN, str(error)[:_LONGEST])
-            raise CheckError(str(error)[:_LONGEST], hint="`format` says what the program prints") from error
+            emit.status(_STATUS, Status.UNKNOWN, cut_text(str(error), _LONGEST))
+            raise CheckError(cut_text(str(error), _LONGEST), hint="`format` says what the program prints") from error
         for one in found:
             self._emit_printed(emit, one)
         emit.status(_STATUS, Status.OK)
@@ -124,9 +125,7 @@ class Exec(Check[ExecConfig]):
 def _message(reading: Reading, ended: Ended) -> str:
     """The plugin's first line and its details; where it said nothing, what stands on its standard error."""
     said = "\n".join(filter(None, (reading.text, reading.details)))
-    return (
-        said[:_LONGEST] or ended.errors.decode("utf-8", "replace").strip()[:_LONGEST] or "the program printed nothing"
-    )
+    return cut_text(said or ended.errors.decode("utf-8", "replace").strip(), _LONGEST) or "the program printed nothing"
 
 
 @hookimpl

@@ -10,7 +10,10 @@ from collections.abc import Mapping
 import aiohttp
 import msgspec
 
+from vedette.kit import cut_text
+
 _LONGEST = 300
+_LOOKED_AT = 8_000
 _LONGEST_WAIT = 300.0  # seconds: no proxy's Retry-After puts a watch to sleep for a day
 
 
@@ -90,7 +93,7 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ApiError:
     try:
         told = _STATUS.decode(body)
     except msgspec.MsgspecError:  # plain text, as for an absent API group and under overload
-        told = StatusObject(message=body[:_LONGEST].decode("utf-8", "replace").strip())
+        told = StatusObject(message=body[:_LOOKED_AT].decode("utf-8", "replace").strip())
     return of_status(told, status, _seconds(headers.get("Retry-After")))
 
 
@@ -111,7 +114,7 @@ def of_status(told: StatusObject, status: int, retry_after: float | None) -> Api
     causes = {cause.reason for cause in details.causes or ()}
     return ApiError(
         _fault(status, told, causes),
-        told.message[:_LONGEST] or f"HTTP {status}",
+        cut_text(told.message, _LONGEST) or f"HTTP {status}",
         status=status,
         retry_after=None if retry_after is None else min(retry_after, _LONGEST_WAIT),
         token=told.metadata.token if told.metadata is not None else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vedette import Kind, Metric
+from vedette.kit import cut_tag
 from vedette_checks.k8s.decode import Meta
 
 OTHER = "other"
@@ -61,7 +62,7 @@ def workload_of(meta: Meta) -> tuple[str, str, str]:
 
 def reason(text: str | None) -> str:
     """A reason as a tag's value: a CamelCase word by the API's conventions, cut if it is not."""
-    return (text or "unknown")[:_LONGEST]
+    return cut_tag(text or "unknown", _LONGEST)
 
 
 def truth(status: str) -> str:

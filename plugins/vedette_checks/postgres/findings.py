@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from asyncpg import exceptions
 
 from vedette import CheckError, SecretError
+from vedette.kit import cut_text
 from vedette_checks.postgres.target import Target
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def _clean(error: BaseException, target: Target) -> str:
     text = (getattr(error, "message", "") or str(error) or type(error).__name__).split("\n", 1)[0]
     if target.password:
         text = text.replace(target.password, "****")
-    return text[:_LONGEST]
+    return cut_text(text, _LONGEST)
 
 
 def _silence(target: Target, patience: float, greeted: bool, pooled: bool) -> Finding:

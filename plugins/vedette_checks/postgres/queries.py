@@ -15,6 +15,7 @@ from asyncpg.exceptions import QueryCanceledError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vedette import Duration, Emit, Kind, Metric
+from vedette.kit import cut_tag
 from vedette_checks.postgres.findings import Finding, refusal_of_own
 from vedette_checks.postgres.masking import bare_sql
 from vedette_checks.postgres.visit import Visit
@@ -224,7 +225,7 @@ class _Ask:
     def _tags(self, row: Sequence[Any]) -> Iterator[str]:
         for column, value in zip(self._query.columns, row, strict=True):
             if column.type == "tag" and value is not None:
-                yield f"{column.name}:{str(value)[:_LONGEST_TAG]}"
+                yield f"{column.name}:{cut_tag(str(value), _LONGEST_TAG)}"
 
     def _note_repeated(self, visit: Visit, name: str, rows: Sequence[Any]) -> None:
         if all(column.type in ("tag", "count") for column in self._query.columns):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from redis import exceptions
 
 from vedette import CheckError, SecretError
+from vedette.kit import cut_text
 from vedette_checks.redis.address import Address
 
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
@@ -147,7 +148,7 @@ class Advisor:
         text = _ARGUMENTS.sub("", text)
         if self.address.password:
             text = text.replace(self.address.password, "****")
-        return text[:_LONGEST]
+        return cut_text(text, _LONGEST)
 
     def _silence(self, greeted: bool) -> Finding:
         took = f"{self.patience:.3g}s"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vedette import Emit
-from vedette.kit import Budget
+from vedette.kit import Budget, cut_tag
 from vedette_checks.redis.findings import Advisor, Finding, unknown
 from vedette_checks.redis.info import number
 from vedette_checks.redis.options import OTHER
@@ -91,7 +91,7 @@ class Part:
 def tag_value(raw: bytes | str) -> str:
     """The name as a tag's value, as the agent would make it anyway: so that no two names become one unseen."""
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
-    text = _CONTROL.sub("_", text[:_LONGEST]).strip()
+    text = _CONTROL.sub("_", cut_tag(text, _LONGEST)).strip()
     head, colon, last = text.rpartition(":")
     return f"{head}{colon}{last.lower()}" if last in ("True", "False") else text
 

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from vedette.kit import cut_text
 from vedette_checks.statsd.config import StatsdConfig
 from vedette_checks.statsd.contexts import Contexts
 from vedette_checks.statsd.protocol import CheckLine, EventLine, MalformedError, MetricLine, parse
@@ -102,7 +103,9 @@ class Intake:
         if now - self._said < _QUIET:
             return
         self._said = now
-        shown = repr(line[:_MOST_SHOWN])[2:-1] + ("…" if len(line) > _MOST_SHOWN else "")
+        shown = repr(cut_text(line.decode("latin-1"), _MOST_SHOWN).encode("latin-1"))[2:-1] + (
+            "…" if len(line) > _MOST_SHOWN else ""
+        )
         by = f" from {sender}" if sender else ""
         others = f"; {self._unsaid - 1} more since the last one shown" if self._unsaid > 1 else ""
         self._log.warning("not understood%s: %s: %s%s", by, shown, why, others)
