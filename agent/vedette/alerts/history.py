@@ -20,9 +20,8 @@ MOST_POINTS: Final = 512
 PLOTTED: Final = 120
 _RECOUNT: Final = 4_096
 """Points that leave before the sums are made anew, so that rounding does not add up."""
-_DWARFS: Final = 1e12
-"""A sample whose square is so many times that of the sum of the others takes their digits along when it leaves."""
-_ABSURD: Final = 1e300
+_DWARFS: Final = 1e6
+"""A sample that is so many times the sum of the others takes their digits along when it leaves."""
 _GAP: Final = 60.0
 _SHARE: Final = 0.1
 _NOTHING: Final[Callable[[float], bool]] = lambda _: False  # noqa: E731
@@ -38,7 +37,7 @@ class Window:
     """
 
     __slots__ = (
-        "_highs", "_left", "_lows", "_slot", "ago", "count", "early", "instance", "is_zero", "over", "points",
+        "_dwarf", "_highs", "_left", "_lows", "_slot", "ago", "count", "early", "instance", "is_zero", "over", "points",
         "ready", "seen", "total", "users", "waiting",
     )  # fmt: skip
 
@@ -57,7 +56,8 @@ class Window:
         self.users: list[Any] = []
         self.is_zero: Callable[[float], bool] = _NOTHING
         """Whether nothing in it means 0: somebody looked, and there was nothing to count."""
-        self._left = 0
+        self._left = _RECOUNT
+        self._dwarf = 0.0
         self._slot = (over + ago) / MOST_POINTS
         self._lows: deque[tuple[float, float]] | None = None
         self._highs: deque[tuple[float, float]] | None = None
@@ -99,10 +99,10 @@ class Window:
             self._join(self.waiting, point)
             return
         points = self.points
-        if points and (len(points) >= MOST_POINTS or point[0] < points[-1][0]):
-            self._add_to_many(point)
-        else:
+        if not points or (point[0] >= points[-1][0] and len(points) < MOST_POINTS):
             points.append(point)
+        else:
+            self._add_to_many(point)
         self.count += point[1]
         self.total += point[2]
         if self._lows is not None:
@@ -141,33 +141,37 @@ class Window:
 
     def trim(self, now: float) -> None:
         """Let go what is older than the window."""
+        if self.waiting:
+            self._arrive(now - self.ago)
+        points, edge = self.points, now - self.ago - self.over
+        while points and points[0][0] <= edge:
+            point = points.popleft()
+            leaves = point[2]
+            self.count -= point[1]
+            self.total -= leaves
+            self._left -= 1
+            if not -self._dwarf <= leaves <= self._dwarf:
+                self._left = 0
+        if self._lows is not None and self._highs is not None:
+            _drop(self._lows, edge)
+            _drop(self._highs, edge)
+        if self._left <= 0 or not points:
+            self._recount()
+
+    def _arrive(self, edge: float) -> None:
+        """What waited for so long is of the past that is looked at."""
         points, waiting = self.points, self.waiting
-        edge = now - self.ago
         while waiting and waiting[0][0] <= edge:
             point = waiting.popleft()
             points.append(point)
             self.count += point[1]
             self.total += point[2]
             self._bound(point)
-        edge -= self.over
-        while points and points[0][0] <= edge:
-            point = points.popleft()
-            leaves = point[2]
-            self.count -= point[1]
-            self.total -= leaves
-            self._left += 1
-            square = leaves * leaves
-            if square > _DWARFS * self.total * self.total or square > _ABSURD:
-                self._left = _RECOUNT
-        if self._lows is not None and self._highs is not None:
-            _drop(self._lows, edge)
-            _drop(self._highs, edge)
-        if self._left >= _RECOUNT or not points:
-            self._recount()
 
     def _recount(self) -> None:
-        self._left = 0
+        self._left = _RECOUNT
         self.total = sum(one[2] for one in self.points)
+        self._dwarf = _DWARFS * abs(self.total)
 
     # What conditions ask; None where there is no answer
 

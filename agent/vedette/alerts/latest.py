@@ -152,6 +152,9 @@ class Each:
         """
         if self.adds_up:
             return self.sum(ask, now, source)
+        if len(self.members) == 1:
+            (one,) = self.members.values()
+            return ask(one, now) if source is None or one.instance == source else None
         found: float | None = None
         most = 0.0
         for tags, one in self.members.items():

@@ -28,7 +28,8 @@ _AGAIN: Final = 60.0
 """Seconds between two attempts to make room for new groups."""
 _SWEEP: Final = 300.0
 _FOREVER: Final = float("inf")
-_TOTALS: Final = frozenset((Kind.COUNTER, Kind.RATE))
+_COUNTER: Final = Kind.COUNTER
+_RATE: Final = Kind.RATE
 
 
 class Router:
@@ -121,14 +122,14 @@ class Router:
             route.until = until
             if own is not None:
                 timed.append(sample)
-            elif value.__class__ is float and kind not in _TOTALS:  # what most samples are, as cheap as it gets
+            elif value.__class__ is float and kind is not _COUNTER and kind is not _RATE:  # most of them: cheaply
                 point = (time, 1, value, value, value, value, route.number)
                 for store in route.stores:
                     if store.__class__ is Window:
                         store.add(point)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
                     else:
                         store.put(time, value, until)  # type: ignore[union-attr]
-                    touched.append(store)
+                touched += route.stores
             elif route.stores:
                 route.put(sample, time, time, until, touched)
         if timed:
