@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from vedette import Kind
+from vedette.kit import cut_text
 from vedette_checks.exposition import exposed
 
 _KINDS = {
@@ -132,7 +133,7 @@ def _fields(text: str, number: int) -> Iterator[tuple[str, float]]:
     while at < len(text):
         found = _FIELD.match(text, at)
         if found is None:
-            raise ValueError(f"line {number}: '{text[at : at + 40]}' is not a field")
+            raise ValueError(f"line {number}: '{cut_text(text[at:], 40)}' is not a field")
         at, value = found.end(), found["value"]
         if value in _TRUTH:
             yield _bare(found["key"]), _TRUTH[value]
@@ -140,7 +141,7 @@ def _fields(text: str, number: int) -> Iterator[tuple[str, float]]:
             bare = value.rstrip("iu")
             yield _bare(found["key"]), float(bare) if bare == value else int(bare)
         elif not value.startswith('"'):
-            raise ValueError(f"line {number}: '{value[:40]}' is not a value")
+            raise ValueError(f"line {number}: '{cut_text(value, 40)}' is not a value")
 
 
 def _bare(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from vedette import Check, CheckError, Estimate, Kind, Metric, Status, hookimpl
-from vedette.kit import given
+from vedette.kit import cut_text, given
 from vedette_checks.exposition import Exposed, exposed
 from vedette_checks.openmetrics.config import OpenMetricsConfig
 from vedette_checks.openmetrics.scrape import Page, Scraper
@@ -113,7 +113,8 @@ def _read(page: Page) -> list[Exposed]:
     try:
         return exposed(text, openmetrics=page.openmetrics)
     except ValueError as error:
-        raise CheckError(f"the answer is no exposition of metrics: {error}"[:300], hint="is this the path?") from error
+        why = cut_text(str(error), 200)
+        raise CheckError(f"the answer is no exposition of metrics: {why}", hint="is this the path?") from error
 
 
 @hookimpl

@@ -55,14 +55,16 @@ class OpenMetricsConfig(CheckConfig):
     @field_validator("url")
     @classmethod
     def _http(cls, value: str) -> str:
+        login = False
         try:
             parts = urlsplit(value)
             good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+            login = parts.username is not None or parts.password is not None
         except ValueError:
             good = False
         if not good:
             raise PydanticCustomError("vedette", "is an address such as http://127.0.0.1:9100/metrics")
-        if parts.username is not None or parts.password is not None:
+        if login:
             raise PydanticCustomError("vedette", "holds a login: give `username` and `password` instead")
         return value
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from vedette import CheckError
-from vedette.kit import probe_tcp, probe_tls
+from vedette.kit import cut_text, probe_tcp, probe_tls
 from vedette_checks.exposition import exposed
 from vedette_checks.openmetrics.scrape import Scraper, tls
 
@@ -35,7 +35,8 @@ async def diagnose(config: OpenMetricsConfig, diagnosis: Diagnosis) -> None:
     except CheckError as error:
         diagnosis.failed("metrics", error.message, error.hint)
     except ValueError as error:
-        diagnosis.failed("metrics", f"the answer is no exposition of metrics: {error}"[:300], "see the path of `url`")
+        why = cut_text(str(error), 200)
+        diagnosis.failed("metrics", f"the answer is no exposition of metrics: {why}", "see the path of `url`")
     else:
         form = "OpenMetrics" if page.openmetrics else "text format"
         diagnosis.ok("metrics", f"{len(found):,} samples, {len(page.body):,} bytes, {form}")
