@@ -283,9 +283,9 @@ class Book:
                 for case in cases:
                     self._let_go(case)
                 for one in [term, *(one for rule in term.rules for one in self._terms_of(rule))]:
-                    if (store := one.stores.get(group)) is not None and not store.users:
-                        gone.append(one.stores.pop(group))
-                        one.heard.pop(group, None)
+                    if (store := one.stores.get(group)) is not None and is_empty(store, now):
+                        gone.append(store)
+                        _free(one, group)
         if gone:
             self.router.drop(gone)
 
@@ -312,10 +312,10 @@ class Book:
             if case in store.users:
                 store.users.remove(case)
         for term in self._terms_of(case.rule):
-            store_of = term.stores.get(case.group)
-            if case.group and store_of is not None and not store_of.users:
-                self.router.drop([term.stores.pop(case.group)])
-                term.heard.pop(case.group, None)
+            store = term.stores.get(case.group)
+            if case.group and store is not None:
+                self.router.drop([store])
+                _free(term, case.group)
 
     def windows(self) -> Iterator[tuple[str, Window]]:
         """Every window with its name."""
@@ -339,6 +339,13 @@ def looked_at(rule: Rule) -> Iterator[Looked]:
         for node in walk(condition.test) if condition is not None else ():
             if isinstance(node, Value | StatusIs | Absent | Change):
                 yield node
+
+
+def _free(term: Term, group: Group) -> None:
+    """Should the group come again it is a new one; what was seen of it stays where another rule looks at it."""
+    term.heard.pop(group, None)
+    if not term.stores[group].users:
+        del term.stores[group]
 
 
 def _metrics(rule: Rule) -> set[str]:

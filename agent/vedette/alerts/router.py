@@ -208,8 +208,10 @@ class Router:
             if len(term.stores) >= MOST_GROUPS:
                 return None
             store = term.store(group)
+        heard = term.heard.get(group)
+        if heard is None:  # its store may be there before, for another rule's sake
+            heard = term.heard[group] = set()
             self.born(term, group)
-        heard = term.heard.setdefault(group, set())
         if instance not in heard:
             heard.add(instance)
             self.heard(term, group, instance)

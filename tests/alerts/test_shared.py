@@ -1,0 +1,57 @@
+"""What several rules look at, and what comes later: groups, instances, agents that take over."""
+
+from __future__ import annotations
+
+import pytest
+
+from alerts.parts import DB, FLOW, ORDERS, QUEUES, Stage
+from vedette.metrics import Kind
+
+TIERS = """
+alerts:
+  - {name: warn, when: max(sqs.age) over 1m > 100 by (queue)}
+  - {name: crit, when: max(sqs.age) over 1m > 600 by (queue)}
+"""
+
+
+def queues(stage: Stage, until: float, *names: str, age: float = 200.0) -> None:
+    """Runs of the queues' check, one each interval."""
+    while stage.now - stage.start < until:
+        stage.values(QUEUES, *[("sqs.age", Kind.GAUGE, age, f"queue:{name}") for name in names])
+        stage.at(stage.now - stage.start + 10)
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["restart", "kill"])
+def test_after_a_restart_both_tiers_of_a_value_are_told(kill: bool) -> None:
+    stage = Stage(TIERS)
+    queues(stage, 100, "pay")
+    assert stage.told == ["60 firing warn{queue:pay}"]
+    stage = stage.restart(TIERS, kill=kill)
+    queues(stage, 110, "pay")
+    assert stage.states == {"warn{queue:pay}": "firing", "crit{queue:pay}": "ok"}
+    queues(stage, 130, "pay", age=900.0)
+    assert stage.told == ["110 firing crit{queue:pay}"]
+
+
+@pytest.mark.parametrize("runs", ["", "for 2 of 3 runs "])
+@pytest.mark.parametrize("target", ["*/*", "postgres/*"])
+def test_an_absence_beside_a_status_takes_no_group_from_it(target: str, runs: str) -> None:
+    stage = Stage(f"""
+    alerts:
+      - {{name: each, when: "status({target}) == critical {runs}by (instance)"}}
+      - {{name: silent, when: "no data({target}) for 5m by (instance)"}}
+    """)
+    for second in range(0, 40, 10):
+        stage.at(second)
+        stage.status(DB, "critical" if second else "ok")
+    assert stage.told == [f"{20 if runs else 10} firing each{{instance:payments-primary}}"]
+
+
+def test_a_group_that_one_of_its_rules_let_go_is_new_to_it_when_it_comes_again() -> None:
+    stage = Stage(TIERS)
+    queues(stage, 100, "pay")
+    book = stage.engine._book
+    book.drop(book.cases["crit"]["pay",])
+    assert stage.states == {"warn{queue:pay}": "firing"}
+    queues(stage, 120, "pay", age=900.0)
+    assert stage.told[1:] == ["100 firing crit{queue:pay}"]
