@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
 import pytest
 
-from alerts.parts import DB, FLOW, ORDERS, QUEUES, Stage
+from alerts.parts import DB, QUEUES, Emits, Stage, read
 from vedette.metrics import Kind
+from vedette.rules.catalogue import Catalogue
+
+if TYPE_CHECKING:
+    from vedette.rules import Rulebook
 
 TIERS = """
 alerts:
@@ -55,3 +62,42 @@ def test_a_group_that_one_of_its_rules_let_go_is_new_to_it_when_it_comes_again()
     assert stage.states == {"warn{queue:pay}": "firing"}
     queues(stage, 120, "pay", age=900.0)
     assert stage.told[1:] == ["100 firing crit{queue:pay}"]
+
+
+def absence(*names: str) -> Rulebook:
+    """The rule of a check's file, as read with these instances."""
+    keep_all = SimpleNamespace(compile=lambda: lambda name: name)
+    config = SimpleNamespace(tags=(), metrics=keep_all)
+    made = [SimpleNamespace(id=f"redis/{name}", plugin=Emits(()), owned=False, config=config) for name in names]
+    book, problems = read(
+        "alerts: [{name: silent, when: no data for 5m}]",
+        check="redis",
+        among=Catalogue(made, (), complete=True),  # type: ignore[arg-type]
+    )
+    assert problems == []
+    return book
+
+
+def test_an_instance_that_a_reload_adds_is_missed_from_then_on() -> None:
+    stage = Stage("alerts: []")
+    stage.engine.configure(absence("a", "back"))
+    for second in range(0, 900, 60):
+        stage.at(second)
+        stage.status("redis/a", "ok")
+        if second < 240:
+            stage.status("redis/back", "ok")
+        if second == 240:
+            stage.closed("redis/back")
+            stage.engine.configure(absence("a"))
+    stage.engine.configure(absence("a", "back", "new"))
+    for second in range(900, 1300, 60):
+        stage.at(second)
+        stage.status("redis/a", "ok")
+    assert sorted(stage.told) == ["1140 firing silent{instance:back}", "1140 firing silent{instance:new}"]
+
+
+def test_a_group_is_missed_from_the_time_when_it_was_first_seen() -> None:
+    stage = Stage("alerts: [{name: halt, when: no data(payments.all) for 5m and sqs.age > 1 by (queue)}]")
+    stage.at(600)
+    queues(stage, 950, "pay")
+    assert stage.told == ["900 firing halt{queue:pay}"]

@@ -90,15 +90,16 @@ class Book:
         for name, rule in self.rules.items():
             old = before.get(name)
             if old is not None and (old.when, old.keep, old.kinds) == (rule.when, rule.keep, rule.kinds):
-                self._go_on(old, rule, old_cases[name])
+                self._go_on(old, rule, old_cases[name], now)
             else:
-                self._begin(rule, old_cases.get(name, {}) if old is not None and old.when.by == rule.when.by else {})
+                earlier = old_cases.get(name, {}) if old is not None and old.when.by == rule.when.by else {}
+                self._begin(rule, earlier, now)
         self._connect()
         kept = {(case.rule.name, case.group) for case in self}
-        earlier = [case for cases in old_cases.values() for case in cases.values()]
-        return [case for case in earlier if (case.rule.name, case.group) not in kept]
+        before_these = [case for cases in old_cases.values() for case in cases.values()]
+        return [case for case in before_these if (case.rule.name, case.group) not in kept]
 
-    def _go_on(self, old: Rule, rule: Rule, cases: dict[Group, Case]) -> None:
+    def _go_on(self, old: Rule, rule: Rule, cases: dict[Group, Case], now: float) -> None:
         """Another runbook or another instance changes nothing of what was seen."""
         gone = _names(old) - _names(rule) if "instance" in rule.when.by else set()
         place = rule.when.by.index("instance") if gone else 0
@@ -107,7 +108,8 @@ class Book:
             labels = dict(zip(rule.when.by, case.group, strict=True)) if case.group else {}
             case.rule, case.labels = rule, {**rule.config.labels, **labels}
         for group in self._configured(rule) - self.cases[rule.name].keys():
-            self._case(rule, group)
+            self._clear(rule, group)
+            self._case(rule, group, since=now)
 
     def _knowing(self, rule: Rule) -> Rule:
         """The rule with the kinds of metrics that no configuration tells, as far as they were seen."""
@@ -150,12 +152,20 @@ class Book:
 
     # Cases
 
-    def _begin(self, rule: Rule, before: dict[Group, Case]) -> None:
+    def _begin(self, rule: Rule, before: dict[Group, Case], now: float) -> None:
         self.cases[rule.name] = {}
         terms = self._terms_of(rule)
         groups = {()} if not rule.when.by else {group for term in terms for group in term.stores if group}
         for group in groups | self._configured(rule) | before.keys():
-            self._case(rule, group, before.get(group))
+            self._case(rule, group, before.get(group), since=now)
+
+    def _clear(self, rule: Rule, group: Group) -> None:
+        """An instance is added: what one of its name left that was removed before is not its own."""
+        for term in self._terms_of(rule):
+            store = term.stores.get(group)
+            if store is not None and not store.users:
+                self.router.drop([store])
+                _free(term, group)
 
     @staticmethod
     def _configured(rule: Rule) -> set[Group]:
@@ -171,14 +181,15 @@ class Book:
         for rule in term.rules:
             cases = self.cases[rule.name]
             if rule.when.by and group and group not in cases:
-                self._case(rule, group)
+                self._case(rule, group, since=self.router.now)
             elif rule.when.by and not group:  # series without the tags: every group looks at them
                 for known, case in list(cases.items()):
                     if any(store is not term.store(()) for store in case.compiler.stores):
                         self._case(rule, known, case)
 
-    def _case(self, rule: Rule, group: Group, before: Case | None = None) -> None:
-        compiler = Compiler(self._finder(rule), group, self._seen, self._started[rule.name])
+    def _case(self, rule: Rule, group: Group, before: Case | None = None, since: float = 0.0) -> None:
+        since = before.compiler.started if before is not None else since
+        compiler = Compiler(self._finder(rule), group, self._seen, max(since, self._started[rule.name]))
         verdict = compiler.test(rule.when.test)
         shown = list(compiler.leaves)
         keep = compiler.test(rule.keep.test) if rule.keep is not None else None

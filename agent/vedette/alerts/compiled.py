@@ -93,7 +93,7 @@ class Compiler:
         find: gives the term of a value, status or absence.
         group: whose windows are looked at.
         seen: what is known of runs.
-        started: since when the rule is in force.
+        started: since when the rule is in force for the group: an instance may be added later.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Compiler:
         self._find = find
         self._group = group
         self._about = seen
-        self._started = started
+        self.started = started
         self._used: list[Store] = []
         self.leaves: list[Leaf] = []
         self.stores: list[Store] = []
@@ -217,7 +217,7 @@ class Compiler:
     def _absent(self, test: Absent) -> Verdict:
         term, store = self._use(test)
         assert isinstance(store, Latest | Worst)  # noqa: S101 - for type checkers
-        seconds, started, group, alive = test.seconds, self._started, self._group, self._about.alive
+        seconds, started, group, alive = test.seconds, self.started, self._group, self._about.alive
         ends = ends_after(seconds) if group and "instance" not in term.by else float("inf")
 
         def silence(now: float) -> float | None:
