@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alerts.parts import DB, FLOW, Stage, read
+from alerts.parts import DB, FLOW, Stage, open_catalogue, read
 from vedette.alerts.heartbeat import Pulse
 from vedette.config import Configuration, load
 from vedette.config.changes import compare, in_force
@@ -100,6 +100,44 @@ def test_what_may_come_from_elsewhere_is_a_warning(tmp_path: Path) -> None:
 def test_percent_and_time_mean_what_the_metric_is_measured_in(when: str, means: str) -> None:
     book, problems = read(f"alerts: [{{name: x, when: '{when}'}}]")
     assert (str(book.rules[0].when), problems) == (means, [])
+
+
+def test_a_percentage_of_what_nobody_declares_is_an_error() -> None:
+    text = "alerts: [{name: x, when: '%s > 90%%'}]"
+    book, problems = read(text % "avg(cache.hits) over 5m", among=open_catalogue())
+    assert book.rules == ()
+    assert problems[-1] == (
+        "alerts.yaml:1: alerts[0].when: nobody says whether avg(cache.hits) over 5m is measured in percent; "
+        "write a number: 90 if it is, or 0.9"
+    )
+    book, _ = read(text % "sum(cache.hits) / sum(cache.all) over 5m", among=open_catalogue())
+    assert [str(rule.when) for rule in book.rules] == ["sum(cache.hits) over 5m / sum(cache.all) over 5m > 0.9"]
+
+
+def test_a_typo_in_one_file_changes_no_rule_of_another(tmp_path: Path) -> None:
+    rules = """
+    alerts:
+      - {name: full, when: avg(system.cpu.user) over 5m > 90}
+      - {name: slow, when: "avg(redis.mem.used) over 5m > 9 and avg(system.cpu.user) over 5m > 9"}
+    """
+    good = "instances: [{name: me, interval: 30s}]"
+    before = loaded(tmp_path, redis=REDIS, host=good, alerts=rules)
+    more = REDIS.replace("}]", "}, {name: more, host: 127.0.0.2}]")
+    after = in_force(before, loaded(tmp_path, redis=more, host=good.replace("interval", "intervall"), alerts=rules))
+    assert before.rulebook is not None
+    assert after.rulebook is not None
+    old, new = ({rule.name: rule for rule in one.rulebook.rules} for one in (before, after))
+    assert [(new[name].when, new[name].kinds) for name in ("full", "slow")] == [
+        (old[name].when, old[name].kinds) for name in ("full", "slow")
+    ]
+    assert new["full"].sources == old["full"].sources
+    slow = {one.instance for some in new["slow"].sources.values() for one in some}
+    assert slow == {"host/me", "redis/cache", "redis/more"}
+    percent = rules.replace("90}", "90%}")
+    before = loaded(tmp_path, host=good, alerts=percent)
+    after = in_force(before, loaded(tmp_path, host=good.replace("interval", "intervall"), alerts=percent))
+    assert after.rulebook is not None
+    assert [str(rule.when) for rule in after.rulebook.rules][0] == "avg(system.cpu.user) over 5m > 90"
 
 
 def test_what_several_agents_see_in_part_is_a_warning() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vedette.config.model import Configuration, Instance
     from vedette.config.template import Template
-    from vedette.rules.model import Rulebook
+    from vedette.rules.model import Rule, Rulebook
     from vedette.secrets import Masker
 
 _OWN_CLOCK: Final = ("interval", "schedule", "timezone", "timeout")
@@ -115,7 +115,7 @@ def in_force(old: Configuration, new: Configuration) -> Configuration:
         discoveries=old.discoveries if new.fatal else new.discoveries,
         fleet=old.fleet if new.fatal else new.fleet,
         notifiers=old.notifiers if new.fatal else new.notifiers,
-        rulebook=_rulebook(old, new, staying, broken),
+        rulebook=_rulebook(old, new, staying, broken, {one.id for one in kept}),
         instances=tuple(sorted(instances, key=lambda one: (one.file, one.line))),
         templates=tuple(sorted(templates, key=lambda one: (one.file, one.line))),
         problems=tuple(sorted(problems, key=lambda problem: (problem.file, problem.line))),
@@ -123,7 +123,9 @@ def in_force(old: Configuration, new: Configuration) -> Configuration:
     )
 
 
-def _rulebook(old: Configuration, new: Configuration, staying: set[str], broken: set[str]) -> Rulebook | None:
+def _rulebook(
+    old: Configuration, new: Configuration, staying: set[str], broken: set[str], going_on: set[str]
+) -> Rulebook | None:
     """The new rules, with the last good ones of files that have an error now."""
     before, after = old.rulebook, new.rulebook
     if before is None or after is None:
@@ -132,8 +134,25 @@ def _rulebook(old: Configuration, new: Configuration, staying: set[str], broken:
     kept = [rule for rule in before.rules if rule.file in staying or _is_broken(rule.file, broken)]
     names = {rule.name for rule in kept}
     mine = [rule for rule in after.rules if rule.name not in names and not (rule.file in files and rule.file in broken)]
+    if going_on:
+        known = {rule.name: rule for rule in before.rules}
+        mine = [_knowing(rule, known.get(rule.name), going_on) for rule in mine]
     whole = not any(file.rpartition("/")[2].startswith("alerts.") for file in broken)
     return replace(after if whole else before, rules=(*kept, *mine))
+
+
+def _knowing(rule: Rule, before: Rule | None, going_on: set[str]) -> Rule:
+    """The rule with what it knew of instances that go on although their file has an error: they were not asked now."""
+    if before is None or (before.config.when, before.config.keep) != (rule.config.when, rule.config.keep):
+        return rule
+    sources = {
+        text: tuple(dict.fromkeys((*some, *(one for one in before.sources.get(text, ()) if one.instance in going_on))))
+        for text, some in rule.sources.items()
+    }
+    if before.kinds.keys() <= rule.kinds.keys():
+        return replace(rule, sources=sources)
+    kinds = {**rule.kinds, **before.kinds}
+    return replace(rule, sources=sources, kinds=kinds, when=before.when, keep=before.keep)
 
 
 def _is_broken(file: str, broken: set[str]) -> bool:

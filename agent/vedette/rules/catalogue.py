@@ -239,7 +239,7 @@ def in_its_units(condition: Condition, kinds: dict[str, tuple[str, str]]) -> Con
     """The condition with percentages and times turned into what the metrics beside them are measured in.
 
     Raises:
-        ConditionError: a time is compared with what is not measured in time.
+        ConditionError: a time is compared with what is not measured in time, or a percentage with what nobody declares.
     """
     return Condition(_test(condition.test, kinds), condition.by)
 
@@ -248,6 +248,10 @@ def _test(test: Test, kinds: dict[str, tuple[str, str]]) -> Test:
     match test:
         case Compare():
             unit = _unit(test.left, kinds) or _unit(test.right, kinds)
+            for one, other in ((test.left, test.right), (test.right, test.left)):
+                if _is_unknown(one, kinds) and _has_percent(other):
+                    message = f"nobody says whether {one} is measured in percent"
+                    raise ConditionError(message, "write a number: 90 if it is, or 0.9")
             return Compare(test.operator, _plain(test.left, unit), _plain(test.right, unit))
         case Runs():
             inner = _test(test.test, kinds)
@@ -268,6 +272,19 @@ def _unit(side: Expression, kinds: dict[str, tuple[str, str]]) -> str:
     if side.function == "days_left":
         return "day"
     return kinds.get(side.selector.metric, ("", ""))[1]
+
+
+def _is_unknown(side: Expression, kinds: dict[str, tuple[str, str]]) -> bool:
+    """Whether a side is one metric by itself that nobody declares."""
+    if not isinstance(side, Value) or side.function in ("count", "rate", "days_left"):
+        return False
+    return side.selector.metric not in kinds
+
+
+def _has_percent(side: Expression) -> bool:
+    if isinstance(side, Arithmetic):
+        return _has_percent(side.left) or _has_percent(side.right)
+    return isinstance(side, Number) and side.unit == "%"
 
 
 def _plain(side: Expression, unit: str) -> Expression:
