@@ -137,7 +137,7 @@ def test_a_typo_in_one_file_changes_no_rule_of_another(tmp_path: Path) -> None:
     before = loaded(tmp_path, host=good, alerts=percent)
     after = in_force(before, loaded(tmp_path, host=good.replace("interval", "intervall"), alerts=percent))
     assert after.rulebook is not None
-    assert [str(rule.when) for rule in after.rulebook.rules][0] == "avg(system.cpu.user) over 5m > 90"
+    assert str(after.rulebook.rules[0].when) == "avg(system.cpu.user) over 5m > 90"
 
 
 def test_what_several_agents_see_in_part_is_a_warning() -> None:

@@ -377,10 +377,10 @@ def test_pending_goes_on_over_a_restart() -> None:
     assert stage.told == ["61 firing old"]
 
 
-def granted(token: int) -> Lease:
+def granted(token: int, instance: str = FLOW) -> Lease:
     term = Term()
     term.until = float("inf")
-    return Lease(term, FLOW, token)
+    return Lease(term, instance, token)
 
 
 def two_agents(text: str) -> tuple[Stage, Stage]:

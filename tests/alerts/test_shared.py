@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from alerts.parts import DB, QUEUES, Emits, Stage, read
+from alerts.test_rules import granted
 from vedette.metrics import Kind
 from vedette.rules.catalogue import Catalogue
 
@@ -101,3 +102,27 @@ def test_a_group_is_missed_from_the_time_when_it_was_first_seen() -> None:
     stage.at(600)
     queues(stage, 950, "pay")
     assert stage.told == ["900 firing halt{queue:pay}"]
+
+
+def test_after_a_takeover_nothing_is_missed_that_came_meanwhile() -> None:
+    text = """
+    alerts:
+      - {name: each, when: no data(sqs.age) for 10m by (queue)}
+      - {name: one, when: "no data(sqs.age{queue:pay}) for 10m"}
+      - {name: none, when: no data(sqs/queues) for 10m}
+    """
+    one, other = Stage(text, QUEUES), Stage(text, QUEUES)
+    other.memory[QUEUES] = one.memory.setdefault(QUEUES, {})
+    for turn, (stage, start, until) in enumerate([(one, 0, 300), (other, 300, 2_940), (one, 3_000, 3_120)]):
+        lease = granted(turn, QUEUES)
+        stage.at(start)
+        if turn == 2:
+            stage.status(QUEUES, "critical", lease=lease)  # its first run fails
+        while stage.now - stage.start < until:
+            stage.at(stage.now - stage.start + 60)
+            stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 1.0, "queue:pay"), lease=lease)
+        if turn < 2:
+            stage.closed(QUEUES)
+    assert (one.told, other.told) == ([], [])
+    one.at(3_900)
+    assert sorted(one.told) == ["3720 firing each{queue:pay}", "3720 firing none", "3720 firing one"]

@@ -257,7 +257,8 @@ class Book:
                 ring.forget(instance)
 
     def begin_anew(self, instance: str, seen: float, now: float) -> None:
-        """What an instance emits was not seen here for a while: its windows have no verdict until they are full again.
+        """What an instance emits was not seen here for a while: its windows have no verdict until they are full again,
+        and what is absent is missed from now on.
 
         Args:
             instance: its id.
@@ -269,6 +270,17 @@ class Book:
                 for _, window in self._windows_of(term):
                     if now - seen > tolerated(window.over):
                         window.ready = max(window.ready, now + window.over + window.ago)
+                if now - seen > _HOLE:
+                    self._miss_anew(term, instance, now)
+
+    @staticmethod
+    def _miss_anew(term: Term, instance: str, now: float) -> None:
+        """Nobody here knows when something came last of these groups; those that are taken to be gone stay so."""
+        gone = max((_gone_after(rule) for rule in term.rules), default=0.0)
+        for group, store in term.stores.items():
+            if isinstance(store, Latest | Worst) and (not group or now - store.at < gone):
+                if "instance" not in term.by or any(one.instance == instance for one in sources_of(term, group)):
+                    store.at = now
 
     def _begins(self, instance: str, now: float) -> None:
         """A batch came; after a long time without a completed run a window of counts knows too little of that time."""
@@ -381,9 +393,11 @@ def _is_over(case: Case, now: float) -> bool:
     """Whether nothing is left of what a case looks at, and nothing is wrong."""
     if case.incident.stage != "ok" or not all(is_empty(store, now) for store in case.compiler.stores):
         return False
-    missed = [ends_after(node.seconds) for node in walk(case.rule.when.test) if isinstance(node, Absent)]
-    return all(
-        now - store.at >= max(missed, default=0.0)
-        for store in case.compiler.stores
-        if isinstance(store, Latest | Worst)
-    )
+    gone = _gone_after(case.rule)
+    return all(now - store.at >= gone for store in case.compiler.stores if isinstance(store, Latest | Worst))
+
+
+def _gone_after(rule: Rule) -> float:
+    """How long what a rule misses may not come until it is taken to be gone; 0 if it misses nothing."""
+    missed = [ends_after(node.seconds) for node in walk(rule.when.test) if isinstance(node, Absent)]
+    return max(missed, default=0.0)
