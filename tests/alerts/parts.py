@@ -171,8 +171,12 @@ class Stage:
         made = [Sample(name, kind, value, tuple(sorted((*tags, tag)))) for name, kind, value, *tags in samples]
         self._run(instance, tuple(made), (), lease)
 
-    def _run(self, instance: str, samples: Any, statuses: Any, lease: Lease | None) -> None:
-        health = Sample("health_check.status", Kind.GAUGE, 1, ())
+    def failed(self, instance: str) -> None:
+        """A run that cannot look."""
+        self._run(instance, (), (), None, healthy=0)
+
+    def _run(self, instance: str, samples: Any, statuses: Any, lease: Lease | None, *, healthy: int = 1) -> None:
+        health = Sample("health_check.status", Kind.GAUGE, healthy, ())
         self.engine.consume(
             Batch(
                 instance,

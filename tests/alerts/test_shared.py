@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from alerts.parts import DB, QUEUES, Emits, Stage, read
 from alerts.test_rules import granted
 from vedette.metrics import Kind
 from vedette.rules.catalogue import Catalogue
+from vedette.rules.model import Source
 
 if TYPE_CHECKING:
     from vedette.rules import Rulebook
@@ -126,3 +128,37 @@ def test_after_a_takeover_nothing_is_missed_that_came_meanwhile() -> None:
     assert (one.told, other.told) == ([], [])
     one.at(3_900)
     assert sorted(one.told) == ["3720 firing each{queue:pay}", "3720 firing none", "3720 firing one"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_alert_does_not_expire_by_the_runs_of_another_instance(restarted: bool) -> None:
+    text = """
+    alerts:
+      - {name: age, when: "max(sqs.age{instance:queues}) over 1m > 100", expire: 10m}
+      - {name: each, when: sqs.age > 100 by (queue), expire: 10m}
+    """
+    stage = Stage(text)
+    stage.rulebook = replace(
+        stage.rulebook,
+        rules=tuple(
+            replace(rule, sources={key: (*some, Source(DB)) for key, some in rule.sources.items()})
+            for rule in stage.rulebook.rules
+        ),
+    )
+    stage.engine.configure(stage.rulebook)
+    queues(stage, 100, "pay")
+    for second in range(100, 1500, 20):
+        stage.at(second)
+        stage.values(DB, ("sqs.age", Kind.GAUGE, 1.0, "queue:mail"))
+        stage.failed(QUEUES)
+        if second == 200 and restarted:
+            rules, told = stage.rulebook, stage.told
+            stage = stage.restart(text, kill=True)
+            stage.engine.configure(rules)
+            assert told == ["0 firing each{queue:pay}", "60 firing age"]
+    assert stage.told == ([] if restarted else ["0 firing each{queue:pay}", "60 firing age"])
+    for second in range(1500, 1600, 20):
+        stage.at(second)
+        stage.values(DB)
+        stage.values(QUEUES)  # it looks, and there is nothing
+    assert sorted(stage.told[-2:]) == ["1501 resolved age", "1501 resolved each{queue:pay}"]

@@ -278,9 +278,9 @@ class Book:
         """Nobody here knows when something came last of these groups; those that are taken to be gone stay so."""
         gone = max((_gone_after(rule) for rule in term.rules), default=0.0)
         for group, store in term.stores.items():
-            if isinstance(store, Latest | Worst) and (not group or now - store.at < gone):
-                if "instance" not in term.by or any(one.instance == instance for one in sources_of(term, group)):
-                    store.at = now
+            mine = "instance" not in term.by or any(one.instance == instance for one in sources_of(term, group))
+            if mine and isinstance(store, Latest | Worst) and (not group or now - store.at < gone):
+                store.at = now
 
     def _begins(self, instance: str, now: float) -> None:
         """A batch came; after a long time without a completed run a window of counts knows too little of that time."""

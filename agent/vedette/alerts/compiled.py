@@ -106,7 +106,16 @@ class Compiler:
         self._used: list[Store] = []
         self.leaves: list[Leaf] = []
         self.stores: list[Store] = []
+        self._terms: list[Term] = []
         self.rings: list[Ring] = []
+
+    @property
+    def heard(self) -> set[str]:
+        """The instances of which something came that is looked at here."""
+        found = set[str]()
+        for term, store in zip(self._terms, self.stores, strict=True):
+            found |= term.heard.get(self._group if term.stores.get(self._group) is store else (), set())
+        return found
 
     def test(self, test: Test) -> Verdict:
         """The function of a test."""
@@ -130,6 +139,7 @@ class Compiler:
         store = term.read_by(self._group)
         if store not in self.stores:
             self.stores.append(store)
+            self._terms.append(term)
         self._used.append(store)
         return term, store
 

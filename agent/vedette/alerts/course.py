@@ -78,9 +78,18 @@ class Course:
                 self.end(case, now, f"no data has come for {format_duration(after)}")
 
     def _ran_since(self, case: Case, moment: float) -> bool:
-        """Whether somebody looked since, and there was nothing: then it is not the looking that fails."""
-        sources = story.sources_of(case)
-        return not sources or any(self._runs.completed.get(one, 0.0) > moment for one in sources)
+        """Whether those looked since from whom it came, and there was nothing: then it is not the looking that fails.
+
+        Where that is not known any more, as after a restart, those that may emit it and that run here.
+        """
+        names = case.compiler.heard
+        if not names:
+            sources = story.sources_of(case)
+            names = {one for one in sources if one in self._runs.numbers}
+            if not names:
+                return not sources
+        looked = self._runs.completed
+        return all(looked.get(one, 0.0) > moment and not self._runs.is_down(one, moment) for one in names)
 
     def keep_all(self, now: float) -> None:
         """Have all outlast a restart as they are now."""
