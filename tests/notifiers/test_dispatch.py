@@ -20,6 +20,7 @@ import pytest
 from core.clock import run_virtually, virtual_loop
 from notifiers.receivers import alert
 from vedette import Evidence, Notifier, NotifierConfig, Undelivered
+from vedette.alerts.addressees import Addressees
 from vedette.alerts.dispatch import Dispatcher
 from vedette.config.notify import Route, addressable
 
@@ -671,6 +672,29 @@ def test_the_end_goes_where_the_beginning_went(tmp_path: Path, world: World) -> 
         await after.stop(1)
 
     run_virtually(main())
+
+
+def test_who_was_told_of_many_is_kept_line_by_line(tmp_path: Path) -> None:
+    told = Addressees(tmp_path)
+    whole, lines = tmp_path / ".told.json", tmp_path / ".told.more"
+    for number in range(400):
+        told.note(alert(key=f"a{number}"), ["pager", "team"])
+    assert (whole.exists(), lines.read_text().count("\n")) == (False, 400)
+    for number in range(100):
+        told.note(alert("resolved", key=f"a{number}"), ["pager"])
+    with lines.open("a") as file:
+        file.write('["a200", ["te')  # a kill in the midst of it
+    after = Addressees(tmp_path)
+    assert [after.of(alert(key=f"a{number}")) for number in (99, 100, 200)] == [
+        None,
+        ["pager", "team"],
+        ["pager", "team"],
+    ]
+    after.note(alert("acknowledged", key="a100"), ["web"])
+    assert (len(json.loads(whole.read_text())), lines.exists()) == (300, False)
+    after.forget("a101")
+    again = Addressees(tmp_path)
+    assert (again.of(alert(key="a100")), again.of(alert(key="a101"))) == (["pager", "team", "web"], None)
 
 
 def test_a_reload_that_renames_loses_nothing(tmp_path: Path, world: World) -> None:

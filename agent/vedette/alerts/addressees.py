@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vedette.alerts.keeping import Memory
+from vedette.alerts.keeping import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,7 @@ class Addressees:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self._kept = Memory(folder / _FILE if folder is not None else None)
+        self._kept = Journal(folder / _FILE if folder is not None else None)
 
     def of(self, alert: Alert) -> list[str] | None:
         """Who was told that it fires; None if this agent told nobody."""

@@ -6,10 +6,13 @@ import json
 import os
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_MOST_LINES: Final = 500
+_TOO_MANY: Final = 1 << 60
 
 
 class Memory(MutableMapping[str, Any]):
@@ -48,6 +51,57 @@ class Memory(MutableMapping[str, Any]):
         if self._path is not None:
             with suppress(OSError):
                 write_json(self._path, self._values)
+
+
+class Journal(Memory):
+    """The same for many values: a change is a line in a file beside, and all of them are written now and then.
+
+    Args:
+        path: the file; None keeps all in memory.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        super().__init__(path)
+        self._lines = 0
+        self._beside = path.with_suffix(".more") if path is not None else None
+        if self._beside is not None:
+            with suppress(OSError):
+                for line in self._beside.read_bytes().splitlines():
+                    self._lines = _TOO_MANY  # the next change writes all: the last line may be half of one
+                    with suppress(ValueError):
+                        self._replay(json.loads(line))
+
+    def _replay(self, change: Any) -> None:
+        match change:
+            case [str() as key]:
+                self._values.pop(key, None)
+            case [str() as key, value]:
+                self._values[key] = value
+            case _:
+                pass
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._values[key] = value
+        self._note([key, value])
+
+    def __delitem__(self, key: str) -> None:
+        del self._values[key]
+        self._note([key])
+
+    def _note(self, change: list[Any]) -> None:
+        if self._path is None or self._beside is None:
+            return
+        self._lines += 1
+        with suppress(OSError):
+            if not self._values or self._lines > max(_MOST_LINES, 2 * len(self._values)):
+                write_json(self._path, self._values)
+                self._beside.unlink(missing_ok=True)
+                self._lines = 0
+                return
+            self._beside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            number = os.open(self._beside, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            with os.fdopen(number, "a", encoding="utf-8") as file:
+                file.write(json.dumps(change) + "\n")
 
 
 def write_json(path: Path, data: Any) -> None:
