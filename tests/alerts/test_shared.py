@@ -162,3 +162,15 @@ def test_an_alert_does_not_expire_by_the_runs_of_another_instance(restarted: boo
         stage.values(DB)
         stage.values(QUEUES)  # it looks, and there is nothing
     assert sorted(stage.told[-2:]) == ["1501 resolved age", "1501 resolved each{queue:pay}"]
+
+
+def test_a_series_with_an_instance_tag_of_its_own_keeps_its_group() -> None:
+    text = "alerts: [{name: old, when: sqs.age > 100 by (instance)}]"
+    stage = Stage(text)
+    for second in (0, 10, 20):
+        stage.at(second)
+        stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 200.0, "instance:db1:9100"))
+        assert stage.reload(text) == []
+    assert stage.told == ["0 firing old{instance:db1:9100,queues}"]
+    stage = stage.restart(text, kill=True)
+    assert (stage.told, stage.states) == ([], {"old{instance:db1:9100,queues}": "firing"})

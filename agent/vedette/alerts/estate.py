@@ -9,6 +9,7 @@ from vedette.alerts import story
 from vedette.alerts.heirs import group_of_row, lost
 from vedette.alerts.history import Window
 from vedette.alerts.latest import Each
+from vedette.alerts.terms import names_in
 from vedette.rules.model import Rulebook
 from vedette.rules.tree import Absent
 
@@ -135,8 +136,8 @@ class Estate:
 
     def _bury(self, case: Case, over: set[str], now: float) -> None:
         mine = case.labels.get("instance") if "instance" in case.rule.when.by else None
-        ended = [self.ended[one] for one in over if one.partition("/")[2] == mine]
-        if mine is None or not ended or story.sources_of(case):
+        ended = [self.ended[one] for one in over if mine and one.partition("/")[2] in names_in(mine)]
+        if not ended or story.sources_of(case):
             return
         if any(_came_since(store, max(ended)) for store in case.compiler.stores):
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
+from vedette.alerts.terms import names_in
 from vedette.rules.tree import Absent, Selector, StatusIs, Value, walk
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def lost(rule: Rule | None, by: Sequence[str], group: Group, *, complete: bool) 
 
 
 def _has(rule: Rule, instance: str) -> bool:
-    return any(one.instance.partition("/")[2] == instance for some in rule.sources.values() for one in some)
+    names = names_in(instance)
+    return any(one.instance.partition("/")[2] in names for some in rule.sources.values() for one in some)
 
 
 def _wanted(rule: Rule) -> Iterator[tuple[Tag, ...]]:

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from vedette.alerts.latest import Each, Worst
+from vedette.alerts.terms import names_in
 from vedette.alerts.verdicts import FLIPPED
 from vedette.notifier import Alert, Evidence, Severity
 from vedette.rules.tree import STATUSES, Absent, Arithmetic, Change, Compare, StatusIs, Value, walk
@@ -128,7 +129,8 @@ def instances_of(case: Case) -> list[str]:
 def _mine(case: Case, names: Iterable[str]) -> list[str]:
     """Those of them that are in its group."""
     mine = case.labels.get("instance") if "instance" in case.rule.when.by else None
-    return [name for name in dict.fromkeys(names) if mine is None or name.partition("/")[2] == mine]
+    wanted = names_in(mine) if mine is not None else ()
+    return [name for name in dict.fromkeys(names) if mine is None or name.partition("/")[2] in wanted]
 
 
 def culprits(case: Case, now: float) -> list[str]:

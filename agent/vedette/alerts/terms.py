@@ -76,9 +76,14 @@ class Term:
 def sources_of(term: Term, group: Group) -> list[Source]:
     """Who may emit it in this group, as the configuration tells."""
     if "instance" in term.by and group:
-        name = group[term.by.index("instance")]
-        return [one for one in term.sources if one.instance.partition("/")[2] == name]
+        names = names_in(group[term.by.index("instance")])
+        return [one for one in term.sources if one.instance.partition("/")[2] in names]
     return list(term.sources)
+
+
+def names_in(tag: str) -> set[str]:
+    """The instances that a group's `instance` may mean: several where a series has such a tag of its own, too."""
+    return {tag, *tag.split(",")}
 
 
 def is_empty(store: Store, now: float) -> bool:
