@@ -94,6 +94,8 @@ instances: [{use_mount: false, file_system_exclude: [tmpfs], tags: [a:b]}]
 init_config:
 instances: [{excluded_interfaces: [lo, lo0], collect_connection_state: true, tags: [c:d]}]
 """,
+    "tcp_check.d/conf.yaml": "instances:\n  - {name: My Service, host: gw, port: 22, multiple_ips: true}\n",
+    "tls.d/conf.yaml": "init_config:\ninstances:\n  - {server: https.internal, days_warning: 30, days_critical: 10}\n",
     "cpu.d/conf.yaml.default": "init_config:\ninstances:\n  - {}\n",
     "nagios.d/conf.yaml": "instances:\n  - nagios_conf: /etc/nagios/nagios.cfg\n",
     "haproxy.yaml": "init_config:\ninstances:\n  - {url: http://localhost/}\n",
@@ -160,6 +162,10 @@ def test_what_becomes_of_each_option(folder: Path) -> None:
             "rename": {"ledger.process_cpu_seconds": "ledger.cpu"},
         },
     }]  # fmt: skip
+    assert files["tcp"] == [{"name": "My-Service", "host": "gw", "port": 22, "all_addresses": True}]
+    assert files["tls"] == [
+        {"name": "https.internal", "host": "https.internal", "warning_days": 30, "critical_days": 10}
+    ]
     assert files["host"] == [{
         "filesystems": {"exclude": ["tmpfs"]}, "interfaces": {"exclude": ["lo", "lo0"]}, "connections": True,
         "tags": ["a:b", "c:d"],
@@ -172,7 +178,7 @@ def test_the_files_are_valid_and_nothing_is_overwritten(folder: Path, tmp_path: 
     done = vedette("import", "datadog", folder, "--to", target, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.split() == [
-        f"{target}/{name}.yaml" for name in ("host", "openmetrics", "postgres", "redis", "synthetic")
+        f"{target}/{name}.yaml" for name in ("host", "openmetrics", "postgres", "redis", "synthetic", "tcp", "tls")
     ]
     assert stat.S_IMODE((target / "redis.yaml").stat().st_mode) == 0o640
     configuration = load(target, Registry(), secrets="lazy", environ={"PG_PASSWORD": "x"})
@@ -186,7 +192,7 @@ def test_the_files_are_valid_and_nothing_is_overwritten(folder: Path, tmp_path: 
     printed: list[Any] = [
         yaml.safe_load(part) for part in re.split(r"^# .*$", shown.stdout, flags=re.MULTILINE) if part.strip()
     ]
-    assert len(printed) == 5
+    assert len(printed) == 7
 
 
 def test_a_folder_without_checks(tmp_path: Path) -> None:

@@ -211,6 +211,30 @@ TRANSLATIONS: Final[Mapping[str, Translation]] = {
         | {"collect_response_time", "include_content", "check_certificate_expiration", "use_cert_from_response"},
         called=("name", "url"),
     ),
+    "tcp_check": Translation(
+        "tcp",
+        {
+            "host": Move("host"),
+            "port": Move("port"),
+            "timeout": Move("timeout", seconds),
+            "multiple_ips": Move("all_addresses", truth),
+        },
+        _NOWHERE | {"collect_response_time", "ip_cache_duration"},
+    ),
+    "tls": Translation(
+        "tls",
+        {
+            **_TLS,
+            "server": Move("host"),
+            "port": Move("port"),
+            "server_hostname": Move("server_name"),
+            "local_cert_path": Move("cert_path"),
+            "days_warning": Move("warning_days"),
+            "days_critical": Move("critical_days"),
+        },
+        _NOWHERE | {"send_cert_duration", "tls_validate_hostname"},
+        called=("name", "server", "local_cert_path"),
+    ),
     "openmetrics": Translation(
         "openmetrics",
         {
