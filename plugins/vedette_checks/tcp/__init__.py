@@ -73,7 +73,7 @@ class Tcp(Check[TcpConfig]):
                 _, writer = await asyncio.open_connection(address, config.port)
         except (OSError, TimeoutError) as error:
             known = isinstance(error, OSError) and error.errno
-            why = os.strerror(error.errno).lower() if known else "no answer"  # type: ignore[union-attr, arg-type]
+            why = os.strerror(error.errno).lower() if known else "no answer"  # type: ignore[arg-type]
             reason = f"{address} port {config.port}: {why}"
             emit.gauge("network.tcp.can_connect", 0, tags)
             emit.status(_STATUS, Status.CRITICAL, reason, tags)
