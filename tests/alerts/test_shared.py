@@ -10,6 +10,7 @@ import pytest
 
 from alerts.parts import DB, QUEUES, Emits, Stage, read
 from alerts.test_rules import granted
+from vedette.alerts import router
 from vedette.metrics import Kind
 from vedette.rules.catalogue import Catalogue
 from vedette.rules.model import Source
@@ -174,3 +175,15 @@ def test_a_series_with_an_instance_tag_of_its_own_keeps_its_group() -> None:
     assert stage.told == ["0 firing old{instance:db1:9100,queues}"]
     stage = stage.restart(text, kill=True)
     assert (stage.told, stage.states) == ([], {"old{instance:db1:9100,queues}": "firing"})
+
+
+def test_a_group_that_finds_room_at_a_reload_has_its_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router, "MOST_GROUPS", 1)
+    text = "alerts: [{name: old, when: sqs.age > 100 by (queue)}]"
+    stage = Stage(text)
+    queues(stage, 10, "pay", "mail", age=1.0)
+    assert stage.states == {"old{queue:pay}": "ok"}
+    stage.engine._book.drop(stage.engine._book.cases["old"]["pay",])
+    stage.reload(text)
+    queues(stage, 20, "mail")
+    assert stage.told == ["10 firing old{queue:mail}"]

@@ -107,6 +107,13 @@ class Book:
         for case in self.cases[rule.name].values():
             labels = dict(zip(rule.when.by, case.group, strict=True)) if case.group else {}
             case.rule, case.labels = rule, {**rule.config.labels, **labels}
+        terms = self._terms_of(rule) if rule.when.by else []
+        found = {
+            group for term in terms for group, heard in term.heard.items() if group and heard
+        }  # those with room now
+        for group in found - self.cases[rule.name].keys():
+            if not gone or group[place] not in gone:
+                self._case(rule, group, since=now)
         for group in self._configured(rule) - self.cases[rule.name].keys():
             self._clear(rule, group)
             self._case(rule, group, since=now)
@@ -335,9 +342,9 @@ class Book:
             if case in store.users:
                 store.users.remove(case)
         for term in self._terms_of(case.rule):
-            store = term.stores.get(case.group)
-            if case.group and store is not None:
-                self.router.drop([store])
+            left = term.stores.get(case.group)
+            if case.group and left is not None:
+                self.router.drop([left])
                 _free(term, case.group)
 
     def windows(self) -> Iterator[tuple[str, Window]]:
