@@ -56,6 +56,7 @@ class Course:
             asked = (lambda: keep(now)) if keep is not None else _no
             done = incident.step(verdict, asked, case.rule, now, fresh=pace is not None)
         if done == "resolved":
+            case.over = now
             self._teller.end(case, now)
         told = incident.stage == "firing" and self._teller.speak(case, now)
         if not told and done != "resolved" and (done or incident.lost != was_lost):
@@ -90,6 +91,8 @@ class Course:
 
     def end(self, case: Case, now: float, why: str = "") -> None:
         """It is over."""
+        if case.incident.stage == "firing":
+            case.over = now
         self._teller.end(case, now, why)
         self.note(case)
 

@@ -45,6 +45,12 @@ class Ring:
         """How many of how many."""
         return self._number, self._of
 
+    @property
+    def missing(self) -> int:
+        """How many more bad runs it takes, at least, where the last one was bad; 0 if none was."""
+        some = [max(1, self._number - sum(results)) for results in self.results.values() if results[-1]]
+        return min(some, default=0)
+
     def __call__(self, now: float) -> bool | None:
         """Whether it did, as of now; counts a run that came since it was asked last."""
         pulse = self._pulse()
