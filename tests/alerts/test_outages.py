@@ -108,3 +108,74 @@ def test_a_dependency_that_only_began_to_hold_is_waited_for_no_longer_than_it_ta
         stage.at(at + 1)
         stage.status(DB, "critical" if at == 100 else "ok")
     assert stage.told == ["112 firing flow"]
+
+
+def test_an_alert_that_saw_a_hole_once_does_not_end_at_a_later_restart() -> None:
+    text = "alerts: [{name: old, when: sqs.age > 100, expire: 10m}]"
+    stage = Stage(text)
+    for at in range(0, 100, 10):
+        stage.at(at)
+        stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 900.0))
+    stage = stage.restart(text)
+    stage.at(103)  # nothing is known at first, and that is kept
+    for at in range(110, 1300, 10):
+        stage.at(at)
+        stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 900.0))
+    after = stage.restart(text)
+    after.values(QUEUES)
+    after.at(1305)
+    assert (stage.told, after.told, after.kept) == ([], [], {"old"})
+
+
+def test_n_of_m_runs_expires_as_everything_does() -> None:
+    stage = Stage("alerts: [{name: runs, when: sqs.age > 100 for 3 runs by (queue), expire: 10m}]")
+    for at in range(0, 1200, 10):
+        stage.at(at)
+        gone = [("sqs.age", Kind.GAUGE, 900.0, "queue:a")] if at < 300 else []
+        stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 5.0, "queue:b"), *gone)
+    assert stage.told == ["20 firing runs{queue:a}", "981 resolved runs{queue:a}"]
+
+
+TWO_OF_THREE = "alerts: [{name: old, when: sqs.age > 100 for 2 of 3 runs}]"
+
+
+@pytest.mark.parametrize(("hole", "told"), [(50, True), (3600, False)])
+@pytest.mark.parametrize("kill", [True, False], ids=["kill", "suspended"])
+def test_runs_before_a_long_hole_do_not_count(hole: int, told: bool, kill: bool) -> None:
+    stage = Stage(TWO_OF_THREE)
+    for at, age in ((0, 5.0), (10, 5.0), (20, 900.0)):
+        stage.at(at)
+        stage.values(QUEUES, ("sqs.age", Kind.GAUGE, age))
+    stage.at(25)
+    stage.now += hole
+    if kill:
+        stage = stage.restart(TWO_OF_THREE, kill=True)
+    stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 900.0))
+    assert bool(stage.told) is told
+    stage.at(stage.now - stage.start + 10)
+    stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 900.0))
+    assert [line.partition(" ")[2] for line in stage.told] == ["firing old"]
+
+
+def test_a_series_that_comes_seldom_has_its_runs_counted() -> None:
+    stage = Stage("alerts: [{name: old, when: sqs.age > 100 for 3 runs}]")
+    for at in range(0, 5):
+        stage.at(300 * at)
+        stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 900.0 if at > 1 else 5.0))
+        stage.values(QUEUES)
+    assert stage.told == ["1200 firing old"]
+    for place in range(5, 8):
+        stage.at(300 * place)
+        stage = stage.restart("alerts: [{name: old, when: sqs.age > 100 for 3 runs}]", kill=place == 6)
+        stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 900.0 if place < 7 else 5.0))
+    assert stage.told == ["2100 resolved old"]
+
+
+def test_runs_before_a_long_hole_do_not_count_after_a_restart_in_it() -> None:
+    stage = Stage(TWO_OF_THREE)
+    for at in (0, 10):
+        stage.at(at)
+        stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 900.0 if at else 5.0))
+    stage = stage.at(200).restart(TWO_OF_THREE, kill=True)
+    stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 900.0))
+    assert stage.told == []

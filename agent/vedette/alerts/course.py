@@ -44,7 +44,7 @@ class Course:
             pace: the interval of what came; None if only time has passed.
         """
         incident = case.incident
-        was_lost, done = incident.lost, ""
+        was_lost, was_dark, done = incident.lost, incident.dark, ""
         if verdict is None or (pace is None and incident.stage == "pending"):
             self._wait(case, now, blind=verdict is None)
         else:
@@ -59,7 +59,9 @@ class Course:
             case.over = now
             self._teller.end(case, now)
         told = incident.stage == "firing" and self._teller.speak(case, now)
-        if not told and done != "resolved" and (done or incident.lost != was_lost):
+        if not told and done != "resolved" and (
+            done or incident.lost != was_lost or (was_dark and not incident.dark)
+        ):
             self._teller.keep(case, now)
         if done:
             self.note(case)

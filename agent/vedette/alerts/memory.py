@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from vedette.alerts.history import PLOTTED, Window, tolerated
+from vedette.alerts.ring import HOLE
 from vedette.alerts.rule import TIMES
 from vedette.alerts.terms import MOST_GROUPS
 from vedette.rules.tree import Absent, walk
@@ -81,6 +82,7 @@ class Memory:
         beat = _mapping(own.get(_BEAT))
         self.alive = _number(beat.get("at"))
         """When the agent was seen to be alive last, by the clock."""
+        self._lived = self.alive
         self.statuses = beat.get("statuses")
         self._saved: dict[str, float] = {}
         self._saved_at = 0.0
@@ -160,9 +162,11 @@ class Memory:
 
     def restore_rings(self, case: Case) -> None:
         """Put back how the last runs went."""
-        rows = self._rings.pop(case.key, None)
+        row = _mapping(self._rings.pop(case.key, None))
+        rows, away = row.get("rings"), self._clock.now() - self._clock.offset - self._lived
         for ring, results in zip(case.compiler.rings, rows if isinstance(rows, list) else (), strict=False):
-            ring.restore(results)
+            if away <= max(HOLE, ring.size[1] * _number(row.get("every"))):
+                ring.restore(results)
 
     def groups(self, rule: Rule, now: float) -> list[tuple[Group, float]]:
         """The groups of a rule that were known, and when each was seen last, as if no time had passed since."""
@@ -185,7 +189,7 @@ class Memory:
         if self._keeper is None:
             return
         self._save_windows(book, now, everything=everything)
-        self._save_rings(book)
+        self._save_rings(book, runs, now)
         if not everything and 0 <= now - self._saved_at < EVERY:
             return
         self._saved_at = now
@@ -230,11 +234,12 @@ class Memory:
         packed = _packed(window.kept(), offset)
         return {"saved": now - offset, "over": window.over, "ready": window.ready - offset, "points": packed}
 
-    def _save_rings(self, book: Book) -> None:
-        rings = {case.key: [ring.kept for ring in case.compiler.rings] for case in book if case.compiler.rings}
+    def _save_rings(self, book: Book, runs: Runs, now: float) -> None:
+        rings = {case.key: [ring.lasting(now) for ring in case.compiler.rings] for case in book if case.compiler.rings}
         if rings != self._kept_rings:
             self._kept_rings = rings
-            self._keep(_RINGS, rings)
+            every = {key: _slowest(some, runs) for key, some in rings.items()}
+            self._keep(_RINGS, {key: {"every": every[key], "rings": some} for key, some in rings.items()})
 
     def _save_groups(self, rule: Rule, book: Book, now: float, *, everything: bool) -> None:
         name = _SEEN + rule.name
@@ -254,6 +259,10 @@ def _waits(rule: Rule, book: Book) -> bool:
     if any(isinstance(node, Absent) for node in walk(rule.when.test)):
         return True
     return bool(rule.when.by) and any(term.counted for term in book.terms_of(rule))
+
+
+def _slowest(rings: list[dict[str, list[bool]]], runs: Runs) -> float:
+    return max((runs.intervals.get(one, 0.0) for ring in rings for one in ring), default=0.0)
 
 
 def _seen(case: Case) -> float:
