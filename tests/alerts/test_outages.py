@@ -10,6 +10,7 @@ import pytest
 
 from alerts.parts import DB, FLOW, QUEUES, Stage, read
 from vedette.alerts.service import Alerting
+from vedette.lease import Lease, Term
 from vedette.metrics import Batch, Kind, Sample, ServiceCheck, Status
 from vedette.state import StateStore
 
@@ -179,3 +180,72 @@ def test_runs_before_a_long_hole_do_not_count_after_a_restart_in_it() -> None:
     stage = stage.at(200).restart(TWO_OF_THREE, kill=True)
     stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 900.0))
     assert stage.told == []
+
+
+def boom(_: float) -> bool:
+    raise ZeroDivisionError
+
+
+def test_a_rule_that_faults_is_shown_as_such_and_hides_no_other() -> None:
+    stage = Stage("alerts: [{name: a, when: sqs.age > 5}, {name: b, when: sqs.age > 5}, {name: c, when: sqs.age > 5}]")
+    stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 9.0))
+    for case in stage.engine.cases:
+        if case.rule.name != "c":
+            case.verdict = boom
+            for leaf in case.compiler.leaves:
+                leaf.read = boom  # type: ignore[assignment]
+    stage.engine._course.note(stage.engine.cases[0])
+    stage.engine.cases[1].incident.reset()
+    assert stage.states == {"a": "firing", "b": "fault", "c": "firing"}
+    shown = {one.key: one.summary for one in stage.engine.vitals.alerts}  # type: ignore[union-attr]
+    assert shown["a"] == "a: cannot be evaluated (ZeroDivisionError)"
+    assert shown["c"] == "c: last(sqs.age) is 9 second, above 5"
+    explained = stage.engine.explained(stage.engine.cases[1], stage.now)
+    assert (explained["state"], explained["evidence"]["condition"]) == ("fault", "last(sqs.age) > 5")
+
+
+@pytest.mark.parametrize("part", ["_memory.save", "_estate.bury", "_claims.follow", "_book.begin_anew"])
+def test_a_fault_in_one_part_stops_no_other(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage("alerts: [{name: nd, when: no data(sqs.age) for 1m}, {name: old, when: sqs.age > 5}]", QUEUES)
+    owner, name = part.split(".")
+    monkeypatch.setattr(getattr(stage.engine, owner), name, lambda *_, **__: boom(0.0))
+    term = Term()
+    term.until = float("inf")
+    lease = Lease(term, QUEUES, 1)
+    stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 9.0), lease=lease)
+    stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 9.0), lease=lease)
+    stage.at(70)
+    assert stage.engine.faults > 0
+    assert stage.told == ["0 firing old", "60 firing nd"]
+
+
+def test_what_is_kept_of_groups_goes_with_their_rule() -> None:
+    def rules(name: str) -> str:
+        return f"alerts: [{{name: {name}, when: no data(sqs.age) for 10m by (queue)}}]"
+
+    def kept(stage: Stage) -> list[str]:
+        return [key for key in stage.memory["vedette/alerts"] if key.startswith("vedette:seen:")]
+
+    stage = Stage(rules("one"))
+    stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 9.0, "queue:a"))
+    stage.at(20)
+    assert kept(stage) == ["vedette:seen:one"]
+    stage.reload(rules("two"))
+    stage.at(40)
+    assert kept(stage) == ["vedette:seen:two"]
+    stage = stage.restart(rules("three"))  # it may come back: its file may have an error
+    stage.at(3600)
+    assert kept(stage) == ["vedette:seen:two", "vedette:seen:three"]
+    stage.at(3700)
+    assert kept(stage) == ["vedette:seen:three"]
+
+
+def test_a_window_of_which_nothing_came_back_is_not_kept_for_ever() -> None:
+    text = "alerts: [{name: slow, when: avg(sqs.age) over 5m > 100}]"
+    stage = Stage(text)
+    stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 9.0))
+    stage = stage.at(10).restart(text)
+    assert any("window" in key for key in stage.memory["vedette/alerts"])
+    stage.now += 400
+    stage = stage.restart(text, kill=True).at(430)
+    assert [key for key in stage.memory["vedette/alerts"] if "window" in key] == []

@@ -44,7 +44,9 @@ _KINDS: Final = "kinds"
 _BEAT: Final = f"{BESIDE}beat"
 EVERY: Final = 10
 """Seconds in which each window has its turn to be kept."""
-_SLOWLY: Final = 60.0
+_SLOWLY: Final = 20.0
+_USELESS: Final = 3_600.0
+"""Seconds after which what was kept for a rule that is not there is let go: its file may have had an error."""
 _MOST: Final = 5_000
 
 
@@ -86,6 +88,7 @@ class Memory:
         self.statuses = beat.get("statuses")
         self._saved: dict[str, float] = {}
         self._saved_at = 0.0
+        self._began = clock.now()
         self._kept_rings: dict[str, Any] = dict(self._rings)
         self.kinds: dict[str, tuple[str, str]] = _kinds(own.get(_KINDS))
         """What the numbers of metrics mean that no configuration tells of, as far as they were seen."""
@@ -149,6 +152,7 @@ class Memory:
         row = self._windows.pop(name, None)
         if row is None:
             return
+        self._saved[name] = 0.0  # to be let go, if nothing of it is worth anything
         offset = self._clock.offset
         try:
             saved, ready = float(row["saved"]) + offset, float(row["ready"]) + offset
@@ -218,6 +222,21 @@ class Memory:
                 self._keep(_WINDOW + name, self._row_of(window, now))
         if turn == 0 or everything:
             self._let_go(names, now)
+            self._let_groups_go(book, now)
+
+    def _let_groups_go(self, book: Book, now: float) -> None:
+        """Delete the groups of rules that wait for none any more."""
+        for key in [one for one in self._saved if one.startswith(_SEEN)]:
+            rule = book.rules.get(key.removeprefix(_SEEN))
+            if rule is None or not _waits(rule, book):
+                del self._saved[key]
+                self._keep(key, None)
+        wall = self._clock.wall(now)
+        asked = now - self._began > _USELESS
+        for name in [one for one, row in self._groups.items() if asked and _age(row, wall) > _USELESS]:
+            del self._groups[name]
+            if _SEEN + name not in self._saved:
+                self._keep(_SEEN + name, None)
 
     def _let_go(self, names: set[str], now: float) -> None:
         """Delete what is of no use any more."""
@@ -273,8 +292,11 @@ def _seen(case: Case) -> float:
 
 def _is_old(row: Any, wall: float) -> bool:
     """Whether a window that nobody asked for is of no use any more."""
-    row = _mapping(row)
-    return abs(wall - _number(row.get("saved"))) > tolerated(_number(row.get("over")))
+    return _age(row, wall) > tolerated(_number(_mapping(row).get("over")))
+
+
+def _age(row: Any, wall: float) -> float:
+    return abs(wall - _number(_mapping(row).get("saved")))
 
 
 def _mapping(value: Any) -> dict[str, Any]:
