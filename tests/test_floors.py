@@ -46,7 +46,7 @@ FLOORS: dict[str, int] = {
         ],
         4,
     ),
-    **dict.fromkeys(["agent", "testing", "doctor", "plan", "dry", "datadog", "scaffold"], 5),
+    **dict.fromkeys(["agent", "testing", "doctor", "plan", "dry", "datadog", "scaffold", "moving"], 5),
     **dict.fromkeys(["cli", "__main__"], 6),
 }
 """The first word after `vedette.` of a module, and its floor."""

@@ -23,6 +23,7 @@ _EXTRAS = {
     "aiosqlite": "sql",
     "aiohttp": "k8s",
     "asyncpg": "postgres",
+    "cryptography": "tls",
     "boto3": "aws",
     "botocore": "aws",
     "httpx": "synthetic",

@@ -36,6 +36,7 @@ _KEYWORD_PASSWORD = re.compile(
     r"(?:\\*[\"'])?\s{0,20}(?:=>|[=:])\s{0,20}"
     r"|authorization(?:\\*[\"'])?\s{0,9}[=:]\s{0,9}(?:\\*[\"'])?(?:basic|bearer|token|apikey)\s{1,9}"
     r"|(?<![a-z])bearer\s{1,9}(?=[\w.~+/-]{16})|(?<![a-z])identified\s{1,9}by\s{1,9}(?=[\"']))"
+    r"(?![\\\"']*\$\{[a-z-]+:[^\s}]*\})"  # a reference is none either
     r"(?:(?P<quote>\\*[\"'])(?:(?!(?P=quote))(?:\\.|[^\\\n])){1,500}(?=(?P=quote))"
     r"|(?:\\*[\"'])?(?P<bare>[^\s&;,'\"]+))",
     re.IGNORECASE,

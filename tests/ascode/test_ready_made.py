@@ -45,6 +45,8 @@ CHECKS = (
     "sqs",
     "statsd",
     "synthetic",
+    "tcp",
+    "tls",
 )
 ALWAYS = {"instance", "host"}
 SERVICE = {"environment", "service", "version"}

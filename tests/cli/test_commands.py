@@ -174,6 +174,8 @@ def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
         "sqs",
         "statsd",
         "synthetic",
+        "tcp",
+        "tls",
     )
     expected = [("check", name) for name in checks]
     expected += [("sink", name) for name in ("console", "datadog", "dogstatsd", "file", "prometheus")]
@@ -200,6 +202,8 @@ def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
         "sqs",
         "statsd",
         "synthetic",
+        "tcp",
+        "tls",
     ],
 )
 def test_the_example_file_is_valid_as_printed(tmp_path: Path, name: str) -> None:

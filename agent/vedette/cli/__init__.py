@@ -37,6 +37,7 @@ _SYNC_EXITS = (
 )
 _EXPORT_EXITS = "Exit status: 0 written, 1 there is no dashboard to write, 3 a problem in the files."
 
+_IMPORT_EXITS = "Exit status: 0 all of it, 1 something could not be translated or is there already."
 _NEW_EXITS = "Exit status: 0 written, 1 the name or the folder does not do."
 _DOCTOR_EXITS = "Exit status: 0 all is well, 1 warnings, 2 something lacks, 3 a problem in the configuration."
 
@@ -95,6 +96,10 @@ def parser() -> argparse.ArgumentParser:
 
     _alerts(commands)
 
+    moving = _command(commands, "import", "translate another agent's configuration", epilog=_IMPORT_EXITS)
+    moving.add_argument("agent", choices=("datadog",), help="whose it is")
+    moving.add_argument("folder", metavar="DIR", type=Path, help="its folder, such as /etc/datadog-agent/conf.d")
+    moving.add_argument("--to", metavar="DIR", type=Path, help="folder to write files to (default: print them)")
     new = _command(commands, "new-plugin", "write the package of a new check, with tests that pass", epilog=_NEW_EXITS)
     new.add_argument("name", metavar="NAME", help="name of the check, such as queue_depth")
     new.add_argument(
@@ -297,6 +302,10 @@ def _handler(command: str) -> Callable[[argparse.Namespace], int]:
 
         asked: Callable[[argparse.Namespace], int] = getattr(operate, command.replace("-", "_"))
         return asked
+    if command == "import":
+        from vedette.cli.moving import import_
+
+        return import_
     if command == "new-plugin":
         from vedette.cli.new import new_plugin
 

@@ -156,7 +156,7 @@ def _top_level(root: Mapping, plugin: Any, report: Report) -> None:
         if key in KEYS:
             continue
         if key == "init_config":
-            hint = "this is a file of the Datadog Agent; options for all instances go under `defaults:`"
+            hint = "this is a file of the Datadog Agent: `vedette import datadog DIR` translates its conf.d"
         elif plugin is not None and key in plugin.config_class.model_fields:
             hint = "an instance's options go under `instances:`"
         else:

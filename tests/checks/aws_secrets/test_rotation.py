@@ -69,18 +69,19 @@ async def test_a_rotation_a_failure_and_a_recovery(
     monkeypatch.setattr("vedette.config.vault._FIRST_RETRY", 0.3)
     with named.making() as client:
         manager = client("secretsmanager")
-    await asyncio.to_thread(manager.create_secret, Name="colour", SecretString="crimson")
+    # A secret of six characters or more would be masked in the tag by which this test sees it.
+    await asyncio.to_thread(manager.create_secret, Name="colour", SecretString="ruby")
     site = Site(tmp_path)
     async with site.running():
-        await eventually(lambda: site.colours() == {"colour:crimson"}, "the first value")
-        await asyncio.to_thread(manager.put_secret_value, SecretId="colour", SecretString="emerald")
-        await eventually(lambda: site.colours() == {"colour:emerald"}, "the value after the rotation")
+        await eventually(lambda: site.colours() == {"colour:ruby"}, "the first value")
+        await asyncio.to_thread(manager.put_secret_value, SecretId="colour", SecretString="jade")
+        await eventually(lambda: site.colours() == {"colour:jade"}, "the value after the rotation")
         assert site.closed() == ["host/uses"]  # the other one did not notice
         await asyncio.to_thread(named.stop)
         try:
             await eventually(lambda: site.warnings() != [], "a refresh that fails")
             assert "secret colour: eu-central-1: secretsmanager:GetSecretValue: no connection" in site.warnings()[0]
-            assert site.colours() == {"colour:emerald"}
+            assert site.colours() == {"colour:jade"}
             problem = site.agent.snapshot().problems[0]
             assert (problem.line, problem.severity, problem.hint) == (2, "warning", "the last value stays in use")
         finally:
@@ -95,7 +96,7 @@ async def test_an_agent_that_starts_while_aws_is_down(
     monkeypatch.setattr("vedette.config.vault._FIRST_RETRY", 0.3)
     with named.making() as client:
         manager = client("secretsmanager")
-    await asyncio.to_thread(manager.create_secret, Name="colour", SecretString="crimson")
+    await asyncio.to_thread(manager.create_secret, Name="colour", SecretString="ruby")
     site = Site(tmp_path)
     await asyncio.to_thread(named.stop)
     try:
@@ -107,7 +108,7 @@ async def test_an_agent_that_starts_while_aws_is_down(
                 "secret colour: eu-central-1: secretsmanager:GetSecretValue: no connection"
             )
             named.start()
-            await eventually(lambda: site.colours() == {"colour:crimson"}, "the value")
+            await eventually(lambda: site.colours() == {"colour:ruby"}, "the value")
             assert site.warnings() == []
             assert site.closed() == []
     finally:

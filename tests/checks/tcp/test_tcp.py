@@ -1,0 +1,84 @@
+"""Ports that accept, refuse, hang, and names without addresses."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from servers import free_port
+from vedette import Diagnosis, Status
+from vedette.testing import assert_declared, run_check
+from vedette_checks.tcp import Tcp, TcpConfig
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_one_that_accepts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        run = await run_check(Tcp, {"name": "x", "host": "127.0.0.1", "port": port})
+    tags = {"target_host": "127.0.0.1", "port": str(port), "address": "127.0.0.1"}
+    took = run.value("network.tcp.response_time", **tags)
+    assert isinstance(took, float)
+    assert 0 < took < 5
+    assert run.value("network.tcp.can_connect", **tags) == 1
+    assert run.status("tcp.can_connect", **tags) is Status.OK
+    assert_declared(run)
+
+
+async def test_one_that_refuses() -> None:
+    port = free_port()
+    run = await run_check(Tcp, {"name": "x", "host": "127.0.0.1", "port": port})
+    assert (run.value("network.tcp.can_connect"), run.values("network.tcp.response_time")) == (0, [])
+    assert run.error is not None
+    assert run.error.message == f"127.0.0.1 port {port}: connection refused"
+    assert run.message("tcp.can_connect") == run.error.message
+
+
+async def test_one_that_does_not_answer() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)  # its queue is full after one connection: the kernel answers nobody else
+        waiting = []
+        for _ in range(3):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(server.getsockname())
+            waiting.append(one)
+        port = server.getsockname()[1]
+        run = await run_check(Tcp, {"name": "x", "host": "127.0.0.1", "port": port, "timeout": "500ms"})
+        for one in waiting:
+            one.close()
+    assert run.error is not None
+    assert run.error.message == f"127.0.0.1 port {port}: no answer"
+    assert run.status("tcp.can_connect", address="127.0.0.1") is Status.CRITICAL
+
+
+async def test_every_address_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vedette_checks.tcp._addresses", _two)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        run = await run_check(Tcp, {"name": "x", "host": "db.internal", "port": port, "all_addresses": True})
+    assert run.value("network.tcp.can_connect", address="127.0.0.1") == 1
+    assert run.value("network.tcp.can_connect", address="127.0.0.2") == 0
+    assert run.error is not None
+    assert run.error.message.startswith(f"127.0.0.2 port {port}: ")
+
+
+async def _two(host: str, port: int) -> list[str]:
+    return ["127.0.0.1", "127.0.0.2"]
+
+
+async def test_a_name_without_an_address() -> None:
+    run = await run_check(Tcp, {"name": "x", "host": "no-such-host.invalid", "port": 1})
+    assert run.error is not None
+    assert run.error.message == "no-such-host.invalid has no address"
+    assert run.status("tcp.can_connect", target_host="no-such-host.invalid") is Status.CRITICAL
+
+
+async def test_what_doctor_says() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        diagnosis = Diagnosis()
+        await Tcp(TcpConfig(name="x", host="localhost", port=server.getsockname()[1])).diagnose(diagnosis)
+    assert {(one.what, str(one.grade)) for one in diagnosis.symptoms} >= {("DNS", "ok"), ("TCP", "ok")}

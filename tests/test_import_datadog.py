@@ -1,0 +1,233 @@
+"""`vedette import datadog`: published shapes of conf.yaml become files in which `validate` finds nothing wrong."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cli.process import vedette
+from vedette.config import load
+from vedette.moving import move
+from vedette.moving.rules import status_codes
+from vedette.plugins import Registry
+
+FILES = {
+    "postgres.d/conf.yaml": r"""
+init_config:
+  service: payments
+instances:
+  - host: db1.internal
+    port: 5433
+    username: datadog
+    password: "ENC[pg_password]"
+    dbname: shop
+    ssl: verify-full
+    ssl_root_cert: /etc/ssl/ca.pem
+    min_collection_interval: 30
+    tags: ["env:prod", "team:payments"]
+    dbm: true
+    relations:
+      - orders
+      - {relation_name: users, schemas: [public, audit]}
+      - relation_regex: .*
+    custom_queries:
+      - metric_prefix: shop
+        query: SELECT status, count(*) FROM orders GROUP BY status
+        columns:
+          - {name: status, type: tag}
+          - {name: orders.open, type: gauge}
+    pgbouncer_something: 1
+  - {host: db1.internal, port: 5433, username: datadog}
+""",
+    "redisdb.d/conf.yaml": """
+init_config:
+instances:
+  - host: cache.internal
+    port: 6379
+    password: hunter2
+    keys: [queue, backlog]
+    command_stats: true
+    ssl: true
+    ssl_cert_reqs: 0
+    socket_timeout: 5
+    warn_on_missing_keys: true
+  - {host: "%%host%%", port: 6379}
+""",
+    "http_check.d/conf.yaml": r"""
+init_config: {}
+instances:
+  - name: Payments API
+    url: https://pay.example.com/health
+    timeout: 3
+    method: post
+    http_response_status_code: (1|2|3)\d\d
+    content_match: '"status": *"ok"'
+    headers: {X-Probe: vedette}
+    days_warning: 14
+    tls_verify: true
+    tls_ca_cert: /etc/ssl/ca.pem
+    collect_response_time: true
+    data: {a: 1}
+""",
+    "openmetrics.d/conf.yaml": """
+init_config:
+instances:
+  - openmetrics_endpoint: http://ledger:9100/metrics
+    namespace: ledger
+    metrics:
+      - "^go_.+"
+      - http_requests_total
+      - process_cpu_seconds: cpu
+      - "a(b|c)"
+    exclude_labels: [pod_uid]
+""",
+    "disk.d/conf.yaml": """
+init_config:
+instances: [{use_mount: false, file_system_exclude: [tmpfs], tags: [a:b]}]
+""",
+    "network.d/conf.yaml": """
+init_config:
+instances: [{excluded_interfaces: [lo, lo0], collect_connection_state: true, tags: [c:d]}]
+""",
+    "tcp_check.d/conf.yaml": "instances:\n  - {name: My Service, host: gw, port: 22, multiple_ips: true}\n",
+    "tls.d/conf.yaml": "init_config:\ninstances:\n  - {server: https.internal, days_warning: 30, days_critical: 10}\n",
+    "cpu.d/conf.yaml.default": "init_config:\ninstances:\n  - {}\n",
+    "nagios.d/conf.yaml": "instances:\n  - nagios_conf: /etc/nagios/nagios.cfg\n",
+    "haproxy.yaml": "init_config:\ninstances:\n  - {url: http://localhost/}\n",
+    "broken.d/conf.yaml": "instances: [\n  {a: b\n",
+    "odd.d/conf.yaml": "just text",
+}
+NOTES = [
+    "broken.d/conf.yaml:3: is not YAML",
+    "http_check.d/conf.yaml: instances[0].data: there is nothing like it in check synthetic",
+    "nagios.d/conf.yaml: there is no check nagios here; check exec runs the plugins themselves",
+    "odd.d/conf.yaml: has no list of instances",
+    "openmetrics.d/conf.yaml: instances[0].metrics: 'a(b|c)' is a regular expression; patterns here are globs",
+    "postgres.d/conf.yaml: instances[0].password: was a handle of the secret backend: set $PG_PASSWORD, or see "
+    "docs/secrets.md",
+    "postgres.d/conf.yaml: instances[0].pgbouncer_something: there is nothing like it in check postgres",
+    "redisdb.d/conf.yaml: instances[0].password: stands in the clear: ${env:…} or ${file:…} keeps it out of the file",
+    "redisdb.d/conf.yaml: instances[1].host: holds a template of Autodiscovery; see docs/autodiscovery.md",
+    "haproxy.yaml: there is no check haproxy here; exec, openmetrics or a plugin of your own may do it (vedette "
+    "new-plugin)",
+]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "datadog"
+    for name, text in FILES.items():
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_text(text)
+    return made
+
+
+def test_what_becomes_of_each_option(folder: Path) -> None:
+    moved = move(folder)
+    assert sorted(moved.notes) == sorted(NOTES)
+    files = {check: content["instances"] for check, content in moved.files.items()}
+    first, second = files["postgres"]
+    assert first == {
+        "name": "db1.internal-5433", "host": "db1.internal", "port": 5433, "username": "datadog",
+        "password": "${env:PG_PASSWORD}", "dbname": "shop", "sslmode": "verify-full", "ca_file": "/etc/ssl/ca.pem",
+        "relations": [
+            {"name": "orders"}, {"name": "users", "schema": "public"}, {"name": "users", "schema": "audit"}, {},
+        ],
+        "queries": [{
+            "name": "shop 1", "sql": "SELECT status, count(*) FROM orders GROUP BY status",
+            "columns": [{"name": "status", "type": "tag"}, {"name": "shop.orders.open", "type": "gauge"}],
+        }],
+        "interval": "30s", "tags": ["env:prod", "team:payments", "service:payments"],
+    }  # fmt: skip
+    assert second["name"] == "db1.internal-5433-2"
+    assert files["redis"][0] == {
+        "name": "cache.internal-6379", "host": "cache.internal", "port": 6379, "password": "hunter2",
+        "keys": ["queue", "backlog"], "command_stats": True, "tls": True, "verify": False, "timeout": "5s",
+    }  # fmt: skip
+    assert files["synthetic"] == [{
+        "name": "Payments-API", "url": "https://pay.example.com/health", "timeout": "3s", "method": "POST",
+        "expect": {"status": ["1xx", "2xx", "3xx"], "regex": '"status": *"ok"', "certificate_days": 14},
+        "headers": {"X-Probe": "vedette"}, "verify": True, "ca_file": "/etc/ssl/ca.pem",
+    }]  # fmt: skip
+    assert files["openmetrics"] == [{
+        "name": "ledger-9100", "url": "http://ledger:9100/metrics", "namespace": "ledger",
+        "exclude_labels": ["pod_uid"],
+        "metrics": {
+            "include": ["ledger.go_*", "ledger.http_requests*", "ledger.process_cpu_seconds*"],
+            "rename": {"ledger.process_cpu_seconds": "ledger.cpu"},
+        },
+    }]  # fmt: skip
+    assert files["tcp"] == [{"name": "My-Service", "host": "gw", "port": 22, "all_addresses": True}]
+    assert files["tls"] == [
+        {"name": "https.internal", "host": "https.internal", "warning_days": 30, "critical_days": 10}
+    ]
+    assert files["host"] == [{
+        "filesystems": {"exclude": ["tmpfs"]}, "interfaces": {"exclude": ["lo", "lo0"]}, "connections": True,
+        "tags": ["a:b", "c:d"],
+    }]  # fmt: skip
+
+
+def test_the_files_are_valid_and_nothing_is_overwritten(folder: Path, tmp_path: Path) -> None:
+    (folder / "redisdb.d" / "conf.yaml").write_text("instances: [{host: a, password: s3cret}]")
+    target = tmp_path / "conf.d"
+    done = vedette("import", "datadog", folder, "--to", target, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.split() == [
+        f"{target}/{name}.yaml" for name in ("host", "openmetrics", "postgres", "redis", "synthetic", "tcp", "tls")
+    ]
+    assert stat.S_IMODE((target / "redis.yaml").stat().st_mode) == 0o640
+    configuration = load(target, Registry(), secrets="lazy", environ={"PG_PASSWORD": "x"})
+    mistakes = [str(one) for one in configuration.problems if "ca.pem" not in str(one)]  # no such file on this machine
+    assert mistakes == []
+    assert {one.id for one in configuration.instances} >= {"redis/a", "postgres/db1.internal-5433", "host/host"}
+    again = vedette("import", "datadog", folder, "--to", target, cwd=tmp_path)
+    assert again.stdout == ""
+    assert f"{target}/redis.yaml is there already and stays as it is" in again.stderr
+    shown = vedette("import", "datadog", folder, cwd=tmp_path)
+    printed: list[Any] = [
+        yaml.safe_load(part) for part in re.split(r"^# .*$", shown.stdout, flags=re.MULTILINE) if part.strip()
+    ]
+    assert len(printed) == 7
+
+
+def test_a_folder_without_checks(tmp_path: Path) -> None:
+    done = vedette("import", "datadog", tmp_path, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"vedette: {tmp_path} holds no checks: is it the conf.d of a Datadog Agent, with <check>.d/conf.yaml?\n"
+    )
+
+
+def test_a_datadog_file_in_conf_d_gets_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "redis.yaml").write_text("init_config:\ninstances: [{host: a}]\n")
+    done = vedette("validate", cwd=tmp_path)
+    assert done.returncode == 3
+    assert done.stderr == (
+        "conf.d/redis.yaml:1: init_config: unknown key; this is a file of the Datadog Agent: "
+        "`vedette import datadog DIR` translates its conf.d\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "codes"),
+    [
+        (r"(1|2|3)\d\d", ["1xx", "2xx", "3xx"]),
+        (r"2\d\d", ["2xx"]),
+        ("200", ["200"]),
+        (200, ["200"]),
+        ("^(200|204)$", ["200", "204"]),
+    ],
+)
+def test_status_codes(pattern: Any, codes: list[str]) -> None:
+    assert status_codes(pattern) == codes
+
+
+def test_a_pattern_that_is_none_of_these_is_said() -> None:
+    with pytest.raises(ValueError, match=r"^is a pattern; name the codes, such as \[200, 3xx\]$"):
+        status_codes("[23]0[0-4]")
