@@ -160,7 +160,7 @@ def test_runs_before_a_long_hole_do_not_count(hole: int, told: bool, kill: bool)
 
 def test_a_series_that_comes_seldom_has_its_runs_counted() -> None:
     stage = Stage("alerts: [{name: old, when: sqs.age > 100 for 3 runs}]")
-    for at in range(0, 5):
+    for at in range(5):
         stage.at(300 * at)
         stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 900.0 if at > 1 else 5.0))
         stage.values(QUEUES)
@@ -249,3 +249,12 @@ def test_a_window_of_which_nothing_came_back_is_not_kept_for_ever() -> None:
     stage.now += 400
     stage = stage.restart(text, kill=True).at(430)
     assert [key for key in stage.memory["vedette/alerts"] if "window" in key] == []
+
+
+def test_a_kill_makes_an_absence_late_by_no_more_than_half_a_minute() -> None:
+    text = "alerts: [{name: silent, when: no data(sqs.age) for 10m by (queue)}]"
+    stage = Stage(text)
+    stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 9.0, "queue:a"))
+    stage = stage.at(119).restart(text, kill=True).at(1000)
+    (told,) = stage.told
+    assert 600 <= float(told.split()[0]) <= 630

@@ -59,9 +59,7 @@ class Course:
             case.over = now
             self._teller.end(case, now)
         told = incident.stage == "firing" and self._teller.speak(case, now)
-        if not told and done != "resolved" and (
-            done or incident.lost != was_lost or (was_dark and not incident.dark)
-        ):
+        if not told and done != "resolved" and (done or incident.lost != was_lost or (was_dark and not incident.dark)):
             self._teller.keep(case, now)
         if done:
             self.note(case)
