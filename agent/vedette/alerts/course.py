@@ -44,7 +44,7 @@ class Course:
             pace: the interval of what came; None if only time has passed.
         """
         incident = case.incident
-        was_lost, done = incident.lost, ""
+        was_lost, was_dark, done = incident.lost, incident.dark, ""
         if verdict is None or (pace is None and incident.stage == "pending"):
             self._wait(case, now, blind=verdict is None)
         else:
@@ -56,9 +56,10 @@ class Course:
             asked = (lambda: keep(now)) if keep is not None else _no
             done = incident.step(verdict, asked, case.rule, now, fresh=pace is not None)
         if done == "resolved":
+            case.over = now
             self._teller.end(case, now)
         told = incident.stage == "firing" and self._teller.speak(case, now)
-        if not told and done != "resolved" and (done or incident.lost != was_lost):
+        if not told and done != "resolved" and (done or incident.lost != was_lost or (was_dark and not incident.dark)):
             self._teller.keep(case, now)
         if done:
             self.note(case)
@@ -99,6 +100,8 @@ class Course:
 
     def end(self, case: Case, now: float, why: str = "") -> None:
         """It is over."""
+        if case.incident.stage == "firing":
+            case.over = now
         self._teller.end(case, now, why)
         self.note(case)
 

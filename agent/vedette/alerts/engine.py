@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from vedette.alerts import story
@@ -19,6 +19,7 @@ from vedette.alerts.memory import Memory
 from vedette.alerts.runs import About, Runs
 from vedette.alerts.teller import Tell, Teller
 from vedette.alerts.vitals import AlertsVitals, AlertVitals, vitals_of
+from vedette.notifier import Evidence
 from vedette.rules.model import Rulebook
 
 if TYPE_CHECKING:
@@ -165,7 +166,10 @@ class AlertEngine:
         if self._clock.offset:
             batch = self._clock.steadied(batch, now)
         if lease is not None:
-            self._claims.take_over(instance, lease, now)
+            try:
+                self._claims.take_over(instance, lease, now)
+            except Exception as error:
+                self.fault(f"the takeover of {instance}", error)
         if batch.closed:
             book.router.forget(instance)
             self._runs.forget(instance)
@@ -191,7 +195,7 @@ class AlertEngine:
                     case.mark = number
                     case.judged = now
                     if lease is not None:
-                        self._claims.follow(case, instance, now)
+                        self._follow(case, instance, now)
                     try:
                         case.last = verdict = case.verdict(now)
                         if verdict or case.incident.stage != "ok":
@@ -204,8 +208,14 @@ class AlertEngine:
                     if case.mark != number:
                         case.mark = number
                         if lease is not None:
-                            self._claims.follow(case, instance, now)
+                            self._follow(case, instance, now)
                         self._judge(case, now, pace)
+
+    def _follow(self, case: Case, instance: str, now: float) -> None:
+        try:
+            self._claims.follow(case, instance, now)
+        except Exception as error:
+            self.fault(f"whose the rule {case.rule.name} is", error)
 
     def _judge(self, case: Case, now: float, pace: float | None) -> None:
         case.judged = now
@@ -224,26 +234,35 @@ class AlertEngine:
             self._faults.add(text)
             log.error("a fault in vedette itself: %s cannot be evaluated", text, exc_info=error)
 
+    def _try(self, what: str, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except Exception as error:
+            self.fault(what, error)
+
     # Time
 
     def tick(self, now: float | None = None) -> None:
         """What changes by time alone; called about once a second."""
         now = self._now = self._clock.now() if now is None else now
-        if self._steps != self._clock.steps:  # what was kept is in the time that the clock had before
-            self._steps = self._clock.steps
-            self._course.keep_all(now)
-            self._memory.save(self._book, self._runs, now, everything=True)
-        self._memory.save(self._book, self._runs, now)
+        self._try("what is kept", lambda: self._save(now))
         everything = not self._all_at <= now < self._all_at + _ALL_AGAIN
         if everything:
             self._all_at = now
-        self._estate.bury(now)
+        self._try("the end of an instance", lambda: self._estate.bury(now))
         late = now - _UNASKED
         cases = [case for case in self._book if case.judged < late] if everything else []
         self._teller.wait = _RARELY if len(self._course.busy) > _MANY else 0.0
         for case in (*self._course.busy.values(), *cases):
             if not case.home or self._claims.holds(case.home):
                 self._pass_time(case, now, late)
+
+    def _save(self, now: float) -> None:
+        if self._steps != self._clock.steps:  # what was kept is in the time that the clock had before
+            self._steps = self._clock.steps
+            self._course.keep_all(now)
+            self._memory.save(self._book, self._runs, now, everything=True)
+        self._memory.save(self._book, self._runs, now)
 
     def _pass_time(self, case: Case, now: float, late: float) -> None:
         incident = case.incident
@@ -287,14 +306,24 @@ class AlertEngine:
 
     def describe(self, case: Case, now: float) -> AlertVitals:
         """Where a rule stands in a group; `now` is the engine's time."""
-        quiet = self._hush.shown(case, now)
         since = self._clock.wall(case.incident.fired or case.incident.since)
-        return vitals_of(case, story.sentence(case, now, self._runs.saying), since, quiet, case.verdict(now))
+        try:
+            quiet = self._hush.shown(case, now)
+            return vitals_of(case, story.sentence(case, now, self._runs.saying), since, quiet, case.verdict(now))
+        except Exception as error:
+            self.fault(f"the rule {case.rule.name}", error)
+            seen = vitals_of(case, f"{case.key}: cannot be evaluated ({type(error).__name__})", since, "", None)
+            return replace(seen, state="fault") if case.incident.stage == "ok" else seen
 
     def explained(self, case: Case, now: float) -> dict[str, Any]:
         """What a rule sees now, as plain data."""
-        evidence = self._teller.alert(case, "firing", now).evidence
-        return {**asdict(self.describe(case, now)), "evidence": asdict(evidence)}
+        vitals = self.describe(case, now)
+        try:
+            evidence = self._teller.alert(case, "firing", now).evidence
+        except Exception as error:
+            self.fault(f"the rule {case.rule.name}", error)
+            evidence = Evidence(condition=case.rule.written)
+        return {**asdict(vitals), "evidence": asdict(evidence)}
 
     @property
     def vitals(self) -> AlertsVitals | None:

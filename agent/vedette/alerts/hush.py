@@ -18,6 +18,7 @@ _LONGEST: Final = 900.0
 _PATIENCE: Final = 60.0
 """Seconds that an alert waits at most for a run of what it depends on."""
 _LATE: Final = 5.0
+_NEVER: Final = float("inf")
 
 
 class Hush:
@@ -75,13 +76,18 @@ class Hush:
             if self._is_down(one, case, now):
                 case.down, case.pulse, case.blame = now, self._pulse(case), one
                 return f"depends on {one}, which is down"
+        for one in wanted:  # it may have been down before anything showed here
+            down = self._was_down(one, case)
+            if down > case.down:
+                case.down, case.pulse, case.blame = down, self._pulse(case), one
         if case.down and self._settles(case, now):
             return f"depends on {case.blame}, which has just recovered"
-        case.down = 0.0
         if not case.incident.told:
             for one in wanted:
                 if self._is_awaited(one, case, now):
                     return f"depends on {one}, which has not run since"
+                if self._is_brewing(one, case, now):
+                    return f"depends on {one}, which may be about to fire"
         return ""
 
     def _is_down(self, wanted: str, case: Case, now: float) -> bool:
@@ -89,6 +95,13 @@ class Hush:
         if cases is None:
             return self._runs.is_down(wanted, now)
         return any(one.incident.stage == "firing" and _agree(one, case) for one in cases.values())
+
+    def _was_down(self, wanted: str, case: Case) -> float:
+        """When it was down last, as far as that was seen; 0 if it never was."""
+        cases = self._book.cases.get(wanted)
+        if cases is None:
+            return self._runs.down.get(wanted, 0.0)
+        return max((one.over for one in cases.values() if one.over and _agree(one, case)), default=0.0)
 
     def _settles(self, case: Case, now: float) -> bool:
         """Whether what hung on it has still to show that it is well: by its windows, and by runs if they come."""
@@ -115,6 +128,24 @@ class Hush:
                 if now - self.started < _PATIENCE:
                     return True
             elif waited < min(interval + _LATE, _PATIENCE):
+                return True
+        return False
+
+    def _is_brewing(self, wanted: str, case: Case, now: float) -> bool:
+        """Whether it is a rule that has begun to hold, and fires soon if it goes on so: `for` and N runs take time."""
+        begun = max(case.incident.fired, self.started)
+        if now - begun >= _PATIENCE:
+            return False
+        each = max((self._runs.intervals.get(one, 0.0) for one in self._instances(wanted)), default=0.0)
+        for one in self._book.cases.get(wanted, {}).values():
+            if not _agree(one, case):
+                continue
+            fires = one.incident.since
+            if one.incident.stage != "pending":
+                missing = min((ring.missing for ring in one.compiler.rings if ring.missing), default=0)
+                fires = now + missing * each if missing else _NEVER
+            fires += one.rule.config.lasting
+            if fires <= begun + _PATIENCE and now < fires + each + _LATE:
                 return True
         return False
 

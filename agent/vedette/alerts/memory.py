@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from vedette.alerts.history import PLOTTED, Window, tolerated
+from vedette.alerts.ring import HOLE
 from vedette.alerts.rule import TIMES
 from vedette.alerts.terms import MOST_GROUPS
 from vedette.rules.tree import Absent, walk
@@ -43,7 +44,9 @@ _KINDS: Final = "kinds"
 _BEAT: Final = f"{BESIDE}beat"
 EVERY: Final = 10
 """Seconds in which each window has its turn to be kept."""
-_SLOWLY: Final = 60.0
+_SLOWLY: Final = 20.0
+_USELESS: Final = 3_600.0
+"""Seconds after which what was kept for a rule that is not there is let go: its file may have had an error."""
 _MOST: Final = 5_000
 
 
@@ -81,9 +84,11 @@ class Memory:
         beat = _mapping(own.get(_BEAT))
         self.alive = _number(beat.get("at"))
         """When the agent was seen to be alive last, by the clock."""
+        self._lived = self.alive
         self.statuses = beat.get("statuses")
         self._saved: dict[str, float] = {}
         self._saved_at = 0.0
+        self._began = clock.now()
         self._kept_rings: dict[str, Any] = dict(self._rings)
         self.kinds: dict[str, tuple[str, str]] = _kinds(own.get(_KINDS))
         """What the numbers of metrics mean that no configuration tells of, as far as they were seen."""
@@ -147,6 +152,7 @@ class Memory:
         row = self._windows.pop(name, None)
         if row is None:
             return
+        self._saved[name] = 0.0  # to be let go, if nothing of it is worth anything
         offset = self._clock.offset
         try:
             saved, ready = float(row["saved"]) + offset, float(row["ready"]) + offset
@@ -160,9 +166,11 @@ class Memory:
 
     def restore_rings(self, case: Case) -> None:
         """Put back how the last runs went."""
-        rows = self._rings.pop(case.key, None)
+        row = _mapping(self._rings.pop(case.key, None))
+        rows, away = row.get("rings"), self._clock.now() - self._clock.offset - self._lived
         for ring, results in zip(case.compiler.rings, rows if isinstance(rows, list) else (), strict=False):
-            ring.restore(results)
+            if away <= max(HOLE, ring.size[1] * _number(row.get("every"))):
+                ring.restore(results)
 
     def groups(self, rule: Rule, now: float) -> list[tuple[Group, float]]:
         """The groups of a rule that were known, and when each was seen last, as if no time had passed since."""
@@ -185,7 +193,7 @@ class Memory:
         if self._keeper is None:
             return
         self._save_windows(book, now, everything=everything)
-        self._save_rings(book)
+        self._save_rings(book, runs, now)
         if not everything and 0 <= now - self._saved_at < EVERY:
             return
         self._saved_at = now
@@ -214,6 +222,21 @@ class Memory:
                 self._keep(_WINDOW + name, self._row_of(window, now))
         if turn == 0 or everything:
             self._let_go(names, now)
+            self._let_groups_go(book, now)
+
+    def _let_groups_go(self, book: Book, now: float) -> None:
+        """Delete the groups of rules that wait for none any more."""
+        for key in [one for one in self._saved if one.startswith(_SEEN)]:
+            rule = book.rules.get(key.removeprefix(_SEEN))
+            if rule is None or not _waits(rule, book):
+                del self._saved[key]
+                self._keep(key, None)
+        wall = self._clock.wall(now)
+        asked = now - self._began > _USELESS
+        for name in [one for one, row in self._groups.items() if asked and _age(row, wall) > _USELESS]:
+            del self._groups[name]
+            if _SEEN + name not in self._saved:
+                self._keep(_SEEN + name, None)
 
     def _let_go(self, names: set[str], now: float) -> None:
         """Delete what is of no use any more."""
@@ -230,11 +253,12 @@ class Memory:
         packed = _packed(window.kept(), offset)
         return {"saved": now - offset, "over": window.over, "ready": window.ready - offset, "points": packed}
 
-    def _save_rings(self, book: Book) -> None:
-        rings = {case.key: [ring.kept for ring in case.compiler.rings] for case in book if case.compiler.rings}
+    def _save_rings(self, book: Book, runs: Runs, now: float) -> None:
+        rings = {case.key: [ring.lasting(now) for ring in case.compiler.rings] for case in book if case.compiler.rings}
         if rings != self._kept_rings:
             self._kept_rings = rings
-            self._keep(_RINGS, rings)
+            every = {key: _slowest(some, runs) for key, some in rings.items()}
+            self._keep(_RINGS, {key: {"every": every[key], "rings": some} for key, some in rings.items()})
 
     def _save_groups(self, rule: Rule, book: Book, now: float, *, everything: bool) -> None:
         name = _SEEN + rule.name
@@ -256,6 +280,10 @@ def _waits(rule: Rule, book: Book) -> bool:
     return bool(rule.when.by) and any(term.counted for term in book.terms_of(rule))
 
 
+def _slowest(rings: list[dict[str, list[bool]]], runs: Runs) -> float:
+    return max((runs.intervals.get(one, 0.0) for ring in rings for one in ring), default=0.0)
+
+
 def _seen(case: Case) -> float:
     """When what it waits for came last; 0 if it did not."""
     stores = case.compiler.stores
@@ -264,8 +292,11 @@ def _seen(case: Case) -> float:
 
 def _is_old(row: Any, wall: float) -> bool:
     """Whether a window that nobody asked for is of no use any more."""
-    row = _mapping(row)
-    return abs(wall - _number(row.get("saved"))) > tolerated(_number(row.get("over")))
+    return _age(row, wall) > tolerated(_number(_mapping(row).get("over")))
+
+
+def _age(row: Any, wall: float) -> float:
+    return abs(wall - _number(_mapping(row).get("saved")))
 
 
 def _mapping(value: Any) -> dict[str, Any]:

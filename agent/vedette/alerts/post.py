@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import ChainMap, Counter, deque
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.memory import ALERT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from vedette.alerts.teller import Tell
     from vedette.notifier import Alert
@@ -39,17 +39,23 @@ class Post:
         self._tell = tell
         self._waiting: deque[tuple[str, Callable[[], None]]] = deque()
         self._held: Counter[str] = Counter()
+        self._pending: dict[str, dict[str, Any]] = {}
         self._unsaved: set[str] = set()
         self._saving: set[asyncio.Task[None]] = set()
         self._pump: asyncio.Task[None] | None = None
 
+    def view(self, instance: str) -> Mapping[str, Any]:
+        """What an instance has, as if all that waits were kept already; None is what will be deleted."""
+        pending, kept = self._pending.get(instance), self._state.view(instance)
+        return ChainMap(pending, kept) if pending else kept  # type: ignore[arg-type]  # nobody writes to it
+
     def keep(self, instance: str, key: str, value: Any) -> None:
         """Have a value on disk soon."""
-        self._then(key, lambda: self._kept(instance, key, value))
+        self._then(instance, key, value, self._kept)
 
     def follow(self, instance: str, key: str, value: Any) -> None:
         """Have a value where the next owner of the instance finds it."""
-        self._then(key, lambda: self._followed(instance, key, value))
+        self._then(instance, key, value, self._followed)
 
     def tell(self, alert: Alert, names: Sequence[str]) -> None:
         """Have an alert told, once all that was kept before is on disk."""
@@ -66,12 +72,13 @@ class Post:
         if self._saving:
             await asyncio.wait(self._saving, timeout=1.0)
 
-    def _then(self, key: str, write: Callable[[], None]) -> None:
+    def _then(self, instance: str, key: str, value: Any, write: Callable[[str, str, Any], None]) -> None:
         """Write at once, or after what is to be told of the same incident."""
-        if self._held[key]:
-            self._wait(key, write)
+        if key in self._held:
+            self._pending.setdefault(instance, {})[key] = value
+            self._wait(key, lambda: write(instance, key, value))
         else:
-            write()
+            write(instance, key, value)
 
     def _wait(self, key: str, act: Callable[[], None]) -> None:
         self._held[key] += 1
@@ -99,13 +106,18 @@ class Post:
                 log.warning("alerts are told before they are kept: the state is not written within %g s", _PATIENCE)
             for _ in range(number):
                 key, act = self._waiting.popleft()
-                self._held[key] -= 1
-                if not self._held[key]:
-                    del self._held[key]
                 try:
                     act()
                 except Exception:
                     log.exception("a fault in vedette itself: an alert is not told")
+                self._done(key)
+
+    def _done(self, key: str) -> None:
+        self._held[key] -= 1
+        if not self._held[key]:
+            del self._held[key]
+            for pending in self._pending.values():
+                pending.pop(key, None)
 
     async def _settled(self) -> None:
         """Wait until what was kept is on disk; not while the disk refuses."""

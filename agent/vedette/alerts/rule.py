@@ -135,6 +135,7 @@ class Case:
         asked: until when nobody asks again why nobody is told.
         down: when what it depends on was last seen to be down, and `pulse` how many runs there had been by then.
         blame: what that was.
+        over: when it fired last and does no more.
         fresh: when something came last by which it could be judged.
         pace: seconds from run to run of what it looks at; 0 where that is not known.
     """
@@ -157,6 +158,7 @@ class Case:
     down: float = 0.0
     pulse: int = 0
     blame: str = ""
+    over: float = 0.0
     fresh: float = 0.0
     pace: float = 0.0
 

@@ -44,6 +44,8 @@ class Runs:
         self.numbers: dict[str, int] = {}
         """How many there were, completed or not."""
         self.intervals: dict[str, float] = {}
+        self.down: dict[str, float] = {}
+        """When each was last seen to be critical."""
         self._status: dict[str, tuple[int, float]] = {}
         self._said: dict[str, str] = {}
 
@@ -74,6 +76,8 @@ class Runs:
         step = failed_step(batch) if value else ""
         if step and not message.startswith(f"step {step}"):
             message = f"step {step}: {message.removeprefix(f'{step}: ')}"
+        if value == CRITICAL:
+            self.down[instance] = now
         self._said[instance] = message
         self._status[instance] = (value, now + _STALE * batch.interval if batch.interval else _FOREVER)
         self.begun[instance] = batch.time

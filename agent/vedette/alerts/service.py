@@ -53,7 +53,7 @@ class Alerting:
     ) -> None:
         self._state = state
         self._post = Post(state, save, dispatcher.tell if dispatcher is not None else None)
-        keeper = Keeper(state.view, self._post.keep, self._post.follow)
+        keeper = Keeper(self._post.view, self._post.keep, self._post.follow)
         self.engine = AlertEngine(keeper, about=about, even=time.monotonic)
         if dispatcher is not None:
             resume, forget = dispatcher.resume, dispatcher.forget

@@ -19,7 +19,7 @@ class AlertVitals:
         rule: its name.
         key: rule and group; the same on every agent and after every restart.
         state: `ok`, `pending` (it will fire once it has held for long enough), `firing`, `acknowledged`, or
-            `waiting` (there is not enough yet to judge by).
+            `waiting` (there is not enough yet to judge by), `fault` (an error in vedette keeps it from being judged).
         severity: how bad.
         summary: what is seen, in one sentence.
         since: Unix seconds since when it is so; 0 if nothing was wrong yet.

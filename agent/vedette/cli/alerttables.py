@@ -15,6 +15,7 @@ from vedette.rules.tree import span
 _STYLES: Final = {
     "firing": "bold red",
     "acknowledged": "red",
+    "fault": "red",
     "pending": "yellow",
     "ok": "green",
     "waiting": "dim",
