@@ -21,7 +21,7 @@ pytest_plugins = ["vedette.testing"]
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in a shell's background: children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONGEST = ("test_readme.py", "test_watchdog.py")
+LONGEST = ("test_readme.py", "test_watchdog.py", "test_money_path.py", "test_new_plugin.py")
 """Files with tests of many seconds: begun first, so that no worker is left with one of them at the end."""
 
 
