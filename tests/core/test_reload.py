@@ -415,7 +415,7 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-@pytest.mark.parametrize(("files", "edits"), [(4, 20), pytest.param(20, 1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(("files", "edits"), [(4, 10), pytest.param(20, 1000, marks=pytest.mark.soak)])
 async def test_random_edits_touch_nobody_else(
     tmp_path: Path, server: RedisServer, caplog: pytest.LogCaptureFixture, files: int, edits: int
 ) -> None:

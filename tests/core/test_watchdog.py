@@ -325,8 +325,8 @@ def test_an_agent_that_is_held_for_ever_ends_and_the_next_isolates_the_culprit(
     ("how", "number", "innermost"),
     [
         ("segfaults", signal.SIGSEGV, "__init__.py:\\d+ string_at < "),
-        ("segfaults_in_a_thread", signal.SIGSEGV, "__init__.py:\\d+ string_at < "),
-        ("aborts", signal.SIGABRT, ""),
+        pytest.param("segfaults_in_a_thread", signal.SIGSEGV, "__init__.py:\\d+ string_at < ", marks=pytest.mark.soak),
+        pytest.param("aborts", signal.SIGABRT, "", marks=pytest.mark.soak),
     ],
 )
 def test_who_crashes_the_agent_is_named_and_isolated_at_the_next_start(
