@@ -178,7 +178,11 @@ class Court:
                 verdict.moves += 1
 
     def _judge_packets(self, deeds: list[Deed], verdict: Verdict) -> None:
-        """What each sink sent: everything, and again only what a crash came between."""
+        """What each sink sent: everything, and again only what a crash came between.
+
+        A stray packet is judged as that, and moves nothing: the owner knows nothing of it, and sends what is its own.
+        """
+        strays = set(map(id, verdict.strays))
         last: dict[tuple[str, str], Deed] = {}
         active: dict[str, float] = {}
         sources: list[tuple[Deed, Deed]] = []
@@ -187,7 +191,7 @@ class Court:
         for deed in deeds:
             if deed.left:
                 active[deed.by] = deed.at
-            if not deed.windows:
+            if not deed.windows or id(deed) in strays:
                 continue
             way = deed.instance, deed.sink
             before = last.get(way)
