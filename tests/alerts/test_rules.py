@@ -114,7 +114,7 @@ def test_a_reminder_comes_until_somebody_acknowledges() -> None:
         stage.at(stage.now - stage.start + 20)
     assert stage.told == ["0 firing old", "60 reminder old", "120 reminder old"]
     (case,) = stage.engine.cases
-    stage.engine.acknowledge(case, stage.now)
+    stage.engine.acknowledge(case)
     assert stage.states == {"old": "acknowledged"}
     stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 200.0))
     stage.at(180)

@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 from ascode.server import check_dashboard, check_monitor, definitions
+from cli.test_commands import CHECKS
 from vedette.datadog.grafana import grafana_dashboard
 from vedette.datadog.model import Dashboard, Head, Monitor, Notify
 from vedette.datadog.queries import label
@@ -32,22 +33,6 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parents[1] / "data"
 NOTIFY = Notify(critical=("@pagerduty-payments", "@sns-alerts"), warning=("@slack-payments",))
-CHECKS = (
-    "business_sql",
-    "cloudwatch",
-    "exec",
-    "host",
-    "k8s",
-    "log_file",
-    "openmetrics",
-    "postgres",
-    "redis",
-    "sqs",
-    "statsd",
-    "synthetic",
-    "tcp",
-    "tls",
-)
 ALWAYS = {"instance", "host"}
 SERVICE = {"environment", "service", "version"}
 STATUS_TAGS = {

@@ -14,6 +14,23 @@ from servers import RedisServer, free_port, redis62
 
 ALERTS = ("alerts", "alerts explain", "alerts test", "silence", "ack")
 PINNED = Path(__file__).with_name("help.txt")
+CHECKS = (
+    "business_sql",
+    "cloudwatch",
+    "exec",
+    "host",
+    "k8s",
+    "log_file",
+    "openmetrics",
+    "postgres",
+    "redis",
+    "sqs",
+    "statsd",
+    "synthetic",
+    "tcp",
+    "tls",
+)
+"""All that vedette brings."""
 
 
 def conf(folder: Path, **files: str) -> None:
@@ -161,23 +178,7 @@ def test_validate_needs_no_network_and_warns_of_unset_secrets(tmp_path: Path) ->
 def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     done = vedette("plugins", cwd=tmp_path)
     rows = [line.split()[:4] for line in done.stdout.splitlines()[1:] if not line.startswith(" ")]
-    checks = (
-        "business_sql",
-        "cloudwatch",
-        "exec",
-        "host",
-        "k8s",
-        "log_file",
-        "openmetrics",
-        "postgres",
-        "redis",
-        "sqs",
-        "statsd",
-        "synthetic",
-        "tcp",
-        "tls",
-    )
-    expected = [("check", name) for name in checks]
+    expected = [("check", name) for name in CHECKS]
     expected += [("sink", name) for name in ("console", "datadog", "dogstatsd", "file", "prometheus")]
     expected += [("discovery", "k8s")]
     expected += [("engine", "kubernetes"), ("engine", "redis")]
@@ -187,25 +188,7 @@ def test_plugins_lists_what_is_installed(tmp_path: Path) -> None:
     assert [(row[0], row[1]) for row in rows if row[2] == "vedette"] == expected
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "business_sql",
-        "cloudwatch",
-        "exec",
-        "host",
-        "k8s",
-        "log_file",
-        "openmetrics",
-        "postgres",
-        "redis",
-        "sqs",
-        "statsd",
-        "synthetic",
-        "tcp",
-        "tls",
-    ],
-)
+@pytest.mark.parametrize("name", CHECKS)
 def test_the_example_file_is_valid_as_printed(tmp_path: Path, name: str) -> None:
     conf(tmp_path, **{name: vedette("example", name, cwd=tmp_path).stdout})
     done = vedette("validate", cwd=tmp_path)

@@ -291,7 +291,7 @@ class AlertEngine:
         """Keep the silences as they are now."""
         self._memory.keep_silences(self.silences.rows)
 
-    def acknowledge(self, case: Case, _: float = 0.0) -> None:
+    def acknowledge(self, case: Case) -> None:
         """Somebody works on it: no reminders until it is over."""
         self._teller.acknowledge(case, self._clock.now())
 

@@ -28,7 +28,6 @@ class Tcp(Check[TcpConfig]):
     """Connects to a TCP port and hangs up: all addresses of a name, if you want."""
 
     name = "tcp"
-    host_bound = True
     metrics = (
         Metric("network.tcp.response_time", Kind.GAUGE, unit="second", tags=_TAGS, help="Time until it came about."),
         Metric("network.tcp.can_connect", Kind.GAUGE, tags=_TAGS, help="1 if a connection came about, else 0."),
