@@ -325,7 +325,7 @@ def test_the_smallest_of_a_rising_series_needs_bounded_room() -> None:
         stage.now += 1
         ages(stage, (float(place), PAY))
     (window,) = [store for term in stage.engine._book.terms.values() for store in term.stores.values()]
-    assert len(window._lows) <= 1_024  # type: ignore[union-attr]
+    assert len(window.low) <= 1_024  # type: ignore[union-attr]
     assert 390 <= window.min(stage.now) <= 400  # type: ignore[union-attr,operator]
 
 

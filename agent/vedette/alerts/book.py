@@ -73,6 +73,10 @@ class Book:
         for cases in self.cases.values():
             yield from cases.values()
 
+    def unasked(self, late: float) -> list[Case]:
+        """Those that were not judged since then."""
+        return [case for cases in self.cases.values() for case in cases.values() if case.judged < late]
+
     def change(self, rules: Iterable[Rule], now: float) -> list[Case]:
         """Have just these rules; those that look at the same as before keep what they saw, and so do terms that go on.
 
@@ -276,7 +280,7 @@ class Book:
             if any(one.instance == instance for one in term.sources):
                 for _, window in self._windows_of(term):
                     if now - seen > tolerated(window.over):
-                        window.ready = max(window.ready, now + window.over + window.ago)
+                        window.ready = max(window.ready, now + window.reach)
                 if now - seen > _HOLE:
                     self._miss_anew(term, instance, now)
 
@@ -299,7 +303,7 @@ class Book:
                 for _, window in self._windows_of(term):
                     window.trim(now)
                     if not window.points and now - before > window.over and not window.is_zero(now):
-                        window.ready = max(window.ready, now + window.over + window.ago)
+                        window.ready = max(window.ready, now + window.reach)
 
     def prune(self, term: Term, now: float) -> None:
         """Let go the groups of a term of which nothing is left anywhere and that have no alert."""

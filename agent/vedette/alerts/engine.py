@@ -251,7 +251,7 @@ class AlertEngine:
             self._all_at = now
         self._try("the end of an instance", lambda: self._estate.bury(now))
         late = now - _UNASKED
-        cases = [case for case in self._book if case.judged < late] if everything else []
+        cases = self._book.unasked(late) if everything else []
         self._teller.wait = _RARELY if len(self._course.busy) > _MANY else 0.0
         for case in (*self._course.busy.values(), *cases):
             if not case.home or self._claims.holds(case.home):

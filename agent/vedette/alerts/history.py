@@ -1,8 +1,4 @@
-"""What was seen of a series: windows of samples whose sums are kept up as samples come and go, within bounded memory.
-
-A point is (time, number of samples, sum, smallest, largest, last, series): one sample, or in a window with many of
-them those of a slot of it.
-"""
+"""What was seen of a series: windows of samples whose sums are kept up as samples come and go, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,20 +6,20 @@ from bisect import bisect_right
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from vedette.alerts.points import MOST_POINTS, Extreme, joined, thinned
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-Point = tuple[float, int, float, float, float, float, int]
+    from vedette.alerts.points import Point
 
-MOST_POINTS: Final = 512
-"""Points of a window that are single samples; beyond them those of one slot become one."""
-PLOTTED: Final = 120
 _RECOUNT: Final = 4_096
 """Points that leave before the sums are made anew, so that rounding does not add up."""
 _DWARFS: Final = 1e6
 """A sample that is so many times the sum of the others takes their digits along when it leaves."""
 _GAP: Final = 60.0
 _SHARE: Final = 0.1
+_NEVER: Final = float("inf")
 _NOTHING: Final[Callable[[float], bool]] = lambda _: False  # noqa: E731
 
 
@@ -33,94 +29,80 @@ class Window:
     Args:
         over: its length.
         ready: the time from which it has seen all of its length: before, it has no verdict.
-        ago: how far in the past it ends.
     """
 
     __slots__ = (
-        "_dwarf", "_highs", "_left", "_lows", "_slot", "ago", "count", "early", "instance", "is_zero", "over", "points",
-        "ready", "seen", "total", "users", "waiting",
+        "_due", "_dwarf", "_extremes", "_left", "_slot", "count", "early", "high", "instance", "is_zero", "low", "over",
+        "points", "reach", "ready", "seen", "total", "users",
     )  # fmt: skip
 
     def __init__(self, over: float, ready: float, ago: float = 0.0) -> None:
         self.over = over
+        self.reach = over + ago
+        """How far back it goes."""
         self.ready = ready
         self.early = ready
         """The time from which what was counted so far may say that it is too much already."""
-        self.ago = ago
         self.instance = ""
         self.points: deque[Point] = deque()
-        self.waiting: deque[Point] = deque()
         self.count = 0
         self.total = 0.0
         self.seen = 0
         self.users: list[Any] = []
         self.is_zero: Callable[[float], bool] = _NOTHING
         """Whether nothing in it means 0: somebody looked, and there was nothing to count."""
+        self.low: Extreme | None = None
+        self.high: Extreme | None = None
+        self._extremes: tuple[Extreme, ...] = ()
+        self._due = _NEVER
+        """When it changes by time alone: readers look at it themselves, for they are asked all the time."""
         self._left = _RECOUNT
         self._dwarf = 0.0
-        self._slot = (over + ago) / MOST_POINTS
-        self._lows: deque[tuple[float, float]] | None = None
-        self._highs: deque[tuple[float, float]] | None = None
+        self._slot = self.reach / MOST_POINTS
 
-    def watch_extremes(self) -> None:
-        """Keep the smallest and the largest at hand: `min` and `max` are asked for."""
-        self._lows, self._highs = deque(), deque()
-        for point in self.points:
-            self._bound(point)
+    def watch_low(self) -> None:
+        """Keep the smallest at hand: `min` is asked for."""
+        if self.low is None:
+            self.low = self._watched(-1)
 
-    def _bound(self, point: Point) -> None:
-        """Only what nothing later exceeds can become the largest; likewise the smallest."""
-        lows, highs = self._lows, self._highs
-        if lows is None or highs is None:
-            return
-        while lows and lows[-1][1] >= point[3]:
-            lows.pop()
-        lows.append((point[0], point[3]))
-        while highs and highs[-1][1] <= point[4]:
-            highs.pop()
-        highs.append((point[0], point[4]))
-        if len(lows) > MOST_POINTS:
-            self._thin(lows)
-        if len(highs) > MOST_POINTS:
-            self._thin(highs)
+    def watch_high(self) -> None:
+        """Keep the largest at hand: `max` is asked for."""
+        if self.high is None:
+            self.high = self._watched(1)
 
-    def _thin(self, bounds: deque[tuple[float, float]]) -> None:
-        """Of two in one slot of time the one that bounds both is enough."""
-        last, before = bounds.pop(), bounds.pop()
-        if last[0] // self._slot == before[0] // self._slot:
-            bounds.append((last[0], before[1]))
-        else:
-            bounds.extend((before, last))
+    def _watched(self, sign: int) -> Extreme:
+        extreme = Extreme(sign, self._slot)
+        extreme.recount(self.points)
+        self._extremes = (*self._extremes, extreme)
+        return extreme
 
-    def add(self, point: Point) -> None:
+    def put(self, point: Point, _until: float = 0.0) -> None:
         """A sample came."""
         self.seen += 1
-        if self.ago:
-            self._join(self.waiting, point)
-            return
         points = self.points
-        if not points or (point[0] >= points[-1][0] and len(points) < MOST_POINTS):
+        if points and point[0] >= points[-1][0] and len(points) < MOST_POINTS:
             points.append(point)
         else:
-            self._add_to_many(point)
+            self._put_among_many(point)
         self.count += point[1]
         self.total += point[2]
-        if self._lows is not None:
-            self._bound(point)
+        for extreme in self._extremes:
+            extreme.add(point)
 
-    def _add_to_many(self, point: Point) -> None:
+    def _put_among_many(self, point: Point) -> None:
         points = self.points
-        if point[0] < points[-1][0]:
+        if points and point[0] < points[-1][0]:
             place = bisect_right([one[0] for one in points], point[0])
             points.insert(place, point)
-            if self._lows is not None:
-                self.watch_extremes()  # and the point itself once more, which changes nothing
+            for extreme in self._extremes:
+                extreme.recount(points)  # and the point itself once more, which changes nothing
         else:
             self._join(points, point)
+        self._due = min(self._due, points[0][0] + self.reach)
 
     def _join(self, points: deque[Point], point: Point) -> None:
         if len(points) >= MOST_POINTS and point[0] - points[-1][0] < self._slot:
-            points.append(_joined(points.pop(), point))
+            points.append(joined(points.pop(), point))
         else:
             points.append(point)
 
@@ -134,39 +116,34 @@ class Window:
             if one[0] == time and one[6] == series and one[1] == 1:
                 points[place] = (time, 1, value, value, value, value, series)
                 self._recount()
-                if self._lows is not None:
-                    self.watch_extremes()
+                for extreme in self._extremes:
+                    extreme.recount(points)
                 return True
         return False
 
     def trim(self, now: float) -> None:
         """Let go what is older than the window."""
-        if self.waiting:
-            self._arrive(now - self.ago)
-        points, edge = self.points, now - self.ago - self.over
-        while points and points[0][0] <= edge:
-            point = points.popleft()
-            leaves = point[2]
-            self.count -= point[1]
+        if now < self._due:
+            return
+        points, dwarf = self.points, self._dwarf
+        edge = 0.0
+        while now >= self._due:
+            edge, number, leaves, _, _, _, _ = points.popleft()
+            self.count -= number
             self.total -= leaves
             self._left -= 1
-            if not -self._dwarf <= leaves <= self._dwarf:
+            if not -dwarf <= leaves <= dwarf:
                 self._left = 0
-        if self._lows is not None and self._highs is not None:
-            _drop(self._lows, edge)
-            _drop(self._highs, edge)
+            self._due = points[0][0] + self.reach if points else _NEVER
+        for extreme in self._extremes:
+            extreme.trim(edge)
         if self._left <= 0 or not points:
             self._recount()
 
-    def _arrive(self, edge: float) -> None:
-        """What waited for so long is of the past that is looked at."""
-        points, waiting = self.points, self.waiting
-        while waiting and waiting[0][0] <= edge:
-            point = waiting.popleft()
-            points.append(point)
-            self.count += point[1]
-            self.total += point[2]
-            self._bound(point)
+    def is_empty(self, now: float) -> bool:
+        """Whether nothing that was seen counts any more."""
+        self.trim(now)
+        return not self.points
 
     def _recount(self) -> None:
         self._left = _RECOUNT
@@ -177,8 +154,7 @@ class Window:
 
     def avg(self, now: float) -> float | None:
         """The mean of all samples."""
-        points = self.points
-        if self.ago or (points and points[0][0] <= now - self.over):
+        if now >= self._due:
             self.trim(now)
         if now < self.ready:
             return None
@@ -186,8 +162,7 @@ class Window:
 
     def sum(self, now: float) -> float | None:
         """The sum of all samples."""
-        points = self.points
-        if self.ago or (points and points[0][0] <= now - self.over):
+        if now >= self._due:
             self.trim(now)
         if now < self.ready:
             return None
@@ -195,24 +170,27 @@ class Window:
 
     def number(self, now: float) -> float | None:
         """How many samples there are."""
-        self.trim(now)
+        if now >= self._due:
+            self.trim(now)
         if now < self.ready:
             return None
         return float(self.count) if self.count else self._empty(now)
 
     def min(self, now: float) -> float | None:
-        """The smallest sample; `watch_extremes` comes first."""
-        self.trim(now)
-        if now < self.ready:
-            return None
-        return self._lows[0][1] if self._lows else self._empty(now)
+        """The smallest sample; `watch_low` comes first."""
+        return self._extreme(self.low, now)
 
     def max(self, now: float) -> float | None:
-        """The largest sample; `watch_extremes` comes first."""
-        self.trim(now)
+        """The largest sample; `watch_high` comes first."""
+        return self._extreme(self.high, now)
+
+    def _extreme(self, extreme: Extreme | None, now: float) -> float | None:
+        if now >= self._due:
+            self.trim(now)
         if now < self.ready:
             return None
-        return self._highs[0][1] if self._highs else self._empty(now)
+        value = extreme.value if extreme is not None else None
+        return value if value is not None else self._empty(now)
 
     def last(self, now: float) -> float | None:
         """The latest sample."""
@@ -268,41 +246,54 @@ class Window:
 
     def kept(self) -> list[list[float]]:
         """What is in it, as plain data."""
-        return [list(one[:6]) for one in (*self.points, *self.waiting)]
+        return [list(one[:6]) for one in self.points]
 
     def restore(self, rows: Iterable[Iterable[float]]) -> None:
         """Put back what `kept` gave."""
         for row in rows:
             time, number, total, low, high, last = row
-            self.add((time, int(number), total, low, high, last, 0))
+            self.put((time, int(number), total, low, high, last, 0))
         self.seen = 0
 
 
-def _drop(bounds: deque[tuple[float, float]], edge: float) -> None:
-    while bounds and bounds[0][0] <= edge:
-        bounds.popleft()
+class Past(Window):
+    """The samples of `over` seconds that ended `ago` seconds before now; those since then wait."""
 
+    __slots__ = ("_ago", "_waiting")
 
-def _joined(one: Point, other: Point) -> Point:
-    return (
-        one[0],
-        one[1] + other[1],
-        one[2] + other[2],
-        min(one[3], other[3]),
-        max(one[4], other[4]),
-        other[5],
-        other[6],
-    )
+    def __init__(self, over: float, ready: float, ago: float) -> None:
+        super().__init__(over, ready, ago)
+        self._ago = ago
+        self._waiting: deque[Point] = deque()
+
+    def put(self, point: Point, _until: float = 0.0) -> None:
+        """A sample came."""
+        self.seen += 1
+        self._join(self._waiting, point)
+        self._due = min(self._due, self._waiting[0][0] + self._ago)
+
+    def trim(self, now: float) -> None:
+        """Take what waited for so long, and let go what is older than the window."""
+        if now < self._due:
+            return
+        points, waiting, ago = self.points, self._waiting, self._ago
+        self._due = points[0][0] + self.reach if points else _NEVER
+        while waiting and now >= waiting[0][0] + ago:
+            super().put(waiting.popleft())
+            self.seen -= 1  # it was counted when it came
+        super().trim(now)
+        if waiting:
+            self._due = min(self._due, waiting[0][0] + ago)
+
+    def is_empty(self, now: float) -> bool:
+        """Whether nothing that was seen counts any more, or will."""
+        return super().is_empty(now) and not self._waiting
+
+    def kept(self) -> list[list[float]]:
+        """What is in it or waits, as plain data."""
+        return [*super().kept(), *(list(one[:6]) for one in self._waiting)]
 
 
 def tolerated(over: float) -> float:
     """Seconds that may be missing in a window of this length."""
     return max(_GAP, _SHARE * over)
-
-
-def thinned(points: list[tuple[float, float]], most: int = PLOTTED) -> tuple[tuple[float, float], ...]:
-    """At most so many of the points: evenly chosen, the newest among them."""
-    if len(points) <= most:
-        return tuple(points)
-    step = len(points) / most
-    return tuple(points[len(points) - 1 - int(step * place)] for place in range(most - 1, -1, -1))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from vedette.alerts.history import PLOTTED, Window
+from vedette.alerts.history import Window
+from vedette.alerts.points import PLOTTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vedette.alerts.points import Point
     from vedette.metrics import Tags
 
     Ask = Callable[[Any, float], float | None]
@@ -39,10 +41,10 @@ class Latest:
         self.users: list[Any] = []
         self.points: deque[tuple[float, float]] = deque(maxlen=PLOTTED)
 
-    def put(self, time: float, value: float, until: float) -> None:
+    def put(self, point: Point, until: float) -> None:
         """A sample came; it is good until then."""
-        self.value = value
-        self.at = time
+        self.at = time = point[0]
+        self.value = value = point[5]
         self.until = until
         self.seen += 1
         self.points.append((time, value))
@@ -70,9 +72,9 @@ class LatestCount(Latest):
         self._runs = runs
         self._run = 0
 
-    def put(self, time: float, value: float, until: float) -> None:
+    def put(self, point: Point, until: float) -> None:
         """A sample came, of a run that is not completed yet."""
-        super().put(time, value, until)
+        super().put(point, until)
         self._run = self._runs() + 1
 
     def last(self, now: float) -> float | None:

@@ -15,7 +15,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
-from vedette.alerts.history import PLOTTED, Window, tolerated
+from vedette.alerts.history import Window, tolerated
+from vedette.alerts.points import PLOTTED
 from vedette.alerts.ring import HOLE
 from vedette.alerts.rule import TIMES
 from vedette.alerts.terms import MOST_GROUPS
@@ -213,7 +214,7 @@ class Memory:
         for name, window in book.windows():
             if len(names) >= _MOST:
                 break
-            if not window.points and not window.waiting and window.ready > now:
+            if window.is_empty(now) and window.ready > now:
                 continue
             names.add(name)
             due = self._saved.get(name, 0.0) + tolerated(window.over) / 2 - EVERY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vedette.alerts.history import Window
+from vedette.alerts.history import Past, Window
 from vedette.alerts.latest import Each, Latest, LatestCount, Worst
 from vedette.rules.catalogue import is_counted
 from vedette.rules.tree import Absent, Change, Selector, StatusIs, Value, span
@@ -110,7 +110,8 @@ def _windows(term: Term, group: Group, length: tuple[float, float], book: Book, 
 
     def make(tags: Tags) -> Window:
         begins = max(now, book.router.now) if group else now
-        window = Window(over, begins + over + ago, ago)
+        ready = begins + over + ago
+        window = Past(over, ready, ago) if ago else Window(over, ready)
         window.early = now + over + ago
         window.is_zero = is_zero
         book.restored(window, term, group, tags)

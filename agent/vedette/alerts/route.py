@@ -81,24 +81,15 @@ class Route:
             number = 1.0 if shape is str else _float(value)
             point = (time, 1, number, number, number, number, self.number)
         for store in self.stores:
-            if store.__class__ is Window:
-                store.add(point)  # pyright: ignore[reportAttributeAccessIssue]
-            else:
-                store.put(time, point[5], until)  # type: ignore[union-attr]
-            touched.append(store)
+            store.put(point, until)
+        touched += self.stores
 
     def resume(self, time: float) -> None:
         """A window in which nothing was seen for all of its length has no verdict until it is full again."""
         for store in self.stores:
             if isinstance(store, Window):
-                store.trim(time)
-                full = time + store.over + store.ago
-                if (
-                    not store.points
-                    and not store.waiting
-                    and full - store.ready > tolerated(store.over)
-                    and not store.is_zero(time)
-                ):
+                full = time + store.reach
+                if store.is_empty(time) and full - store.ready > tolerated(store.over) and not store.is_zero(time):
                     store.ready = full
 
 

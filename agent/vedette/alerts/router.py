@@ -125,10 +125,7 @@ class Router:
             elif value.__class__ is float and kind is not _COUNTER and kind is not _RATE:  # most of them: cheaply
                 point = (time, 1, value, value, value, value, route.number)
                 for store in route.stores:
-                    if store.__class__ is Window:
-                        store.add(point)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
-                    else:
-                        store.put(time, value, until)  # type: ignore[union-attr]
+                    store.put(point, until)  # pyright: ignore[reportArgumentType]
                 touched += route.stores
             elif route.stores:
                 route.put(sample, time, time, until, touched)

@@ -89,8 +89,7 @@ def names_in(tag: str) -> set[str]:
 def is_empty(store: Store, now: float) -> bool:
     """Whether nothing that was seen counts any more."""
     if isinstance(store, Window):
-        store.trim(now)
-        return not store.points and not store.waiting
+        return store.is_empty(now)
     if isinstance(store, Each):
         return all(is_empty(one, now) for one in store.members.values())
     return store.last(now) is None

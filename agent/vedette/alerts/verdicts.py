@@ -70,8 +70,10 @@ def reading(name: str, store: Store, score: Score | None, source: Source | None)
         source: only of this instance's series, where one is told apart from the other.
     """
     if isinstance(store, Window):
-        if name in ("min", "max"):
-            store.watch_extremes()
+        if name == "min":
+            store.watch_low()
+        elif name == "max":
+            store.watch_high()
         functions: dict[str, Read] = {
             "avg": store.avg,
             "min": store.min,
