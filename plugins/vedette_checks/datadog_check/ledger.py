@@ -28,8 +28,6 @@ _MOST_KNOWN: Final = 100_000
 _MOST_LOGGED: Final = 200
 """Lines of the check's log in one run."""
 _LEAST_LEVEL: Final = 10
-_TICK: Final = 0.001
-"""Seconds between the points of a total that fell within a run."""
 _ALERTS: Final = ("error", "warning", "info", "success")
 
 _Series = tuple[str, tuple[str, ...]]
@@ -134,13 +132,15 @@ class Ledger:
             self._emit.histogram(series[0], (value - before[0]) / (time - before[1]), series[1])
 
     def _emit_total(self, series: _Series, points: list[tuple[float, bool]]) -> None:
-        """A total: those of its points that a sink needs to see its growth as the Datadog Agent would."""
+        """A total as it is now; where it fell or began, a point just before has sinks see its true growth."""
         if len(self._totals) >= _MOST_KNOWN and series not in self._totals:
             self._totals.clear()
-        kept = list(_turns(self._totals.get(series), points))
-        self._totals[series] = points[-1][0]
-        for number, value in enumerate(kept, 1 - len(kept)):
-            self._emit.counter(series[0], value, series[1], None if number == 0 else self._time + number * _TICK)
+        before, now = self._totals.get(series), points[-1][0]
+        self._totals[series] = now
+        growth = _growth(before, points)
+        if growth and (before is None or now - before != growth):
+            self._emit.counter(series[0], now - growth, series[1], math.nextafter(self._time, 0.0))
+        self._emit.counter(series[0], now, series[1])
 
     def _bucket(
         self,
@@ -221,21 +221,19 @@ class Ledger:
 _TAKEN: Final = frozenset({"self", "level", "tags", "time"})
 
 
-def _turns(before: float | None, points: list[tuple[float, bool]]) -> Iterator[float]:
-    """Which points of a total have to be seen: its last, and each before which or after which it falls.
+def _growth(before: float | None, points: list[tuple[float, bool]]) -> float:
+    """How much a total grew in a run, as the Datadog Agent counts: a fall adds nothing.
 
-    `flush_first_value` says of a first point, and of one after a fall, that the total began at zero: then so it does
-    here.
+    `flush_first_value` says of a first point, and of one after a fall, that the total began at zero.
     """
-    last = len(points) - 1
-    for number, (value, first) in enumerate(points):
-        starts = before is None or value < before
-        if starts and first:
-            yield 0.0
-        falls = number < last and points[number + 1][0] < value
-        if number == last or falls or (starts and not first):
-            yield value
+    grown = 0.0
+    for value, first in points:
+        if before is not None and value >= before:
+            grown += value - before
+        elif first:
+            grown += value
         before = value
+    return grown
 
 
 def _spread(lower: float, upper: float, number: int) -> Iterator[tuple[float, int]]:

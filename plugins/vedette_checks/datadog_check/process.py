@@ -65,6 +65,7 @@ class _Output(asyncio.Protocol):
 
     def __init__(self, log: logging.Logger) -> None:
         self.lines = 0
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._log = log
         self._rest = b""
 
@@ -80,6 +81,11 @@ class _Output(asyncio.Protocol):
                 self.lines += 1
                 self._log.debug("output: %s", cut_text(text, _LONGEST_TEXT))
         self._rest = rest if len(rest) < _LONGEST_LINE // 256 else b""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The last one who could print has gone, or nobody listens any more."""
+        if not self.closed.done():
+            self.closed.set_result(None)
 
 
 class Process:
@@ -197,6 +203,9 @@ class Process:
         await end_all(self._process.pid, self._ending, gently=False)
         self._writer.close()
         self._printed.close()
+        with suppress(OSError, asyncio.CancelledError):
+            await asyncio.wait({self._output.closed}, timeout=_LAST_BREATH)
+            await self._writer.wait_closed()
         if self._leash >= 0:
             os.close(self._leash)
             self._leash = -1
@@ -207,7 +216,8 @@ class Process:
     async def _hear(self) -> dict[str, Any]:
         reading = asyncio.ensure_future(self._reader.readline())
         try:
-            await asyncio.wait({reading, self._ending}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {reading, self._ending}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not reading.done():  # what it said before it ended
                 await asyncio.wait({reading}, timeout=_LAST_BREATH)
             if not reading.done():
