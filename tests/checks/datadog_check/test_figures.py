@@ -28,6 +28,7 @@ OPTIONS: dict[str, Any] = {"port": 8080, "tags": ["team:ünits", "role:primary"]
 KINDS = {
     0: Kind.GAUGE, 1: Kind.RATE, 2: Kind.COUNT, 3: Kind.COUNTER, 4: Kind.COUNT, 5: Kind.HISTOGRAM, 6: Kind.HISTOGRAM,
 }  # fmt: skip
+AGENTS = "datadog.agent.check_status"
 MONOTONIC, HISTORATE = 3, 6
 Series = tuple[str, tuple[str, ...]]
 
@@ -99,7 +100,7 @@ def test_every_series_and_kind_and_nothing_else(recorded: list[dict[str, Any]], 
     for number, (run, batch) in enumerate(zip(recorded, batches, strict=True)):
         expected = {(*series, KINDS[ones[0]["type"]]) for series, ones in by_series(run).items()}
         expected |= {(one["name"], labels(one["tags"]), Kind.DISTRIBUTION) for one in run["buckets"] if number > 0}
-        assert len(expected) == 14 + (number > 0)
+        assert len(expected) == (17 if number else 16)
         assert {(one.name, one.tags, one.kind) for one in own(batch)} == expected
 
 
@@ -126,14 +127,13 @@ def test_statuses_and_messages(recorded: list[dict[str, Any]], batches: list[Bat
             (one["name"], Status(one["status"]), one["message"], labels(one["tags"], one["hostname"]))
             for one in run["statuses"]
         }
-        agents = (
-            "datadog.agent.check_status",
-            Status.OK,
-            "",
-            ("check:figures", "environment:test", "instance:figures"),
-        )
-        assert {(one.name, one.status, one.message, one.tags) for one in batch.statuses} == {*expected, agents}
+        got = {(one.name, one.status, one.message, one.tags) for one in batch.statuses if one.name != AGENTS}
+        assert got == expected
         assert len(expected) == 3
+    agents = [one for batch in batches for one in batch.statuses if one.name == AGENTS]
+    assert {one.tags for one in agents} == {("check:figures", "environment:test", "instance:figures")}
+    assert [one.status for one in agents] == [Status.WARNING, *[Status.OK] * 4]
+    assert agents[0].message.count("DEPRECATION NOTICE") == 2  # `device_name` and `increment`, once in its life
 
 
 def test_events(recorded: list[dict[str, Any]], batches: list[Batch]) -> None:
@@ -182,6 +182,7 @@ def test_totals_arrive_at_datadog_as_they_would_from_its_own_agent(
             got = sum(one.value for one in reported) if reported else None  # type: ignore[misc]
             expected = agents[name, tags].grown(ones)
             assert (got or 0) == (expected or 0)
+            assert len([one for one in reported if one.value]) <= 1  # two at one time would overwrite each other
             seen[name].append(got)
     assert seen["figures.served"] == [None, 30, 0, None, 5]
     assert seen["figures.served.whole"] == [100, 30, 0, 20, 5]
