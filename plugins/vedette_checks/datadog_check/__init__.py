@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vedette import Check, CheckError, Kind, Metric, Status, hookimpl
 from vedette_checks.datadog_check.config import DatadogCheckConfig, revealed
 from vedette_checks.datadog_check.ledger import Ledger
-from vedette_checks.datadog_check.process import Process, Ready, Refused
+from vedette_checks.datadog_check.process import Process, Ready, Refused, exhausted
 
 if TYPE_CHECKING:
     from vedette import Diagnosis, Emit
@@ -95,8 +95,10 @@ class DatadogCheck(Check[DatadogCheckConfig]):
                 await self._end()
         self._report(emit, done.lost)
         if done.error:
-            emit.status(_STATUS, Status.CRITICAL, done.error, tags)
-            raise CheckError(done.error)
+            spent = done.error == "MemoryError" and self.config.memory_limit is not None
+            error = exhausted() if spent else CheckError(done.error)
+            emit.status(_STATUS, Status.CRITICAL, error.message, tags)
+            raise error
         emit.status(_STATUS, Status.WARNING if done.warnings else Status.OK, "; ".join(done.warnings), tags)
 
     async def close(self) -> None:

@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 
 EXHAUSTED = 71
 """Exit status of a process that had no memory left."""
+_dumps, _loads, _now = json.dumps, json.loads, time.time  # checks replace such things for their own ends
 _PORTION = 500
 _MOST_WAITING = 200_000
 """Submissions between two runs that are kept."""
@@ -67,12 +68,12 @@ class Line:
         text = self._commands.readline()
         if not text:
             _end(0)
-        order: dict[str, Any] = json.loads(text)
+        order: dict[str, Any] = _loads(text)
         return order
 
     def tell(self, **word: Any) -> None:
         """Say something."""
-        data = json.dumps(word, default=_text).encode("ascii") + b"\n"
+        data = _dumps(word, default=_text).encode("ascii") + b"\n"
         with self._lock:
             try:
                 self._pair.sendall(data)
@@ -134,7 +135,7 @@ def _aggregator(line: Line) -> dict[str, Any]:
     def submit_metric(
         check: Any, check_id: str, kind: int, name: str, value: float, tags: Any, hostname: str, first: bool = False
     ) -> None:
-        line.submit("metric", kind, _text(name), float(value), _texts(tags), _text(hostname), bool(first), time.time())
+        line.submit("metric", kind, _text(name), float(value), _texts(tags), _text(hostname), bool(first), _now())
 
     def submit_service_check(
         check: Any, check_id: str, name: str, status: int, tags: Any, hostname: str, message: str
@@ -378,7 +379,7 @@ def _run(check: Any) -> dict[str, Any]:
     try:
         report = check.run()
         if report:
-            first = json.loads(report)[0]
+            first = _loads(report)[0]
             trace = _text(first.get("traceback", ""))
             error = _named(_text(first.get("message", "")), trace)
     except SystemExit as ended:

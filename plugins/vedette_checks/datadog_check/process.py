@@ -244,13 +244,18 @@ class Process:
             return CheckError("the check closed its connection to the agent")
         code = self._ending.result()
         if code == EXHAUSTED and self._limit is not None:
-            return CheckError("the check exceeded memory_limit", hint="raise memory_limit, or see what the check keeps")
+            return exhausted()
         if code >= 0:
             hint = "a check must not end its process; log: {level: debug} shows what it printed"
             return CheckError(f"the check ended its process with status {code}", hint=hint)
         with suppress(ValueError):
             return CheckError(f"the check's process was killed by {signal.Signals(-code).name}")
         return CheckError(f"the check's process was killed by signal {-code}")
+
+
+def exhausted() -> CheckError:
+    """A check that wanted more memory than it may have."""
+    return CheckError("the check exceeded memory_limit", hint="raise memory_limit, or see what the check keeps")
 
 
 def _nonsense() -> CheckError:
