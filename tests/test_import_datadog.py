@@ -114,8 +114,8 @@ NOTES = [
     "postgres.d/conf.yaml: instances[0].pgbouncer_something: there is nothing like it in check postgres",
     "redisdb.d/conf.yaml: instances[0].password: stands in the clear: ${env:…} or ${file:…} keeps it out of the file",
     "redisdb.d/conf.yaml: instances[1].host: holds a template of Autodiscovery; see docs/autodiscovery.md",
-    "haproxy.yaml: there is no check haproxy here; exec, openmetrics, datadog_check (once its package is installed here) "
-    "or a plugin of your own may do it (vedette new-plugin)",
+    "haproxy.yaml: there is no check haproxy here; exec, openmetrics, datadog_check (once its package is installed "
+    "here) or a plugin of your own may do it (vedette new-plugin)",
 ]  # fmt: skip
 
 

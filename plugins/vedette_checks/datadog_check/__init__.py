@@ -96,9 +96,9 @@ class DatadogCheck(Check[DatadogCheckConfig]):
         self._report(emit, done.lost)
         if done.error:
             spent = done.error == "MemoryError" and self.config.memory_limit is not None
-            error = exhausted() if spent else CheckError(done.error)
-            emit.status(_STATUS, Status.CRITICAL, error.message, tags)
-            raise error
+            finding = exhausted() if spent else CheckError(done.error)
+            emit.status(_STATUS, Status.CRITICAL, finding.message, tags)
+            raise finding
         emit.status(_STATUS, Status.WARNING if done.warnings else Status.OK, "; ".join(done.warnings), tags)
 
     async def close(self) -> None:

@@ -32,9 +32,12 @@ from typing import Any, NoReturn
 EXHAUSTED = 71
 """Exit status of a process that had no memory left."""
 _dumps, _loads, _now = json.dumps, json.loads, time.time  # checks replace such things for their own ends
-_PORTION = 500
-_MOST_WAITING = 200_000
-"""Submissions between two runs that are kept."""
+_PORTION = 64 << 10
+"""Characters of submissions that go in one message."""
+_LONGEST_ENTRY = 4 << 20
+"""Characters of one submission; a longer one is lost."""
+_MOST_WAITING = 64 << 20
+"""Characters of submissions between two runs that are kept."""
 _LONGEST_TEXT = 100_000
 _PR_SET_PDEATHSIG = 1
 _KINDS = ("GAUGE", "RATE", "COUNT", "MONOTONIC_COUNT", "COUNTER", "HISTOGRAM", "HISTORATE")
@@ -58,7 +61,8 @@ class Line:
     def __init__(self, pair: socket.socket) -> None:
         self._pair = pair
         self._commands = pair.makefile("r", encoding="utf-8")
-        self._waiting: list[list[Any]] = []
+        self._waiting: list[str] = []
+        self._size = 0
         self._lock = threading.RLock()
         self._open = False
         self._lost = 0
@@ -73,21 +77,18 @@ class Line:
 
     def tell(self, **word: Any) -> None:
         """Say something."""
-        data = _dumps(word, default=_text).encode("ascii") + b"\n"
-        with self._lock:
-            try:
-                self._pair.sendall(data)
-            except OSError:
-                _end(0)
+        self._send(_dumps(word, default=_text))
 
     def submit(self, *entry: Any) -> None:
         """Say what the check submitted."""
+        text = _dumps(entry, default=_text)
         with self._lock:
-            if len(self._waiting) >= _MOST_WAITING:
+            if len(text) > _LONGEST_ENTRY or self._size + len(text) > _MOST_WAITING:
                 self._lost += 1
                 return
-            self._waiting.append(list(entry))
-            if self._open and (len(self._waiting) >= _PORTION or entry[0] == "log"):
+            self._waiting.append(text)
+            self._size += len(text)
+            if self._open and (self._size >= _PORTION or entry[0] == "log"):
                 self._flush()
 
     def begin(self) -> None:
@@ -105,9 +106,22 @@ class Line:
         self.tell(done=dict(word, lost=lost))
 
     def _flush(self) -> None:
-        while self._waiting:
-            some, self._waiting = self._waiting[:_PORTION], self._waiting[_PORTION:]
-            self.tell(said=some)
+        """Hand over what waits, in portions that hold up nobody."""
+        some, size = [], 0
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        for number, text in enumerate(waiting, 1):
+            some.append(text)
+            size += len(text)
+            if size >= _PORTION or number == len(waiting):
+                self._send(f'{{"said": [{", ".join(some)}]}}')
+                some, size = [], 0
+
+    def _send(self, text: str) -> None:
+        with self._lock:
+            try:
+                self._pair.sendall(text.encode("ascii") + b"\n")
+            except OSError:
+                _end(0)
 
 
 def _text(value: Any) -> str:

@@ -191,7 +191,7 @@ class Process:
                 if done["trace"]:
                     self._log.debug("%s", done["trace"])
                 return Done(_line(done["error"]), tuple(map(_line, done["warnings"])), int(done["lost"]))
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
                 raise _nonsense() from error
 
     async def end(self, *, gently: bool = False) -> None:
