@@ -92,7 +92,9 @@ async def test_what_it_raises_is_one_line_and_its_process_goes_on(make: Make) ->
 
 ENDS = [
     ("os._exit(7)", "the check ended its process with status 7"),
-    ("os.kill(os.getpid(), signal.SIGSEGV)", "the check's process was killed by SIGSEGV"),
+    pytest.param(
+        "os.kill(os.getpid(), signal.SIGSEGV)", "the check's process was killed by SIGSEGV", marks=pytest.mark.soak
+    ),
     (
         "import socket\nfor fd in range(3, 64):\n    try: os.write(fd, b'garbage\\n')\n    except OSError: pass",
         "the check's process said something that is no message",
@@ -213,7 +215,11 @@ for kind in ("dbm-samples", "dbm-metrics"):
 
 NOT_MADE = [
     ("import nowhere_at_all\n", "{path} cannot be imported: ModuleNotFoundError: No module named 'nowhere_at_all'"),
-    ("def broken(:\n", "{path} cannot be imported: SyntaxError: invalid syntax (mine.py, line 1)"),
+    pytest.param(
+        "def broken(:\n",
+        "{path} cannot be imported: SyntaxError: invalid syntax (mine.py, line 1)",
+        marks=pytest.mark.soak,
+    ),
     ("import sys\nsys.exit(1)\n", "{path} cannot be imported: SystemExit: 1"),
     ("x = 1\n", "mine has no subclass of AgentCheck"),
     (f"{HEAD}class A(AgentCheck): pass\nclass B(AgentCheck): pass\n", "mine has several checks, A and B"),
@@ -258,7 +264,11 @@ async def test_its_own_model_speaks_of_its_options(make: Make) -> None:
     ("options", "message"),
     [
         ({"module": "nowhere"}, "there is no module nowhere nor datadog_checks.nowhere for "),
-        ({"module": "datadog_checks.nowhere"}, "there is no module datadog_checks.nowhere for "),
+        pytest.param(
+            {"module": "datadog_checks.nowhere"},
+            "there is no module datadog_checks.nowhere for ",
+            marks=pytest.mark.soak,
+        ),
         ({"module": "json:Nothing"}, "json has no subclass of AgentCheck that is called Nothing"),
         ({"module": "x", "python": "/nowhere/python"}, "/nowhere/python cannot be started: No such file or directory"),
         ({"module": "x", "python": "/bin/true"}, "the check ended its process with status 0"),
@@ -272,7 +282,7 @@ async def test_what_is_not_there(make: Make, options: dict[str, Any], message: s
 
 async def test_what_is_huge_is_left_out_and_the_rest_arrives(make: Make) -> None:
     body = """
-for number in range(400):
+for number in range(200):
     self.event({"msg_title": f"t{number}", "msg_text": "x" * 90_000})
 self.gauge("huge", 1, tags=["t" * 90_000 for _ in range(60)])
 self.gauge("good", 1)
@@ -280,7 +290,7 @@ self.gauge("good", 1)
     runner, recorder = await make(check(body))
     batch = await runner.run()
     assert runner.vitals.state is State.OK, runner.vitals.message
-    assert (len(batch.events), len(batch.events[-1].text)) == (400, 90_000)
+    assert (len(batch.events), len(batch.events[-1].text)) == (200, 90_000)
     assert (recorder.values("good"), recorder.values("huge")) == ([1], [])
     assert recorder.values("datadog_check.dropped") == [1]
 
@@ -312,11 +322,12 @@ async def test_memory_has_a_limit(make: Make) -> None:
     assert psutil.Process().memory_info().rss < 1 << 30
 
 
+@pytest.mark.soak
 async def test_nothing_leaks_over_restarts(make: Make) -> None:
     runner, _ = await make(check("os._exit(0)"))
     await runner.run()
     before = psutil.Process().num_fds()
-    for _ in range(2):
+    for _ in range(20):
         await runner.run()
     assert psutil.Process().num_fds() <= before
     assert processes() == []
