@@ -335,7 +335,8 @@ def _imported(what: str, load: Any) -> Any:
     try:
         return load()
     except BaseException as error:
-        raise Refusal(f"{what} cannot be imported: {_describe(error)}", "", traceback.format_exc()) from error
+        hint = f"install it for {sys.executable}" if isinstance(error, ModuleNotFoundError) else ""
+        raise Refusal(f"{what} cannot be imported: {_describe(error)}", hint, traceback.format_exc()) from error
 
 
 def _class(module: Any, wanted: str, base: Any) -> Any:

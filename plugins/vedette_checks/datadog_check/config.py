@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from vedette import CheckConfig, Secret
 
 _HIDDEN: Final = re.compile(
-    r"(?:^|_)(?:pass|password|passwd|passphrase|pwd|secret|token|credentials?)$|(?:api|app|access|secret|auth)_?key$",
+    r"(?:^|_)(?:pass|password|passwd|passphrase|pwd|secret|token|credentials?|authorization|community_string)$|(?:api|app|access|secret|auth)_?key$",
     re.IGNORECASE,
 )
 """Names of options whose values are masked, also where they stand in the file."""

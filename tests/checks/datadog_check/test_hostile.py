@@ -99,7 +99,11 @@ ENDS = [
         "import socket\nfor fd in range(3, 64):\n    try: os.write(fd, b'garbage\\n')\n    except OSError: pass",
         "the check's process said something that is no message",
     ),
-    ("os.closerange(3, 64)\ntime.sleep(600)", "the check closed its connection to the agent"),
+    pytest.param(
+        "os.closerange(3, 64)\ntime.sleep(600)",
+        "the check closed its connection to the agent",
+        marks=pytest.mark.soak,
+    ),
 ]
 
 
