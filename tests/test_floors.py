@@ -60,6 +60,7 @@ SHARED = {
         "vedette_checks.aws_secrets",
         "vedette.notifiers.sns",
     ),
+    "vedette_checks.ending": ("vedette_checks.datadog_check", "vedette_checks.exec"),
     "vedette_checks.exposition": ("vedette_checks.exec", "vedette_checks.openmetrics"),
 }
 """Rooms without a check of their own, and the siblings that may look into them."""

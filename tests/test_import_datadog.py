@@ -13,6 +13,7 @@ import yaml
 from cli.process import vedette
 from vedette.config import load
 from vedette.moving import move
+from vedette.moving.foreign import code_of
 from vedette.moving.rules import status_codes
 from vedette.plugins import Registry
 
@@ -113,8 +114,8 @@ NOTES = [
     "postgres.d/conf.yaml: instances[0].pgbouncer_something: there is nothing like it in check postgres",
     "redisdb.d/conf.yaml: instances[0].password: stands in the clear: ${env:…} or ${file:…} keeps it out of the file",
     "redisdb.d/conf.yaml: instances[1].host: holds a template of Autodiscovery; see docs/autodiscovery.md",
-    "haproxy.yaml: there is no check haproxy here; exec, openmetrics or a plugin of your own may do it (vedette "
-    "new-plugin)",
+    "haproxy.yaml: there is no check haproxy here; exec, openmetrics, datadog_check (once its package is installed "
+    "here) or a plugin of your own may do it (vedette new-plugin)",
 ]  # fmt: skip
 
 
@@ -231,3 +232,78 @@ def test_status_codes(pattern: Any, codes: list[str]) -> None:
 def test_a_pattern_that_is_none_of_these_is_said() -> None:
     with pytest.raises(ValueError, match=r"^is a pattern; name the codes, such as \[200, 3xx\]$"):
         status_codes("[23]0[0-4]")
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    """A conf.d with checks that only their authors have, and a checks.d beside it."""
+    files = {
+        "conf.d/mine.yaml": "init_config: {proxy: http://proxy}\ninstances:\n"
+        "  - {url: 'http://a/${b}', password: 'ENC[mine]', tags: [a:b], min_collection_interval: 30, service: shop}\n"
+        "  - {url: 'http://%%host%%/'}\n"
+        "  - {name: second, empty_default_hostname: true, nested: [{token: open}]}\n"
+        "  - 7\n",
+        "conf.d/base.d/conf.yaml": "instances: [{}, {}]\n",
+        "conf.d/not-one.yaml": "instances: [{}]\n",
+        "checks.d/mine.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_a_check_whose_code_is_at_hand_runs_as_it_is(others: Path) -> None:
+    moved = move(others / "conf.d")
+    assert moved.files["datadog_check"]["instances"] == [
+        {"name": "base", "module": "datadog_checks.base"},
+        {"name": "base-2", "module": "datadog_checks.base"},
+        {
+            "name": "mine-a",
+            "path": str(others / "checks.d" / "mine.py"),
+            "interval": "30s",
+            "init_config": {"proxy": "http://proxy"},
+            "instance": {
+                "url": "http://a/$${b}",
+                "password": "${env:MINE}",
+                "tags": ["a:b"],
+                "min_collection_interval": 30,
+                "service": "shop",
+            },
+        },
+        {
+            "name": "mine-second",
+            "path": str(others / "checks.d" / "mine.py"),
+            "init_config": {"proxy": "http://proxy"},
+            "instance": {"name": "second", "empty_default_hostname": True, "nested": [{"token": "open"}]},
+        },
+    ]
+    assert sorted(moved.notes) == [
+        "mine.yaml: instances[0].password: was a handle of the secret backend: set $MINE, or see docs/secrets.md",
+        "mine.yaml: instances[1]: holds a template of Autodiscovery; see docs/autodiscovery.md",
+        "mine.yaml: instances[3]: is not a mapping of options",
+        "not-one.yaml: there is no check not-one here; exec, openmetrics, datadog_check (once its package is installed "
+        "here) or a plugin of your own may do it (vedette new-plugin)",
+    ]
+
+
+def test_it_is_valid_and_lasts(others: Path, tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    vedette("import", "datadog", others / "conf.d", "--to", target, cwd=tmp_path)
+    configuration = load(target, Registry(), secrets="lazy", environ={"MINE": "x"})
+    assert [str(one) for one in configuration.problems] == []
+    mine = {one.config.name: one.config for one in configuration.instances}
+    assert (mine["mine-a"].interval, mine["mine-a"].host_bound, mine["mine-second"].host_bound) == (30.0, True, False)
+
+
+def test_a_check_of_a_datadog_agent_runs_with_its_python(tmp_path: Path) -> None:
+    agent = tmp_path / "agent"
+    python = agent / "embedded" / "bin" / "python3"
+    package = agent / "embedded" / "lib" / "python3.13" / "site-packages" / "datadog_checks" / "haproxy"
+    for folder in (python.parent, package):
+        folder.mkdir(parents=True)
+    assert code_of("haproxy", tmp_path / "conf.d", agent) is None
+    python.touch()
+    (package / "__init__.py").touch()
+    found = {"module": "datadog_checks.haproxy", "python": str(python)}
+    assert code_of("haproxy", tmp_path / "conf.d", agent) == found

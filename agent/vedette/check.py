@@ -104,6 +104,11 @@ class CheckConfig(BaseModel):
         return 2.0
 
     @property
+    def host_bound(self) -> bool:
+        """Whether this instance's series belong to this host, where those of its check do."""
+        return True
+
+    @property
     def cadence(self) -> float:
         """Seconds between two runs, for sinks that forget what was not seen for long; 0 where that is not fixed."""
         return 0.0 if self.schedule else self.interval

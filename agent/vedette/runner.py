@@ -535,7 +535,7 @@ def _channel(instance: Instance, surroundings: Surroundings) -> Channel:
         (*surroundings.tags, *config.tags, f"instance:{config.name}"),
         open_names=plugin.open_names,
         interval=config.cadence,
-        host=surroundings.host if plugin.host_bound and config.run_on == "every_node" else "",
+        host=surroundings.host if plugin.host_bound and config.host_bound and config.run_on == "every_node" else "",
         names=config.metrics.compile() if config.metrics else None,
         masker=surroundings.masker,
     )

@@ -17,6 +17,7 @@ PINNED = Path(__file__).with_name("help.txt")
 CHECKS = (
     "business_sql",
     "cloudwatch",
+    "datadog_check",
     "exec",
     "host",
     "k8s",

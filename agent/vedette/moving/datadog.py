@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from vedette.errors import VedetteError
+from vedette.moving.foreign import CHECK, code_of
 from vedette.moving.rules import ELSEWHERE, TRANSLATIONS, Translation, seconds
 
 _ENCODED: Final = re.compile(r"ENC\[([^\]]+)\]")
@@ -47,7 +48,7 @@ def move(folder: Path) -> Moved:
         raise MoveError(f"{folder} holds no checks: is it the conf.d of a Datadog Agent, with <check>.d/conf.yaml?")
     moved = Moved()
     for check, path in found:
-        _move_file(moved, check, path, str(path.relative_to(folder)))
+        _move_file(moved, check, path, folder)
     return moved
 
 
@@ -58,7 +59,8 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
     return [(check, path) for check, path in found if path.suffix in (".yaml", ".yml")]
 
 
-def _move_file(moved: Moved, check: str, path: Path, where: str) -> None:
+def _move_file(moved: Moved, check: str, path: Path, folder: Path) -> None:
+    where = str(path.relative_to(folder))
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -69,21 +71,69 @@ def _move_file(moved: Moved, check: str, path: Path, where: str) -> None:
     if not isinstance(instances, list):
         moved.notes.append(f"{where}: has no list of instances")
         return
-    translation = TRANSLATIONS.get(check)
-    if translation is None:
-        hint = ELSEWHERE.get(check, "exec, openmetrics or a plugin of your own may do it (vedette new-plugin)")
-        moved.notes.append(f"{where}: there is no check {check} here; {hint}")
-        return
     common = content.get("init_config")
-    for number, instance in enumerate(instances):
-        place = f"{where}: instances[{number}]"
-        if isinstance(instance, dict):
-            given = {**(common if isinstance(common, dict) else {}), **instance}
-            _move_instance(moved, translation, {key: one for key, one in given.items() if one is not None}, place)
-        else:
-            moved.notes.append(f"{place}: is not a mapping of options")
+    _move_instances(moved, check, common if isinstance(common, dict) else {}, instances, (where, folder))
     if content.get("logs"):
         moved.notes.append(f"{where}: logs: check log_file follows files; see its README")
+
+
+def _move_instances(
+    moved: Moved, check: str, common: dict[str, Any], instances: list[Any], place: tuple[str, Path]
+) -> None:
+    where, folder = place
+    translation = TRANSLATIONS.get(check)
+    code = code_of(check, folder) if translation is None and check not in ELSEWHERE else None
+    if translation is None and code is None:
+        hint = ELSEWHERE.get(
+            check,
+            "exec, openmetrics, datadog_check (once its package is installed here) or a plugin of your own may do it "
+            "(vedette new-plugin)",
+        )
+        moved.notes.append(f"{where}: there is no check {check} here; {hint}")
+        return
+    for number, instance in enumerate(instances):
+        here = f"{where}: instances[{number}]"
+        if not isinstance(instance, dict):
+            moved.notes.append(f"{here}: is not a mapping of options")
+        elif translation is not None:
+            given = {**common, **instance}
+            _move_instance(moved, translation, {key: one for key, one in given.items() if one is not None}, here)
+        elif code is not None:
+            _take_along(moved, check, code, (common, instance), here)
+
+
+def _take_along(
+    moved: Moved, check: str, code: dict[str, str], given: tuple[dict[str, Any], dict[str, Any]], where: str
+) -> None:
+    """An instance of a check that runs as it is: its options stay what they are."""
+    merged = {**given[0], **given[1]}
+    made: dict[str, Any] = dict(code)
+    try:
+        if merged.get("min_collection_interval") is not None:
+            made["interval"] = seconds(merged["min_collection_interval"])
+        common, instance = (_verbatim(one, where, moved) for one in given)
+    except ValueError as error:
+        moved.notes.append(f"{where}: {error}")
+        return
+    made |= {"init_config": common} if common else {}
+    made |= {"instance": instance} if instance else {}
+    named = _name(Translation("", called=("name", "host", "url", "server", "openmetrics_endpoint")), merged)
+    instances = moved.files.setdefault(CHECK, {"instances": []})["instances"]
+    name = _unused(f"{check}-{named}" if named else check, {one["name"] for one in instances})
+    instances.append({"name": name, **made})
+
+
+def _verbatim(value: Any, where: str, moved: Moved) -> Any:
+    """Options as they are, but for what our files write in another way.
+
+    Raises:
+        ValueError: there is something in them that cannot be said here.
+    """
+    if isinstance(value, dict):
+        return {key: _verbatim(inner, f"{where}.{key}", moved) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_verbatim(inner, where, moved) for inner in value]
+    return _readable(value, where, moved)
 
 
 def _move_instance(moved: Moved, translation: Translation, given: dict[str, Any], where: str) -> None:

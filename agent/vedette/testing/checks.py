@@ -118,7 +118,7 @@ def channel_of(check_class: Any, config: CheckConfig) -> Channel:
         (*config.tags, f"instance:{config.name}"),
         open_names=check_class.open_names,
         interval=config.cadence,
-        host=_HOST if check_class.host_bound and config.run_on == "every_node" else "",
+        host=_HOST if check_class.host_bound and config.host_bound and config.run_on == "every_node" else "",
         names=config.metrics.compile() if config.metrics else None,
     )
 

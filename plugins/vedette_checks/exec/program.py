@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from vedette import CheckError
+from vedette_checks.ending import end_all
 
 _LINGER = 0.2
 """Seconds that output may still come after the program has ended, through what it left behind."""
-_MERCY = 1.0
-"""Seconds between SIGTERM and SIGKILL; the agent gives a cancelled run two."""
 _MOST_ERRORS = 8_192
 """Bytes of the standard error that are kept."""
 
@@ -97,7 +94,7 @@ async def run_program(
                 raise CheckError(f"{command[0]} printed more than {most:,} bytes", hint="raise max_output, or see why")
             await asyncio.wait({output.closed, errors.closed}, timeout=_LINGER)
         finally:
-            await _end(process.pid, ending)
+            await end_all(process.pid, ending)
         return Ended(ending.result(), bytes(output.data), bytes(errors.data))
 
 
@@ -145,31 +142,3 @@ async def _start(
             f"{command[0]} cannot be started in {directory or '/'}: {error.strerror}",
             hint="`vedette doctor` says whether the program and the folder are there, and may be used",
         ) from error
-
-
-async def _end(pid: int, ending: asyncio.Future[int]) -> None:
-    """End a program that still runs, and whatever it left behind."""
-    left = _descendants(pid)
-    if not ending.done():
-        _signal(pid, left, signal.SIGTERM)
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({ending}, timeout=_MERCY)
-        left = [*left, *_descendants(pid)]
-    _signal(pid, left, signal.SIGKILL)
-    with suppress(asyncio.CancelledError):
-        await asyncio.wait({ending}, timeout=_MERCY)
-
-
-def _descendants(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
-
-
-def _signal(pid: int, others: Sequence[psutil.Process], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
-    for one in others:
-        with suppress(psutil.Error):
-            one.send_signal(number)

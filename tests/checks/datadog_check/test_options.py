@@ -1,0 +1,148 @@
+"""The options, what doctor says, and the ledger's arithmetic with times and bounds of our own."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from vedette import Kind
+from vedette.advice import Diagnosis
+from vedette.emit import Channel, Emit
+from vedette.kit import Sketch
+from vedette_checks.datadog_check import DatadogCheck, DatadogCheckConfig
+from vedette_checks.datadog_check.config import revealed
+from vedette_checks.datadog_check.ledger import Ledger
+
+PACKAGE = Path(__file__).parent / "package"
+FIGURES: dict[str, Any] = {
+    "module": "datadog_checks.figures", "environment": {"PYTHONPATH": str(PACKAGE)}, "timeout": "60s",
+}  # fmt: skip
+
+
+def config(**options: Any) -> DatadogCheckConfig:
+    return DatadogCheckConfig.model_validate({"name": "x", **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give module or path: where the check is"),
+        ({"module": "a", "path": "/a.py"}, "give module or path: where the check is"),
+        ({"module": "a:A", "check_class": "A"}, "module names a class already: leave check_class out"),
+        ({"module": "../a.py"}, "String should match pattern"),
+    ],
+)
+def test_options_that_do_not_go_together(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        config(**options)
+    assert message in str(caught.value)
+
+
+def test_how_it_is_called_and_what_is_hidden() -> None:
+    assert (config(module="a.b:C").called, config(module="a.b:C").cls, config(path="/x/my.py").called) == (
+        "b",
+        "C",
+        "my",
+    )
+    instance = {"password": "p", "hosts": [{"api_key": "k", "user": "u"}], "tls_private_key_path": "/k", "n": 1}
+    made = config(module="a", instance=instance)
+    assert str(made.instance) == (
+        "{'password': ****, 'hosts': [{'api_key': ****, 'user': 'u'}], 'tls_private_key_path': '/k', 'n': 1}"
+    )
+    assert revealed(made.instance) == instance
+
+
+def test_what_lint_says() -> None:
+    said = list(DatadogCheck.lint(config(module="a", isolate=True, init_config={"min_collection_interval": 60})))
+    assert said == [
+        "isolate: such a check has a process of its own anyway; isolate costs a second one",
+        "min_collection_interval changes nothing here: interval does",
+    ]
+    assert list(DatadogCheck.lint(config(module="a", interval="60s", instance={"min_collection_interval": 60}))) == []
+
+
+@pytest.mark.anyio
+async def test_doctor_looks_without_running_it(tmp_path: Path) -> None:
+    async def seen(**options: Any) -> list[tuple[str, str, str]]:
+        diagnosis = Diagnosis()
+        check = DatadogCheck(config(**options), {})
+        await check.diagnose(diagnosis)
+        await check.close()
+        return [(one.what, one.grade.value, one.seen) for one in diagnosis.symptoms]
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    first, second = await seen(**FIGURES, instance={"port": 1})
+    assert (first[:2], first[2].endswith(f", Python {python}")) == (("datadog-checks-base", "ok"), True)
+    assert second == ("check", "ok", "datadog_checks.figures.check.FiguresCheck takes its options")
+    assert await seen(**FIGURES, instance={}) == [
+        (
+            "check",
+            "failed",
+            "FiguresCheck refuses: ConfigurationError: Detected 1 error while loading configuration model "
+            "`InstanceConfig`:; port; Field required",
+        )
+    ]
+    gone = tmp_path / "gone.py"
+    assert await seen(path=gone) == [("path", "failed", f"there is no file {gone}")]
+
+
+@pytest.fixture
+def spoken() -> tuple[Ledger, Emit]:
+    ledger = Ledger(logging.getLogger("test"), (), 10, {})
+    emit = Emit(Channel("datadog_check/x", "datadog_check", (), (), open_names=True, host="node-7"), 1_000.0)
+    ledger.begin(emit)
+    return ledger, emit
+
+
+def test_historate_is_the_speed_within_a_run(spoken: tuple[Ledger, Emit]) -> None:
+    ledger, emit = spoken
+    ledger.take(
+        [["metric", 6, "a", value, [], "", False, time] for value, time in ((1, 10), (5, 12), (5, 12), (3, 13))]
+    )
+    ledger.end()
+    assert [(one.kind, one.value) for one in emit.batch().samples] == [(Kind.HISTOGRAM, 2.0), (Kind.HISTOGRAM, -2.0)]
+    ledger.begin(emit)
+    before = len(emit.batch().samples)
+    ledger.take([["metric", 6, "a", 9, [], "", False, 20.0]])
+    assert len(emit.batch().samples) == before
+
+
+def test_buckets_without_an_end_and_with_few_observations(spoken: tuple[Ledger, Emit]) -> None:
+    ledger, emit = spoken
+    inf = float("inf")
+    bounds = ((0.0, 1.0, 2), (1.0, inf, 3), (-inf, 0.0, 1), (-inf, inf, 5), (1.0, 2.0, 0), (2.0, 4.0, 100))
+    ledger.take([["bucket", "a", number, lower, upper, False, "", [], False] for lower, upper, number in bounds])
+    ledger.end()
+    (sample,) = emit.batch().samples
+    assert isinstance(sample.value, Sketch)
+    assert sample.value.count == 106
+    assert sample.value.bins[:4] == ((0.0, 1), (0.25, 1), (0.75, 1), (1.0, 3))
+    assert (sample.value.min, sample.value.max) == (0.0, 3.9375)
+    assert sample.value.sum == pytest.approx(0.25 + 0.75 + 3 + 300, rel=0.01)
+
+
+def test_the_own_host_is_no_tag_and_another_is(spoken: tuple[Ledger, Emit]) -> None:
+    ledger, emit = spoken
+    ledger.take([["metric", 0, "a", 1, [], "node-7", False, 1.0], ["metric", 0, "a", 1, [], "db", False, 1.0]])
+    assert [one.tags for one in emit.batch().samples] == [(), ("host:db",)]
+
+
+@pytest.mark.parametrize("entry", [["nothing"], ["metric", 9, "a", 1, [], "", False, 1], ["metric"], [], ["status", 1]])
+def test_nonsense_is_noticed(spoken: tuple[Ledger, Emit], entry: list[Any]) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        spoken[0].take([entry])
+
+
+def test_logs_that_it_collects(spoken: tuple[Ledger, Emit]) -> None:
+    ledger, emit = spoken
+    ledger.take(
+        [["entry", '{"message": "m", "timestamp": 5000, "ddtags": "a:b,c", "status": "error", "level": "x", "k": 1}']]
+    )
+    (log,) = emit.batch().logs
+    assert (log.message, log.level, log.time, log.tags) == ("m", "error", 5.0, ("a:b", "c"))
+    assert dict(log.attributes) == {"level_": "x", "k": 1}
