@@ -225,7 +225,11 @@ class Book:
         return sum(self.runs.get(one, 0) for one in term.emitters(group))
 
     def _is_alive(self, term: Term, group: Group) -> bool:
-        return any(self._alive(one) for one in sources_of(term, group)) or not term.sources
+        alive = self._alive
+        for one in sources_of(term, group):
+            if alive(one):
+                return True
+        return not term.sources
 
     def _connect(self) -> None:
         """Note which cases each store and each run concern."""

@@ -149,7 +149,7 @@ class Compiler:
         mine = self._about.source
         verdict = self._compare(node, mine) if isinstance(node, Compare) else self._status(node, mine)
         known = self.leaves[-1].verdict
-        ring = Ring(verdict, test.number, test.of, self._pulse(test, list(self._used)), mine, known)
+        ring = Ring(verdict, test.number, test.of, self._pulse(test, list(dict.fromkeys(self._used))), mine, known)
         self.rings.append(ring)
         return ring
 

@@ -73,12 +73,12 @@ class Term:
         return {one.instance for one in sources_of(self, group)} | self.heard.get(group, set())
 
 
-def sources_of(term: Term, group: Group) -> list[Source]:
+def sources_of(term: Term, group: Group) -> Sequence[Source]:
     """Who may emit it in this group, as the configuration tells."""
     if "instance" in term.by and group:
         names = names_in(group[term.by.index("instance")])
         return [one for one in term.sources if one.instance.partition("/")[2] in names]
-    return list(term.sources)
+    return term.sources
 
 
 def names_in(tag: str) -> set[str]:
