@@ -49,7 +49,7 @@ class Process(Check[ProcessConfig]):
         _gauge("iowrite_count", "write", "System calls that wrote, since each began."),
         _gauge("ioread_bytes", "byte", "Read from disks, since each began."),
         _gauge("iowrite_bytes", "byte", "Written to disks, since each began."),
-        Metric(_NAME + "ioread_bytes_count", Kind.COUNTER, "byte", "Read from disks, by all that came and went.", _TAGS),
+        Metric(_NAME + "ioread_bytes_count", Kind.COUNTER, "byte", "Read from disks, whoever came and went.", _TAGS),
         Metric(_NAME + "iowrite_bytes_count", Kind.COUNTER, "byte", "Written to disks, likewise.", _TAGS),
         _gauge("voluntary_ctx_switches", "event", "Times that main threads waited, since each began."),
         _gauge("involuntary_ctx_switches", "event", "Times that main threads had to make room, since each began."),

@@ -78,15 +78,25 @@ class ProcessConfig(CheckConfig):
         if (bool(self.search_string), self.pid is not None, self.pid_file is not None).count(True) != 1:
             raise PydanticCustomError("vedette", "give one of search_string, pid and pid_file")
         if not self.exact_match:
-            for one in self.search_string:
-                searcher(one)
+            _compile_all(self.search_string)
         return self
 
     @property
     def ranges(self) -> tuple[Bounds, Bounds]:
         """Of WARNING and of CRITICAL."""
-        given = self.thresholds or Thresholds()
+        given = self.thresholds
+        if given is None:
+            return _AT_LEAST_ONE, _AT_LEAST_ONE
         return given.warning or _AT_LEAST_ONE, given.critical or _AT_LEAST_ONE
+
+
+def _compile_all(texts: tuple[str, ...]) -> None:
+    for place, one in enumerate(texts):
+        try:
+            searcher(one)
+        except ValueError as error:
+            wrong = {"place": place, "why": str(error)}
+            raise PydanticCustomError("vedette", "search_string[{place}] {why}", wrong) from None
 
 
 def searcher(text: str) -> Any:
@@ -95,18 +105,20 @@ def searcher(text: str) -> Any:
     Anybody who may start a process writes a command line, so patterns are RE2's, which take linear time on any text.
 
     Raises:
-        PydanticCustomError: the pattern is not valid, or RE2 is not installed.
+        ValueError: the pattern is not valid, or RE2 is not installed.
     """
     if not set(text) & set("\\.^$*+?{}[]|()"):
         return lambda line: text in line
     try:
         import re2
     except ModuleNotFoundError:
-        raise PydanticCustomError("vedette", "a pattern needs google-re2: pip install 'vedette[process]'") from None
+        raise ValueError("is a pattern, which needs google-re2: pip install 'vedette[process]'") from None
     options = re2.Options()
     options.log_errors = False
     try:
         return re2.compile(text, options).search
     except re2.error:
         hint = " (RE2 has no look-around and no back references)" if re.search(r"\(\?[=!<]|\\[1-9]", text) else ""
-        raise PydanticCustomError("vedette", f"'{text}' is no valid pattern{hint}") from None  # type: ignore[arg-type]
+        raise PydanticCustomError(
+            "vedette", "'{pattern}' is no valid pattern{hint}", {"pattern": text, "hint": hint}
+        ) from None

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os.path
+import os
 import pwd
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vedette import CheckError
 from vedette_checks.process.config import searcher
-from vedette_checks.process.procfs import Usage, Stat, Table, boot_clock, listing, look_at
+from vedette_checks.process.procfs import Stat, Table, Usage, boot_clock, listing, look_at
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vedette_checks.process.config import ProcessConfig
 
 _COMM = 15
@@ -90,7 +89,7 @@ class Finder:
             if name == one.comm:
                 return True
             if len(name) > _COMM and name.startswith(one.comm) and len(one.comm) == _COMM:
-                return os.path.basename(table.command(one.pid)[0]) == name
+                return table.command(one.pid)[0].rpartition(b"/")[2] == name
         return False
 
 
@@ -103,7 +102,7 @@ def _by_id(config: ProcessConfig) -> Usage | None:
     pid = config.pid if config.pid_file is None else _read_pid(config.pid_file)
     if pid is None:
         return None
-    if not os.path.exists(f"{config.procfs_path}/self"):
+    if not Path(config.procfs_path, "stat").exists():
         raise _no_procfs(config, FileNotFoundError(2, "No procfs is mounted there"))
     return look_at(config.procfs_path, pid)
 

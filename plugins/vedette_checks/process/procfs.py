@@ -98,7 +98,7 @@ class Table:
         self.taken = boot_clock()
         self._procfs = procfs
         self._commands: dict[int, bytes] = {}
-        pids = [name for name in os.listdir(procfs) if name.isdigit()]
+        pids = [name for name in os.listdir(procfs) if name.isdigit()]  # noqa: PTH208 - thousands of them, for speed
         self.processes = tuple(one for pid in pids if (one := _glance(procfs, pid)) is not None and not one.dead)
 
     def command(self, pid: int) -> list[bytes]:
@@ -196,12 +196,14 @@ def look_at(procfs: str, pid: int, started: int | None = None) -> Usage | None:
         stat = parse_stat(_slurp("stat", folder))
         if stat.dead or started not in (None, stat.started):
             return None
-        sizes = _slurp("statm", folder).split()
+        vms, rss, shared = (int(pages) * _PAGE for pages in _slurp("statm", folder).split()[:3])
         status = dict(_fields(_slurp("status", folder)))
         return Usage(
             stat,
             int(status[b"Uid"].split()[0]),
-            *(int(pages) * _PAGE for pages in sizes[:3]),
+            vms,
+            rss,
+            shared,
             (int(status[b"voluntary_ctxt_switches"]), int(status[b"nonvoluntary_ctxt_switches"])),
             _descriptors(folder),
             _limit(folder),
@@ -263,7 +265,7 @@ def _descriptors(folder: int) -> int | None:
     except PermissionError:
         return None
     try:
-        return len(os.listdir(inner))
+        return len(os.listdir(inner))  # noqa: PTH208 - pathlib knows no descriptors
     except PermissionError:
         return None
     finally:
