@@ -134,11 +134,10 @@ def ask_for(config: DnsConfig) -> dns.message.QueryMessage:
 def judge(answer: Answer, config: DnsConfig) -> str:
     """What is wrong with an answer; empty if nothing is."""
     if config.record_type == "NXDOMAIN":
-        if answer.missing:
-            return ""
-        if answer.records:
-            return f"the name is there: {shown(answer.records)}"
-        return answer.fault if answer.fault.startswith("the server") else "the name is there"
+        if answer.there is None:
+            return answer.fault
+        seen = f": {shown(answer.records)}" if answer.records else ""
+        return f"the name is there{seen}" if answer.there else ""
     if answer.fault:
         return answer.fault
     if config.resolves_as and answer.records != config.wanted:

@@ -26,31 +26,31 @@ class Answer:
         records: the values, sorted, without what a chain of aliases leads through.
         ttl: seconds for which others may remember the shortest-lived part of it; None without records.
         fault: what is wrong with it as an answer to the question; empty if nothing is.
-        missing: the name is not there.
+        there: whether there is such a name; None where the server does not say.
     """
 
     records: tuple[str, ...]
     ttl: int | None
     fault: str
-    missing: bool = False
+    there: bool | None
 
 
 def read(message: dns.message.Message, record_type: str) -> Answer:
     """What a message says about the name that was asked for."""
     rcode = message.rcode()
     if rcode == dns.rcode.NXDOMAIN:
-        return Answer((), None, "there is no such name (NXDOMAIN)", missing=True)
+        return Answer((), None, "there is no such name (NXDOMAIN)", there=False)
     if rcode != dns.rcode.NOERROR:
-        return Answer((), None, f"the server says {dns.rcode.to_text(rcode)}")
+        return Answer((), None, f"the server says {dns.rcode.to_text(rcode)}", there=None)
     assert isinstance(message, dns.message.QueryMessage)  # noqa: S101 - for the type checker
     try:
         chain = message.resolve_chaining()
     except dns.exception.DNSException:
-        return Answer((), None, "its aliases lead nowhere")
+        return Answer((), None, "its aliases lead nowhere", there=True)
     if chain.answer is None:
-        return Answer((), None, f"the name has no {record_type} record")
+        return Answer((), None, f"the name has no {record_type} record", there=True)
     found = sorted({_text(one, record_type) for one in chain.answer})
-    return Answer(tuple(found), chain.minimum_ttl, "")
+    return Answer(tuple(found), chain.minimum_ttl, "", there=True)
 
 
 def _text(record: dns.rdata.Rdata, record_type: str) -> str:

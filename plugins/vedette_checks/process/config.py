@@ -119,6 +119,4 @@ def searcher(text: str) -> Any:
         return re2.compile(text, options).search
     except re2.error:
         hint = " (RE2 has no look-around and no back references)" if re.search(r"\(\?[=!<]|\\[1-9]", text) else ""
-        raise PydanticCustomError(
-            "vedette", "'{pattern}' is no valid pattern{hint}", {"pattern": text, "hint": hint}
-        ) from None
+        raise ValueError(f"is no valid pattern{hint}") from None
