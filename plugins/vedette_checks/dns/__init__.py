@@ -28,6 +28,8 @@ __all__ = ["Dns", "DnsConfig", "register_checks"]
 _STATUS = "dns.can_resolve"
 _TAGS = ("nameserver", "resolved_hostname", "record_type", "resolved_as")
 _DAY = 86_400.0
+_MANY = 200
+"""Records from which on they are read in a thread."""
 
 
 class Dns(Check[DnsConfig]):
@@ -113,7 +115,10 @@ class Dns(Check[DnsConfig]):
             emit.status(_STATUS, Status.CRITICAL, error.message, tags)
             return error.message
         took = perf_counter() - started
-        answer = read(message, config.record_type)
+        many = sum(map(len, message.answer)) > _MANY
+        answer = (
+            await asyncio.to_thread(read, message, config.record_type) if many else read(message, config.record_type)
+        )
         fault = judge(answer, config)
         if answer.records or not fault:
             emit.gauge("dns.response_time", took, tags)

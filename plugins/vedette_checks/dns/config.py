@@ -31,7 +31,7 @@ class DnsConfig(CheckConfig):
     )  # fmt: skip
     nameservers: tuple[str, ...] = Field(
         (), description="IP addresses of the servers to ask, each on its own. Default: those of `resolv_conf`.",
-        examples=[["10.0.0.2", "10.0.0.3"]], max_length=MOST_SERVERS,
+        examples=[["10.0.0.2", "10.0.0.3"]],
     )  # fmt: skip
     nameserver_port: int = Field(53, description="Their port.", ge=1, le=65535)
     record_type: RecordType = Field(
@@ -54,6 +54,8 @@ class DnsConfig(CheckConfig):
                 ipaddress.ip_address(one)
             except ValueError:
                 raise PydanticCustomError("vedette", "a server is given by its IP address") from None
+        if len(value) > MOST_SERVERS:
+            raise PydanticCustomError("vedette", f"must have at most {MOST_SERVERS} entries")
         return tuple(dict.fromkeys(value))
 
     @model_validator(mode="after")

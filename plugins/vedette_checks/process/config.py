@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from vedette import CheckConfig, Duration
 
-Bounds = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+Bounds = tuple[Annotated[float, Field(ge=0)], ...]
 _AT_LEAST_ONE: Bounds = (1.0, float("inf"))
 
 
@@ -26,8 +26,8 @@ class Thresholds(BaseModel):
     @field_validator("warning", "critical")
     @classmethod
     def _rising(cls, value: Bounds | None) -> Bounds | None:
-        if value is not None and value[0] > value[1]:
-            raise PydanticCustomError("vedette", "the least comes first: [least, most]")
+        if value is not None and (len(value) != 2 or value[0] > value[1]):
+            raise PydanticCustomError("vedette", "must be two numbers, the least first: [least, most]")
         return value
 
 
