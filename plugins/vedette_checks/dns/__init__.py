@@ -9,14 +9,12 @@ from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import dns.flags
-import dns.message
-
 from vedette import Check, CheckError, Estimate, Kind, Metric, Status, hookimpl
 from vedette.kit import given
-from vedette_checks.dns.answer import Answer, read, shown
+from vedette_checks.dns.answer import read
 from vedette_checks.dns.asking import ask
-from vedette_checks.dns.config import MOST_SERVERS, DnsConfig, question
+from vedette_checks.dns.config import MOST_SERVERS, DnsConfig
+from vedette_checks.dns.judging import ask_for, judge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,26 +126,6 @@ class Dns(Check[DnsConfig]):
             emit.gauge("dns.ttl", answer.ttl, tags)
         emit.status(_STATUS, Status.CRITICAL if fault else Status.OK, fault, tags)
         return fault
-
-
-def ask_for(config: DnsConfig) -> dns.message.QueryMessage:
-    """The question, with a number that nobody can guess."""
-    kind = "A" if config.record_type == "NXDOMAIN" else config.record_type
-    return dns.message.make_query(question(config.hostname, config.record_type), kind, flags=dns.flags.RD)
-
-
-def judge(answer: Answer, config: DnsConfig) -> str:
-    """What is wrong with an answer; empty if nothing is."""
-    if config.record_type == "NXDOMAIN":
-        if answer.there is None:
-            return answer.fault
-        seen = f": {shown(answer.records)}" if answer.records else ""
-        return f"the name is there{seen}" if answer.there else ""
-    if answer.fault:
-        return answer.fault
-    if config.resolves_as and answer.records != config.wanted:
-        return f"resolves as {shown(answer.records)}, not as {shown(config.wanted)}"
-    return ""
 
 
 def system_servers(path: Path) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class DnsConfig(CheckConfig):
             except ValueError:
                 raise PydanticCustomError("vedette", "a server is given by its IP address") from None
         if len(value) > MOST_SERVERS:
-            raise PydanticCustomError("vedette", f"must have at most {MOST_SERVERS} entries")
+            raise PydanticCustomError("vedette", "must have at most {most} entries", {"most": MOST_SERVERS})
         return tuple(dict.fromkeys(value))
 
     @model_validator(mode="after")

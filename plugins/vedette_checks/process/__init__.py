@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vedette import Check, CheckError, Estimate, Kind, Metric, Status, hookimpl
@@ -85,7 +86,7 @@ class Process(Check[ProcessConfig]):
         try:
             if not self._course.begun:
                 self._course.go_on(self._look())
-                time.sleep(_SHORTEST)
+                time.sleep(min(_SHORTEST, self.config.deadline / 4))
             group = self._look()
         except CheckError as error:
             emit.status(_STATUS, Status.UNKNOWN, error.message, tags)
@@ -127,10 +128,12 @@ class Process(Check[ProcessConfig]):
         those, tags, procfs = group.processes, self._tags, self.config.procfs_path
         if spent.cores is not None:
             emit.gauge(_NAME + "cpu.pct", 100.0 * spent.cores, tags)
-            emit.gauge(_NAME + "cpu.normalized_pct", 100.0 * spent.cores / cores(procfs), tags)
+            with suppress(OSError, ZeroDivisionError):
+                emit.gauge(_NAME + "cpu.normalized_pct", 100.0 * spent.cores / cores(procfs), tags)
         for name, value in sums(those).items():
             emit.gauge(_NAME + name, value, tags)
-        emit.gauge(_NAME + "mem.pct", 100.0 * sum(one.rss for one in those) / memory_total(procfs), tags)
+        with suppress(OSError, LookupError):
+            emit.gauge(_NAME + "mem.pct", 100.0 * sum(one.rss for one in those) / memory_total(procfs), tags)
         ages = [max(0.0, group.at - one.stat.started * TICK) for one in those]
         for name, age in (("avg", sum(ages) / len(ages)), ("max", max(ages)), ("min", min(ages))):
             emit.gauge(f"{_NAME}run_time.{name}", age, tags)
