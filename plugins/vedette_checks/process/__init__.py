@@ -9,10 +9,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vedette import Check, CheckError, Estimate, Kind, Metric, Status, hookimpl
-from vedette_checks.process.config import Bounds, ProcessConfig
+from vedette_checks.process.config import ProcessConfig
 from vedette_checks.process.course import Course, Spent
 from vedette_checks.process.group import Finder, Group
 from vedette_checks.process.procfs import TICK, Usage, boot_clock, cores, listing, memory_total
+from vedette_checks.process.verdict import judge
 
 if TYPE_CHECKING:
     from vedette import Diagnosis, Emit
@@ -177,23 +178,6 @@ def sums(those: tuple[Usage, ...]) -> dict[str, float]:
         made["ioread_bytes"] = sum(one.bytes_read for one in told)
         made["iowrite_bytes"] = sum(one.bytes_written for one in told)
     return made
-
-
-def judge(number: int, config: ProcessConfig) -> tuple[Status, str]:
-    """Whether there are as many as there should be, and if not, how many that is."""
-    warning, critical = config.ranges
-    found = f"{number} process{'' if number == 1 else 'es'} found" if number else "no process found"
-    for status, wanted in ((Status.CRITICAL, critical), (Status.WARNING, warning)):
-        if not wanted[0] <= number <= wanted[1]:
-            return status, f"{found}, wanted {_range(wanted)}"
-    return Status.OK, ""
-
-
-def _range(wanted: Bounds) -> str:
-    least, most = wanted
-    if most == float("inf"):
-        return f"at least {least:g}"
-    return f"{least:g}" if least == most else f"{least:g} to {most:g}"
 
 
 @hookimpl

@@ -10,6 +10,7 @@ from vedette import CheckError, Status
 from vedette.kit import probe_file
 from vedette_checks.process.group import Finder
 from vedette_checks.process.procfs import Table, Usage, boot_clock
+from vedette_checks.process.verdict import judge
 
 if TYPE_CHECKING:
     from vedette import Diagnosis
@@ -29,8 +30,6 @@ def diagnose(config: ProcessConfig, diagnosis: Diagnosis) -> None:
     except CheckError as error:
         diagnosis.failed("processes", error.message, error.hint)
         return
-    from vedette_checks.process import judge
-
     status, reason = judge(len(those), config)
     if status is Status.OK:
         diagnosis.ok("processes", f"{len(those)} found: {_ids(those)}" if those else "none found, as it should be")
