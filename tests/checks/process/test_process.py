@@ -43,13 +43,18 @@ for line in iter(sys.stdin.readline, ""):
 """
 
 
+def own(name: str) -> str:
+    """The name that no other run of these tests on this machine has."""
+    return f"{name}-{os.getpid() % 0x10000:x}"
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a copy of `sleep` under a name of its own; all are ended in the end."""
     running: list[subprocess.Popen[bytes]] = []
 
     def _start(name: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        program = tmp_path / name
+        program = tmp_path / own(name)
         if not program.exists():
             shutil.copy(str(shutil.which("sleep")), program)
         quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
@@ -122,7 +127,7 @@ def group(*processes: Usage, at: float, listed: float | None = None) -> Group:
 
 async def test_what_three_sleepers_use(start: Start) -> None:
     pids = [start("sleepy").pid for _ in range(3)]
-    found = await run({"search_string": ["sleepy"]})
+    found = await run({"search_string": [own("sleepy")]})
     tags = {"process_name": "sleepers", "instance": "sleepers"}
     page, sizes = os.sysconf("SC_PAGE_SIZE"), [text(pid, "statm").split() for pid in pids]
     io, status = [fields(pid, "io") for pid in pids], [fields(pid, "status") for pid in pids]
@@ -177,7 +182,7 @@ async def test_how_many_there_should_be(
 ) -> None:
     for _ in range(number):
         start("counted")
-    found = await run({"search_string": ["counted"], "thresholds": thresholds})
+    found = await run({"search_string": [own("counted")], "thresholds": thresholds})
     assert found.value(NAME + "number") == number
     assert (found.status("process.up").name, found.message("process.up")) == (status, message)
     assert found.error is None  # that there is none at all would be one
@@ -187,14 +192,15 @@ async def test_how_many_there_should_be(
 async def test_names_as_they_are(start: Start, name: str) -> None:
     start(name)
     start("a-name-of-more-than-others")
-    assert (await run({"search_string": [name, "nobody"]})).value(NAME + "number") == 1
+    assert (await run({"search_string": [own(name), "nobody"]})).value(NAME + "number") == 1
 
 
 async def test_command_lines_are_searched_and_never_told(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    shells = [shell("client", f"--token={word}") for word in ("hunter2-marker", "other")]
+    shells = [shell(own("client"), f"--token={word}") for word in ("hunter2-marker", "other")]
     for pattern, number in (
-        ("hunter2-marker", 1), (r"client --token=\w+", 2), ("^client", 0), ("--token=(hunter2-marker|other)$", 2),
+        (own("client") + " --token=hunter2-marker", 1), (own("client") + r" --token=\w+", 2),
+        ("^" + own("client"), 0), (own("client") + " --token=(hunter2-marker|other)$", 2),
     ):  # fmt: skip
         found = await run({"search_string": [pattern], "exact_match": False, "list_age": 0})
         assert found.value(NAME + "number") == number, pattern
@@ -225,7 +231,7 @@ async def test_threads_and_processor_time_of_one_that_spins() -> None:
 
 async def test_children_and_theirs(start: Start, tmp_path: Path) -> None:
     start("child")  # copies the program, and is nobody's child here
-    script = "{0} 600 & sh -c '{0} 600 & echo up; wait' & wait".format(tmp_path / "child")
+    script = "{0} 600 & sh -c '{0} 600 & echo up; wait' & wait".format(tmp_path / own("child"))
     with shell(script=script, start_new_session=True) as parent:
         try:
             assert parent.stdout is not None
@@ -262,8 +268,12 @@ async def test_a_file_with_an_id(start: Start, tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to start one of another user")
 async def test_of_one_user(start: Start) -> None:
     start("shared")
-    other = shell("of-another", user=65534, group=65534)
-    both: dict[str, Any] = {"search_string": ["shared 600", "of-another"], "exact_match": False, "list_age": 0}
+    other = shell(own("of-another"), user=65534, group=65534)
+    both: dict[str, Any] = {
+        "search_string": [own("shared") + " 600", own("of-another")],
+        "exact_match": False,
+        "list_age": 0,
+    }
     for user, number in ((None, 2), (65534, 1), ("65534", 1), ("nobody", 1), (0, 1), ("daemon", 0)):
         assert (await run({**both, "user": user})).value(NAME + "number") == number, user
     other.communicate()
@@ -308,11 +318,11 @@ async def test_another_procfs_and_none(start: Start, tmp_path: Path) -> None:
     procfs.mkdir()
     for name in (str(here.pid), "stat", "meminfo"):
         (procfs / name).symlink_to(f"/proc/{name}")
-    assert (await run({"search_string": ["mounted"], "list_age": 0})).value(NAME + "number") == 2
-    found = await run({"search_string": ["mounted"], "procfs_path": str(procfs)})
+    assert (await run({"search_string": [own("mounted")], "list_age": 0})).value(NAME + "number") == 2
+    found = await run({"search_string": [own("mounted")], "procfs_path": str(procfs)})
     assert (found.value(NAME + "number"), found.value(NAME + "open_file_descriptors")) == (1, 3)
     assert (await run({"pid": there.pid, "procfs_path": str(procfs)})).value(NAME + "number") == 0
-    for options in ({"pid": here.pid}, {"search_string": ["mounted"]}):
+    for options in ({"pid": here.pid}, {"search_string": [own("mounted")]}):
         found = await run({**options, "procfs_path": str(tmp_path / "nowhere")})
         assert found.error is not None
         assert found.error.message.startswith(f"{tmp_path}/nowhere: No ")
@@ -321,7 +331,7 @@ async def test_another_procfs_and_none(start: Start, tmp_path: Path) -> None:
 
 async def test_a_list_is_shared_until_it_does_not_hold(start: Start) -> None:
     first, second = start("listed"), start("listed")
-    finder = Finder(ProcessConfig(name="x", search_string=("listed",)))
+    finder = Finder(ProcessConfig(name="x", search_string=(own("listed"),)))
     table = listing("/proc").since(boot_clock())
     start("listed")
     assert {one.stat.pid for one in finder.look(table.taken).processes} == {first.pid, second.pid}
@@ -329,7 +339,7 @@ async def test_a_list_is_shared_until_it_does_not_hold(start: Start) -> None:
     second.kill()
     second.wait()
     assert finder.look(table.taken).changed
-    assert (await run({"search_string": ["listed"], "list_age": "1h"})).value(NAME + "number") == 2
+    assert (await run({"search_string": [own("listed")], "list_age": "1h"})).value(NAME + "number") == 2
     assert listing("/proc").since(table.taken) is not table
     assert look_at("/proc", second.pid) is None
     assert look_at("/proc", first.pid, started=1) is None  # another process had its id
@@ -383,9 +393,18 @@ async def test_bad_options(options: dict[str, Any], message: str) -> None:
         await run(options)
 
 
+async def test_a_pattern_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "re2", None)
+    message = r"search_string\[0\] is a pattern, which needs google-re2: pip install 'vedette\[process\]'"
+    with pytest.raises(ValueError, match=message):
+        await run({"search_string": ["a+"], "exact_match": False})
+    found = await run({"search_string": ["plain-text-nobody-has"], "exact_match": False})
+    assert found.value(NAME + "number") == 0
+
+
 async def test_what_doctor_and_plan_say(start: Start, tmp_path: Path) -> None:
     one = start("looked-at")
-    check = Process(ProcessConfig(name="x", search_string=("looked-at",), list_age=0))
+    check = Process(ProcessConfig(name="x", search_string=(own("looked-at"),), list_age=0))
     diagnosis = Diagnosis()
     await check.diagnose(diagnosis)
     said = {each.what: (str(each.grade), each.seen) for each in diagnosis.symptoms}
