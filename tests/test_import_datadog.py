@@ -14,7 +14,7 @@ from cli.process import vedette
 from vedette.config import load
 from vedette.moving import move
 from vedette.moving.foreign import code_of
-from vedette.moving.rules import status_codes
+from vedette.moving.rules import names, status_codes
 from vedette.plugins import Registry
 
 FILES = {
@@ -95,6 +95,22 @@ instances: [{use_mount: false, file_system_exclude: [tmpfs], tags: [a:b]}]
 init_config:
 instances: [{excluded_interfaces: [lo, lo0], collect_connection_state: true, tags: [c:d]}]
 """,
+    "dns_check.d/conf.yaml": """
+init_config: {default_timeout: 4}
+instances:
+  - hostname: www.example.org
+    nameserver: 127.0.0.1
+    nameserver_port: 5353
+    record_type: mx
+    resolves_as: 10 a, 20 b
+  - {name: own, hostname: a.b, timeout: 3, nameserver:}
+""",
+    "process.d/conf.yaml": """
+init_config: {pid_cache_duration: 30, shared_process_list_cache_duration: 20, procfs_path: /host/proc}
+instances:
+  - {name: ssh, search_string: [ssh, sshd], exact_match: "no", thresholds: {critical: [1, 7], warning: [3, 5]}}
+  - {name: pg, pid_file: /run/pg.pid, user: postgres, collect_children: true, try_sudo: true}
+""",
     "tcp_check.d/conf.yaml": "instances:\n  - {name: My Service, host: gw, port: 22, multiple_ips: true}\n",
     "tls.d/conf.yaml": "init_config:\ninstances:\n  - {server: https.internal, days_warning: 30, days_critical: 10}\n",
     "cpu.d/conf.yaml.default": "init_config:\ninstances:\n  - {}\n",
@@ -108,6 +124,7 @@ NOTES = [
     "http_check.d/conf.yaml: instances[0].data: there is nothing like it in check synthetic",
     "nagios.d/conf.yaml: there is no check nagios here; check exec runs the plugins themselves",
     "odd.d/conf.yaml: has no list of instances",
+    "process.d/conf.yaml: instances[1].try_sudo: there is nothing like it in check process",
     "openmetrics.d/conf.yaml: instances[0].metrics: 'a(b|c)' is a regular expression; patterns here are globs",
     "postgres.d/conf.yaml: instances[0].password: was a handle of the secret backend: set $PG_PASSWORD, or see "
     "docs/secrets.md",
@@ -163,6 +180,23 @@ def test_what_becomes_of_each_option(folder: Path) -> None:
             "rename": {"ledger.process_cpu_seconds": "ledger.cpu"},
         },
     }]  # fmt: skip
+    assert files["dns"] == [
+        {
+            "name": "www.example.org", "hostname": "www.example.org", "nameservers": ["127.0.0.1"],
+            "nameserver_port": 5353, "record_type": "MX", "resolves_as": ["10 a", "20 b"], "timeout": "4s",
+        },
+        {"name": "own", "hostname": "a.b", "timeout": "3s"},
+    ]  # fmt: skip
+    assert files["process"] == [
+        {
+            "name": "ssh", "search_string": ["ssh", "sshd"], "exact_match": False, "list_age": "20s",
+            "thresholds": {"critical": [1, 7], "warning": [3, 5]}, "procfs_path": "/host/proc",
+        },
+        {
+            "name": "pg", "pid_file": "/run/pg.pid", "user": "postgres", "collect_children": True, "list_age": "20s",
+            "procfs_path": "/host/proc",
+        },
+    ]  # fmt: skip
     assert files["tcp"] == [{"name": "My-Service", "host": "gw", "port": 22, "all_addresses": True}]
     assert files["tls"] == [
         {"name": "https.internal", "host": "https.internal", "warning_days": 30, "critical_days": 10}
@@ -179,7 +213,8 @@ def test_the_files_are_valid_and_nothing_is_overwritten(folder: Path, tmp_path: 
     done = vedette("import", "datadog", folder, "--to", target, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.split() == [
-        f"{target}/{name}.yaml" for name in ("host", "openmetrics", "postgres", "redis", "synthetic", "tcp", "tls")
+        f"{target}/{name}.yaml"
+        for name in ("dns", "host", "openmetrics", "postgres", "process", "redis", "synthetic", "tcp", "tls")
     ]
     assert stat.S_IMODE((target / "redis.yaml").stat().st_mode) == 0o640
     configuration = load(target, Registry(), secrets="lazy", environ={"PG_PASSWORD": "x"})
@@ -193,7 +228,7 @@ def test_the_files_are_valid_and_nothing_is_overwritten(folder: Path, tmp_path: 
     printed: list[Any] = [
         yaml.safe_load(part) for part in re.split(r"^# .*$", shown.stdout, flags=re.MULTILINE) if part.strip()
     ]
-    assert len(printed) == 7
+    assert len(printed) == 9
 
 
 def test_a_folder_without_checks(tmp_path: Path) -> None:
@@ -213,6 +248,12 @@ def test_a_datadog_file_in_conf_d_gets_a_hint(tmp_path: Path) -> None:
         "conf.d/redis.yaml:1: init_config: unknown key; this is a file of the Datadog Agent: "
         "`vedette import datadog DIR` translates its conf.d\n"
     )
+
+
+def test_all_processes_are_asked_for_otherwise_here() -> None:
+    assert names("nginx") == ["nginx"]
+    with pytest.raises(ValueError, match=r"'All' processes: `search_string: \[\.\]` with `exact_match: false`"):
+        names(["ssh", "All"])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ _EXTRAS = {
     "aiohttp": "k8s",
     "asyncpg": "postgres",
     "cryptography": "tls",
+    "dns": "dns",
     "boto3": "aws",
     "botocore": "aws",
     "httpx": "synthetic",

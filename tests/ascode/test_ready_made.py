@@ -37,6 +37,8 @@ ALWAYS = {"instance", "host"}
 SERVICE = {"environment", "service", "version"}
 STATUS_TAGS = {
     "disk.read_write": {"device"},
+    "dns.can_resolve": {"nameserver", "resolved_hostname", "record_type"},
+    "process.up": {"process", "process_name"},
     "redis.replication.master_link_status": {"redis_host"},
     "sqs.queue": {"queue"},
     "synthetic.flow": {"flow"},
