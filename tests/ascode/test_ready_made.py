@@ -37,6 +37,8 @@ ALWAYS = {"instance", "host"}
 SERVICE = {"environment", "service", "version"}
 STATUS_TAGS = {
     "disk.read_write": {"device"},
+    "rabbitmq.aliveness": {"vhost"},
+    "rabbitmq.queue": {"rabbitmq_queue", "rabbitmq_vhost"},
     "redis.replication.master_link_status": {"redis_host"},
     "sqs.queue": {"queue"},
     "synthetic.flow": {"flow"},

@@ -23,6 +23,7 @@ CHECKS = (
     "log_file",
     "openmetrics",
     "postgres",
+    "rabbitmq",
     "redis",
     "sqs",
     "statsd",
