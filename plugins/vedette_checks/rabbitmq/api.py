@@ -80,7 +80,7 @@ class Api:
             trust_env=False,  # else it reads proxies, and passwords from ~/.netrc, by rules of its own
             proxy=HttpOptions().proxy_for(config.api),
             timeout=None,  # noqa: S113 - the run's own deadline ends it
-            auth=(config.username, config.password.reveal()),
+            auth=(config.username, config.password.reveal() if config.password is not None else "guest"),
             headers={"User-Agent": "vedette", "Accept": "application/json", "Accept-Encoding": "gzip"},
             limits=httpx.Limits(max_connections=1),
         )

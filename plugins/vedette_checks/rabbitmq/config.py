@@ -24,8 +24,8 @@ class RabbitMQConfig(CheckConfig):
     username: str = Field(
         "guest", description="User, with the tag `monitoring` and permissions on the vhosts.", examples=["vedette"]
     )
-    password: Secret = Field(
-        Secret("guest"), description="Its password. Default: guest.", examples=["${env:RABBITMQ_PASSWORD}"]
+    password: Secret | None = Field(
+        None, description="Its password. Default: guest.", examples=["${env:RABBITMQ_PASSWORD}"]
     )
     vhosts: tuple[str, ...] = Field(
         (), description="Only these vhosts. Each is asked for by itself.", examples=[["/", "payments"]], max_length=50
@@ -69,9 +69,6 @@ class RabbitMQConfig(CheckConfig):
         ge=0, le=100_000,
     )  # fmt: skip
     node_metrics: bool = Field(True, description="Ask for the nodes.")
-    depth_only: bool = Field(
-        False, description="Ask for no more of queues than how deep they are, which costs the server little."
-    )
     bindings: bool = Field(
         False, description="Count the bindings of each queue, by a list of all bindings, which may be long."
     )
@@ -121,8 +118,6 @@ class RabbitMQConfig(CheckConfig):
             raise PydanticCustomError("vedette", "depth_critical must not be less than depth_warning")
         if len(self.queues) > self.max_queues:
             raise PydanticCustomError("vedette", "max_queues is less than there are queues in the list")
-        if self.depth_only and self.consumers_least:
-            raise PydanticCustomError("vedette", "consumers_least needs more than depth_only asks for")
         return self
 
     @property

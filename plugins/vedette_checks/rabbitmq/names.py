@@ -61,7 +61,7 @@ DEPTHS: Final = (
     _field("messages", "queue.messages", "message", "Messages that are in it.", _QUEUE_TAGS),
     *(_field(name, f"queue.{name}", "message", f"{text}.", _QUEUE_TAGS) for name, text in _WAITING.items()),
 )
-"""Of a queue where it is asked for no more."""
+"""What there is of a queue where the server is configured to keep no statistics."""
 QUEUE: Final = (
     *DEPTHS,
     _field("messages_details.rate", "queue.messages.rate", "message", "How it grows.", _QUEUE_TAGS, "second"),

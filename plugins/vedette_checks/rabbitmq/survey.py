@@ -88,8 +88,9 @@ class Survey:
             await self._nodes(overview)
         await self._find_vhosts()
         await self._queues(overview, stats=stats)
-        if not stats:
-            self.notes.append("the server's management.disable_stats leaves out all but the depth of queues")
+        if not stats:  # by its own configuration: the rest would be empty
+            if self._config.consumers_least:
+                self.notes.append("consumers are not known, since the server's configuration has disable_stats")
             return
         if self._config.max_exchanges:
             await self._exchanges()
@@ -196,18 +197,17 @@ class Survey:
         config = self._config
         family = "rabbitmq_queue_family" if config.tag_families else ""
         choice = Choice(config.queues, config.queues_regex, family)
-        if stats and not config.depth_only:
-            fields, query = QUEUE, {}
-        else:
-            fields, query = DEPTHS, {"disable_stats": "true", "enable_queue_totals": "true"}
-        asked: dict[str, str | int] = {"columns": columns(fields, *_ABOUT), **query}
+        fields = QUEUE if stats else DEPTHS
+        asked: dict[str, str | int] = {"columns": columns(fields, *_ABOUT)}
+        if not stats:
+            asked |= {"disable_stats": "true", "enable_queue_totals": "true"}
         found = await self._list("queues", choice, config.max_queues, asked)
         bound = await self._bindings() if config.bindings and found.items else {}
         for one, families in found.items:
             tags = (*_queue_tags(one), *families)
             self._say(fields, one, tags)
-            if config.bindings:
-                self._emit.gauge("rabbitmq.queue.bindings.count", bound.get(full_name(one), 0), tags)
+            if full_name(one) in bound:  # the server lists none of a queue whose node is down
+                self._emit.gauge("rabbitmq.queue.bindings.count", bound[full_name(one)], tags)
             if isinstance(one.get("members"), list):
                 self._emit.gauge("rabbitmq.queue.members", len(one["members"]), tags)
                 self._emit.gauge("rabbitmq.queue.members_online", len(one.get("online") or ()), tags)
