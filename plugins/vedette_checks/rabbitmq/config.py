@@ -28,7 +28,7 @@ class RabbitMQConfig(CheckConfig):
         None, description="Its password. Default: guest.", examples=["${env:RABBITMQ_PASSWORD}"]
     )
     vhosts: tuple[str, ...] = Field(
-        (), description="Only these vhosts. Each is asked for by itself.", examples=[["/", "payments"]], max_length=50
+        (), description="Only these vhosts. Each is asked for by itself.", examples=[["/", "payments"]]
     )
     queues: tuple[str, ...] = Field(
         (),

@@ -18,8 +18,9 @@ _BROKEN: Final = frozenset({"crashed", "down", "minority", "nodedown", "stopped"
 def judge_queue(one: Object, config: RabbitMQConfig) -> tuple[Status, str]:
     """The status of a queue, and why it is not OK."""
     found: list[tuple[Status, str]] = []
-    if one.get("state") in _BROKEN:
-        found.append((Status.CRITICAL, f"its state is {one['state']}"))
+    state = one.get("state")
+    if isinstance(state, str) and state in _BROKEN:
+        found.append((Status.CRITICAL, f"its state is {state}"))
     members, online = _number(one.get("members")), _number(one.get("online"))
     if members and online * 2 <= members:
         found.append((Status.CRITICAL, f"{online} of {members} members are online, which is no majority"))
