@@ -99,7 +99,7 @@ instances: [{excluded_interfaces: [lo, lo0], collect_connection_state: true, tag
     "rabbitmq.d/conf.yaml": """
 init_config:
 instances:
-  - rabbitmq_api_url: http://mq1:15672/api/
+  - rabbitmq_api_url: mq1:15672/api/
     rabbitmq_user: dd
     rabbitmq_pass: "ENC[mq]"
     ssl_verify: false
@@ -181,7 +181,7 @@ def test_what_becomes_of_each_option(folder: Path) -> None:
     }]  # fmt: skip
     assert files["tcp"] == [{"name": "My-Service", "host": "gw", "port": 22, "all_addresses": True}]
     assert files["rabbitmq"] == [{
-        "name": "mq1-15672", "url": "http://mq1:15672/api/", "username": "dd", "password": "${env:MQ}",
+        "name": "mq1-15672-api", "url": "http://mq1:15672/api/", "username": "dd", "password": "${env:MQ}",
         "verify": False, "vhosts": ["/"], "queues_regex": ["^shop-(.*)"], "tag_families": True, "max_queues": 300,
     }]  # fmt: skip
     assert files["tls"] == [

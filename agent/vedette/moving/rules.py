@@ -225,7 +225,7 @@ TRANSLATIONS: Final[Mapping[str, Translation]] = {
         "rabbitmq",
         {
             **_TLS,
-            "rabbitmq_api_url": Move("url"),
+            "rabbitmq_api_url": Move("url", lambda value: value if "://" in value else f"http://{value}"),
             "username": Move("username"),
             "rabbitmq_user": Move("username"),
             "password": Move("password"),

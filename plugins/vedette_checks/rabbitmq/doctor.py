@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -38,14 +39,14 @@ async def diagnose(config: RabbitMQConfig, diagnosis: Diagnosis) -> None:
 
 
 async def _rights(config: RabbitMQConfig, api: Api, diagnosis: Diagnosis) -> None:
-    who = f"{config.username} monitoring"
+    """What the user may see; `tag` gives it the tag that it needs."""
+    user = shlex.quote(config.username)
+    tag = f"rabbitmqctl set_user_tags {user} monitoring"
     try:
         overview = await api.get("overview", columns="rabbitmq_version,object_totals.queues")
     except Refused as error:
-        tag = error.reason == "Not management user"
-        diagnosis.failed(
-            "login", error.message, _WHERE if tag else error.hint, f"rabbitmqctl set_user_tags {who}" if tag else ""
-        )
+        untagged = error.reason == "Not management user"
+        diagnosis.failed("login", error.message, _WHERE if untagged else error.hint, tag if untagged else "")
         return
     except CheckError as error:
         diagnosis.failed("login", error.message, error.hint)
@@ -55,7 +56,7 @@ async def _rights(config: RabbitMQConfig, api: Api, diagnosis: Diagnosis) -> Non
     try:
         await api.get("nodes", columns="name")
     except CheckError as error:
-        diagnosis.warning("nodes", error.message, _WHERE, f"rabbitmqctl set_user_tags {who}")
+        diagnosis.warning("nodes", error.message, _WHERE, tag)
     else:
         diagnosis.ok("nodes", "can be asked for")
     try:
@@ -66,7 +67,7 @@ async def _rights(config: RabbitMQConfig, api: Api, diagnosis: Diagnosis) -> Non
     totals = known.get("object_totals")
     there = totals.get("queues") if isinstance(totals, Mapping) else None
     if isinstance(there, int) and page.matched < there:
-        snippet = f'rabbitmqctl set_permissions -p VHOST {config.username} "" "" ""'
+        snippet = f'rabbitmqctl set_permissions -p VHOST {user} "" "" ""'
         diagnosis.warning(
             "queues", f"the user sees {page.matched:,} of {there:,}", f"{_WHERE}, for each vhost", snippet
         )

@@ -11,7 +11,7 @@ from vedette import Status
 from vedette_checks.rabbitmq.api import PAGE, Refused, strange
 from vedette_checks.rabbitmq.choice import Choice, full_name
 from vedette_checks.rabbitmq.names import DEPTHS, EXCHANGE, NODE, OVERVIEW, QUEUE, Object, columns, figures
-from vedette_checks.rabbitmq.verdict import judge_cluster, judge_queue, judge_vhost
+from vedette_checks.rabbitmq.verdict import judge_cluster, judge_queue, judge_vhost, length
 
 if TYPE_CHECKING:
     from vedette import Emit
@@ -210,7 +210,7 @@ class Survey:
                 self._emit.gauge("rabbitmq.queue.bindings.count", bound[full_name(one)], tags)
             if isinstance(one.get("members"), list):
                 self._emit.gauge("rabbitmq.queue.members", len(one["members"]), tags)
-                self._emit.gauge("rabbitmq.queue.members_online", len(one.get("online") or ()), tags)
+                self._emit.gauge("rabbitmq.queue.members_online", length(one.get("online")), tags)
             status, text = judge_queue(one, config)
             self._emit.status(QUEUE_STATUS, status, text, tags)
         self._emit.gauge("rabbitmq.queues_cut", found.cut)
@@ -268,8 +268,8 @@ class Survey:
                     self.notes.append(f"more than {most:,} connections are not told apart: raise max_connections")
                     return
                 for one in page.items:
-                    if one.get("vhost") in vhosts:
-                        vhosts[str(one["vhost"])] += 1
+                    if (name := str(one.get("vhost"))) in vhosts:
+                        vhosts[name] += 1
                         states[str(one.get("state") or "direct")] += 1
                 read += page.matched if page.last else 0
         for name, number in vhosts.items():

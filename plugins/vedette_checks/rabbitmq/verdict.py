@@ -21,7 +21,7 @@ def judge_queue(one: Object, config: RabbitMQConfig) -> tuple[Status, str]:
     state = one.get("state")
     if isinstance(state, str) and state in _BROKEN:
         found.append((Status.CRITICAL, f"its state is {state}"))
-    members, online = _number(one.get("members")), _number(one.get("online"))
+    members, online = length(one.get("members")), length(one.get("online"))
     if members and online * 2 <= members:
         found.append((Status.CRITICAL, f"{online} of {members} members are online, which is no majority"))
     elif members and online < members:
@@ -60,8 +60,8 @@ def judge_cluster(nodes: Iterable[Object]) -> tuple[Status, str]:
         name = str(node.get("name", ""))
         if node.get("running") is False:
             found.append((Status.CRITICAL, f"{name} is down"))
-        if _number(node.get("partitions")):
-            found.append((Status.CRITICAL, f"{name} is partitioned from {_number(node['partitions'])} others"))
+        if length(node.get("partitions")):
+            found.append((Status.CRITICAL, f"{name} is partitioned from {length(node['partitions'])} others"))
         if node.get("mem_alarm") is True:
             found.append((Status.CRITICAL, f"{name} is short of memory: publishers are blocked"))
         if node.get("disk_free_alarm") is True:
@@ -69,7 +69,8 @@ def judge_cluster(nodes: Iterable[Object]) -> tuple[Status, str]:
     return _worst(found)
 
 
-def _number(value: object) -> int:
+def length(value: object) -> int:
+    """Of a list; of anything else 0."""
     return len(value) if isinstance(value, list) else 0
 
 

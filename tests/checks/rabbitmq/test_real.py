@@ -227,6 +227,11 @@ async def test_what_doctor_says(broker: Broker) -> None:
     assert half[1] == (
         "nodes", "warning", "the user lacks the tag `monitoring`", "rabbitmqctl set_user_tags half monitoring"
     )  # fmt: skip
+    broker.user("no one; reboot", "")
+    assert (await said(username="no one; reboot", password="pw"))[0] == (
+        "login", "failed", "the user lacks the tag `monitoring`",
+        "rabbitmqctl set_user_tags 'no one; reboot' monitoring",
+    )  # fmt: skip
     assert (await said(username="half", password="no"))[0][:3] == (
         "login", "failed", "the server refuses user or password"
     )  # fmt: skip
