@@ -18,6 +18,7 @@ from cli.process import vedette as run_vedette
 from config.parts import Point, write
 from vedette import Check, CheckConfig, Secret
 from vedette.config import Configuration, load
+from vedette.config.renames import _has_old
 from vedette.kit import Renamed
 from vedette.plugins import Registry
 from vedette.render import example_config, example_yaml, json_schema, options_table
@@ -147,6 +148,13 @@ def test_what_a_file_says(tmp_path: Path, text: str, problems: list[str], limits
     configuration = read(tmp_path, text)
     assert sorted(said(configuration, tmp_path)) == sorted(problems)
     assert [one.config.limit for one in configuration.instances] == limits  # type: ignore[attr-defined]
+
+
+def test_an_old_name_deep_within_is_enough() -> None:
+    class Shore(BaseModel):
+        banks: dict[str, tuple[Bank | None, ...]] = Field(default_factory=dict)
+
+    assert (_has_old(Shore), _has_old(Bank), _has_old(CheckConfig)) == (True, True, False)
 
 
 def test_a_secret_under_its_old_name_is_one(tmp_path: Path) -> None:

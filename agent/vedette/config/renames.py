@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel
 
 from vedette.config.source import Mapping, Node, Sequence
 from vedette.renamed import Renamed
@@ -10,7 +13,6 @@ from vedette.renamed import Renamed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
     from vedette.config.problems import Path, Report
@@ -34,7 +36,25 @@ def settle(model: type[BaseModel], tree: Mapping, path: Path, report: Report, in
     Returns:
         False if an option was given twice, which is reported.
     """
-    return _Look(path, report, inside).at([model], tree, (), inherited=False)
+    return not _has_old(model) or _Look(path, report, inside).at([model], tree, (), inherited=False)
+
+
+@lru_cache(maxsize=256)
+def _has_old(model: type[BaseModel]) -> bool:
+    """Whether there is anything to look for: most models never had another name for anything."""
+    seen: set[type] = set()
+    waiting: list[Any] = [model]
+    while waiting:
+        one = waiting.pop()
+        if not (isinstance(one, type) and issubclass(one, BaseModel)):
+            waiting += get_args(one)
+        elif one not in seen:
+            seen.add(one)
+            fields = one.model_fields.values()
+            if any(isinstance(field.validation_alias, Renamed) or field.deprecated for field in fields):
+                return True
+            waiting += [field.annotation for field in fields]
+    return False
 
 
 class _Look:

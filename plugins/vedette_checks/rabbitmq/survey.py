@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ ALIVE: Final = "rabbitmq.aliveness"
 CLUSTER: Final = "rabbitmq.cluster"
 QUEUE_STATUS: Final = "rabbitmq.queue"
 _ABOUT: Final = ("name", "vhost", "type", "policy", "state", "node", "leader", "members", "online")
+_AT_ONCE: Final = 200
 _PERMISSION: Final = 'rabbitmqctl set_permissions -p VHOST USER "" "" ""'
 
 
@@ -203,7 +205,9 @@ class Survey:
             asked |= {"disable_stats": "true", "enable_queue_totals": "true"}
         found = await self._list("queues", choice, config.max_queues, asked)
         bound = await self._bindings() if config.bindings and found.items else {}
-        for one, families in found.items:
+        for number, (one, families) in enumerate(found.items):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # others have the loop to themselves too
             tags = (*_queue_tags(one), *families)
             self._say(fields, one, tags)
             if full_name(one) in bound:  # the server lists none of a queue whose node is down
