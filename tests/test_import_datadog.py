@@ -113,12 +113,26 @@ instances:
 """,
     "tcp_check.d/conf.yaml": "instances:\n  - {name: My Service, host: gw, port: 22, multiple_ips: true}\n",
     "tls.d/conf.yaml": "init_config:\ninstances:\n  - {server: https.internal, days_warning: 30, days_critical: 10}\n",
+    "rabbitmq.d/conf.yaml": """
+init_config:
+instances:
+  - rabbitmq_api_url: mq1:15672/api/
+    rabbitmq_user: dd
+    rabbitmq_pass: "ENC[mq]"
+    ssl_verify: false
+    vhosts: [/]
+    queues_regexes: ["^shop-(.*)"]
+    tag_families: true
+    max_detailed_queues: 300
+    nodes: [rabbit@mq1]
+""",
     "cpu.d/conf.yaml.default": "init_config:\ninstances:\n  - {}\n",
     "nagios.d/conf.yaml": "instances:\n  - nagios_conf: /etc/nagios/nagios.cfg\n",
     "haproxy.yaml": "init_config:\ninstances:\n  - {url: http://localhost/}\n",
     "broken.d/conf.yaml": "instances: [\n  {a: b\n",
     "odd.d/conf.yaml": "just text",
 }
+WRITTEN = ("dns", "host", "openmetrics", "postgres", "process", "rabbitmq", "redis", "synthetic", "tcp", "tls")
 NOTES = [
     "broken.d/conf.yaml:3: is not YAML",
     "http_check.d/conf.yaml: instances[0].data: there is nothing like it in check synthetic",
@@ -129,6 +143,9 @@ NOTES = [
     "postgres.d/conf.yaml: instances[0].password: was a handle of the secret backend: set $PG_PASSWORD, or see "
     "docs/secrets.md",
     "postgres.d/conf.yaml: instances[0].pgbouncer_something: there is nothing like it in check postgres",
+    "rabbitmq.d/conf.yaml: instances[0].nodes: there is nothing like it in check rabbitmq",
+    "rabbitmq.d/conf.yaml: instances[0].rabbitmq_pass: was a handle of the secret backend: set $MQ, or see "
+    "docs/secrets.md",
     "redisdb.d/conf.yaml: instances[0].password: stands in the clear: ${env:…} or ${file:…} keeps it out of the file",
     "redisdb.d/conf.yaml: instances[1].host: holds a template of Autodiscovery; see docs/autodiscovery.md",
     "haproxy.yaml: there is no check haproxy here; exec, openmetrics, datadog_check (once its package is installed "
@@ -198,6 +215,10 @@ def test_what_becomes_of_each_option(folder: Path) -> None:
         },
     ]  # fmt: skip
     assert files["tcp"] == [{"name": "My-Service", "host": "gw", "port": 22, "all_addresses": True}]
+    assert files["rabbitmq"] == [{
+        "name": "mq1-15672-api", "url": "http://mq1:15672/api/", "username": "dd", "password": "${env:MQ}",
+        "verify": False, "vhosts": ["/"], "queues_regex": ["^shop-(.*)"], "tag_families": True, "max_queues": 300,
+    }]  # fmt: skip
     assert files["tls"] == [
         {"name": "https.internal", "host": "https.internal", "warning_days": 30, "critical_days": 10}
     ]
@@ -212,12 +233,9 @@ def test_the_files_are_valid_and_nothing_is_overwritten(folder: Path, tmp_path: 
     target = tmp_path / "conf.d"
     done = vedette("import", "datadog", folder, "--to", target, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stdout.split() == [
-        f"{target}/{name}.yaml"
-        for name in ("dns", "host", "openmetrics", "postgres", "process", "redis", "synthetic", "tcp", "tls")
-    ]
+    assert done.stdout.split() == [f"{target}/{name}.yaml" for name in WRITTEN]
     assert stat.S_IMODE((target / "redis.yaml").stat().st_mode) == 0o640
-    configuration = load(target, Registry(), secrets="lazy", environ={"PG_PASSWORD": "x"})
+    configuration = load(target, Registry(), secrets="lazy", environ={"PG_PASSWORD": "x", "MQ": "x"})
     mistakes = [str(one) for one in configuration.problems if "ca.pem" not in str(one)]  # no such file on this machine
     assert mistakes == []
     assert {one.id for one in configuration.instances} >= {"redis/a", "postgres/db1.internal-5433", "host/host"}
@@ -228,7 +246,7 @@ def test_the_files_are_valid_and_nothing_is_overwritten(folder: Path, tmp_path: 
     printed: list[Any] = [
         yaml.safe_load(part) for part in re.split(r"^# .*$", shown.stdout, flags=re.MULTILINE) if part.strip()
     ]
-    assert len(printed) == 9
+    assert len(printed) == len(WRITTEN)
 
 
 def test_a_folder_without_checks(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ CHECKS = (
     "openmetrics",
     "postgres",
     "process",
+    "rabbitmq",
     "redis",
     "sqs",
     "statsd",

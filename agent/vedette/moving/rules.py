@@ -265,6 +265,27 @@ TRANSLATIONS: Final[Mapping[str, Translation]] = {
         },
         _NOWHERE | {"collect_response_time", "ip_cache_duration"},
     ),
+    "rabbitmq": Translation(
+        "rabbitmq",
+        {
+            **_TLS,
+            "rabbitmq_api_url": Move("url", lambda value: value if "://" in value else f"http://{value}"),
+            "username": Move("username"),
+            "rabbitmq_user": Move("username"),
+            "password": Move("password"),
+            "rabbitmq_pass": Move("password"),
+            "ssl_verify": Move("verify", truth),
+            **{name: Move(name) for name in ("vhosts", "queues", "exchanges")},
+            "queues_regexes": Move("queues_regex"),
+            "exchanges_regexes": Move("exchanges_regex"),
+            "tag_families": Move("tag_families", truth),
+            "collect_node_metrics": Move("node_metrics", truth),
+            "max_detailed_queues": Move("max_queues"),
+            "max_detailed_exchanges": Move("max_exchanges"),
+        },
+        _NOWHERE | {"ignore_ssl_warning", "max_detailed_nodes"},
+        called=("name", "rabbitmq_api_url"),
+    ),
     "tls": Translation(
         "tls",
         {
