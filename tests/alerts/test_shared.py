@@ -187,3 +187,45 @@ def test_a_group_that_finds_room_at_a_reload_has_its_case(monkeypatch: pytest.Mo
     stage.reload(text)
     queues(stage, 20, "mail")
     assert stage.told == ["10 firing old{queue:mail}"]
+
+
+@pytest.mark.parametrize("end", ["restart", "kill", "stop"])
+def test_restarts_of_the_agent_that_goes_on_with_an_instance_begin_nothing_anew(end: str) -> None:
+    rules = """
+    alerts:
+      - {name: old, when: avg(sqs.age) over 10m > 100}
+      - {name: none, when: "no data(sqs.age{queue:a}) for 10m"}
+    """
+    stage, lease, told = Stage(rules, QUEUES), granted(1, QUEUES), list[str]()
+    for now in range(0, 1620, 20):
+        stage.at(now)
+        if now in (1200, 1400, 1500):
+            if end == "stop":
+                stage.closed(QUEUES)
+            told += stage.told
+            stage, lease = stage.restart(rules, QUEUES, kill=end == "kill"), granted(2, QUEUES)
+            stage.at(now + 2)
+            if now == 1400:  # the second start comes before the first run
+                stage = stage.restart(rules, QUEUES, kill=end == "kill")
+        age = 1.0 if now < 1180 else 300.0
+        series = [("sqs.age", Kind.GAUGE, age, "queue:b"), ("sqs.age", Kind.GAUGE, 1.0, "queue:a")]
+        stage.values(QUEUES, *series[: 2 if now < 900 else 1], lease=lease)
+    late = 0 if end != "kill" else 60  # a kill costs the half minute before it
+    (old, none) = sorted((told + stage.told), key=lambda one: one.split()[2])[::-1]
+    assert (old.split()[1:], none.split()[1:]) == (["firing", "old"], ["firing", "none"])
+    assert 1360 <= int(old.split()[0]) <= 1420, old
+    assert 1480 <= int(none.split()[0]) <= 1510 + late, none
+
+
+def test_an_instance_that_ran_elsewhere_meanwhile_begins_anew_after_a_restart_too() -> None:
+    rules = "alerts: [{name: old, when: avg(sqs.age) over 10m > 100}]"
+    stage = Stage(rules, QUEUES)
+    lease = granted(1, QUEUES)
+    for now in range(0, 700, 20):
+        stage.at(now).values(QUEUES, ("sqs.age", Kind.GAUGE, 1.0), lease=lease)
+    stage.closed(QUEUES)
+    stage = stage.at(1000).restart(rules, QUEUES)
+    lease = granted(2, QUEUES)
+    for now in range(1000, 1640, 20):
+        stage.at(now).values(QUEUES, ("sqs.age", Kind.GAUGE, 300.0), lease=lease)
+    assert stage.told == ["1600 firing old"]

@@ -44,12 +44,18 @@ class Claims:
         lease = self._leases.get(instance)
         return lease is not None and lease.held
 
+    @property
+    def held(self) -> list[str]:
+        """The instances of which it has the say now."""
+        return [instance for instance, lease in self._leases.items() if lease.held]
+
     def take_over(self, instance: str, lease: Lease, now: float) -> None:
         """A batch came under a lease: if it is another than before, its alerts go on where they are said to be."""
         if self._leases.get(instance) is lease:
             return
         self._leases[instance] = lease
-        self._book.begin_anew(instance, self._book.completed.get(instance, 0.0), now)
+        seen = max(self._book.completed.get(instance, 0.0), self._memory.held_before(instance))
+        self._book.begin_anew(instance, seen, now)
         self._estate.settle(instance, now)
         for case in self._book:
             if case.home == instance or _may_follow(case, instance):
@@ -75,6 +81,7 @@ class Claims:
         """The instance ends here; returns whether that was under a lease: then nobody here has the say any more."""
         if self._leases.pop(instance, None) is None:
             return False
+        self._memory.leave(instance)
         for case in self._book:
             if case.home == instance:
                 if case.incident.told and self.forget is not None:

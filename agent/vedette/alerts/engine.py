@@ -261,8 +261,8 @@ class AlertEngine:
         if self._steps != self._clock.steps:  # what was kept is in the time that the clock had before
             self._steps = self._clock.steps
             self._course.keep_all(now)
-            self._memory.save(self._book, self._runs, now, everything=True)
-        self._memory.save(self._book, self._runs, now)
+            self._memory.save(self._book, self._runs, self._claims.held, now, everything=True)
+        self._memory.save(self._book, self._runs, self._claims.held, now)
 
     def _pass_time(self, case: Case, now: float, late: float) -> None:
         incident = case.incident
@@ -278,7 +278,7 @@ class AlertEngine:
 
     def close(self) -> None:
         """Keep what the next start needs."""
-        self._memory.save(self._book, self._runs, self._clock.now(), everything=True)
+        self._memory.save(self._book, self._runs, self._claims.held, self._clock.now(), everything=True)
 
     # For people
 

@@ -24,7 +24,7 @@ from vedette.rules.tree import Absent, walk
 from vedette.state import BESIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from vedette.alerts.book import Book
     from vedette.alerts.clock import Steady
@@ -48,6 +48,8 @@ EVERY: Final = 10
 _SLOWLY: Final = 20.0
 _USELESS: Final = 3_600.0
 """Seconds after which what was kept for a rule that is not there is let go: its file may have had an error."""
+_LEFT: Final = 86_400.0
+"""Seconds after which it does not matter any more that an instance ran here."""
 _MOST: Final = 5_000
 
 
@@ -87,6 +89,7 @@ class Memory:
         """When the agent was seen to be alive last, by the clock."""
         self._lived = self.alive
         self.statuses = beat.get("statuses")
+        self._held = {one: _number(at) for one, at in _mapping(beat.get("held")).items()}
         self._saved: dict[str, float] = {}
         self._saved_at = 0.0
         self._began = clock.now()
@@ -148,6 +151,15 @@ class Memory:
 
     # What was seen
 
+    def leave(self, instance: str) -> None:
+        """An instance under a lease ends here: a stop is that, too."""
+        self._held[instance] = self._clock.wall(self._clock.now())
+
+    def held_before(self, instance: str) -> float:
+        """When the say about an instance was here last, also before a restart; 0 if it was not. Asked for once."""
+        at = self._held.pop(instance, 0.0)
+        return at + self._clock.offset if at else 0.0
+
     def restore(self, name: str, window: Window, now: float) -> None:
         """Fill a new window with what was kept of it, unless too much is missing since."""
         row = self._windows.pop(name, None)
@@ -189,8 +201,16 @@ class Memory:
 
     # Keeping it
 
-    def save(self, book: Book, runs: Runs, now: float, *, everything: bool = False) -> None:
-        """Keep what is due: a tenth of the windows each second, how the last runs went whenever that is another."""
+    def save(self, book: Book, runs: Runs, held: Iterable[str], now: float, *, everything: bool = False) -> None:
+        """Keep what is due: a tenth of the windows each second, how the last runs went whenever that is another.
+
+        Args:
+            book: the rules in force.
+            runs: how the instances' runs went.
+            held: the instances under a lease of which this agent has the say.
+            now: steady seconds.
+            everything: whether or not it is due.
+        """
         if self._keeper is None:
             return
         self._save_windows(book, now, everything=everything)
@@ -206,8 +226,12 @@ class Memory:
                 self._save_groups(rule, book, now, everything=everything)
         wanted = {one for rule in book.rules.values() for one in rule.config.depends_on}
         self.alive = self._clock.wall(now)
-        beat = {"at": self.alive, "statuses": runs.kept(wanted)}
-        self._keeper.keep(OWN, _BEAT, beat)
+        self._keeper.keep(OWN, _BEAT, {"at": self.alive, "statuses": runs.kept(wanted), "held": self._held_by(held)})
+
+    def _held_by(self, held: Iterable[str]) -> dict[str, float]:
+        """When this agent had the say last about what is or was under a lease: the next start may come before it is."""
+        self._held = {one: at for one, at in self._held.items() if abs(self.alive - at) < _LEFT}
+        return {**self._held, **dict.fromkeys(held, self.alive)}
 
     def _save_windows(self, book: Book, now: float, *, everything: bool) -> None:
         turn, names = int(now % EVERY), set[str]()
