@@ -99,6 +99,9 @@ class Book:
                 earlier = old_cases.get(name, {}) if old is not None and old.when.by == rule.when.by else {}
                 self._begin(rule, earlier, now)
         self._connect()
+        for case in self:
+            for ring in case.compiler.rings:
+                ring.resume()
         kept = {(case.rule.name, case.group) for case in self}
         before_these = [case for cases in old_cases.values() for case in cases.values()]
         return [case for case in before_these if (case.rule.name, case.group) not in kept]
@@ -270,6 +273,7 @@ class Book:
         for case in self:
             for ring in case.compiler.rings:
                 ring.forget(instance)
+                ring.resume()
 
     def begin_anew(self, instance: str, seen: float, now: float) -> None:
         """What an instance emits was not seen here for a while: its windows have no verdict until they are full again,
@@ -382,6 +386,9 @@ def looked_at(rule: Rule) -> Iterator[Looked]:
 def _free(term: Term, group: Group) -> None:
     """Should the group come again it is a new one; what was seen of it stays where another rule looks at it."""
     term.heard.pop(group, None)
+    for case in term.stores[group].users:
+        for ring in case.compiler.rings:
+            ring.resume()
     if not term.stores[group].users:
         del term.stores[group]
 

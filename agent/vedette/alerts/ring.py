@@ -115,6 +115,10 @@ class Ring:
         """An instance runs no more."""
         self.results.pop(source, None)
 
+    def resume(self) -> None:
+        """Other instances count from now on than before: that is no run."""
+        self._seen = self._pulse()
+
     def clear(self) -> None:
         """Forget all runs."""
         self.results.clear()
