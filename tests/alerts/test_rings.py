@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alerts.parts import DB, ORDERS, QUEUES, Stage, catalogue, read
+from alerts.parts import DB, FLOW, ORDERS, QUEUES, Stage, catalogue, read
 from vedette.metrics import Kind, Metric
 
 FAILED = "alerts: [{name: failed, when: sum(payments.failed) over 5m > 10 for 3 of 3 runs}]"
@@ -57,3 +57,42 @@ def test_a_reload_by_which_another_instance_counts_is_no_run() -> None:
     assert stage.told == []
     failed(stage.at(960), ORDERS, 50.0)
     assert stage.told == ["960 firing failed"]
+
+
+KEPT = """
+alerts:
+  - name: kept
+    when: status(synthetic/payment-flow) == critical%s
+    keep: status(synthetic/payment-flow) != ok for 1 of 3 runs
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "runs", "told"),
+    [
+        ("", "c o o c o o c o o o o", ["0 firing kept", "90 resolved kept"]),
+        (
+            " for 2 of 3 runs",
+            "c c o o o o o c c o o o",
+            ["10 firing kept", "40 resolved kept", "80 firing kept", "110 resolved kept"],
+        ),
+    ],
+)
+def test_keep_counts_the_runs_after_which_nobody_asks_for_it(when: str, runs: str, told: list[str]) -> None:
+    stage = Stage(KEPT % when)
+    for number, one in enumerate(runs.split()):
+        stage.at(10 * number).status(FLOW, {"c": "critical", "o": "ok"}[one])
+    assert stage.told == told
+
+
+def test_what_keeps_a_rule_going_does_not_announce_it() -> None:
+    keep = "status(synthetic/payment-flow) != ok for 2 of 3 runs"
+    stage = Stage(f"""
+    alerts:
+      - {{name: down, when: status(synthetic/payment-flow) == critical, keep: {keep}}}
+      - {{name: old, when: sqs.age > 100, depends_on: [down]}}
+    """)
+    stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 300.0))
+    stage.at(2).status(FLOW, "warning")
+    stage.at(9)
+    assert stage.told == ["3 firing old"]

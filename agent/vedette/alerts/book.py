@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from vedette.alerts.nodes import Looked
     from vedette.alerts.terms import Group, Store
+    from vedette.alerts.verdicts import Verdict
     from vedette.rules.model import Rule, Source
 
     Terms = dict[tuple[str, tuple[str, ...]], Term]
@@ -206,8 +207,11 @@ class Book:
         compiler = Compiler(self._finder(rule), group, self._seen, max(since, self._started[rule.name]))
         verdict = compiler.test(rule.when.test)
         shown = list(compiler.leaves)
+        begins = compiler.begins = list(compiler.rings)
         keep = compiler.test(rule.keep.test) if rule.keep is not None else None
         compiler.leaves = shown
+        if keep is not None and len(compiler.rings) > len(begins):
+            verdict = _both_asked(verdict, keep)
         labels = dict(zip(rule.when.by, group, strict=True)) if group else {}
         case = Case(rule, group, key_of(rule.name, labels), {**rule.config.labels, **labels}, verdict, keep, compiler)
         case.watches_silence = any(isinstance(node, Absent) for node in walk(rule.when.test))
@@ -400,6 +404,16 @@ def _metrics(rule: Rule) -> set[str]:
 def _names(rule: Rule) -> set[str]:
     """The names of the instances that a rule is about, as far as the configuration tells."""
     return {one.instance.partition("/")[2] for some in rule.sources.values() for one in some}
+
+
+def _both_asked(verdict: Verdict, keep: Verdict) -> Verdict:
+    """The verdict; a condition of `keep` that counts runs sees each, also those after which nobody asks for it."""
+
+    def asked(now: float) -> bool | None:
+        keep(now)
+        return verdict(now)
+
+    return asked
 
 
 def _carry_over(before: Case, case: Case) -> None:

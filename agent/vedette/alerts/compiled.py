@@ -108,6 +108,8 @@ class Compiler:
         self.stores: list[Store] = []
         self._terms: list[Term] = []
         self.rings: list[Ring] = []
+        self.begins: list[Ring] = []
+        """Those of the condition by which it begins, not of that by which it is kept."""
 
     @property
     def heard(self) -> set[str]:

@@ -142,7 +142,7 @@ class Hush:
                 continue
             fires = one.incident.since
             if one.incident.stage != "pending":
-                missing = min((ring.missing for ring in one.compiler.rings if ring.missing), default=0)
+                missing = min((ring.missing for ring in one.compiler.begins if ring.missing), default=0)
                 fires = now + missing * each if missing else _NEVER
             fires += one.rule.config.lasting
             if fires <= begun + _PATIENCE and now < fires + each + _LATE:
