@@ -96,3 +96,35 @@ def test_what_keeps_a_rule_going_does_not_announce_it() -> None:
     stage.at(2).status(FLOW, "warning")
     stage.at(9)
     assert stage.told == ["3 firing old"]
+
+
+FLOWS = "alerts: [{name: down, when: status(synthetic/payment-flow) == critical for 2 of 3 runs}]"
+
+
+def after(stage: Stage, seconds: float) -> Stage:
+    """Let much time pass at once."""
+    stage.now = stage.start + seconds
+    stage.engine.tick()
+    return stage
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("runs", [1, 4])
+def test_a_bad_run_before_a_hole_of_days_counts_no_more(runs: int, restart: bool) -> None:
+    stage = Stage(FLOWS)
+    for number in range(runs):
+        stage.at(10 * number).status(FLOW, "critical" if number == runs - 1 else "ok")
+    if restart:
+        stage = stage.at(40).restart(FLOWS)
+    for day in (3, 5):  # nor is what follows a hole as slow
+        after(stage, day * 86_400).status(FLOW, "critical")
+    assert stage.told == []
+    after(stage, 5 * 86_400 + 10).status(FLOW, "critical")
+    assert [one.split()[1:] for one in stage.told] == [["firing", "down"]]
+
+
+def test_what_comes_in_some_runs_only_counts_as_seldom_as_it_comes() -> None:
+    stage = Stage("alerts: [{name: old, when: sqs.age > 100 for 3 of 3 runs}]")
+    for number in range(5):  # an hourly value of a check that runs each ten seconds
+        after(stage, 3_600 * number).values(QUEUES, ("sqs.age", Kind.GAUGE, 200.0))
+    assert stage.told == ["14400 firing old"]

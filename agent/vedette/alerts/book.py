@@ -68,7 +68,7 @@ class Book:
         self._born = born
         self._started: dict[str, float] = {}
         self._kinds = kinds if kinds is not None else {}
-        self._seen = Seen(self._runs_of, self._is_alive, lambda: self.router.source)
+        self._seen = Seen(self._runs_of, self._is_alive, lambda: self.router.source, lambda: self.router.pace)
 
     def __iter__(self) -> Iterator[Case]:
         for cases in self.cases.values():
@@ -422,7 +422,7 @@ def _carry_over(before: Case, case: Case) -> None:
     case.down, case.pulse, case.blame = before.down, before.pulse, before.blame
     for ring, old in zip(case.compiler.rings, before.compiler.rings, strict=False):
         if ring.size == old.size:
-            ring.restore(old.kept)
+            ring.follow(old)
 
 
 def _is_over(case: Case, now: float) -> bool:

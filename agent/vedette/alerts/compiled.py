@@ -60,11 +60,13 @@ class Seen:
         runs: how many those that emit something in a group have completed.
         alive: whether nothing coming from them would mean something: they run here.
         source: the instance that ran last.
+        pace: its interval; infinite if it has none.
     """
 
     runs: Callable[[Term, Group], int]
     alive: Callable[[Term, Group], bool]
     source: Source
+    pace: Callable[[], float]
 
 
 @dataclass(slots=True)
@@ -151,7 +153,8 @@ class Compiler:
         mine = self._about.source
         verdict = self._compare(node, mine) if isinstance(node, Compare) else self._status(node, mine)
         known = self.leaves[-1].verdict
-        ring = Ring(verdict, test.number, test.of, self._pulse(test, list(dict.fromkeys(self._used))), mine, known)
+        pulse = self._pulse(test, list(dict.fromkeys(self._used)))
+        ring = Ring(verdict, test.number, test.of, pulse, mine, known, self._about.pace)
         self.rings.append(ring)
         return ring
 

@@ -183,7 +183,7 @@ class Memory:
         rows, away = row.get("rings"), self._clock.now() - self._clock.offset - self._lived
         for ring, results in zip(case.compiler.rings, rows if isinstance(rows, list) else (), strict=False):
             if away <= max(HOLE, ring.size[1] * _number(row.get("every"))):
-                ring.restore(results)
+                ring.restore(results, self._clock.now(), _number(row.get("every")))
 
     def groups(self, rule: Rule, now: float) -> list[tuple[Group, float]]:
         """The groups of a rule that were known, and when each was seen last, as if no time had passed since."""

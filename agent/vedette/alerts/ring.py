@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from vedette.alerts.verdicts import Source, Verdict
 
 _MOST_SOURCES: Final = 1_000
-_NEVER: Final = float("nan")
+_FOREVER: Final = float("inf")
+SELDOM: Final = 4.0
+"""Intervals from one run to the next that brings what is looked at, as long as nobody saw two."""
+_SLOWER: Final = 10.0
+"""How many times as long a hole may make that: the next one after a hole need not take as long."""
 HOLE: Final = 60.0
 """Seconds that may be missing of N of M runs, however many there were meanwhile."""
 
@@ -20,15 +24,16 @@ class _Results(deque[bool]):
     """How the last runs of an instance went.
 
     Attributes:
-        at: when the last one came; NaN if that is not known.
+        at: when the last one came.
         pace: seconds from one to the next, lately.
     """
 
     __slots__ = ("at", "pace")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, at: float, pace: float) -> None:
         super().__init__(maxlen=most)
-        self.at = self.pace = _NEVER
+        self.at = at
+        self.pace = pace
 
 
 class Ring:
@@ -41,14 +46,23 @@ class Ring:
         pulse: is different after each run.
         source: the instance that ran last.
         known: the test as of all instances: None once nothing that was seen counts any more.
+        pace: the interval of the one that ran last; infinite if it has none.
     """
 
-    __slots__ = ("_known", "_number", "_of", "_pulse", "_seen", "_source", "_test", "results")
+    __slots__ = ("_known", "_number", "_of", "_pace", "_pulse", "_seen", "_source", "_test", "results")
 
     def __init__(
-        self, test: Verdict, number: int, of: int, pulse: Callable[[], int], source: Source, known: Verdict
+        self,
+        test: Verdict,
+        number: int,
+        of: int,
+        pulse: Callable[[], int],
+        source: Source,
+        known: Verdict,
+        pace: Callable[[], float],
     ) -> None:
         self._test = test
+        self._pace = pace
         self._number = number
         self._of = of
         self._pulse = pulse
@@ -93,22 +107,24 @@ class Ring:
         """Note a run; those before a hole as long as all of them say nothing any more."""
         results = self.results.get(source)
         if results is None:
-            results = self._made(source)
-        gap = now - results.at
-        if gap > HOLE and self._is_over(results, now):
-            results.clear()
-        half = 0.5 * results.pace  # what comes in bursts pauses between them
-        results.at, results.pace = now, half if half > gap else gap
+            results = self._made(source, now, SELDOM * self._pace())
+        else:
+            gap, pace = now - results.at, results.pace
+            if self._is_over(results, now):
+                results.clear()
+                gap = min(gap, _SLOWER * max(pace, HOLE))
+            half = 0.5 * pace  # what comes in bursts pauses between them
+            results.at, results.pace = now, half if gap < half < _FOREVER else gap
         results.append(result)
 
     def _is_over(self, results: _Results, now: float) -> bool:
         gap = now - results.at
         return gap > HOLE and gap > self._of * results.pace
 
-    def _made(self, source: str) -> _Results:
+    def _made(self, source: str, at: float, pace: float) -> _Results:
         if len(self.results) >= _MOST_SOURCES:
             del self.results[next(iter(self.results))]
-        results = self.results[source] = _Results(self._of)
+        results = self.results[source] = _Results(self._of, at, pace)
         return results
 
     def forget(self, source: str) -> None:
@@ -132,10 +148,24 @@ class Ring:
         """The same of those that say something still."""
         return {source: list(results) for source, results in self.results.items() if not self._is_over(results, now)}
 
-    def restore(self, kept: Any) -> None:
-        """Put back what `kept` gave; what is no such thing is left out."""
+    def pace_of(self, source: str) -> float:
+        """Seconds from one run of an instance to the next, lately."""
+        return self.results[source].pace
+
+    def restore(self, kept: Any, at: float, pace: float) -> None:
+        """Put back what `lasting` gave; what is no such thing is left out.
+
+        Args:
+            kept: from the store.
+            at: since when a next run is waited for.
+            pace: seconds from one to the next, then.
+        """
         if isinstance(kept, dict):
             for source, results in kept.items():
                 if isinstance(results, list) and results:
-                    made = self.results.get(source) or self._made(str(source))
+                    made = self.results.get(source) or self._made(str(source), at, pace)
                     made.extend(map(bool, results))
+
+    def follow(self, before: Ring) -> None:
+        """Go on where another one was that counts no more."""
+        self.results = before.results

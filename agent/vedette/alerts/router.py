@@ -69,6 +69,11 @@ class Router:
         self._waiting: dict[Key, Route] = {}
         self._again = 0.0
 
+    @property
+    def pace(self) -> float:
+        """The interval of the instance whose batch came last; infinite if it has none."""
+        return self.paces.get(self.source, _FOREVER) / _STALE
+
     def watch(self, terms: Iterable[Term], statuses: Iterable[tuple[str, Term]]) -> None:
         """Look at just these from now on.
 
