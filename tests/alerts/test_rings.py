@@ -128,3 +128,33 @@ def test_what_comes_in_some_runs_only_counts_as_seldom_as_it_comes() -> None:
     for number in range(5):  # an hourly value of a check that runs each ten seconds
         after(stage, 3_600 * number).values(QUEUES, ("sqs.age", Kind.GAUGE, 200.0))
     assert stage.told == ["14400 firing old"]
+
+
+@pytest.mark.parametrize("down", [0, 120], ids=["quick", "two minutes"])
+@pytest.mark.parametrize("by", ["", " by (queue)"])
+def test_two_restarts_between_two_runs_lose_none(by: str, down: int) -> None:
+    rules = f"alerts: [{{name: old, when: 'sqs.age > 100 for 2 of 3 runs{by}'}}]"
+    key = "old{queue:pay}" if by else "old"
+    stage = Stage(rules)
+    for now in (0, 600, 1_200):
+        stage.interval = 600.0
+        after(stage, now).values(QUEUES, ("sqs.age", Kind.GAUGE, 500.0 if now else 1.0, "queue:pay"))
+        if now == 600:
+            stage = stage.at(605).restart(rules).at(610).restart(rules, kill=True)
+            stage = after(stage, 620).restart(rules)
+            stage.now += down
+            stage = Stage(rules, memory=stage.memory, now=stage.now - stage.start)
+    assert stage.told == [f"1200 firing {key}"]
+
+
+def test_runs_of_groups_that_do_not_come_again_are_let_go_in_time() -> None:
+    rules = "alerts: [{name: old, when: sqs.age > 100 for 2 of 3 runs by (queue)}]"
+    stage = Stage(rules)
+    stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 500.0, "queue:pay"))
+    stage = stage.at(5).restart(rules).at(6).restart(rules)
+    assert list(stage.memory["vedette/alerts"]["vedette:rings"]) == ["old{queue:pay}"]
+    stage = after(stage, 100).restart(rules)  # nor do restarts make them younger
+    after(stage, 110).values(QUEUES, ("sqs.age", Kind.GAUGE, 500.0, "queue:pay"))
+    assert stage.told == []
+    stage = after(stage.restart(rules), 2 * 3_600)
+    assert stage.memory["vedette/alerts"]["vedette:rings"] == {}

@@ -146,7 +146,7 @@ class AlertEngine:
         """A case is new: go on where it was, if it was before the start."""
         if case.incident.stage == "ok":  # else it goes on in another case of the same group
             self._estate.take_up(case, self._memory.incident(case.home, case.key), self._now)
-        self._memory.restore_rings(case)
+        self._memory.rings.restore(case)
         self._course.note(case)
 
     # Batches

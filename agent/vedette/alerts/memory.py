@@ -17,7 +17,7 @@ from zlib import crc32
 
 from vedette.alerts.history import Window, tolerated
 from vedette.alerts.points import PLOTTED
-from vedette.alerts.ring import HOLE
+from vedette.alerts.ringrows import RingRows
 from vedette.alerts.rule import TIMES
 from vedette.alerts.terms import MOST_GROUPS
 from vedette.rules.tree import Absent, walk
@@ -83,17 +83,16 @@ class Memory:
         self.silences: Any = own.get("silences") or ()
         self._windows = {key.removeprefix(_WINDOW): row for key, row in own.items() if key.startswith(_WINDOW)}
         self._groups = {key.removeprefix(_SEEN): row for key, row in own.items() if key.startswith(_SEEN)}
-        self._rings = dict(_mapping(own.get(_RINGS)))
         beat = _mapping(own.get(_BEAT))
         self.alive = _number(beat.get("at"))
         """When the agent was seen to be alive last, by the clock."""
-        self._lived = self.alive
+        self.rings = RingRows(own.get(_RINGS), clock, self.alive)
+        """How the last runs went."""
         self.statuses = beat.get("statuses")
         self._held = {one: _number(at) for one, at in _mapping(beat.get("held")).items()}
         self._saved: dict[str, float] = {}
         self._saved_at = 0.0
         self._began = clock.now()
-        self._kept_rings: dict[str, Any] = dict(self._rings)
         self.kinds: dict[str, tuple[str, str]] = _kinds(own.get(_KINDS))
         """What the numbers of metrics mean that no configuration tells of, as far as they were seen."""
         self._kept_kinds = len(self.kinds)
@@ -177,14 +176,6 @@ class Memory:
         if -tolerated(window.over) <= now - saved <= tolerated(window.over):
             window.ready = min(window.ready, ready)
 
-    def restore_rings(self, case: Case) -> None:
-        """Put back how the last runs went."""
-        row = _mapping(self._rings.pop(case.key, None))
-        rows, away = row.get("rings"), self._clock.now() - self._clock.offset - self._lived
-        for ring, results in zip(case.compiler.rings, rows if isinstance(rows, list) else (), strict=False):
-            if away <= max(HOLE, ring.size[1] * _number(row.get("every"))):
-                ring.restore(results, self._clock.now(), _number(row.get("every")))
-
     def groups(self, rule: Rule, now: float) -> list[tuple[Group, float]]:
         """The groups of a rule that were known, and when each was seen last, as if no time had passed since."""
         row = self._groups.pop(rule.name, None)
@@ -214,7 +205,9 @@ class Memory:
         if self._keeper is None:
             return
         self._save_windows(book, now, everything=everything)
-        self._save_rings(book, runs, now)
+        rings = self.rings.changed(book, runs, now)
+        if rings is not None:
+            self._keep(_RINGS, rings)
         if not everything and 0 <= now - self._saved_at < EVERY:
             return
         self._saved_at = now
@@ -278,13 +271,6 @@ class Memory:
         packed = _packed(window.kept(), offset)
         return {"saved": now - offset, "over": window.over, "ready": window.ready - offset, "points": packed}
 
-    def _save_rings(self, book: Book, runs: Runs, now: float) -> None:
-        rings = {case.key: [ring.lasting(now) for ring in case.compiler.rings] for case in book if case.compiler.rings}
-        if rings != self._kept_rings:
-            self._kept_rings = rings
-            every = {key: _slowest(some, runs) for key, some in rings.items()}
-            self._keep(_RINGS, {key: {"every": every[key], "rings": some} for key, some in rings.items()})
-
     def _save_groups(self, rule: Rule, book: Book, now: float, *, everything: bool) -> None:
         name = _SEEN + rule.name
         if not everything and now - self._saved.get(name, 0.0) < _SLOWLY:
@@ -303,10 +289,6 @@ def _waits(rule: Rule, book: Book) -> bool:
     if any(isinstance(node, Absent) for node in walk(rule.when.test)):
         return True
     return bool(rule.when.by) and any(term.counted for term in book.terms_of(rule))
-
-
-def _slowest(rings: list[dict[str, list[bool]]], runs: Runs) -> float:
-    return max((runs.intervals.get(one, 0.0) for ring in rings for one in ring), default=0.0)
 
 
 def _seen(case: Case) -> float:
