@@ -91,17 +91,23 @@ class Journal(Memory):
     def _note(self, change: list[Any]) -> None:
         if self._path is None or self._beside is None:
             return
-        self._lines += 1
+        full, self._lines = self._lines, _TOO_MANY  # should this fail, half a line may be there: the next writes all
         with suppress(OSError):
-            if not self._values or self._lines > max(_MOST_LINES, 2 * len(self._values)):
+            text = json.dumps(change) + "\n"  # first: after a kill all lines are replayed over what is written below
+            self._append(self._beside, text if full < _TOO_MANY else "\n" + text)
+            lines = full + 1
+            if not self._values or lines > max(_MOST_LINES, 2 * len(self._values)):
                 write_json(self._path, self._values)
                 self._beside.unlink(missing_ok=True)
-                self._lines = 0
-                return
-            self._beside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            number = os.open(self._beside, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            with os.fdopen(number, "a", encoding="utf-8") as file:
-                file.write(json.dumps(change) + "\n")
+                lines = 0
+            self._lines = lines
+
+    @staticmethod
+    def _append(path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(number, "a", encoding="utf-8") as file:
+            file.write(text)
 
 
 def write_json(path: Path, data: Any) -> None:

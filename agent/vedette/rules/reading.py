@@ -241,7 +241,8 @@ def _looked_up(draft: Draft, check: str, catalogue: Catalogue) -> Rule | None:
             keep=in_its_units(keep, found.kinds) if keep is not None else None,
         )
     except ConditionError as error:
-        report.error(draft.line("when"), (*draft.path, "when"), error.message, error.hint)
+        hint = error.hint if catalogue.complete else f"{error.hint}; where a file with an error declares it mend that"
+        report.error(draft.line("when"), (*draft.path, "when"), error.message, hint)
         return None
 
 
