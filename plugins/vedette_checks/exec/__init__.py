@@ -44,8 +44,8 @@ class Exec(Check[ExecConfig]):
     open_names = True
 
     async def open(self) -> None:
-        """Nothing was cut so far."""
-        self._told = False
+        """Nothing was cut so far, and nothing left running."""
+        self._told = self._told_left = False
 
     async def run(self, emit: Emit) -> None:
         """Run the program once.
@@ -65,6 +65,9 @@ class Exec(Check[ExecConfig]):
             raise
         emit.gauge("exec.duration", loop.time() - started)
         emit.gauge("exec.exit_status", ended.status)
+        if ended.left and not self._told_left:
+            self._told_left = True
+            self.log.warning("the program left processes running, which were ended: %s in this run", ended.left)
         try:
             if config.format == "nagios":
                 await self._report_plugin(emit, ended)
