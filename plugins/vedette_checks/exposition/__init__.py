@@ -84,11 +84,14 @@ def exposed(page: bytes, *, openmetrics: bool = False, most: int = 50_000, stop:
     families: Iterable[Metric] = (read_openmetrics if openmetrics else read_text)(lines)  # type: ignore[arg-type]
     found: list[Exposed] = []
     names: set[str] = set()
-    for family in families:
-        names.add(family.name)
-        if family.type == "gauge" and family.name.endswith("_created") and family.name[:-8] in names:
-            continue  # when a series began, which clients expose as a family of its own
-        found += _of(family)
+    try:
+        for family in families:
+            names.add(family.name)
+            if family.type == "gauge" and family.name.endswith("_created") and family.name[:-8] in names:
+                continue  # when a series began, which clients expose as a family of its own
+            found += _of(family)
+    except (LookupError, TypeError, AttributeError) as error:  # what the parser says of some garbage
+        raise ValueError("it has lines that are no samples") from error
     return Exposition(found, lines.cut)
 
 

@@ -155,6 +155,7 @@ def test_influx_lines() -> None:
         ("influx", "a b=x", "line 1: 'x' is not a value"),
         ("prometheus", 'a{b="x} 1', "not a Prometheus exposition: "),
         ("prometheus", "a one", "not a Prometheus exposition: "),
+        ("prometheus", " {} 1\n# EOF", "not a Prometheus exposition: it has lines that are no samples"),
     ],
 )
 def test_what_is_none_is_said(form: str, text: str, says: str) -> None:
