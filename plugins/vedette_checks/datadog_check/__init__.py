@@ -40,7 +40,8 @@ class DatadogCheck(Check[DatadogCheckConfig]):
         Metric(
             "datadog_check.dropped",
             Kind.GAUGE,
-            help="What of them was not passed on, by `reason`: `series`, `platform_event`, `waiting`, `log`.",
+            help="What of them was not passed on, by `reason`: `series`, `platform_event`, `waiting`, `no_name`, `log`, "
+            "`event`, `entry`, `status`, `observation`.",
             tags=("reason",),
         ),
     )
@@ -199,7 +200,12 @@ _REASONS = {
     "platform_event": "the check submits events of Datadog's event platform, such as database monitoring's samples of "
     "queries: they are dropped, since only Datadog's own intake reads them",
     "waiting": "the check submits more between two runs than is kept",
+    "no_name": "the check submits metrics without a name: they are dropped",
     "log": "the check logs more than 200 lines a run: the rest is cut",
+    "event": "the check submits more than 10,000 events a run: the rest is cut",
+    "entry": "the check collects more than 50,000 logs a run: the rest is cut",
+    "status": "the check submits more than 10,000 service checks a run: the rest is cut",
+    "observation": "the check submits more than 200,000 observations of histograms a run: the rest is cut",
 }
 
 
