@@ -40,8 +40,8 @@ class DatadogCheck(Check[DatadogCheckConfig]):
         Metric(
             "datadog_check.dropped",
             Kind.GAUGE,
-            help="What of them was not passed on, by `reason`: `series`, `platform_event`, `waiting`, `no_name`, `log`, "
-            "`event`, `entry`, `status`, `observation`.",
+            help="What of them was not passed on, by `reason`: `series`, `platform_event`, `waiting`, `no_name`, "
+            "`log`, `event`, `entry`, `status`, `observation`.",
             tags=("reason",),
         ),
     )

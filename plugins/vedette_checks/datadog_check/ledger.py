@@ -1,6 +1,6 @@
 """What a Datadog check submitted, as samples: each kind as the Datadog Agent's own aggregator would take it.
 
-Tags have no order and no doubles, as in the Agent's contexts: whatever is remembered of a series is under its set of tags.
+Tags have no order and no doubles, as in the Agent's contexts: what is remembered of a series is under its set of tags.
 Source: pkg/metrics (`monotonic_count.go`, `historate.go`) and pkg/aggregator of DataDog/datadog-agent.
 """
 
@@ -27,7 +27,7 @@ _POINTS: Final = 16
 _MOST_KNOWN: Final = 100_000
 """Totals that are remembered, or twice as many as a run may have."""
 _MOST: Final = {"log": 200, "event": 10_000, "entry": 50_000, "status": 10_000, "observation": 200_000}
-"""How many of what has no series of its own one run may submit: lines of the check's log, events, logs that it collects,
+"""How many one run may submit of what `limit` does not bound: lines of the check's log, events, logs that it collects,
 service checks, observations of histograms."""
 _LEAST_LEVEL: Final = 10
 _ALERTS: Final = ("error", "warning", "info", "success")
@@ -247,8 +247,8 @@ _TAKEN: Final = frozenset({"self", "level", "tags", "time"})
 def _growth(before: float | None, points: list[tuple[float, bool]]) -> float:
     """How much a total grew in a run, as the Datadog Agent counts: a fall adds nothing.
 
-    `flush_first_value` says of a first point, and of one after a fall, that the total began at zero. Where it fell within
-    a run the Agent also forgets how much it had grown before in that run; here that counts.
+    `flush_first_value` says of a first point, and of one after a fall, that the total began at zero. Where it fell
+    within a run the Agent also forgets how much it had grown before in that run; here that counts.
     """
     grown = 0.0
     for value, first in points:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from vedette import Kind
 from vedette.advice import Diagnosis
+from vedette.config.values import harvest
 from vedette.emit import Channel, Emit
 from vedette.kit import Deltas, Sketch
 from vedette_checks.datadog_check import DatadogCheck, DatadogCheckConfig
@@ -55,6 +56,22 @@ def test_how_it_is_called_and_what_is_hidden() -> None:
         "{'password': ****, 'hosts': [{'api_key': ****, 'user': 'u'}], 'tls_private_key_path': '/k', 'n': 1}"
     )
     assert revealed(made.instance) == instance
+
+
+def test_what_is_hidden_however_it_is_spelt() -> None:
+    instance = {
+        "password": 1234567890, "pin_token": 12, "max_tokens": 4096, "use_token": True, "port": 65000,
+        "headers": {"X-API-Key": "hdr", "Accept": "text/plain", "auth-token": "t", "Cookie": "c"},
+        "privKey": "p", "authKey": "a", "bearerToken": "b", "APIKey": "k", "community_string": "cs", "passwords": ["x"],
+        "client.secret": "s", "private_key_path": "/k", "token_url": "/t", "passive": "no", "app_key": "ak",
+    }  # fmt: skip
+    made = config(module="a", instance=instance)
+    found: set[str] = set()
+    harvest(made, found.add)
+    assert found == {"1234567890", "hdr", "t", "c", "p", "a", "b", "k", "cs", "x", "s", "ak"}
+    assert revealed(made.instance) == instance
+    assert type(revealed(made.instance)["password"]) is int
+    assert "1234567890" not in repr(made.instance)
 
 
 def test_what_lint_says() -> None:
