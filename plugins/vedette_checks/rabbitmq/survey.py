@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vedette import Status
 from vedette_checks.rabbitmq.api import PAGE, Refused, strange
-from vedette_checks.rabbitmq.choice import Choice, full_name, halves
+from vedette_checks.rabbitmq.choice import Choice, full_name
 from vedette_checks.rabbitmq.names import DEPTHS, EXCHANGE, NODE, OVERVIEW, QUEUE, Object, columns, figures
-from vedette_checks.rabbitmq.verdict import judge_cluster, judge_queue, judge_vhost, length
+from vedette_checks.rabbitmq.verdict import judge_cluster, judge_names, judge_queue, judge_vhost, length
 
 if TYPE_CHECKING:
     from vedette import Emit
@@ -223,7 +223,9 @@ class Survey:
 
     def _of_queues(self, found: Listed, choice: Choice, overview: Object) -> None:
         """What is to be said of all queues: those that are missing, left out, or not seen."""
-        self._of_names(choice.found(one for one, _ in found.items), everything=found.whole and not found.cut)
+        there, everything = choice.found(one for one, _ in found.items), found.whole and not found.cut
+        for status, text, tags in judge_names(there, self._config.vhosts, everything=everything):
+            self._emit.status(FOUND, status, text, tags)
         if found.cut:
             self.notes.append(f"{found.cut:,} queues are left out: raise max_queues, or name queues")
         totals = overview.get("object_totals")
@@ -234,20 +236,6 @@ class Survey:
         self._memory.short = short
         if short and (before or not found.matched):  # one that was deleted a moment ago is counted for a while
             self.notes.append(f"the user does not see {short:,} of {there:,} queues: {_PERMISSION}")
-
-    def _of_names(self, found: dict[str, bool], *, everything: bool) -> None:
-        """Whether each of `queues` is there, under tags that do not hang on whether it is."""
-        only = self._config.vhosts[0] if len(self._config.vhosts) == 1 else "any"
-        for text, there in found.items():
-            vhost, name = halves(text)
-            tags = (f"rabbitmq_vhost:{vhost or only}", f"rabbitmq_queue:{name}")
-            if there:
-                self._emit.status(FOUND, Status.OK, "", tags)
-            elif everything:
-                why = "there is no such queue, or the user has no permissions on its vhost"
-                self._emit.status(FOUND, Status.CRITICAL, why, tags)
-            else:
-                self._emit.status(FOUND, Status.UNKNOWN, "not all queues could be looked at", tags)
 
     async def _bindings(self) -> Counter[str]:
         """By vhost and name of the queue."""
