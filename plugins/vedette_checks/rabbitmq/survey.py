@@ -223,8 +223,8 @@ class Survey:
 
     def _of_queues(self, found: Listed, choice: Choice, overview: Object) -> None:
         """What is to be said of all queues: those that are missing, left out, or not seen."""
-        there, everything = choice.found(one for one, _ in found.items), found.whole and not found.cut
-        for status, text, tags in judge_names(there, self._config.vhosts, everything=everything):
+        named, everything = choice.found(one for one, _ in found.items), found.whole and not found.cut
+        for status, text, tags in judge_names(named, self._config.vhosts, everything=everything):
             self._emit.status(FOUND, status, text, tags)
         if found.cut:
             self.notes.append(f"{found.cut:,} queues are left out: raise max_queues, or name queues")
