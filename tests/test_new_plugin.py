@@ -16,6 +16,7 @@ import pytest
 
 from cli.process import COMMAND, Running, vedette, wait_until
 from test_docs_plugins import reader as reader  # an environment that sees vedette, and gets the plugin on top
+from test_loading import install_by_hand
 from vedette.errors import PluginError
 from vedette.plugins import Registry
 from vedette.scaffold import ScaffoldError, write_package
@@ -56,10 +57,7 @@ def test_the_package_is_green_as_written(name: str, tmp_path: Path) -> None:
 
 
 def test_its_yaml_dropped_into_a_running_agent_starts_it(reader: Any, tmp_path: Path) -> None:
-    done = vedette("new-plugin", "demo", "--in", str(tmp_path), cwd=tmp_path)
-    assert done.stdout.endswith("# then: vedette reload\n"), done.stderr
-    install = ["pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    tool(tmp_path / "vedette-demo", *install, "--disable-pip-version-check", "-e", ".", python=reader.bin)
+    """Written, installed editable and configured while the agent runs, beside one whose import ends the program."""
     conf = reader.folder / "conf.d"
     conf.mkdir()
     (conf / "agent.yaml").write_text("sinks: [{type: file, path: ../out.jsonl}]\nreload: {watch: false}\n")
@@ -68,6 +66,17 @@ def test_its_yaml_dropped_into_a_running_agent_starts_it(reader: Any, tmp_path: 
     with Running(cwd=reader.folder, program=agent) as running, socket.create_server(("127.0.0.1", 0)) as service:
         out = reader.folder / "out.jsonl"
         wait_until(lambda: out.exists() and "system." in out.read_text(), "the agent to run")
+        done = vedette("new-plugin", "demo", "--in", str(tmp_path), cwd=tmp_path)
+        assert done.stdout.endswith("# then: vedette reload\n"), done.stderr
+        install = ["pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+        tool(tmp_path / "vedette-demo", *install, "--disable-pip-version-check", "-e", ".", python=reader.bin)
+        (packages,) = reader.bin.parent.glob("lib/python*/site-packages")
+        install_by_hand(packages, "exits", "import sys\nsys.exit('bye')\n")
+        (conf / "exits.yaml").write_text("instances: [{}]\n")
+        told = subprocess.run([*agent, "reload"], cwd=reader.folder, capture_output=True, text=True, env=running.env)
+        assert (told.returncode, running.process.poll()) == (3, None)
+        assert "exits.yaml: exits: p_exits cannot be imported: SystemExit: bye" in told.stdout + told.stderr
+        (conf / "exits.yaml").unlink()
         example = (tmp_path / "vedette-demo" / "conf.d" / "demo.yaml.example").read_text()
         port = service.getsockname()[1]
         (conf / "demo.yaml").write_text(
