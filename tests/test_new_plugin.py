@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from vedette.scaffold import ScaffoldError, write_package
 
 BIN = Path(sys.executable).parent
 CANNOT = "cannot be the name of a check: lower-case letters, digits and single underscores"
-LONGEST = "the_longest_name_of_them_all_x"
+LONGEST = "thelongestnameofthemallxxxxxxx"  # without underscores the class has the longest name too
 
 
 def tool(folder: Path, *words: str, python: Path = BIN) -> None:
@@ -36,7 +37,7 @@ def tool(folder: Path, *words: str, python: Path = BIN) -> None:
     assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("name", ["demo", LONGEST, "q2_b"])
+@pytest.mark.parametrize("name", ["demo", LONGEST, "q2_b", "status", "true"])
 def test_the_package_is_green_as_written(name: str, tmp_path: Path) -> None:
     written = write_package(name, tmp_path)
     folder = tmp_path / written[0].parts[0]
@@ -49,6 +50,11 @@ def test_the_package_is_green_as_written(name: str, tmp_path: Path) -> None:
     assert [path for path in folder.rglob("*") if path.is_file() and "$" in path.read_text().replace("${{", "")] == []
     tool(folder, "ruff", "check", "--no-cache", ".")
     tool(folder, "ruff", "format", "--no-cache", "--check", ".")
+    assert not list(folder.rglob("__pycache__"))
+    if name in ("status", "true"):
+        tool(folder, "pytest", "-p", "no:cacheprovider")
+        word = '"true"' if name == "true" else name
+        assert f"# check: {word}\n" in (folder / f"conf.d/{name}.yaml.example").read_text()
     if name == "demo":
         tool(folder, "mypy", "--cache-dir", str(tmp_path))
         tool(folder, "pytest", "-p", "no:cacheprovider")
@@ -100,6 +106,8 @@ def test_its_yaml_dropped_into_a_running_agent_starts_it(reader: Any, tmp_path: 
         ("9lives", f"'9lives' {CANNOT}"),
         ("class", f"'class' {CANNOT}"),
         ("redis", "there is a check 'redis' already (of vedette); take another name"),
+        ("check", "vedette has something of the name 'check' in Python; take another name"),
+        ("checks", "vedette has something of the name 'checks' in Python; take another name"),
         (f"{LONGEST}y", f"'{LONGEST}y' is longer than 30 characters"),
     ],
 )  # fmt: skip
@@ -107,6 +115,16 @@ def test_names_that_do_not_do(name: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(ScaffoldError) as refused:
         write_package(name, tmp_path)
     assert str(refused.value) == says
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_of_it_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("vedette.scaffold.example_yaml", full)
+    with pytest.raises(OSError, match="No space"):
+        write_package("demo", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
