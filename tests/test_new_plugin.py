@@ -27,12 +27,12 @@ CANNOT = "cannot be the name of a check: lower-case letters, digits and single u
 LONGEST = "thelongestnameofthemallxxxxxxx"  # without underscores the class has the longest name too
 
 
-def tool(folder: Path, *words: str, python: Path = BIN) -> None:
+def tool(folder: Path, *words: str) -> None:
     """Run a program of the environment in a folder; it must end with 0."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment |= {"PYTHONPATH": "src", "MYPYPATH": "src", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [python / "python", "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [BIN / "python", "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
 
@@ -64,6 +64,8 @@ def test_the_package_is_green_as_written(name: str, tmp_path: Path) -> None:
 
 def test_its_yaml_dropped_into_a_running_agent_starts_it(reader: Any, tmp_path: Path) -> None:
     """Written, installed editable and configured while the agent runs, beside one whose import ends the program."""
+    for command in ("python3 -m venv venv", ". venv/bin/activate", "pip install vedette"):
+        reader.run(command)
     conf = reader.folder / "conf.d"
     conf.mkdir()
     (conf / "agent.yaml").write_text("sinks: [{type: file, path: ../out.jsonl}]\nreload: {watch: false}\n")
@@ -74,10 +76,10 @@ def test_its_yaml_dropped_into_a_running_agent_starts_it(reader: Any, tmp_path: 
         wait_until(lambda: out.exists() and "system." in out.read_text(), "the agent to run")
         done = vedette("new-plugin", "demo", "--in", str(tmp_path), cwd=tmp_path)
         assert done.stdout.endswith("# then: vedette reload\n"), done.stderr
-        install = ["pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-        tool(tmp_path / "vedette-demo", *install, "--disable-pip-version-check", "-e", ".", python=reader.bin)
-        (packages,) = reader.bin.parent.glob("lib/python*/site-packages")
-        install_by_hand(packages, "exits", "import sys\nsys.exit('bye')\n")
+        reader.run("cd vedette-demo")
+        reader.run("pip install -e .")
+        reader.run("cd ..")
+        install_by_hand(reader.packages, "exits", "import sys\nsys.exit('bye')\n")
         (conf / "exits.yaml").write_text("instances: [{}]\n")
         told = subprocess.run([*agent, "reload"], cwd=reader.folder, capture_output=True, text=True, env=running.env)
         assert (told.returncode, running.process.poll()) == (3, None)
