@@ -141,6 +141,7 @@ def said(configuration: Configuration, folder: Path) -> list[str]:
         (
             "instances: [{depth: 1, shape: round}]",
             ["pond.yaml:1: instances[0].shape: warning: goes away"],
+            [100],
         ),
         (
             "instances: [{depth: 1, colour: green}]",
