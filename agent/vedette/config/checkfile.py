@@ -147,6 +147,8 @@ def load_plugin(group: Group, name: str, registry: Registry, report: Report, lin
     except Exception as error:
         report.error(line, path, f"this {kind} cannot be loaded ({type(error).__name__})")
     else:
+        if remark := registry.passed_over(group, name):
+            report.warning_once(line, path, remark)
         return plugin
     return None
 
