@@ -14,7 +14,7 @@ from cli.process import vedette
 from vedette.config import load
 from vedette.moving import move
 from vedette.moving.foreign import code_of
-from vedette.moving.rules import names, status_codes
+from vedette.moving.values import names, status_codes
 from vedette.plugins import Registry
 
 FILES = {
@@ -73,7 +73,7 @@ instances:
     tls_verify: true
     tls_ca_cert: /etc/ssl/ca.pem
     collect_response_time: true
-    data: {a: 1}
+    ssl_server_name: pay
 """,
     "openmetrics.d/conf.yaml": """
 init_config:
@@ -84,7 +84,7 @@ instances:
       - "^go_.+"
       - http_requests_total
       - process_cpu_seconds: cpu
-      - "a(b|c)"
+      - "a(b+|c)"
     exclude_labels: [pod_uid]
 """,
     "disk.d/conf.yaml": """
@@ -135,11 +135,14 @@ instances:
 WRITTEN = ("dns", "host", "openmetrics", "postgres", "process", "rabbitmq", "redis", "synthetic", "tcp", "tls")
 NOTES = [
     "broken.d/conf.yaml:3: is not YAML",
-    "http_check.d/conf.yaml: instances[0].data: there is nothing like it in check synthetic",
+    "http_check.d/conf.yaml: instances[0].ssl_server_name: there is nothing like it in check synthetic",
     "nagios.d/conf.yaml: there is no check nagios here; check exec runs the plugins themselves",
     "odd.d/conf.yaml: has no list of instances",
     "process.d/conf.yaml: instances[1].try_sudo: there is nothing like it in check process",
-    "openmetrics.d/conf.yaml: instances[0].metrics: 'a(b|c)' is a regular expression; patterns here are globs",
+    "openmetrics.d/conf.yaml: instances[0].metrics: 'a(b+|c)' is a regular expression that no pattern here (a "
+    "glob) stands for",
+    "disk.d/conf.yaml: instances[0]: tags: check host is one for all its parts, so it is not written",
+    "network.d/conf.yaml: instances[0]: tags: check host is one for all its parts, so it is not written",
     "postgres.d/conf.yaml: instances[0].password: was a handle of the secret backend: set $PG_PASSWORD, or see "
     "docs/secrets.md",
     "postgres.d/conf.yaml: instances[0].pgbouncer_something: there is nothing like it in check postgres",
@@ -147,7 +150,8 @@ NOTES = [
     "rabbitmq.d/conf.yaml: instances[0].rabbitmq_pass: was a handle of the secret backend: set $MQ, or see "
     "docs/secrets.md",
     "redisdb.d/conf.yaml: instances[0].password: stands in the clear: ${env:…} or ${file:…} keeps it out of the file",
-    "redisdb.d/conf.yaml: instances[1].host: holds a template of Autodiscovery; see docs/autodiscovery.md",
+    "redisdb.d/conf.yaml: instances[1].host: holds a template of Autodiscovery; see docs/autodiscovery.md: "
+    "the instance is left out",
     "haproxy.yaml: there is no check haproxy here; exec, openmetrics, datadog_check (once its package is installed "
     "here) or a plugin of your own may do it (vedette new-plugin)",
 ]  # fmt: skip
@@ -180,10 +184,10 @@ def test_what_becomes_of_each_option(folder: Path) -> None:
         "interval": "30s", "tags": ["env:prod", "team:payments", "service:payments"],
     }  # fmt: skip
     assert second["name"] == "db1.internal-5433-2"
-    assert files["redis"][0] == {
+    assert files["redis"] == [{
         "name": "cache.internal-6379", "host": "cache.internal", "port": 6379, "password": "hunter2",
         "keys": ["queue", "backlog"], "command_stats": True, "tls": True, "verify": False, "timeout": "5s",
-    }  # fmt: skip
+    }]  # fmt: skip
     assert files["synthetic"] == [{
         "name": "Payments-API", "url": "https://pay.example.com/health", "timeout": "3s", "method": "POST",
         "expect": {"status": ["1xx", "2xx", "3xx"], "regex": '"status": *"ok"', "certificate_days": 14},
@@ -193,8 +197,14 @@ def test_what_becomes_of_each_option(folder: Path) -> None:
         "name": "ledger-9100", "url": "http://ledger:9100/metrics", "namespace": "ledger",
         "exclude_labels": ["pod_uid"],
         "metrics": {
-            "include": ["ledger.go_*", "ledger.http_requests*", "ledger.process_cpu_seconds*"],
-            "rename": {"ledger.process_cpu_seconds": "ledger.cpu"},
+            "include": [
+                "ledger.go_?*", "ledger.http_requests", "ledger.http_requests.*", "ledger.process_cpu_seconds",
+                "ledger.process_cpu_seconds.*",
+            ],
+            "rename": {
+                f"ledger.process_cpu_seconds{suffix}": f"ledger.cpu{suffix}"
+                for suffix in ("", ".count", ".sum", ".bucket", ".quantile")
+            },
         },
     }]  # fmt: skip
     assert files["dns"] == [
@@ -223,8 +233,7 @@ def test_what_becomes_of_each_option(folder: Path) -> None:
         {"name": "https.internal", "host": "https.internal", "warning_days": 30, "critical_days": 10}
     ]
     assert files["host"] == [{
-        "filesystems": {"exclude": ["tmpfs"]}, "interfaces": {"exclude": ["lo", "lo0"]}, "connections": True,
-        "tags": ["a:b", "c:d"],
+        "filesystems": {"exclude": ["tmpfs*"]}, "interfaces": {"exclude": ["lo", "lo0"]}, "connections": True,
     }]  # fmt: skip
 
 
@@ -339,7 +348,9 @@ def test_a_check_whose_code_is_at_hand_runs_as_it_is(others: Path) -> None:
     ]
     assert sorted(moved.notes) == [
         "mine.yaml: instances[0].password: was a handle of the secret backend: set $MINE, or see docs/secrets.md",
-        "mine.yaml: instances[1]: holds a template of Autodiscovery; see docs/autodiscovery.md",
+        "mine.yaml: instances[1]: holds a template of Autodiscovery; see docs/autodiscovery.md: the instance is left "
+        "out",
+        "mine.yaml: instances[2].nested[0].token: stands in the clear: ${env:…} or ${file:…} keeps it out of the file",
         "mine.yaml: instances[3]: is not a mapping of options",
         "not-one.yaml: there is no check not-one here; exec, openmetrics, datadog_check (once its package is installed "
         "here) or a plugin of your own may do it (vedette new-plugin)",
