@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from cli.process import vedette
+from vedette.cli.moving import import_
 from vedette.config import load
 from vedette.moving import move
 from vedette.moving.foreign import code_of
@@ -145,6 +147,7 @@ NOTES = [
     "network.d/conf.yaml: instances[0]: tags: check host is one for all its parts, so it is not written",
     "postgres.d/conf.yaml: instances[0].password: was a handle of the secret backend: set $PG_PASSWORD, or see "
     "docs/secrets.md",
+    "postgres.d/conf.yaml: instances[0].dbm: there is nothing like it in check postgres",
     "postgres.d/conf.yaml: instances[0].pgbouncer_something: there is nothing like it in check postgres",
     "rabbitmq.d/conf.yaml: instances[0].nodes: there is nothing like it in check rabbitmq",
     "rabbitmq.d/conf.yaml: instances[0].rabbitmq_pass: was a handle of the secret backend: set $MQ, or see "
@@ -237,7 +240,9 @@ def test_what_becomes_of_each_option(folder: Path) -> None:
     }]  # fmt: skip
 
 
-def test_the_files_are_valid_and_nothing_is_overwritten(folder: Path, tmp_path: Path) -> None:
+def test_the_files_are_valid_and_nothing_is_overwritten(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "redisdb.d" / "conf.yaml").write_text("instances: [{host: a, password: s3cret}]")
     target = tmp_path / "conf.d"
     done = vedette("import", "datadog", folder, "--to", target, cwd=tmp_path)
@@ -248,12 +253,14 @@ def test_the_files_are_valid_and_nothing_is_overwritten(folder: Path, tmp_path: 
     mistakes = [str(one) for one in configuration.problems if "ca.pem" not in str(one)]  # no such file on this machine
     assert mistakes == []
     assert {one.id for one in configuration.instances} >= {"redis/a", "postgres/db1.internal-5433", "host/host"}
-    again = vedette("import", "datadog", folder, "--to", target, cwd=tmp_path)
-    assert again.stdout == ""
-    assert f"{target}/redis.yaml is there already and stays as it is" in again.stderr
-    shown = vedette("import", "datadog", folder, cwd=tmp_path)
+    assert import_(Namespace(folder=folder, to=target)) == 1
+    again = capsys.readouterr()
+    assert again.out == ""
+    assert f"{target}/redis.yaml is there already and stays as it is" in again.err
+    assert import_(Namespace(folder=folder, to=None)) == 1
+    shown = capsys.readouterr()
     printed: list[Any] = [
-        yaml.safe_load(part) for part in re.split(r"^# .*$", shown.stdout, flags=re.MULTILINE) if part.strip()
+        yaml.safe_load(part) for part in re.split(r"^# .*$", shown.out, flags=re.MULTILINE) if part.strip()
     ]
     assert len(printed) == len(WRITTEN)
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 HINT: Final = "this is a file of the Datadog Agent: `vedette import datadog DIR` translates its conf.d"
 OPTIONS: Final = {
-    "min_collection_interval": "here it is `interval`; `vedette import datadog DIR` translates files of the Datadog Agent"
+    "min_collection_interval": "here it is `interval`; `vedette import datadog DIR` translates a Datadog Agent's conf.d"
 }
 """Hints for options that every instance there may have."""
 _KEYS: Final = ("init_config", "ad_identifiers", "jmx_metrics", "logs")
