@@ -13,7 +13,8 @@ from vedette.errors import VedetteError
 from vedette.moving.foreign import CHECK, code_of
 from vedette.moving.instances import LEFT_OUT, interval, named, translated, unused
 from vedette.moving.proof import Made, proven
-from vedette.moving.rules import ELSEWHERE, TRANSLATIONS, Translation
+from vedette.moving.rules import ELSEWHERE, TRANSLATIONS
+from vedette.moving.translation import Translation
 from vedette.moving.words import Words
 from vedette.secrets import Masker
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from vedette.moving.rules import Move, Translation
+from vedette.moving.translation import Move, Translation
 from vedette.moving.values import Partly, seconds, truth
 from vedette.moving.words import Words
 

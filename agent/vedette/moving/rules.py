@@ -5,16 +5,22 @@ Source: the `conf.yaml.example` of each integration in DataDog/integrations-core
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from vedette.moving.families import keep
 from vedette.moving.patterns import excluded, included
+from vedette.moving.translation import (
+    Convert,
+    Move,
+    Translation,
+    settle_http,
+    settle_openmetrics,
+    settle_rabbitmq,
+    settle_redis,
+    settle_tls,
+)
 from vedette.moving.values import (
     listed,
-    login,
     names,
     opposite,
     queries,
@@ -26,53 +32,6 @@ from vedette.moving.values import (
     truth,
 )
 
-Convert = Callable[[Any], Any]
-"""Makes the value; raises ValueError with what cannot be said here, Partly if that is only some of it."""
-Settle = Callable[[dict[str, Any], dict[str, Any]], Iterable[str]]
-"""Puts right in the options here what depends on several there; returns notes, raises ValueError to leave all out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One option.
-
-    Attributes:
-        to: its name here, with dots.
-        how: makes its value.
-        minor: whether the instance watches the same thing without it; else it is not made without it.
-    """
-
-    to: str
-    how: Convert = lambda value: value
-    minor: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """One check.
-
-    Attributes:
-        check: its name here.
-        options: by the name that Datadog has.
-        idle: options without a counterpart that need none as long as they have this value; `...` is any.
-        needed: options without a counterpart that change what is watched, unless they have this value.
-        more: options that `settle` reads.
-        one: whether all instances, of several of Datadog's checks, are one here.
-        called: options that name an instance, the first that is there.
-        aims: options that name what is watched, one of which there must be.
-        settle: puts right what depends on several options.
-    """
-
-    check: str
-    options: Mapping[str, Move] = field(default_factory=dict)
-    idle: Mapping[str, Any] = field(default_factory=dict)
-    needed: Mapping[str, Any] = field(default_factory=dict)
-    more: frozenset[str] = frozenset()
-    one: bool = False
-    called: tuple[str, ...] = ("name", "host")
-    aims: tuple[str, ...] = ()
-    settle: Settle = lambda made, given: ()
-
 
 def _any(*names: str) -> dict[str, Any]:
     return dict.fromkeys(names, ...)
@@ -80,39 +39,6 @@ def _any(*names: str) -> dict[str, Any]:
 
 def _minor(to: str, how: Convert = lambda value: value) -> Move:
     return Move(to, how, minor=True)
-
-
-def _settle_http(made: dict[str, Any], given: dict[str, Any]) -> Iterable[str]:
-    login(made, "url", "auth.username", "auth.password")
-    if not truth(given.get("check_certificate_expiration", True)):
-        made.get("expect", {}).pop("certificate_days", None)
-    return ()
-
-
-def _settle_redis(made: dict[str, Any], given: dict[str, Any]) -> Iterable[str]:
-    if "unix_socket_path" in made:  # what the driver takes where both are given
-        made.pop("host", None)
-        made.pop("port", None)
-    return ()
-
-
-def _settle_rabbitmq(made: dict[str, Any], given: dict[str, Any]) -> Iterable[str]:
-    login(made, "url", "username", "password")
-    return ()
-
-
-def _settle_tls(made: dict[str, Any], given: dict[str, Any]) -> Iterable[str]:
-    if "://" in str(made.get("host", "")):
-        parts = urlsplit(str(made["host"]))
-        made["host"] = parts.hostname
-        if parts.port is not None:
-            made.setdefault("port", parts.port)
-    return ()
-
-
-def _settle_openmetrics(made: dict[str, Any], given: dict[str, Any]) -> Iterable[str]:
-    login(made, "url", "username", "password")
-    return keep(made, given)
 
 
 _NOWHERE: Final[Mapping[str, Any]] = {
@@ -195,7 +121,7 @@ TRANSLATIONS: Final[Mapping[str, Translation]] = {
         },
         {**_NOWHERE, **_any("warn_on_missing_keys")},
         aims=("host", "unix_socket_path"),
-        settle=_settle_redis,
+        settle=settle_redis,
     ),
     "http_check": Translation(
         "synthetic",
@@ -216,7 +142,7 @@ TRANSLATIONS: Final[Mapping[str, Translation]] = {
         more=frozenset(("check_certificate_expiration",)),
         called=("name", "url"),
         aims=("url",),
-        settle=_settle_http,
+        settle=settle_http,
     ),
     "dns_check": Translation(
         "dns",
@@ -285,7 +211,7 @@ TRANSLATIONS: Final[Mapping[str, Translation]] = {
         needed={**_HTTP, "prometheus_plugin": {}},
         called=("name", "rabbitmq_api_url"),
         aims=("rabbitmq_api_url",),
-        settle=_settle_rabbitmq,
+        settle=settle_rabbitmq,
     ),
     "tls": Translation(
         "tls",
@@ -302,7 +228,7 @@ TRANSLATIONS: Final[Mapping[str, Translation]] = {
         needed={"tls_verify": True, "tls_validate_hostname": True, "transport": "tcp", "start_tls": ""},
         called=("name", "server", "local_cert_path"),
         aims=("server", "local_cert_path"),
-        settle=_settle_tls,
+        settle=settle_tls,
     ),
     "openmetrics": Translation(
         "openmetrics",
@@ -326,7 +252,7 @@ TRANSLATIONS: Final[Mapping[str, Translation]] = {
         more=frozenset(("metrics", "extra_metrics", "exclude_metrics", "ignore_metrics")),
         called=("name", "openmetrics_endpoint", "prometheus_url"),
         aims=("openmetrics_endpoint", "prometheus_url"),
-        settle=_settle_openmetrics,
+        settle=settle_openmetrics,
     ),
 }
 """By the name that Datadog has."""
