@@ -112,7 +112,8 @@ def queries(value: Any) -> list[dict[str, Any]]:
     """`custom_queries`: statements with columns. One that cannot be said here keeps no other one out."""
     made: list[dict[str, Any]] = []
     lost: list[str] = []
-    for number, one in enumerate(value or ()):
+    given: list[dict[str, Any]] = value or []
+    for number, one in enumerate(given):
         try:
             made.append(_query(one, number + 1))
         except ValueError as error:
