@@ -14,6 +14,7 @@ from vedette.config.changes import compare, in_force
 from vedette.metrics import Kind
 from vedette.notifier import Alert
 from vedette.plugins import Registry
+from vedette.rules.catalogue import Catalogue
 from vedette.rules.model import HeartbeatConfig
 
 REDIS = """
@@ -110,6 +111,8 @@ def test_a_percentage_of_what_nobody_declares_is_an_error() -> None:
         "alerts.yaml:1: alerts[0].when: nobody says whether avg(cache.hits) over 5m is measured in percent; "
         "write a number: 90 if it is, or 0.9"
     )
+    _, problems = read(text % "avg(cache.hits) over 5m", among=Catalogue((), (), complete=False))
+    assert problems[-1].endswith("0.9; where a file with an error declares it mend that")
     book, _ = read(text % "sum(cache.hits) / sum(cache.all) over 5m", among=open_catalogue())
     assert [str(rule.when) for rule in book.rules] == ["sum(cache.hits) over 5m / sum(cache.all) over 5m > 0.9"]
 
