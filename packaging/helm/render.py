@@ -1,5 +1,6 @@
-"""Writes what is made from the Helm chart: the plain manifests in packaging/kubernetes and the table in the chart's README;
-and puts the rules of packaging/kubernetes/rbac-*.yaml into the chart, whose templates make roles of them.
+"""Writes what is made from the Helm chart: plain manifests in packaging/kubernetes, the table in the chart's README.
+
+It also puts the rules of packaging/kubernetes/rbac-*.yaml into the chart, whose templates make roles of them.
 
 `make manifests` runs it; `--check` changes nothing and fails where a file is stale, as a test does.
 """
@@ -65,7 +66,8 @@ def manifest(what: str, values: Mapping[str, Any]) -> str:
     """A file for kubectl: as rendered, less the labels that say it belongs to helm."""
     head = (
         f"# {what}\n"
-        "# Rendered from packaging/helm/vedette (`make manifests`). Put your image and your conf.d in, and kubectl apply -f it.\n"
+        "# Rendered from packaging/helm/vedette (`make manifests`). Put your image and your conf.d in, "
+        "and kubectl apply -f it.\n"
     )
     return head + "---\n".join(
         yaml.dump(_without_helm(one), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
@@ -76,7 +78,7 @@ def manifest(what: str, values: Mapping[str, Any]) -> str:
 class _Dumper(yaml.SafeDumper):
     """Long texts as they are."""
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         """Indent lists in mappings, as the other manifests do."""
         return super().increase_indent(flow, False)
 

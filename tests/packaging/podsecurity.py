@@ -1,4 +1,4 @@
-"""What PodSecurity says of a pod, at the level `restricted`: its own text, Kubernetes documentation, "Pod Security Standards"."""
+"""What PodSecurity says of a pod at the level `restricted` (Kubernetes documentation, "Pod Security Standards")."""
 
 from __future__ import annotations
 

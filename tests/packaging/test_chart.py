@@ -15,10 +15,10 @@ import httpx
 import kubernetes_validate
 import pytest
 import yaml
-
 from chart_parts import CHART, ROOT, conf, granted, named, of_kind, pod, renderer
-from cli.process import Running, vedette
 from podsecurity import containers, violations
+
+from cli.process import Running, vedette
 from servers import free_port, until
 from vedette_checks.k8s import K8sConfig
 from vedette_checks.k8s.rbac import fleet_rules, rules
