@@ -35,7 +35,8 @@ PUBLIC = {
     ],
     vedette.kit: [
         "Batches", "Budget", "Courier", "DamagedError", "Deltas", "Entry", "HttpOptions", "ListenOptions", "Masker",
-        "Outcome", "Piece", "PromNames", "Record", "Reply", "Size", "Sketch", "Spool", "SpoolTakenError", "Totals",
+        "Outcome", "Piece", "PromNames", "Record", "Renamed", "Reply", "Size", "Sketch", "Spool",
+        "SpoolTakenError", "Totals",
         "alert_data", "alert_from", "alert_text", "cards", "clip", "cut_tag", "cut_text", "delivery_id", "facts",
         "figure",
         "given", "headline", "http_date", "json_objects", "links", "mask", "moment", "plot_line", "probe_clock",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
+from cli.process import COMMAND, environ
 from servers import free_port
 from vedette import Diagnosis, Status
 from vedette.testing import assert_declared, run_check
@@ -55,19 +59,30 @@ async def test_one_that_does_not_answer() -> None:
     assert run.status("tcp.can_connect", address="127.0.0.1") is Status.CRITICAL
 
 
-async def test_every_address_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vedette_checks.tcp._addresses", _two)
+def test_every_address_of_a_name(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 db.internal\n127.0.0.2 db.internal\n")
+    within = ["unshare", "-rm", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hosts]
+    if subprocess.run([*within, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs a mount namespace, for an /etc/hosts of its own")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        run = await run_check(Tcp, {"name": "x", "host": "db.internal", "port": port, "all_addresses": True})
-    assert run.value("network.tcp.can_connect", address="127.0.0.1") == 1
-    assert run.value("network.tcp.can_connect", address="127.0.0.2") == 0
-    assert run.error is not None
-    assert run.error.message.startswith(f"127.0.0.2 port {port}: ")
-
-
-async def _two(host: str, port: int) -> list[str]:
-    return ["127.0.0.1", "127.0.0.2"]
+        (tmp_path / "conf.d").mkdir()
+        (tmp_path / "conf.d" / "tcp.yaml").write_text(
+            f"instances: [{{host: db.internal, port: {port}, all_addresses: true}}]"
+        )
+        done = subprocess.run(
+            [*within, *COMMAND, "check", "tcp", "--json"], cwd=tmp_path, env=environ(tmp_path / "state"),
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    found = {
+        tag: row["value"] for row in json.loads(done.stdout) if row["name"] == "network.tcp.can_connect"
+        for tag in row["tags"] if tag.startswith("address:")
+    }  # fmt: skip
+    assert found == {"address:127.0.0.1": 1, "address:127.0.0.2": 0}
+    (said,) = [row for row in json.loads(done.stdout) if "address:127.0.0.2" in row["tags"] and "message" in row]
+    assert said["message"] == f"127.0.0.2 port {port}: connection refused"
 
 
 async def test_a_name_without_an_address() -> None:
