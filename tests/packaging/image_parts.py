@@ -51,7 +51,7 @@ class Buildah:
         self._folder = folder
         self._common = ["buildah", "--root", str(folder / "store"), "--runroot", str(folder / "run")]
 
-    def __call__(self, *arguments: str | Path, timeout: float = 540) -> str:
+    def __call__(self, *arguments: str | Path, timeout: float = 1200) -> str:
         command = [*self._common, "--storage-driver", "vfs", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
@@ -64,7 +64,7 @@ class Buildah:
         tree = self._folder / "debian"
         command = ["debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates"]
         done = subprocess.run(
-            [*command, _codename(), str(tree), _mirror()], capture_output=True, text=True, check=False, timeout=400
+            [*command, _codename(), str(tree), _mirror()], capture_output=True, text=True, check=False, timeout=900
         )
         assert done.returncode == 0, done.stdout[-1500:]
         for leftover in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):

