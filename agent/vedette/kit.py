@@ -21,7 +21,7 @@ from vedette.outgoing import HttpOptions
 from vedette.probes import probe_clock, probe_dns, probe_file, probe_tcp, probe_tls, probe_unix
 from vedette.prose import alert_text, clip, facts, figure, headline, links, moment, plot_line, sparkline, title_of
 from vedette.renamed import Renamed, stand_in
-from vedette.secrets import Masker, cut_tag, cut_text, mask
+from vedette.secrets import Masker, cut_tag, cut_text, mask, tells_of_secret
 from vedette.sink import Batches
 from vedette.spool import DamagedError, Entry, Outcome, Piece, Record, Spool, SpoolTakenError
 from vedette.units import Size
@@ -82,6 +82,7 @@ __all__ = [
     "retry_after",
     "sparkline",
     "ssl_context",
+    "tells_of_secret",
     "title_of",
 ]
 

@@ -41,6 +41,7 @@ STATUS_TAGS = {
     "process.up": {"process", "process_name"},
     "rabbitmq.aliveness": {"vhost"},
     "rabbitmq.queue": {"rabbitmq_queue", "rabbitmq_vhost"},
+    "rabbitmq.queue_found": {"rabbitmq_queue", "rabbitmq_vhost"},
     "redis.replication.master_link_status": {"redis_host"},
     "sqs.queue": {"queue"},
     "synthetic.flow": {"flow"},

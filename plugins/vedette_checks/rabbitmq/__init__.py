@@ -11,7 +11,7 @@ from vedette.kit import given
 from vedette_checks.rabbitmq.api import Api
 from vedette_checks.rabbitmq.config import RabbitMQConfig
 from vedette_checks.rabbitmq.names import METRICS
-from vedette_checks.rabbitmq.survey import ALIVE, CLUSTER, QUEUE_STATUS, Memory, Survey
+from vedette_checks.rabbitmq.survey import ALIVE, CLUSTER, FOUND, QUEUE_STATUS, Memory, Survey
 
 if TYPE_CHECKING:
     from vedette import Diagnosis, Emit
@@ -31,7 +31,8 @@ class RabbitMQ(Check[RabbitMQConfig]):
 
     name = "rabbitmq"
     metrics = METRICS
-    statuses = (STATUS, ALIVE, CLUSTER, QUEUE_STATUS, COMPLETE)
+    statuses = (STATUS, ALIVE, CLUSTER, QUEUE_STATUS, FOUND, COMPLETE)
+    _api: Api | None = None
 
     @classmethod
     def reaches(cls, config: RabbitMQConfig) -> Iterable[str]:
@@ -41,8 +42,7 @@ class RabbitMQ(Check[RabbitMQConfig]):
         return (config.place[0],)
 
     async def open(self) -> None:
-        """Read the certificate files."""
-        self._api = Api(self.config)
+        """Begin without a connection."""
         self._memory = Memory(vhosts=self.config.vhosts)
 
     async def run(self, emit: Emit) -> None:
@@ -51,8 +51,9 @@ class RabbitMQ(Check[RabbitMQConfig]):
         Raises:
             CheckError: there is no talking to the server.
         """
-        self._api.begin()
-        survey = Survey(self.config, self._api, emit, self._memory)
+        api = self._api = self._api or self._made(emit)
+        api.begin()
+        survey = Survey(self.config, api, emit, self._memory)
         try:
             await survey.take()
         except CheckError as error:
@@ -63,11 +64,13 @@ class RabbitMQ(Check[RabbitMQConfig]):
             raise
         emit.status(STATUS, Status.OK)
         emit.status(COMPLETE, Status.WARNING if survey.notes else Status.OK, "; ".join(survey.notes))
-        emit.gauge("rabbitmq.api.requests", self._api.requests)
-        emit.gauge("rabbitmq.api.bytes", self._api.bytes)
+        emit.gauge("rabbitmq.api.requests", api.requests)
+        emit.gauge("rabbitmq.api.bytes", api.bytes)
 
     async def estimate(self) -> Iterable[Estimate]:
         """What is asked of the server."""
+        if self._api is None:
+            return []
         runs = 86_400 / (self.config.cadence or 60)
         return [
             Estimate("requests to RabbitMQ per day", self._api.requests * runs, "requests/day"),
@@ -82,8 +85,16 @@ class RabbitMQ(Check[RabbitMQConfig]):
 
     async def close(self) -> None:
         """Hang up."""
-        if hasattr(self, "_api"):
+        if self._api is not None:
             await self._api.close()
+
+    def _made(self, emit: Emit) -> Api:
+        """The API; where our own files are at fault, nothing is known of the server."""
+        try:
+            return Api(self.config)
+        except CheckError as error:
+            emit.status(STATUS, Status.UNKNOWN, error.message)
+            raise
 
     def _lost(self, emit: Emit, why: str) -> None:
         """Vhosts that were alive are not known to be so any more."""

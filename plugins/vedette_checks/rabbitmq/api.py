@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -189,11 +190,19 @@ def _refused(path: str, status: int, answer: Any) -> Refused:
 
 def _in_words(error: httpx.HTTPError, config: RabbitMQConfig) -> CheckError:
     where = "{}:{}".format(*config.place)
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, socket.gaierror | ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, socket.gaierror):
+        return CheckError(f"{config.place[0]} has no address", hint="is the name in `url` right, and does DNS answer?")
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return CheckError(f"the certificate of {where} is not valid: {cause.verify_message}", hint="see ca_file")
+    if isinstance(cause, ssl.SSLError):
+        why = (cause.reason or "the handshake failed").replace("_", " ").lower()
+        hint = "does it speak https there? if it does, see cert_file and key_file"
+        return CheckError(f"no TLS with {where}: {why}", hint=hint)
     if isinstance(error, httpx.ConnectError):
-        text = str(error)
-        if "CERTIFICATE" in text:
-            why = text.rpartition(": ")[2]
-            return CheckError(f"the certificate of {where} is not valid: {why}", hint="see ca_file")
         hint = "is RabbitMQ up, and its plugin: rabbitmq-plugins enable rabbitmq_management"
         return CheckError(f"nothing accepts connections on {where}", hint=hint)
-    return CheckError(f"the answer of {where} broke off ({type(error).__name__})")
+    hint = "does `url` lead to the management plugin, and is it http or https there?"
+    return CheckError(f"the answer of {where} broke off ({type(error).__name__})", hint=hint)

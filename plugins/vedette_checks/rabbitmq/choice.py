@@ -48,12 +48,10 @@ class Choice:
             return tuple(f"{self._family}_{key}:{value}" for key, value in named.items() if value)
         return (f"{self._family}:{found[1]}",) if found[1] else ()
 
-    def missing(self, seen: Iterable[Object]) -> list[str]:
-        """Names that nothing seen has."""
-        rest = set(self._names)
-        for one in seen:
-            rest -= {str(one.get("name", "")), full_name(one)}
-        return sorted(rest)
+    def found(self, seen: Iterable[Object]) -> dict[str, bool]:
+        """Of each name whether something seen has it."""
+        there = {text for one in seen for text in (str(one.get("name", "")), full_name(one))}
+        return {name: name in there for name in sorted(self._names)}
 
     def _filter(self) -> str:
         bare = {text[at:] for text in self._names for at in _starts(text)}
@@ -66,6 +64,12 @@ class Choice:
 def full_name(one: Object) -> str:
     """`vhost/name`."""
     return f"{one.get('vhost', '')}/{one.get('name', '')}"
+
+
+def halves(text: str) -> tuple[str, str]:
+    """Vhost and name of `vhost/name`; no vhost of a mere name. Names hold slashes more rarely than vhosts do."""
+    vhost, _, name = text.rpartition("/")
+    return (vhost, name) if vhost and name else ("", text)
 
 
 def _starts(text: str) -> Iterable[int]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -32,7 +33,8 @@ class RabbitMQConfig(CheckConfig):
     )
     queues: tuple[str, ...] = Field(
         (),
-        description="Only these queues, by `name` or `vhost/name`; one that is not there is CRITICAL.",
+        description="Only these queues, by `name` or `vhost/name`; `rabbitmq.queue_found` is CRITICAL for one "
+        "that is not there.",
         examples=[["payouts", "payments/refunds"]],
     )
     queues_regex: tuple[str, ...] = Field(
@@ -87,7 +89,8 @@ class RabbitMQConfig(CheckConfig):
             good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
             good = good and not parts.query and not parts.fragment
             login = parts.username is not None or parts.password is not None
-        except ValueError:
+            httpx.URL(value)
+        except (ValueError, httpx.InvalidURL):
             good = False
         if not good:
             raise PydanticCustomError("vedette", "is an address such as http://127.0.0.1:15672")

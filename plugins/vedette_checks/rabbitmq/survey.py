@@ -12,7 +12,7 @@ from vedette import Status
 from vedette_checks.rabbitmq.api import PAGE, Refused, strange
 from vedette_checks.rabbitmq.choice import Choice, full_name
 from vedette_checks.rabbitmq.names import DEPTHS, EXCHANGE, NODE, OVERVIEW, QUEUE, Object, columns, figures
-from vedette_checks.rabbitmq.verdict import judge_cluster, judge_queue, judge_vhost, length
+from vedette_checks.rabbitmq.verdict import judge_cluster, judge_names, judge_queue, judge_vhost, length
 
 if TYPE_CHECKING:
     from vedette import Emit
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ALIVE: Final = "rabbitmq.aliveness"
 CLUSTER: Final = "rabbitmq.cluster"
 QUEUE_STATUS: Final = "rabbitmq.queue"
+FOUND: Final = "rabbitmq.queue_found"
 _ABOUT: Final = ("name", "vhost", "type", "policy", "state", "node", "leader", "members", "online")
 _AT_ONCE: Final = 200
 _PERMISSION: Final = 'rabbitmqctl set_permissions -p VHOST USER "" "" ""'
@@ -222,10 +223,9 @@ class Survey:
 
     def _of_queues(self, found: Listed, choice: Choice, overview: Object) -> None:
         """What is to be said of all queues: those that are missing, left out, or not seen."""
-        if found.whole and not found.cut:
-            for name in choice.missing(one for one, _ in found.items):
-                text = "there is no such queue, or the user has no permissions on its vhost"
-                self._emit.status(QUEUE_STATUS, Status.CRITICAL, text, (f"rabbitmq_queue:{name}",))
+        named, everything = choice.found(one for one, _ in found.items), found.whole and not found.cut
+        for status, text, tags in judge_names(named, self._config.vhosts, everything=everything):
+            self._emit.status(FOUND, status, text, tags)
         if found.cut:
             self.notes.append(f"{found.cut:,} queues are left out: raise max_queues, or name queues")
         totals = overview.get("object_totals")

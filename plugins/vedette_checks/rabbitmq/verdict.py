@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from vedette import Status
+from vedette_checks.rabbitmq.choice import halves
 from vedette_checks.rabbitmq.names import Object
 
 if TYPE_CHECKING:
@@ -38,6 +39,28 @@ def judge_queue(one: Object, config: RabbitMQConfig) -> tuple[Status, str]:
     if least and isinstance(consumers, int) and consumers < least:
         found.append((Status.CRITICAL, f"{consumers} consumers are there (at least {least} are to be)"))
     return _worst(found)
+
+
+def judge_names(
+    found: Mapping[str, bool], vhosts: Sequence[str], *, everything: bool
+) -> Iterator[tuple[Status, str, tuple[str, ...]]]:
+    """Whether each queue that was named is there, with tags that are the same where it is not.
+
+    Args:
+        found: by name or `vhost/name`, as it was given.
+        vhosts: the only ones that are looked at; empty for all.
+        everything: whether all queues were seen.
+    """
+    only = vhosts[0] if len(vhosts) == 1 else "any"
+    for text, there in found.items():
+        vhost, name = halves(text)
+        tags = (f"rabbitmq_vhost:{vhost or only}", f"rabbitmq_queue:{name}")
+        if there:
+            yield Status.OK, "", tags
+        elif everything:
+            yield Status.CRITICAL, "there is no such queue, or the user has no permissions on its vhost", tags
+        else:
+            yield Status.UNKNOWN, "not all queues could be looked at", tags
 
 
 def judge_vhost(one: Object) -> tuple[Status, str]:

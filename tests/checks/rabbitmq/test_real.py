@@ -12,6 +12,7 @@ import pytest
 from checks.rabbitmq.broker import SCRIPT, Broker
 from core.parts import Recorder, instance
 from vedette import Diagnosis, Status
+from vedette.metrics import Batch
 from vedette.runner import Runner
 from vedette.testing import CheckRun, assert_declared, run_check
 from vedette_checks.rabbitmq import RabbitMQ, RabbitMQConfig
@@ -207,10 +208,14 @@ async def test_what_goes_while_it_runs(broker: Broker) -> None:
     bad = {(one.name, one.message) for one in second.statuses if one.status is not Status.OK}
     assert bad == {
         ("rabbitmq.aliveness", "there is no such vhost"),
-        ("rabbitmq.queue", "there is no such queue, or the user has no permissions on its vhost"),
+        ("rabbitmq.queue_found", "there is no such queue, or the user has no permissions on its vhost"),
     }
-    (missing,) = [one for one in second.statuses if one.name == "rabbitmq.queue" and one.status is Status.CRITICAL]
-    assert "rabbitmq_queue:gone" in missing.tags
+
+    def found(batch: Batch) -> dict[tuple[str, ...], Status]:
+        return {one.tags: one.status for one in batch.statuses if one.name == "rabbitmq.queue_found"}
+
+    assert list(found(first)) == list(found(second))
+    assert list(found(second).values()) == [Status.CRITICAL, Status.OK]
 
 
 async def test_what_doctor_says(broker: Broker) -> None:

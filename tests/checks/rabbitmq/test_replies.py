@@ -277,6 +277,50 @@ async def test_one_that_hangs_or_is_not_there(server: Replayed) -> None:
     )
 
 
+async def test_each_queue_that_is_named_is_told_under_the_same_tags_there_or_not(server: Replayed) -> None:
+    def found(run: CheckRun) -> dict[str, Status]:
+        return {
+            " ".join(tag.removeprefix("rabbitmq_") for tag in one.tags if tag.startswith("rabbitmq_")): one.status
+            for one in run.statuses if one.name == "rabbitmq.queue_found"
+        }  # fmt: skip
+
+    named = ["pay", "//pay", "pay/quo", "/prod/none", "none"]
+    tags = ["queue:pay vhost:/", "queue:none vhost:/prod", "queue:none vhost:any", "queue:pay vhost:any",
+            "queue:quo vhost:pay"]  # fmt: skip
+    run = await ask(server, queues=named)
+    good, bad = Status.OK, Status.CRITICAL
+    assert found(run) == dict(zip(tags, (good, bad, bad, good, good), strict=True))
+    assert {one.status for one in run.statuses if "rabbitmq_queue:none" in one.tags} == {bad}
+    assert_declared(run)
+    server.answers["queues"]["items"] = []
+    run = await ask(server, queues=named)
+    assert found(run) == dict.fromkeys(tags, bad)
+    assert [one for one in run.statuses if one.name == "rabbitmq.queue"] == []
+    server.answers["queues/%2F"] = server.answers["queues"]
+    assert found(await ask(server, queues=["pay"], vhosts=["/"])) == {"queue:pay vhost:/": bad}
+    del server.answers["queues/%2F"]  # as for a user without permissions on it
+    assert found(await ask(server, queues=["pay"], vhosts=["/"])) == {"queue:pay vhost:/": Status.UNKNOWN}
+
+
+async def test_why_there_is_no_connection(server: Replayed, tmp_path: Path) -> None:
+    place = server.url.removeprefix("http://")
+    for url, says in (
+        ("http://no-such-host.invalid:15672", "no-such-host.invalid has no address"),
+        (f"https://{place}", f"no TLS with {place}: wrong version number"),
+    ):
+        run = await run_check(RabbitMQ, {"name": "x", "url": url})
+        assert run.error is not None
+        assert run.message("rabbitmq.status") == run.error.message == says
+    async with serving(Certificates.make(tmp_path).server_side()) as other:
+        run = await run_check(RabbitMQ, {"name": "x", "url": other.url.replace("https", "http")})
+    assert run.error is not None
+    assert run.error.hint == "does `url` lead to the management plugin, and is it http or https there?"
+    run = await ask(server, ca_file=str(tmp_path / "absent.pem"))
+    assert run.error is not None
+    assert run.error.message.startswith("the certificate files cannot be used: ")
+    assert run.status("rabbitmq.status") is Status.UNKNOWN
+
+
 async def test_certificates(tmp_path: Path) -> None:
     files = Certificates.make(tmp_path)
     async with serving(files.server_side(ask_client=True)) as server:
@@ -306,6 +350,7 @@ async def test_the_password_is_nowhere(server: Replayed, caplog: pytest.LogCaptu
     ("options", "says"),
     [
         ({"url": "localhost:15672"}, "is an address such as http://127.0.0.1:15672"),
+        ({"url": "http://a\x01b:15672"}, "is an address such as http://127.0.0.1:15672"),
         ({"url": "http://u:p@h/"}, "holds a login: give `username` and `password` instead"),
         ({"queues_regex": ["("]}, "is not a list of regular expressions"),
         ({"queues": [""]}, "is a list of names"),

@@ -12,10 +12,14 @@ import pytest
 from cli.process import COMMAND, environ
 from servers import free_port
 from vedette import Diagnosis, Status
-from vedette.testing import assert_declared, run_check
+from vedette.testing import CheckRun, assert_declared, run_check
 from vedette_checks.tcp import Tcp, TcpConfig
 
 pytestmark = pytest.mark.anyio
+
+
+def tags_of(run: CheckRun) -> dict[tuple[str, ...], Status]:
+    return {one.tags: one.status for one in run.statuses if one.name == "tcp.can_connect"}
 
 
 async def test_one_that_accepts() -> None:
@@ -27,7 +31,7 @@ async def test_one_that_accepts() -> None:
     assert isinstance(took, float)
     assert 0 < took < 5
     assert run.value("network.tcp.can_connect", **tags) == 1
-    assert run.status("tcp.can_connect", **tags) is Status.OK
+    assert tags_of(run) == {("instance:x", f"port:{port}", "target_host:127.0.0.1"): Status.OK}
     assert_declared(run)
 
 
@@ -56,7 +60,7 @@ async def test_one_that_does_not_answer() -> None:
             one.close()
     assert run.error is not None
     assert run.error.message == f"127.0.0.1 port {port}: no answer"
-    assert run.status("tcp.can_connect", address="127.0.0.1") is Status.CRITICAL
+    assert tags_of(run) == {("instance:x", f"port:{port}", "target_host:127.0.0.1"): Status.CRITICAL}
 
 
 def test_every_address_of_a_name(tmp_path: Path) -> None:
@@ -86,10 +90,21 @@ def test_every_address_of_a_name(tmp_path: Path) -> None:
 
 
 async def test_a_name_without_an_address() -> None:
-    run = await run_check(Tcp, {"name": "x", "host": "no-such-host.invalid", "port": 1})
-    assert run.error is not None
-    assert run.error.message == "no-such-host.invalid has no address"
-    assert run.status("tcp.can_connect", target_host="no-such-host.invalid") is Status.CRITICAL
+    for host, every in (("no-such-host.invalid", False), ("no-such-host.invalid", True), (f"{'a' * 70}.x", False)):
+        run = await run_check(Tcp, {"name": "x", "host": host, "port": 1, "all_addresses": every})
+        assert run.error is not None
+        assert run.error.message == f"{host} has no address"
+        assert tags_of(run) == {("instance:x", "port:1", f"target_host:{host}"): Status.CRITICAL}
+
+
+async def test_addresses_have_a_status_beside_the_names_own() -> None:
+    port = free_port()
+    given = {"name": "x", "host": "127.0.0.1", "port": port, "all_addresses": True}
+    tags = ("instance:x", f"port:{port}", "target_host:127.0.0.1")
+    both = [tags, ("address:127.0.0.1", *tags)]
+    assert tags_of(await run_check(Tcp, given)) == dict.fromkeys(both, Status.CRITICAL)
+    with socket.create_server(("127.0.0.1", port)):
+        assert tags_of(await run_check(Tcp, given)) == dict.fromkeys(both, Status.OK)
 
 
 async def test_what_doctor_says() -> None:
