@@ -10,7 +10,7 @@ ARGS ?=
 MEMORY := $(shell [ -w /dev/shm ] && [ "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4194304 ] && echo /dev/shm)
 PYTEST := $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test soak lint format docs bench clean
+.PHONY: help demo test test-packaging soak manifests lint format docs bench clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -30,11 +30,18 @@ $(VENV)/.lint: pyproject.toml constraints.txt $(VENV)/.test
 	$(PIP) install -c constraints.txt --group lint
 	@touch $@
 
+$(VENV)/.packaging: pyproject.toml constraints.txt $(VENV)/.test
+	$(PIP) install -c constraints.txt --group packaging
+	@touch $@
+
 demo: $(VENV)/.demo  ## run the agent on a real Redis with traffic; ARGS="--for 30s" ends it by itself
 	@$(BIN)/python examples/demo $(ARGS)
 
 test: $(VENV)/.test  ## run the tests; ARGS="tests/core -k outbox" picks some
 	@$(PYTEST) $(ARGS)
+
+test-packaging: $(VENV)/.packaging  ## what is installed: the chart, the image; some of it takes root and apt
+	@$(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n0 -rs -m packaging tests/packaging $(ARGS)
 
 soak: $(VENV)/.test  ## the long tests, beyond those of `make test`
 	@$(PYTEST) -m soak $(ARGS)
@@ -51,6 +58,9 @@ format: $(VENV)/.lint  ## format the code
 
 docs: $(VENV)/.test  ## write the generated parts of READMEs and example files anew
 	$(BIN)/python -m vedette.render
+
+manifests: $(VENV)/.packaging  ## write packaging/kubernetes/vedette*.yaml and the chart's README from the chart
+	$(BIN)/python packaging/helm/render.py
 
 bench: $(VENV)/.test  ## measure CPU, memory and lateness (a few minutes)
 	$(BIN)/python bench/run.py $(ARGS)

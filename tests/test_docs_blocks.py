@@ -117,6 +117,10 @@ CLAIMS = (
     ),
     Claim(r"instrument\.md", "python", "(from|import)", "instrument/test_pages.py::test_the_other_python_of_the_page"),
     Claim(r"instrument\.md", "text", "ACL", "instrument/test_realtime.py::test_the_rights_that_the_page_asks_for"),
+    Claim(r"README\.md", "sh", "docker build", "not run: changes a cluster; packaging/test_image.py builds the image"),
+    Claim(r"kubernetes\.md", "sh", "", "not run: a registry and a cluster; packaging/test_image.py and test_chart.py"),
+    Claim(r"kubernetes\.md", "yaml", r"# values\.yaml", "packaging/test_chart.py::test_the_values_of_the_page_work"),
+    Claim(r"kubernetes\.md", "yaml", "env:", "not run: a part of somebody's pod"),
     Claim(r"notifiers\.md", "console", "", "not run: tells PagerDuty"),
     Claim(r"notifiers\.md", "text", "", "notifiers/test_docs.py::test_what_a_mail_and_a_message_look_like"),
     Claim(

@@ -386,6 +386,36 @@ def test_a_port_that_is_taken_is_said_and_had_later(
     assert said[1:] == [f"serving http://127.0.0.1:{port}/"]
 
 
+def test_probes_have_an_address_of_their_own_where_nothing_else_is_answered() -> None:
+    starting = vitals("redis/cache", State.STARTING, last_run=0.0, next_run=0.0)
+    standby = vitals("k8s/prod", State.STANDBY, last_run=0.0, next_run=0.0)
+    actor = Actor(starting, standby)
+    with served(actor, username="ops", password="pw:1", probes="0.0.0.0:0") as page:
+        port = page.page.probes_url.rstrip("/").rpartition(":")[2]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as kubelet:
+            answer = kubelet.get("/readyz", headers={"host": "any.name.at.all"})
+            assert (answer.status_code, answer.text) == (503, "starting\n")
+            actor.instances = [vitals("redis/cache"), standby]
+            assert [kubelet.get(path).text for path in ("/healthz", "/readyz")] == ["ok\n", "ok\n"]
+            for path in ("/", "/metrics", "/api/status", "/events", "/static/page.js", "/instance/redis/cache"):
+                assert kubelet.get(path).status_code == 404
+            assert kubelet.post("/api/reload", headers=BEARER).status_code == 404
+        assert page.url.startswith("http://127.0.0.1:")
+        assert get(page).status_code == 401
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False)
+
+
+def test_probes_whose_port_is_taken_keep_no_page_away(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with served(Actor(vitals("host/host")), probes=f"127.0.0.1:{port}") as page:
+            until(lambda: "no probes" in caplog.text, "the line")
+            assert get(page, "/healthz").text == "ok\n"
+    with pytest.raises(ValidationError, match="must be an address and a port"):
+        HttpConfig(probes="8128")
+
+
 def test_a_certificate_that_is_none_is_said(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     (tmp_path / "page.pem").write_text("no certificate")
     page = Served(Actor(vitals("host/host")), tls_cert=tmp_path / "page.pem")

@@ -7,12 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from vedette.config.notify import Route
 from vedette.config.vault import Key, Source, Vault
-from vedette.listen import ListenOptions
+from vedette.listen import ListenOptions, split_address
 from vedette.secrets import Secret
 from vedette.units import Duration
 
@@ -93,6 +93,19 @@ class HttpConfig(ListenOptions):
         description="Names under which the page is asked for, beside `localhost` and the machine's own.",
         examples=[["node-7.example.com"]],
     )
+    probes: str | None = Field(
+        default=None,
+        description="A second address and port that answers `/healthz` and `/readyz` and nothing else, to everybody, "
+        "without TLS: for a kubelet or a load balancer.",
+        examples=["0.0.0.0:8128", "[::]:8128"],
+    )
+
+    @field_validator("probes")
+    @classmethod
+    def _probes_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_address(value)
+        return value
 
     @model_validator(mode="after")
     def _installed(self) -> HttpConfig:

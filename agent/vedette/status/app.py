@@ -18,6 +18,7 @@ from vedette.status.board import Board
 from vedette.status.exposition import Exposition
 from vedette.status.guard import Guard
 from vedette.status.hub import Hub
+from vedette.vitals import State
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from vedette.config import HttpConfig
     from vedette.control import Operations
     from vedette.status.history import History
+    from vedette.vitals import Vitals
 
 log = logging.getLogger("vedette.status")
 
@@ -69,6 +71,10 @@ class Page:
         ]
         return Guard(Starlette(routes=routes), options, self.board.snapshot.host)
 
+    def probes(self) -> ASGIApp:
+        """What a kubelet may ask, and nothing else: it tells nobody anything, so it needs no guard."""
+        return Starlette(routes=[Route("/healthz", self._healthz), Route("/readyz", self._readyz)])
+
     # Pages
 
     async def _index(self, request: Request) -> Response:
@@ -101,8 +107,8 @@ class Page:
         return PlainTextResponse("ok\n")
 
     async def _readyz(self, request: Request) -> Response:
-        """Ready once every instance was started, and from then on: what a target does is no matter."""
-        self._ready = self._ready or all(v.next_run or v.last_run for v in self._operations.snapshot().instances)
+        """Ready once every instance was started or stands by, and from then on: what a target does is no matter."""
+        self._ready = self._ready or all(map(_started, self._operations.snapshot().instances))
         return PlainTextResponse("ok\n") if self._ready else PlainTextResponse("starting\n", 503)
 
     async def _metrics(self, request: Request) -> Response:
@@ -139,6 +145,10 @@ class Page:
             return JSONResponse({"ok": False, "error": str(error)}, 409)
         log.info("%s%s, asked for over HTTP", asked["op"], f" {asked['instance']}" if "instance" in asked else "")
         return Response(encode({"ok": True, "result": result}), media_type="application/json")
+
+
+def _started(vitals: Vitals) -> bool:
+    return bool(vitals.next_run or vitals.last_run) or vitals.state is State.STANDBY
 
 
 def _wanted(request: Request) -> str:

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 from uvicorn.config import Config
 from uvicorn.server import Server
 
+from vedette.listen import split_address
 from vedette.status.app import Page
 from vedette.status.history import History
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import ssl
+    from collections.abc import Callable, Iterator
+
+    from starlette.types import ASGIApp
 
     from vedette.config import HttpConfig
     from vedette.control import Operations
@@ -26,6 +30,7 @@ log = logging.getLogger("vedette.status")
 _AGAIN = 30.0  # seconds between two tries to have a port that is taken
 _MOST_CONNECTIONS = 200
 _STOP = 2.0
+_PAGE = "status page"
 
 
 class StatusPage:
@@ -43,22 +48,70 @@ class StatusPage:
     ) -> None:
         self.history = history or History(instances)
         """A consumer of batches."""
-        self.url = ""
+        self._page = page = Page(operations, self.history)
+        self._door = _Door(lambda: page.app(options), options.address, options.tls, _PAGE)
+        self._probes: _Door | None = None
+        if options.probes is not None:
+            self._probes = _Door(page.probes, split_address(options.probes), lambda: None, "probes")
+
+    async def start(self) -> None:
+        """Listen. What stands in the way is logged and tried again now and then."""
+        await self._door.start()
+        if self._probes is not None:
+            await self._probes.start()
+
+    async def stop(self) -> None:
+        """End every stream and connection."""
+        self._page.hub.close()
+        if self._probes is not None:
+            await self._probes.stop()
+        await self._door.stop()
+
+    @property
+    def url(self) -> str:
         """Where the page is while it is served."""
-        self._options = options
-        self._page = Page(operations, self.history)
+        return self._door.url
+
+    @property
+    def probes_url(self) -> str:
+        """Where the probes are while they are served."""
+        return "" if self._probes is None else self._probes.url
+
+
+class _Door:
+    """One address with an application behind it, tried again while it cannot be had.
+
+    Args:
+        app: makes the application.
+        address: host and port.
+        tls: makes the TLS context, or gives None.
+        what: is served there.
+    """
+
+    def __init__(
+        self,
+        app: Callable[[], ASGIApp],
+        address: tuple[str, int],
+        tls: Callable[[], ssl.SSLContext | None],
+        what: str,
+    ) -> None:
+        self.url = ""
+        """Where it is while it is served."""
+        self._app = app
+        self._address = address
+        self._tls = tls
+        self._what = what
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen. What stands in the way is logged and tried again now and then."""
+        """Listen, or try again later."""
         trouble = await self._open()
         if trouble:
             self._task = asyncio.get_running_loop().create_task(self._keep_trying(trouble), name="vedette/http")
 
     async def stop(self) -> None:
-        """End every stream and connection."""
-        self._page.hub.close()
+        """End every connection."""
         self.url = ""
         if self._server is not None:
             self._server.leave.set()
@@ -69,7 +122,7 @@ class StatusPage:
 
     async def _keep_trying(self, trouble: str) -> None:
         while trouble:
-            log.warning("no status page: %s; tried again every %.0f s", trouble, _AGAIN)
+            log.warning("no %s: %s; tried again every %.0f s", self._what, trouble, _AGAIN)
             known = trouble
             while (trouble := await self._later()) == known:
                 continue
@@ -81,12 +134,12 @@ class StatusPage:
     async def _open(self) -> str:
         """Listen and serve; returns what stands in the way, or nothing."""
         try:
-            tls = self._options.tls()
-            listener = await _listen(self._options.address)
+            tls = self._tls()
+            listener = await _listen(self._address)
         except OSError as error:
             return str(error.strerror or error)
         config = Config(
-            self._page.app(self._options),
+            self._app(),
             http="h11",
             ws="none",
             lifespan="off",
@@ -106,7 +159,7 @@ class StatusPage:
         self._task = asyncio.get_running_loop().create_task(self._server.serve([listener]), name="vedette/http")
         host, port = listener.getsockname()[:2]
         self.url = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
-        log.info("serving %s", self.url)
+        log.info("serving %s%s", self.url, "" if self._what == _PAGE else f" ({self._what})")
         return ""
 
 

@@ -90,6 +90,12 @@ def test_the_manifests_are_valid(path: Path) -> None:
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def test_the_chart_has_the_same_rules() -> None:
+    files = ROOT / "packaging" / "helm" / "vedette" / "files"
+    there = {path.name: path.read_text() for path in FOLDER.glob("rbac-*.yaml")}
+    assert {path.name: path.read_text() for path in files.glob("*")} == there, "run: make manifests"
+
+
 @pytest.mark.parametrize("user", ["system:serviceaccount:vedette:vedette", "agent", 'x: "y"'])
 def test_the_missing_rules_are_manifests_that_can_be_applied(user: str) -> None:
     missing = [Rule("", "pods", ("list", "watch")), Rule("apps", "deployments", ("watch",), "web")]

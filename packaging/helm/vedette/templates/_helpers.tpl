@@ -1,0 +1,217 @@
+{{- define "vedette.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Name of one role's objects: the node's have a suffix, the cluster's have none. Takes a dict of root and role. */}}
+{{- define "vedette.name" -}}
+{{- include "vedette.fullname" .root }}{{ if eq .role "node" }}-node{{ end }}
+{{- end -}}
+
+{{- define "vedette.selector" -}}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .role }}
+{{- end -}}
+
+{{- define "vedette.labels" -}}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .role }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "vedette.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ default $.Chart.AppVersion .tag }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "vedette.serviceAccount" -}}
+{{- $own := (index .root.Values .role).serviceAccount -}}
+{{- if $own.create -}}
+{{ default (include "vedette.name" .) $own.name }}
+{{- else -}}
+{{ default "default" $own.name }}
+{{- end -}}
+{{- end -}}
+
+{{/* conf.d of one role as YAML: a file's name to its content. */}}
+{{- define "vedette.conf" -}}
+{{- $own := index .root.Values .role -}}
+{{- $conf := dict -}}
+{{- range $file, $content := $own.conf }}{{ if not (kindIs "invalid" $content) }}{{ $_ := set $conf $file $content }}{{ end }}{{ end -}}
+{{- if and (eq .role "node") $own.hostAccess -}}
+{{- range $file, $content := $own.host.conf -}}
+{{- $idle := or (and (eq $file "log_file.yaml") (not $own.host.logs)) (and (eq $file "statsd.yaml") (not $own.host.socketDirectory)) -}}
+{{- if not (or $idle (kindIs "invalid" $content)) }}{{ $_ := set $conf $file $content }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $conf -}}
+{{- end -}}
+
+{{/* agent.yaml of one role. */}}
+{{- define "vedette.agent" -}}
+{{- $values := .root.Values -}}
+{{- $made := dict "http" (dict "probes" $values.probes.listen) -}}
+{{- if eq .role "node" -}}
+{{- $_ := set $made "hostname" "${env:NODE_NAME}" -}}
+{{- else if $values.cluster.fleet -}}
+{{- $_ := set $made "fleet" (dict "backend" "kubernetes" "name" (include "vedette.fullname" .root)) -}}
+{{- end -}}
+{{- $made = mergeOverwrite $made (deepCopy $values.agent) (deepCopy (index $values .role).agent) -}}
+{{- $sinks := default list $made.sinks -}}
+{{- if $values.prometheus.enabled -}}
+{{- $auth := printf "/etc/vedette/secrets/%s" $values.prometheus.authSecret -}}
+{{- $tls := printf "/etc/vedette/secrets/%s" $values.prometheus.tlsSecret -}}
+{{- $page := dict "type" "prometheus" "name" "scraped" "listen" "0.0.0.0:9464" "tls_cert" (printf "%s/tls.crt" $tls) "tls_key" (printf "%s/tls.key" $tls) "username" (printf "${file:%s/username}" $auth) "password" (printf "${file:%s/password}" $auth) -}}
+{{- $sinks = append $sinks $page -}}
+{{- end -}}
+{{- if not $sinks -}}
+{{- $sinks = list (dict "type" "prometheus") -}}
+{{- end -}}
+{{- $_ := set $made "sinks" $sinks -}}
+{{- toYaml $made -}}
+{{- end -}}
+
+{{/* Every instance of a role's conf.d, with its file's defaults: a YAML list of file, check and options. */}}
+{{- define "vedette.instances" -}}
+{{- $found := list -}}
+{{- range $file, $content := (include "vedette.conf" . | fromYaml) -}}
+{{- $body := $content -}}
+{{- if kindIs "string" $content -}}
+{{- $body = fromYaml $content -}}
+{{- if and (eq (len $body) 1) (hasKey $body "Error") -}}
+{{- fail (printf "%s.conf: %s: %s" $.role $file $body.Error) -}}
+{{- end -}}
+{{- end -}}
+{{- $check := default (regexReplaceAll "\\.ya?ml$" $file "") $body.check -}}
+{{- range $instance := (default list $body.instances) -}}
+{{- $options := mergeOverwrite (dict) (deepCopy (default dict $body.defaults)) (deepCopy (default dict $instance)) -}}
+{{- $found = append $found (dict "file" $file "check" $check "options" $options) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end -}}
+
+{{/* Names of the checks of a role, each between blanks. */}}
+{{- define "vedette.checks" -}}
+{{- range (include "vedette.instances" . | fromYamlArray) }} {{ .check }} {{ end -}}
+{{- end -}}
+
+{{/*
+What a role's instances ask of this cluster's API: `node`, `cluster` and `namespaces` (by name) hold resources, among them
+`nodes/stats` of the kubelet and `usage` of metrics.k8s.io; `pods` says that autodiscovery does, `leases` that a fleet does.
+*/}}
+{{- define "vedette.asks" -}}
+{{- $asks := dict "node" list "cluster" list "namespaces" dict "pods" false "leases" false -}}
+{{- $everything := list "pods" "nodes" "deployments" "daemonsets" "statefulsets" "jobs" "cronjobs" "horizontalpodautoscalers" "persistentvolumeclaims" "resourcequotas" "poddisruptionbudgets" -}}
+{{- range (include "vedette.instances" . | fromYamlArray) -}}
+{{- if and (eq .check "k8s") (not .options.kubeconfig) -}}
+{{- $node := eq (default "cluster" .options.scope) "node" -}}
+{{- $resources := default (ternary (list "pods" "nodes") $everything $node) .options.resources -}}
+{{- if and (has "nodes" $resources) (ne (toString .options.usage) "false") }}{{ $resources = append $resources "usage" }}{{ end -}}
+{{- if and $node (or .options.kubelet (not (hasKey .options "kubelet"))) }}{{ $resources = append $resources "nodes/stats" }}{{ end -}}
+{{- if $node -}}
+{{- $_ := set $asks "node" (concat $asks.node $resources) -}}
+{{- else if .options.namespaces -}}
+{{- range .options.namespaces }}{{ $_ := set $asks.namespaces . (concat (default list (get $asks.namespaces .)) $resources) }}{{ end -}}
+{{- if has "nodes" $resources -}}
+{{- $_ := set $asks "cluster" (concat $asks.cluster (ternary (list "nodes" "usage") (list "nodes") (has "usage" $resources))) -}}
+{{- end -}}
+{{- else -}}
+{{- $_ := set $asks "cluster" (concat $asks.cluster $resources) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $agent := include "vedette.agent" . | fromYaml -}}
+{{- range (default list $agent.autodiscovery) -}}
+{{- if and (eq (toString .type) "k8s") (not .kubeconfig) }}{{ $_ := set $asks "pods" true }}{{ end -}}
+{{- end -}}
+{{- with $agent.fleet -}}
+{{- if and (eq (toString .backend) "kubernetes") (not .kubeconfig) }}{{ $_ := set $asks "leases" (default $.root.Release.Namespace .namespace) }}{{ end -}}
+{{- end -}}
+{{- toYaml $asks -}}
+{{- end -}}
+
+{{/* The rules of files/rbac-FILE.yaml that are about `resources` (all without). Takes a dict of root, file and resources. */}}
+{{- define "vedette.rules" -}}
+{{- $kept := list -}}
+{{- range $document := splitList "\n---\n" (.root.Files.Get (printf "files/rbac-%s.yaml" .file)) -}}
+{{- range (default list (fromYaml $document).rules) -}}
+{{- $group := first .apiGroups -}}
+{{- $those := list -}}
+{{- range .resources -}}
+{{- if or (not $.resources) (has (ternary "usage" . (eq $group "metrics.k8s.io")) $.resources) }}{{ $those = append $those . }}{{ end -}}
+{{- end -}}
+{{- if $those }}{{ $kept = append $kept (dict "apiGroups" .apiGroups "resources" $those "verbs" .verbs) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $kept -}}
+{{- end -}}
+
+{{/* A (Cluster)Role with its binding. Takes a dict of root, role, name, rules and, for a Role, namespace. */}}
+{{- define "vedette.grant" -}}
+{{- $kind := ternary "Role" "ClusterRole" (hasKey . "namespace") }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}
+metadata:
+  name: {{ .name }}
+  {{- with .namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "vedette.labels" . | nindent 4 }}
+rules:
+  {{- .rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}Binding
+metadata:
+  name: {{ .name }}
+  {{- with .namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "vedette.labels" . | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ $kind }}
+  name: {{ .name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "vedette.serviceAccount" . }}
+    namespace: {{ .root.Release.Namespace }}
+{{- end -}}
+
+{{/* Whether a role talks to the API server: nothing, or a word. */}}
+{{- define "vedette.needsToken" -}}
+{{- $asks := include "vedette.asks" . | fromYaml -}}
+{{- if or $asks.node $asks.cluster $asks.namespaces $asks.pods $asks.leases }}yes{{ end -}}
+{{- end -}}
+
+{{/* Names of the Secrets that a role mounts, one a line: the name below /etc/vedette/secrets, `=`, the Secret's. */}}
+{{- define "vedette.secrets" -}}
+{{- $values := .root.Values -}}
+{{- $own := (index $values .role).secrets -}}
+{{- $names := concat $values.secrets.existing $own.existing -}}
+{{- if $values.prometheus.enabled }}{{ $names = concat $names (list $values.prometheus.tlsSecret $values.prometheus.authSecret) }}{{ end -}}
+{{- range (uniq $names) }}{{ printf "%s=%s\n" . . }}{{ end -}}
+{{- if or $values.secrets.values $own.values }}{{ printf "values=%s\n" (include "vedette.name" .) }}{{ end -}}
+{{- end -}}

@@ -1,0 +1,495 @@
+"""The Helm chart: what it makes is valid, restricted, asks for no right that it does not need, and is configuration."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import kubernetes_validate
+import pytest
+import yaml
+from chart_parts import CHART, ROOT, conf, granted, named, of_kind, pod, renderer
+from podsecurity import containers, violations
+
+from cli.process import Running, vedette
+from servers import free_port, until
+from vedette_checks.k8s import K8sConfig
+from vedette_checks.k8s.rbac import fleet_rules, rules
+
+pytestmark = pytest.mark.packaging
+
+FULL: dict[str, Any] = {
+    "image": {"repository": "registry.example.com/vedette", "digest": "sha256:" + "0" * 64},
+    "imagePullSecrets": ["registry"],
+    "commonLabels": {"team": "payments"},
+    "agent": {
+        "tags": ["team:payments"],
+        "sinks": [{"type": "datadog", "api_key": "${file:/etc/vedette/secrets/datadog/api-key}"}],
+    },
+    "secrets": {"existing": ["datadog"], "values": {"token": "a secret of both"}},
+    "env": [{"name": "ENVIRONMENT", "value": "production"}],
+    "networkPolicy": {"egress": [{"ports": [{"port": 443}]}]},
+    "prometheus": {
+        "enabled": True,
+        "tlsSecret": "vedette-tls",
+        "authSecret": "vedette-scrape",
+        "from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
+    },
+    "node": {
+        "agent": {"autodiscovery": [{"type": "k8s", "allow": ["redis"]}]},
+        "conf": {"statsd.yaml": "instances:\n  - {name: apps, listen: '0.0.0.0:8125'}\n", "k8s.yaml": None},
+        "priorityClassName": "system-node-critical",
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"c": "d"},
+        "extraVolumes": [{"name": "more", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    },
+    "cluster": {
+        "replicas": 3,
+        "conf": {
+            "k8s.yaml": {"instances": [
+                {"name": "shop", "namespaces": ["shop", "web"], "resources": ["pods", "deployments"]},
+                {"name": "nodes", "resources": ["nodes"], "usage": False},
+            ]},
+            "cloudwatch.yaml": {"instances": [{
+                "name": "shop", "region": "eu-central-1", "run_on": "hash", "discover": ["rds"]}]},
+            "synthetic.yaml": {"defaults": {"run_on": "hash"}, "instances": [
+                {"name": "shop", "url": "https://shop.example.com/health"}]},
+            "payments-db.yaml": (
+                "check: business_sql\n"
+                "instances:\n"
+                "  - name: revenue\n"
+                "    run_on: leader\n"
+                "    url: postgresql+asyncpg://vedette@db/payments\n"
+                "    password: ${file:/etc/vedette/secrets/payments-db/password}\n"
+                "    window: {every: 1h}\n"
+                "    queries:\n"
+                "      - sql: SELECT count(*) AS n FROM payments WHERE at >= :start_time AND at < :end_time\n"
+                "        columns: {n: {metric: business.hourly.transaction_count}}\n"
+            ),
+        },
+        "secrets": {"existing": ["payments-db"], "values": {"own": "a secret of the cluster's"}},
+        "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/vedette"}},
+    },
+}  # fmt: skip
+HOST: dict[str, Any] = {"namespace": {"create": True, "podSecurity": "privileged"}, "node": {"hostAccess": True}}
+ROOT_MOUNT: dict[str, Any] = {"node": {"hostAccess": True, "host": {"root": True, "logs": False}}}
+ALL = {"defaults": {}, "full": FULL, "host": HOST, "root": ROOT_MOUNT}
+VERSIONS = ("1.25", "1.28", "1.31", "1.34", "1.36", "1.37")
+
+
+@pytest.fixture(scope="module")
+def chart() -> Any:
+    return renderer()
+
+
+@pytest.fixture(scope="module")
+def made(chart: Any) -> dict[str, list[dict[str, Any]]]:
+    return {name: chart.objects(values) for name, values in ALL.items()}
+
+
+def merged(*parts: dict[str, Any]) -> dict[str, Any]:
+    """Values over values, as several files given to helm."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+            whole[key] = merged(whole[key], value) if both else copy.deepcopy(value)
+    return whole
+
+
+def test_helm_finds_nothing_to_complain_about(chart: Any) -> None:
+    found = chart.helm_python.lint(str(CHART))
+    assert found["errors"] == []
+    assert [one["error"] for one in found["messages"]] == ["icon is recommended"]
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    assert (about["version"], about["appVersion"]) == (version[1], version[1])
+
+
+def test_the_chart_is_whole_when_it_is_packed(chart: Any, tmp_path: Path) -> None:
+    with chart.helm_python.Chart.load(str(CHART)) as loaded:
+        archive = loaded.save(str(tmp_path))
+    with chart.helm_python.Chart.load(archive) as packed:
+        texts = packed.render({}, name="vedette", namespace="vedette")
+    assert {Path(name).name: text for name, text in texts.items()} == chart.render({})
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", ALL)
+def test_every_object_is_valid_for_the_api(made: dict[str, Any], name: str, version: str) -> None:
+    assert len(made[name]) > 10
+    for one in made[name]:
+        kubernetes_validate.validate(one, version, strict=True)
+
+
+@pytest.mark.parametrize("name", ["defaults", "full"])
+def test_pods_are_restricted(made: dict[str, Any], name: str) -> None:
+    for role in ("node", "cluster"):
+        spec = pod(made[name], role)
+        assert violations(spec) == []
+        for one in containers(spec):
+            assert one["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+        assert (spec["securityContext"]["runAsUser"], spec["securityContext"]["runAsGroup"]) == (10001, 10001)
+        assert "supplementalGroups" not in spec["securityContext"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "what"),
+    [
+        ("hostNetwork", True, "hostNetwork"),
+        ("hostPID", True, "hostPID"),
+        ("volumes.0", {"name": "x", "hostPath": {"path": "/"}}, "volume x: hostPath"),
+        ("securityContext.runAsUser", 0, "runAsUser 0"),
+        ("securityContext.runAsNonRoot", False, "runAsNonRoot false"),
+        ("securityContext.seccompProfile.type", "Unconfined", "seccompProfile"),
+        ("securityContext.sysctls", [{"name": "kernel.msgmax", "value": "1"}], "sysctl kernel.msgmax"),
+        ("containers.0.securityContext", {}, "vedette: capabilities not dropped"),
+        ("containers.0.securityContext.privileged", True, "vedette: privileged"),
+        ("containers.0.securityContext.allowPrivilegeEscalation", True, "vedette: allowPrivilegeEscalation"),
+        ("containers.0.securityContext.capabilities.add", ["SYS_PTRACE"], "vedette: capabilities SYS_PTRACE"),
+        ("containers.0.ports.0.hostPort", 8125, "vedette: hostPort 8125"),
+        ("containers.0.livenessProbe.httpGet.host", "127.0.0.1", "vedette: livenessProbe host"),
+    ],
+)
+def test_the_judge_sees_what_is_not_restricted(made: dict[str, Any], path: str, value: Any, what: str) -> None:
+    spec = copy.deepcopy(pod(made["defaults"], "node"))
+    *above, last = (int(part) if part.isdigit() else part for part in path.split("."))
+    place: Any = spec
+    for part in above:
+        place = place[part]
+    place[last] = value
+    assert what in violations(spec)
+
+
+def test_host_access_mounts_what_it_says_and_the_agent_stays_unprivileged(made: dict[str, Any]) -> None:
+    spec = pod(made["host"], "node")
+    assert {one["name"]: one["hostPath"]["path"] for one in spec["volumes"] if "hostPath" in one} == {
+        "logs": "/var/log",
+        "sockets": "/var/run/vedette-k8s",
+        "state": "/var/lib/vedette-k8s",
+    }
+    (agent,) = spec["containers"]
+    (folders,) = spec["initContainers"]
+    mounts = {one["name"]: one for one in agent["volumeMounts"]}
+    assert (mounts["logs"]["mountPath"], mounts["logs"]["readOnly"]) == ("/var/log", True)
+    assert agent["securityContext"] == pod(made["defaults"], "node")["containers"][0]["securityContext"]
+    assert folders["command"] == ["chown", "10001:10001", "/var/run/vedette", "/var/lib/vedette"]
+    assert folders["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+    assert violations(spec) == [
+        "volume state: hostPath",
+        "volume logs: hostPath",
+        "volume sockets: hostPath",
+        "folders: runAsUser 0",
+        "folders: runAsNonRoot false",
+        "folders: runAsNonRoot",
+        "folders: capabilities CHOWN",
+    ]
+    assert spec["securityContext"]["supplementalGroups"] == [0]
+    assert sorted(conf(made["host"], "node")) == ["agent.yaml", "host.yaml", "k8s.yaml", "log_file.yaml", "statsd.yaml"]
+    assert violations(pod(made["host"], "cluster")) == []
+    (namespace,) = of_kind(made["host"], "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
+    root = pod(made["root"], "node")
+    assert {"name": "root", "hostPath": {"path": "/", "type": "Directory"}} in root["volumes"]
+    assert "supplementalGroups" not in root["securityContext"]
+    assert "log_file.yaml" not in conf(made["root"], "node")
+
+
+def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
+    notes = chart.render(HOST)["NOTES.txt"]
+    assert "pod-security.kubernetes.io/enforce=privileged" in notes
+    assert "WARNING" not in notes
+    both = chart.render(merged(HOST, {"node": {"host": {"root": True}}}))["NOTES.txt"]
+    assert "WARNING: with node.host.logs and node.host.root together" in both
+    plain = chart.render({})["NOTES.txt"]
+    assert "hostAccess" not in plain
+    assert "Nothing is sent anywhere" in plain
+    assert "Nothing is sent anywhere" not in chart.render(FULL)["NOTES.txt"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"nod": {}}, "'nod' not allowed"),
+        ({"node": {"hostaccess": True}}, "'hostaccess' not allowed"),
+        ({"node": {"conf": {"agent.yaml": {}}}}, "/node/conf/agent.yaml"),
+        ({"node": {"conf": {"redis": {}}}}, "'redis' not allowed"),
+        ({"node": {"conf": {"redis.yaml": 5}}}, "/node/conf/redis.yaml': got number"),
+        ({"cluster": {"replicas": 0}}, "minimum: got 0, want 1"),
+        ({"namespace": {"podSecurity": "strict"}}, "value must be one of 'restricted', 'baseline', 'privileged'"),
+        ({"image": {"digest": "abc"}}, "/image/digest"),
+        ({"agent": {"sinks": [{"host": "x"}]}}, "missing property 'type'"),
+        ({"env": [{"value": "x"}]}, "missing property 'name'"),
+        ({"node": {"enabled": False}, "cluster": {"enabled": False}}, "nothing would run"),
+        ({"namespace": {"create": True}, "node": {"hostAccess": True}}, "which PodSecurity restricted forbids"),
+        ({"node": {"host": {"root": True}}}, "node.host.root: true needs node.hostAccess: true"),
+        ({"node": {"extraVolumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, "node.extraVolumes: x is a hostPath"),
+        ({"cluster": {"extraVolumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, "cluster.extraVolumes: x is a"),
+        ({"node": {"conf": {"all.yaml": {"check": "k8s", "instances": [{}]}}}}, "node.conf: all.yaml: an instance"),
+        ({"cluster": {"fleet": False}}, "several agents need a fleet"),
+        ({"cluster": {"conf": {"tcp.yaml": {"instances": [{"host": "x"}]}}}}, "cluster.conf: tcp.yaml: an instance"),
+        ({"cluster": {"conf": {"tcp.yaml": "instances: [}"}}}, "cluster.conf: tcp.yaml: "),
+        ({"prometheus": {"enabled": True}}, "takes TLS and a password"),
+        ({"prometheus": {"serviceMonitor": True}}, "needs prometheus.enabled"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, Any], said: str) -> None:
+    with pytest.raises(chart.helm_python.HelmError) as refused:
+        chart.render(values)
+    assert said in str(refused.value)
+
+
+def test_one_agent_without_a_fleet_asks_for_no_lease(chart: Any) -> None:
+    objects = chart.objects({"cluster": {"fleet": False, "replicas": 1, "conf": {"tcp.yaml": {"instances": [{}]}}}})
+    assert of_kind(objects, "Role") == []
+    assert of_kind(objects, "PodDisruptionBudget") == []
+    assert "fleet" not in yaml.safe_load(conf(objects, "cluster")["agent.yaml"])
+
+
+# Rights
+
+
+def needed(objects: list[dict[str, Any]], role: str) -> set[tuple[str, str, str, str]]:
+    """What the instances of a role's conf.d ask for, as the check itself says."""
+    files = {name: yaml.safe_load(text) for name, text in conf(objects, role).items()}
+    found = []
+    for instance in files.get("k8s.yaml", {}).get("instances", []):
+        node = {"node": "worker-03"} if instance.get("scope") == "node" else {}
+        found += rules(K8sConfig.model_validate({**instance, **node}))
+    fleet = files["agent.yaml"].get("fleet", {})
+    found += fleet_rules("vedette") if fleet.get("backend") == "kubernetes" else ()
+    return {(one.namespace, verb, one.group, one.resource) for one in found for verb in one.verbs}
+
+
+CLUSTER: list[dict[str, Any]] = [
+    {},
+    {"resources": ["pods"]},
+    {"usage": False},
+    {"resources": ["nodes", "jobs"]},
+    {"namespaces": ["shop"], "resources": ["pods", "cronjobs", "resourcequotas"]},
+    {"namespaces": ["shop", "web"]},
+]
+
+
+@pytest.mark.parametrize("instance", CLUSTER, ids=json.dumps)
+def test_cluster_agents_have_the_rights_that_they_ask_for_and_no_others(chart: Any, instance: dict[str, Any]) -> None:
+    values = {"cluster": {"conf": {"k8s.yaml": {"instances": [{"name": "x", **instance}]}}}}
+    objects = chart.objects(values)
+    assert granted(objects, "vedette") == needed(objects, "cluster")
+    assert granted(objects, "vedette-node") == needed(objects, "node")
+
+
+@pytest.mark.parametrize("options", [{}, {"usage": False}, {"resources": ["pods"]}], ids=json.dumps)
+def test_node_agents_have_the_rights_that_they_ask_for_and_no_others(chart: Any, options: dict[str, Any]) -> None:
+    instance = {"name": "x", "scope": "node", "node": "${env:NODE_NAME}", **options}
+    objects = chart.objects({"node": {"conf": {"k8s.yaml": {"instances": [instance]}}}})
+    assert granted(objects, "vedette-node") == needed(objects, "node")
+    text = yaml.dump({"instances": [{**instance, "kubelet": None}]})
+    objects = chart.objects({"node": {"conf": {"k8s.yaml": text}}})
+    assert granted(objects, "vedette-node") == needed(objects, "node")
+    assert not any(resource == "nodes/stats" for *_, resource in granted(objects, "vedette-node"))
+
+
+def test_roles_are_those_of_the_rbac_files(made: dict[str, Any]) -> None:
+    for name, role in (("node", "vedette-node"), ("cluster", "vedette-cluster")):
+        documents = yaml.safe_load_all((ROOT / "packaging" / "kubernetes" / f"rbac-{name}.yaml").read_text())
+        (file,) = [one for one in documents if one["kind"] == "ClusterRole"]
+        assert named(made["defaults"], "ClusterRole", role)["rules"] == file["rules"]
+    autodiscovery = {("", "list", "", "pods"), ("", "watch", "", "pods")}
+    assert granted(made["full"], "vedette-node") == autodiscovery
+
+
+def test_who_asks_nothing_of_the_api_has_no_token(chart: Any) -> None:
+    objects = chart.objects({"node": {"conf": {"k8s.yaml": None}}})
+    assert pod(objects, "node")["automountServiceAccountToken"] is False
+    assert granted(objects, "vedette-node") == set()
+    assert pod(objects, "cluster")["automountServiceAccountToken"] is True
+    assert all(one["automountServiceAccountToken"] is False for one in of_kind(objects, "ServiceAccount"))
+    own = chart.objects({"rbac": {"create": False}})
+    assert of_kind(own, "ClusterRole") == of_kind(own, "Role") == []
+
+
+# Configuration
+
+
+@pytest.mark.parametrize("role", ["node", "cluster"])
+@pytest.mark.parametrize("name", ALL)
+def test_vedette_accepts_the_configuration_of_both_roles(
+    made: dict[str, Any], name: str, role: str, tmp_path: Path
+) -> None:
+    for file, text in conf(made[name], role).items():
+        (tmp_path / file).write_text(text)
+    done = vedette("validate", "--conf", tmp_path, cwd=tmp_path, NODE_NAME="worker-03")
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = {"defaults": ("3 instances", "1 instance"), "full": ("2 instances", "5 instances"),
+             "host": ("4 instances", "1 instance"), "root": ("3 instances", "1 instance")}  # fmt: skip
+    owned = {"defaults": 1, "full": 5}.get(name, 1) if role == "cluster" else 0
+    fleet = f" ({owned} of them on one agent of the fleet)" if owned else ""
+    assert done.stdout.splitlines()[-1] == f"{tmp_path}: {shown[name][role == 'cluster']}{fleet}, no errors"
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "warning" in line]
+    known = ("/etc/vedette/secrets/", "StatsD has no authentication", "matches no file on this machine")
+    assert [line for line in said if not any(part in line for part in known)] == []
+
+
+def test_secrets_are_files_for_those_who_need_them(made: dict[str, Any]) -> None:
+    def mounted(role: str) -> dict[str, str]:
+        spec = pod(made["full"], role)
+        places = {one["name"]: one["mountPath"] for one in spec["containers"][0]["volumeMounts"]}
+        return {places[one["name"]]: one["secret"]["secretName"] for one in spec["volumes"] if "secret" in one}
+
+    shared = {
+        "/etc/vedette/secrets/datadog": "datadog",
+        "/etc/vedette/secrets/vedette-tls": "vedette-tls",
+        "/etc/vedette/secrets/vedette-scrape": "vedette-scrape",
+    }
+    assert mounted("node") == {**shared, "/etc/vedette/secrets/values": "vedette-node"}
+    assert mounted("cluster") == {
+        **shared,
+        "/etc/vedette/secrets/payments-db": "payments-db",
+        "/etc/vedette/secrets/values": "vedette",
+    }
+    assert sorted(named(made["full"], "Secret", "vedette-node")["data"]) == ["token"]
+    assert sorted(named(made["full"], "Secret", "vedette")["data"]) == ["own", "token"]
+    texts = json.dumps([one for one in made["full"] if one["kind"] != "Secret"])
+    assert "a secret of" not in texts
+    paths = re.findall(r"/etc/vedette/secrets/([\w-]+)/", texts)
+    assert {f"/etc/vedette/secrets/{name}" for name in paths} <= {*mounted("node"), *mounted("cluster")}
+
+
+def test_who_is_let_in(made: dict[str, Any]) -> None:
+    node = named(made["full"], "NetworkPolicy", "vedette-node")["spec"]
+    cluster = named(made["full"], "NetworkPolicy", "vedette")["spec"]
+    statsd = {"port": "statsd", "protocol": "UDP"}
+    scrape = {"ports": [{"port": "metrics"}], "from": FULL["prometheus"]["from"]}
+    assert node["ingress"] == [{"ports": [{"port": "probes"}, statsd]}, scrape]
+    assert cluster["ingress"] == [{"ports": [{"port": "probes"}]}, scrape]
+    assert cluster["egress"] == FULL["networkPolicy"]["egress"]
+    assert cluster["policyTypes"] == ["Ingress", "Egress"]
+    service = named(made["full"], "Service", "vedette-statsd")["spec"]
+    assert (service["internalTrafficPolicy"], service["ports"][0]["targetPort"]) == ("Local", "statsd")
+    agents = of_kind(made["full"], "DaemonSet") + of_kind(made["full"], "Deployment")
+    for policy, one in ((node, agents[0]), (cluster, agents[1])):
+        labels = one["spec"]["template"]["metadata"]["labels"]
+        assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+        assert one["spec"]["selector"]["matchLabels"] == policy["podSelector"]["matchLabels"]
+    assert node["podSelector"] != cluster["podSelector"]
+
+
+def test_prometheus_operator_is_told_how_to_scrape(chart: Any) -> None:
+    values = merged(FULL, {"prometheus": {"serviceMonitor": True, "serverName": "vedette.vedette.svc",
+                                          "serviceMonitorLabels": {"release": "prometheus"}}})  # fmt: skip
+    monitors = of_kind(chart.objects(values), "ServiceMonitor")
+    assert [one["metadata"]["name"] for one in monitors] == ["vedette", "vedette-node"]
+    for one in monitors:
+        assert one["metadata"]["labels"]["release"] == "prometheus"
+        (endpoint,) = one["spec"]["endpoints"]
+        assert (endpoint["port"], endpoint["scheme"]) == ("metrics", "https")
+        assert endpoint["tlsConfig"]["serverName"] == "vedette.vedette.svc"
+        assert endpoint["basicAuth"]["password"] == {"name": "vedette-scrape", "key": "password"}
+
+
+def test_a_changed_configmap_reaches_the_agent_which_stays_ready(chart: Any, tmp_path: Path) -> None:
+    """The volume as the kubelet writes it: a folder for each version, and a link that flips."""
+    probes, statsd = free_port(), free_port()
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+
+    def bring(number: int, interval: str) -> None:
+        values = {
+            "probes": {"listen": f"127.0.0.1:{probes}"},
+            "agent": {"http": {"listen": "127.0.0.1:0"}, "sinks": [{"type": "file", "path": str(tmp_path / "out")}]},
+            "node": {"conf": {
+                "k8s.yaml": None,
+                "host.yaml": {"instances": [{"name": "node", "interval": interval}]},
+                "statsd.yaml": {"instances": [{"name": "node", "listen": f"127.0.0.1:{statsd}"}]},
+            }},
+        }  # fmt: skip
+        files = conf(chart.objects(values), "node")
+        version = folder / f"..2026_{number}"
+        version.mkdir()
+        for name, text in files.items():
+            (version / name).write_text(text)
+            if not (folder / name).is_symlink():
+                (folder / name).symlink_to(f"..data/{name}")
+        (folder / "..data_tmp").symlink_to(version.name)
+        (folder / "..data_tmp").rename(folder / "..data")
+
+    bring(1, "1m")
+    with Running("--conf", folder, cwd=tmp_path, NODE_NAME="worker-03") as running:
+        until(lambda: asked(probes, "/readyz") == (200, "ok\n"), "the agent to be ready")
+        assert asked(probes, "/healthz") == (200, "ok\n")
+        assert asked(probes, "/api/status")[0] == 404
+        bring(2, "2m")
+        running.wait_for("1m → 2m")
+        assert asked(probes, "/readyz") == (200, "ok\n")
+        assert running.end(signal.SIGTERM) == 0
+
+
+def asked(port: int, path: str) -> tuple[int, str]:
+    """Status and text of an answer; 0 where there is none."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False)
+    except httpx.TransportError:
+        return 0, ""
+    return answer.status_code, answer.text
+
+
+# What is made from it
+
+
+def test_manifests_and_readme_are_those_of_the_chart() -> None:
+    renderer()
+    script = ROOT / "packaging" / "helm" / "render.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}run: make manifests"
+
+
+def test_every_option_is_in_the_schema_and_in_the_readme(chart: Any) -> None:
+    readme = (CHART / "README.md").read_text()
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    for path, _, meaning in chart.options():
+        assert f"| `{path}` |" in readme
+        assert meaning in readme
+        node = schema
+        for part in path.split("."):
+            node = node["properties"][part]
+            if "$ref" in node:
+                node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+    for node in every(schema):
+        if node.get("type") == "object" and "properties" in node and node is not schema["$defs"]["agent"]:
+            assert node["additionalProperties"] is False or "items" in node or node.get("required") == ["type"], node
+
+
+def every(node: Any) -> list[dict[str, Any]]:
+    """All mappings within."""
+    if isinstance(node, list):
+        return [found for item in node for found in every(item)]
+    if isinstance(node, dict):
+        return [node, *(found for value in node.values() for found in every(value))]
+    return []
+
+
+@pytest.mark.parametrize("block", re.findall(
+    r"^```yaml\n(# values\.yaml\n.*?)^```$", (ROOT / "docs" / "kubernetes.md").read_text(), re.MULTILINE | re.DOTALL
+), ids=lambda text: text.splitlines()[1])  # fmt: skip
+def test_the_values_of_the_page_work(chart: Any, block: str, tmp_path: Path) -> None:
+    objects = chart.objects(yaml.safe_load(block))
+    for role in ("node", "cluster"):
+        (tmp_path / role).mkdir()
+        for file, text in conf(objects, role).items():
+            (tmp_path / role / file).write_text(text)
+        done = vedette("validate", "--conf", tmp_path / role, cwd=tmp_path, NODE_NAME="worker-03")
+        assert done.returncode == 0, done.stdout + done.stderr
