@@ -37,6 +37,7 @@ FLOORS: dict[str, int] = {
             "scouts",
             "watch",
             "renewal",
+            "servicemanager",
             "services",
             "status",
             "control",
