@@ -10,7 +10,7 @@ ARGS ?=
 MEMORY := $(shell [ -w /dev/shm ] && [ "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4194304 ] && echo /dev/shm)
 PYTEST := $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test soak lint format docs bench clean
+.PHONY: help demo test test-packaging soak lint format docs bench deb clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -30,6 +30,10 @@ $(VENV)/.lint: pyproject.toml constraints.txt $(VENV)/.test
 	$(PIP) install -c constraints.txt --group lint
 	@touch $@
 
+$(VENV)/.packaging: pyproject.toml constraints.txt $(VENV)/.test
+	$(PIP) install -c constraints.txt --group packaging
+	@touch $@
+
 demo: $(VENV)/.demo  ## run the agent on a real Redis with traffic; ARGS="--for 30s" ends it by itself
 	@$(BIN)/python examples/demo $(ARGS)
 
@@ -38,6 +42,12 @@ test: $(VENV)/.test  ## run the tests; ARGS="tests/core -k outbox" picks some
 
 soak: $(VENV)/.test  ## the long tests, beyond those of `make test`
 	@$(PYTEST) -m soak $(ARGS)
+
+test-packaging: $(VENV)/.packaging  ## install packages for real: needs root, apt, and half an hour at most
+	@$(BIN)/python -m pytest -n0 -m packaging -rs $(ARGS)
+
+deb: $(VENV)/.packaging  ## build the Debian package into dist
+	@$(BIN)/python packaging/deb/build.py $(ARGS)
 
 lint: $(VENV)/.lint  ## ruff, mypy --strict, pyright
 	$(BIN)/ruff check .
