@@ -1,6 +1,6 @@
 """Builds the Debian package: vedette and what its checks need, from wheels, in an environment under /opt/vedette.
 
-    python3.11 packaging/deb/build.py [--arch amd64] [--revision 1] [--to dist]
+    .venv/bin/python packaging/deb/build.py [--arch amd64] [--revision 1] [--to dist]
 
 Nothing of it depends on the machine that builds: wheels for the target, times from SOURCE_DATE_EPOCH or the last
 commit, bytecode that is found by the source's hash. nfpm packs what nfpm.yaml lists.
@@ -18,13 +18,18 @@ import subprocess
 import sys
 import time
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = ROOT / "build" / "deb"
 HOME = STAGE / "vedette"
 PYTHON = (3, 11)
 """Debian 12's: the package depends on just this one."""
+TARGET = {"python_version": "3.11", "python_full_version": "3.11.2", "sys_platform": "linux", "os_name": "posix"}
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 GLIBC = (17, 28, 34, 35, 36)
 """Minor versions of manylinux whose wheels run on Debian 12."""
@@ -74,7 +79,10 @@ def lay_out(arch: str, environ: dict[str, str]) -> None:
     platforms = [f"--platform=manylinux_2_{minor}_{MACHINES[arch]}" for minor in GLIBC]
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-compile"]
     target = ["--target", str(packages), "--python-version=3.11", "--implementation=cp", "--only-binary=:all:"]
-    _run(*pip, *target, *platforms, "-c", "constraints.txt", f"{wheel}[all]", env=environ)
+    install = [*pip, *target, *platforms, "-c", "constraints.txt"]
+    _run(*install, f"{wheel}[all]", env=environ)
+    while missing := missing_on_target(packages):
+        _run(*install, *missing, env=environ)
     shutil.rmtree(packages / "bin", ignore_errors=True)
     for name in ("direct_url.json", "REQUESTED"):  # where it was built is nobody's concern
         for file in packages.glob(f"*.dist-info/{name}"):
@@ -91,6 +99,27 @@ def lay_out(arch: str, environ: dict[str, str]) -> None:
     (HOME / "bin" / "vedette").write_text(STARTER)
     (HOME / "bin" / "vedette").chmod(0o755)
     (HOME / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
+
+
+def missing_on_target(packages: Path) -> list[str]:
+    """What the target's Python needs and this one does not: pip decides by the one that runs it (redis, for 3.11.2)."""
+    here = {canonicalize_name(one.name): one for one in distributions(path=[str(packages)])}
+    missing: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
+    waiting = [("vedette", extra) for extra in ("", "all")]
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in seen or name not in here:
+            continue
+        seen.add((name, extra))
+        for text in here[name].requires or ():
+            wanted = Requirement(text)
+            if wanted.marker is None or wanted.marker.evaluate({**TARGET, "extra": extra}):
+                needs = canonicalize_name(wanted.name)
+                if needs not in here:
+                    missing[needs] = f"{wanted.name}{wanted.specifier}"
+                waiting += [(needs, one) for one in ("", *wanted.extras)]
+    return sorted(missing.values())
 
 
 def write_changes(version: str, revision: str, epoch: int) -> None:

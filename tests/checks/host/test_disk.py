@@ -217,7 +217,6 @@ async def test_what_a_sandbox_has_mounted_read_only_is_as_writable_as_the_machin
         return "".join(f"{source} {tmp_path}/{place} {kind} {options} 0 0\n" for source, place, kind, options in rows)
 
     machine.write("self/mounts", table(inside))
-    critical = {"/dev/sda1", "/dev/sdb1", "/dev/sdc1", "/dev/sdd1"}
     session = await Session(**ONLY, procfs_path=str(tmp_path)).open()
     alone = (await session.run()).statuses()  # nobody knows better without the first process' mounts
     outside = [(*row[:3], "rw") for row in inside[:2]] + [inside[2], ("/dev/sdd1", "elsewhere", "ext4", "rw")]
