@@ -112,7 +112,7 @@ def rows(machine: Machine) -> list[dict[str, Any]]:
 
 def lines(machine: Machine) -> list[str]:
     """The log lines that the file sink has, in its order."""
-    return [row["message"] for row in rows(machine) if row.get("check") == "log_file" and "message" in row]
+    return [row["value"] for row in rows(machine) if row.get("kind") == "log" and row["instance"] == "shop"]
 
 
 def killed(machine: Machine, number: str, patience: float = 60) -> tuple[float, str]:
