@@ -87,7 +87,7 @@ class Machine:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         try:
-            self._leader = self.until(self._first_process, "systemd-nspawn's child")
+            self._leader = self.until(self._first_process, "the first process", 120)
             self.until(self._booted, "the machine to boot", 120)
         except BaseException:
             self.stop()
@@ -98,7 +98,13 @@ class Machine:
             assert self._nspawn.stdout is not None
             raise RuntimeError(f"systemd-nspawn cannot boot here: {self._nspawn.stdout.read().decode()[-500:]}")
         pid = self._nspawn.pid
-        return Path(f"/proc/{pid}/task/{pid}/children").read_text().strip()
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            try:
+                if Path(f"/proc/{child}/comm").read_text().strip() == "systemd":  # helpers come and go before it
+                    return child
+            except OSError:
+                continue
+        return ""
 
     def _booted(self) -> bool:
         return self.run("systemctl is-system-running", check=False).strip() in ("running", "degraded")
