@@ -21,6 +21,7 @@ PARTS = (
     "statsd",
     "datadog",
     "logs",
+    "process",
     "thousand",
     "fleet",
     "isolation",

@@ -64,6 +64,8 @@ class Server:
         port: TCP port on 127.0.0.1; chosen at the first start and kept over restarts.
     """
 
+    start_timeout = START_TIMEOUT
+
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -106,7 +108,7 @@ class Server:
                 self.command_line(), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **who
             )
         try:
-            until(lambda: process.poll() is not None or self.ready(), "the server to answer")
+            until(lambda: process.poll() is not None or self.ready(), "the server to answer", self.start_timeout)
         except BaseException:
             self.kill()
             raise

@@ -119,7 +119,7 @@ def test_every_block_is_a_file_or_a_command() -> None:
     tree = {line.split()[-1] for line in idle[0].splitlines()[1:]}
     written = {block["file"] for block in blocks() if block["file"]}
     assert tree <= written
-    assert len(written) == 12
+    assert len(written) == 13
 
 
 def test_python_blocks_are_formatted_and_clean() -> None:

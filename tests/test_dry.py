@@ -99,7 +99,7 @@ def test_bundle(tmp_path: Path, rogues: str) -> None:
     assert "to descriptor" not in text
 
 
-@pytest.mark.parametrize("number", ["SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("number", ["SIGINT", pytest.param("SIGKILL", marks=pytest.mark.soak)])
 def test_a_plan_that_is_interrupted_leaves_no_child(tmp_path: Path, number: str) -> None:
     file = tmp_path / "pid"
     path = conf(

@@ -21,7 +21,20 @@ SOURCES = (ROOT / "agent", ROOT / "plugins")
 
 FLOORS: dict[str, int] = {
     **dict.fromkeys(
-        ["metrics", "errors", "units", "secrets", "spellings", "cards", "strays", "passwords", "cron", "lease"], 0
+        [
+            "metrics",
+            "errors",
+            "units",
+            "secrets",
+            "spellings",
+            "cards",
+            "strays",
+            "passwords",
+            "cron",
+            "lease",
+            "renamed",
+        ],
+        0,
     ),
     **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "discovery", "engine", "hookspecs", "kit"], 1),
     **dict.fromkeys(

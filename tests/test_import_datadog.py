@@ -14,7 +14,7 @@ from cli.process import vedette
 from vedette.config import load
 from vedette.moving import move
 from vedette.moving.foreign import code_of
-from vedette.moving.rules import status_codes
+from vedette.moving.rules import names, status_codes
 from vedette.plugins import Registry
 
 FILES = {
@@ -95,23 +95,57 @@ instances: [{use_mount: false, file_system_exclude: [tmpfs], tags: [a:b]}]
 init_config:
 instances: [{excluded_interfaces: [lo, lo0], collect_connection_state: true, tags: [c:d]}]
 """,
+    "dns_check.d/conf.yaml": """
+init_config: {default_timeout: 4}
+instances:
+  - hostname: www.example.org
+    nameserver: 127.0.0.1
+    nameserver_port: 5353
+    record_type: mx
+    resolves_as: 10 a, 20 b
+  - {name: own, hostname: a.b, timeout: 3, nameserver:}
+""",
+    "process.d/conf.yaml": """
+init_config: {pid_cache_duration: 30, shared_process_list_cache_duration: 20, procfs_path: /host/proc}
+instances:
+  - {name: ssh, search_string: [ssh, sshd], exact_match: "no", thresholds: {critical: [1, 7], warning: [3, 5]}}
+  - {name: pg, pid_file: /run/pg.pid, user: postgres, collect_children: true, try_sudo: true}
+""",
     "tcp_check.d/conf.yaml": "instances:\n  - {name: My Service, host: gw, port: 22, multiple_ips: true}\n",
     "tls.d/conf.yaml": "init_config:\ninstances:\n  - {server: https.internal, days_warning: 30, days_critical: 10}\n",
+    "rabbitmq.d/conf.yaml": """
+init_config:
+instances:
+  - rabbitmq_api_url: mq1:15672/api/
+    rabbitmq_user: dd
+    rabbitmq_pass: "ENC[mq]"
+    ssl_verify: false
+    vhosts: [/]
+    queues_regexes: ["^shop-(.*)"]
+    tag_families: true
+    max_detailed_queues: 300
+    nodes: [rabbit@mq1]
+""",
     "cpu.d/conf.yaml.default": "init_config:\ninstances:\n  - {}\n",
     "nagios.d/conf.yaml": "instances:\n  - nagios_conf: /etc/nagios/nagios.cfg\n",
     "haproxy.yaml": "init_config:\ninstances:\n  - {url: http://localhost/}\n",
     "broken.d/conf.yaml": "instances: [\n  {a: b\n",
     "odd.d/conf.yaml": "just text",
 }
+WRITTEN = ("dns", "host", "openmetrics", "postgres", "process", "rabbitmq", "redis", "synthetic", "tcp", "tls")
 NOTES = [
     "broken.d/conf.yaml:3: is not YAML",
     "http_check.d/conf.yaml: instances[0].data: there is nothing like it in check synthetic",
     "nagios.d/conf.yaml: there is no check nagios here; check exec runs the plugins themselves",
     "odd.d/conf.yaml: has no list of instances",
+    "process.d/conf.yaml: instances[1].try_sudo: there is nothing like it in check process",
     "openmetrics.d/conf.yaml: instances[0].metrics: 'a(b|c)' is a regular expression; patterns here are globs",
     "postgres.d/conf.yaml: instances[0].password: was a handle of the secret backend: set $PG_PASSWORD, or see "
     "docs/secrets.md",
     "postgres.d/conf.yaml: instances[0].pgbouncer_something: there is nothing like it in check postgres",
+    "rabbitmq.d/conf.yaml: instances[0].nodes: there is nothing like it in check rabbitmq",
+    "rabbitmq.d/conf.yaml: instances[0].rabbitmq_pass: was a handle of the secret backend: set $MQ, or see "
+    "docs/secrets.md",
     "redisdb.d/conf.yaml: instances[0].password: stands in the clear: ${env:…} or ${file:…} keeps it out of the file",
     "redisdb.d/conf.yaml: instances[1].host: holds a template of Autodiscovery; see docs/autodiscovery.md",
     "haproxy.yaml: there is no check haproxy here; exec, openmetrics, datadog_check (once its package is installed "
@@ -163,7 +197,28 @@ def test_what_becomes_of_each_option(folder: Path) -> None:
             "rename": {"ledger.process_cpu_seconds": "ledger.cpu"},
         },
     }]  # fmt: skip
+    assert files["dns"] == [
+        {
+            "name": "www.example.org", "hostname": "www.example.org", "nameservers": ["127.0.0.1"],
+            "nameserver_port": 5353, "record_type": "MX", "resolves_as": ["10 a", "20 b"], "timeout": "4s",
+        },
+        {"name": "own", "hostname": "a.b", "timeout": "3s"},
+    ]  # fmt: skip
+    assert files["process"] == [
+        {
+            "name": "ssh", "search_string": ["ssh", "sshd"], "exact_match": False, "list_age": "20s",
+            "thresholds": {"critical": [1, 7], "warning": [3, 5]}, "procfs_path": "/host/proc",
+        },
+        {
+            "name": "pg", "pid_file": "/run/pg.pid", "user": "postgres", "collect_children": True, "list_age": "20s",
+            "procfs_path": "/host/proc",
+        },
+    ]  # fmt: skip
     assert files["tcp"] == [{"name": "My-Service", "host": "gw", "port": 22, "all_addresses": True}]
+    assert files["rabbitmq"] == [{
+        "name": "mq1-15672-api", "url": "http://mq1:15672/api/", "username": "dd", "password": "${env:MQ}",
+        "verify": False, "vhosts": ["/"], "queues_regex": ["^shop-(.*)"], "tag_families": True, "max_queues": 300,
+    }]  # fmt: skip
     assert files["tls"] == [
         {"name": "https.internal", "host": "https.internal", "warning_days": 30, "critical_days": 10}
     ]
@@ -178,11 +233,9 @@ def test_the_files_are_valid_and_nothing_is_overwritten(folder: Path, tmp_path: 
     target = tmp_path / "conf.d"
     done = vedette("import", "datadog", folder, "--to", target, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stdout.split() == [
-        f"{target}/{name}.yaml" for name in ("host", "openmetrics", "postgres", "redis", "synthetic", "tcp", "tls")
-    ]
+    assert done.stdout.split() == [f"{target}/{name}.yaml" for name in WRITTEN]
     assert stat.S_IMODE((target / "redis.yaml").stat().st_mode) == 0o640
-    configuration = load(target, Registry(), secrets="lazy", environ={"PG_PASSWORD": "x"})
+    configuration = load(target, Registry(), secrets="lazy", environ={"PG_PASSWORD": "x", "MQ": "x"})
     mistakes = [str(one) for one in configuration.problems if "ca.pem" not in str(one)]  # no such file on this machine
     assert mistakes == []
     assert {one.id for one in configuration.instances} >= {"redis/a", "postgres/db1.internal-5433", "host/host"}
@@ -193,7 +246,7 @@ def test_the_files_are_valid_and_nothing_is_overwritten(folder: Path, tmp_path: 
     printed: list[Any] = [
         yaml.safe_load(part) for part in re.split(r"^# .*$", shown.stdout, flags=re.MULTILINE) if part.strip()
     ]
-    assert len(printed) == 7
+    assert len(printed) == len(WRITTEN)
 
 
 def test_a_folder_without_checks(tmp_path: Path) -> None:
@@ -213,6 +266,12 @@ def test_a_datadog_file_in_conf_d_gets_a_hint(tmp_path: Path) -> None:
         "conf.d/redis.yaml:1: init_config: unknown key; this is a file of the Datadog Agent: "
         "`vedette import datadog DIR` translates its conf.d\n"
     )
+
+
+def test_all_processes_are_asked_for_otherwise_here() -> None:
+    assert names("nginx") == ["nginx"]
+    with pytest.raises(ValueError, match=r"'All' processes: `search_string: \[\.\]` with `exact_match: false`"):
+        names(["ssh", "All"])
 
 
 @pytest.mark.parametrize(

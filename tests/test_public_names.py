@@ -35,12 +35,14 @@ PUBLIC = {
     ],
     vedette.kit: [
         "Batches", "Budget", "Courier", "DamagedError", "Deltas", "Entry", "HttpOptions", "ListenOptions", "Masker",
-        "Outcome", "Piece", "PromNames", "Record", "Reply", "Size", "Sketch", "Spool", "SpoolTakenError", "Totals",
+        "Outcome", "Piece", "PromNames", "Record", "Renamed", "Reply", "Size", "Sketch", "Spool",
+        "SpoolTakenError", "Totals",
         "alert_data", "alert_from", "alert_text", "cards", "clip", "cut_tag", "cut_text", "delivery_id", "facts",
         "figure",
         "given", "headline", "http_date", "json_objects", "links", "mask", "moment", "plot_line", "probe_clock",
         "probe_dns",
-        "probe_file", "probe_tcp", "probe_tls", "probe_unix", "retry_after", "sparkline", "ssl_context", "title_of",
+        "probe_file", "probe_tcp", "probe_tls", "probe_unix", "retry_after", "sparkline", "ssl_context",
+        "tells_of_secret", "title_of",
     ],
     vedette.testing: [
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",

@@ -178,9 +178,8 @@ def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 0), pytest.param(signal.SIGTERM, 0, marks=pytest.mark.soak)]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 0)])
 def test_a_signal_ends_the_demo_with_its_servers(number: signal.Signals, status: int, tmp_path: Path) -> None:
     demo = subprocess.Popen(
         [sys.executable, str(ROOT / "examples" / "demo")],

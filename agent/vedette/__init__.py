@@ -67,6 +67,9 @@ _HOME = {
     "hookimpl": "hookspecs",
 }
 
+_RENAMED: dict[str, tuple[str, str]] = {}
+"""By the old name: the new one, and what removes the old one, such as `vedette 2.0`."""
+
 __all__ = [
     "Alert",
     "Batch",
@@ -111,10 +114,13 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     home = _HOME.get(name)
-    if home is None:
+    if home is None and name not in _RENAMED:
         raise AttributeError(f"module 'vedette' has no attribute {name!r}")
     from importlib import import_module
 
+    if home is None:
+        old: object = import_module("vedette.renamed").stand_in("vedette", _RENAMED, name)
+        return old
     value: object = getattr(import_module(f"vedette.{home}"), name)
     globals()[name] = value
     return value

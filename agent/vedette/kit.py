@@ -20,7 +20,8 @@ from vedette.notifier import alert_data, alert_from, delivery_id
 from vedette.outgoing import HttpOptions
 from vedette.probes import probe_clock, probe_dns, probe_file, probe_tcp, probe_tls, probe_unix
 from vedette.prose import alert_text, clip, facts, figure, headline, links, moment, plot_line, sparkline, title_of
-from vedette.secrets import Masker, cut_tag, cut_text, mask
+from vedette.renamed import Renamed, stand_in
+from vedette.secrets import Masker, cut_tag, cut_text, mask, tells_of_secret
 from vedette.sink import Batches
 from vedette.spool import DamagedError, Entry, Outcome, Piece, Record, Spool, SpoolTakenError
 from vedette.units import Size
@@ -47,6 +48,7 @@ __all__ = [
     "Piece",
     "PromNames",
     "Record",
+    "Renamed",
     "Reply",
     "Size",
     "Sketch",
@@ -80,8 +82,19 @@ __all__ = [
     "retry_after",
     "sparkline",
     "ssl_context",
+    "tells_of_secret",
     "title_of",
 ]
+
+_RENAMED: dict[str, tuple[str, str]] = {}
+"""By the old name: the new one, and what removes the old one, such as `vedette 2.0`."""
+
+
+if not TYPE_CHECKING:  # to whom every name would else be good
+
+    def __getattr__(name: str) -> Any:
+        return stand_in(__name__, _RENAMED, name)
+
 
 _FORGET_AFTER = 1_000  # runs
 
@@ -354,7 +367,7 @@ def _given(value: Any, names: Collection[str], path: str) -> Iterator[str]:
             inner = f"{path}.{name}" if path else name
             if name in names:
                 yield inner
-            yield from _given(getattr(value, name), names, inner)
+            yield from _given(vars(value)[name], names, inner)
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _given(item, names, path)

@@ -24,6 +24,7 @@ _EXTRAS = {
     "aiohttp": "k8s",
     "asyncpg": "postgres",
     "cryptography": "tls",
+    "dns": "dns",
     "boto3": "aws",
     "botocore": "aws",
     "httpx": "synthetic",
@@ -37,6 +38,7 @@ _EXTRAS = {
 _EXTRAS_OF = {
     ("log_file", "re2"): "logs",
     ("openmetrics", "httpx"): "openmetrics",
+    ("rabbitmq", "httpx"): "rabbitmq",
     **{(one, "httpx"): "notify" for one in ("alertmanager", "pagerduty", "slack", "webhook")},
 }
 """Where it is another extra for one of the plugins."""

@@ -119,6 +119,7 @@ async def probe_tls(
     port: int,
     context: ssl.SSLContext,
     *,
+    server_name: str | None = None,
     upgrade: Upgrade | None = None,
     patience: float = PATIENCE,
 ) -> bool:
@@ -129,12 +130,13 @@ async def probe_tls(
         host: host name or address, which the certificate must name.
         port: TCP port.
         context: as the check itself would use.
+        server_name: the name to ask for, which the certificate must have, where it is not `host`.
         upgrade: for protocols that begin in the clear: asks for TLS, and returns whether the server agrees.
         patience: seconds that it may take.
     """
     try:
         async with asyncio.timeout(patience):
-            writer = await _handshake(host, port, context, upgrade)
+            writer = await _handshake(host, port, context, upgrade, server_name or host)
     except ssl.SSLCertVerificationError as error:
         diagnosis.failed("TLS", f"the certificate is not valid: {error.verify_message}", _certificate_hint(error))
         return False
@@ -159,15 +161,15 @@ async def probe_tls(
 
 
 async def _handshake(
-    host: str, port: int, context: ssl.SSLContext, upgrade: Upgrade | None
+    host: str, port: int, context: ssl.SSLContext, upgrade: Upgrade | None, name: str
 ) -> asyncio.StreamWriter | None:
     if upgrade is None:
-        return (await asyncio.open_connection(host, port, ssl=context, server_hostname=host))[1]
+        return (await asyncio.open_connection(host, port, ssl=context, server_hostname=name))[1]
     reader, writer = await asyncio.open_connection(host, port)
     if not await upgrade(reader, writer):
         await _close(writer)
         return None
-    await writer.start_tls(context, server_hostname=host)
+    await writer.start_tls(context, server_hostname=name)
     return writer
 
 

@@ -43,6 +43,12 @@ _KEYWORD_PASSWORD = re.compile(
 )
 _HINTS = ("pass", "pwd", "secret", "token", "key", "bearer", "authorization", "identified")
 """Of these at least one is in whatever `_KEYWORD_PASSWORD` finds."""
+_TELLING = re.compile(
+    r".*(?:pass_?word|passwd|pass_?phrase|secret|token|api_?key)s?(?:_(?:value|text))?"
+    r"|(?:.*_)?(?:pass|pwd|credential|authorization|cookie|webhook|community_string"
+    r"|(?:app|application|access|account|private|priv|secret|auth|routing)_?key)s?(?:_(?:value|text))?"
+)
+_WORDS = re.compile(r"[\s.-]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _TAIL = re.compile(r"[0-9][0-9 -]{0,20}$")
 _TAIL_ON = re.compile(r"[0-9 -]{1,40}")
 _FEWEST = 13  # digits of a card's number
@@ -94,6 +100,15 @@ class Secret:
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         return {"type": "string", "format": "password", "writeOnly": True}
+
+
+def tells_of_secret(name: str) -> bool:
+    """Whether an option of this name holds a secret: `password`, `X-API-Key`, `privKey`, `client.secret` and the like.
+
+    Args:
+        name: in snake case, camel case, or with hyphens, as the names of headers.
+    """
+    return _TELLING.fullmatch(_WORDS.sub("_", name).lower()) is not None
 
 
 def mask_urls(text: str) -> str:

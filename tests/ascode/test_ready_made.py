@@ -37,6 +37,11 @@ ALWAYS = {"instance", "host"}
 SERVICE = {"environment", "service", "version"}
 STATUS_TAGS = {
     "disk.read_write": {"device"},
+    "dns.can_resolve": {"nameserver", "resolved_hostname", "record_type"},
+    "process.up": {"process", "process_name"},
+    "rabbitmq.aliveness": {"vhost"},
+    "rabbitmq.queue": {"rabbitmq_queue", "rabbitmq_vhost"},
+    "rabbitmq.queue_found": {"rabbitmq_queue", "rabbitmq_vhost"},
     "redis.replication.master_link_status": {"redis_host"},
     "sqs.queue": {"queue"},
     "synthetic.flow": {"flow"},

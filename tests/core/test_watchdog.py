@@ -290,7 +290,7 @@ def run_agent(folder: Path, path: str, fatal: float, duration: float) -> subproc
 @pytest.mark.parametrize(
     ("how", "status", "reason"),
     [
-        ("spins", 70, "held the event loop for 2s"),
+        pytest.param("spins", 70, "held the event loop for 2s", marks=pytest.mark.soak),
         pytest.param("sleeps_in_c", 70, "held the event loop for 2s", marks=pytest.mark.soak),
         ("holds_the_lock", 1, "held the event loop and the interpreter's lock"),
     ],

@@ -82,12 +82,12 @@ class Window:
         points = self.points
         if points and point[0] >= points[-1][0] and len(points) < MOST_POINTS:
             points.append(point)
+            for extreme in self._extremes:
+                extreme.add(point)
         else:
             self._put_among_many(point)
         self.count += point[1]
         self.total += point[2]
-        for extreme in self._extremes:
-            extreme.add(point)
 
     def _put_among_many(self, point: Point) -> None:
         points = self.points
@@ -95,9 +95,11 @@ class Window:
             place = bisect_right([one[0] for one in points], point[0])
             points.insert(place, point)
             for extreme in self._extremes:
-                extreme.recount(points)  # and the point itself once more, which changes nothing
+                extreme.recount(points)
         else:
             self._join(points, point)
+            for extreme in self._extremes:
+                extreme.add(points[-1])  # which leaves when what it is of does
         self._due = min(self._due, points[0][0] + self.reach)
 
     def _join(self, points: deque[Point], point: Point) -> None:
@@ -147,8 +149,9 @@ class Window:
 
     def _recount(self) -> None:
         self._left = _RECOUNT
-        self.total = sum(one[2] for one in self.points)
-        self._dwarf = _DWARFS * abs(self.total)
+        sums = [one[2] for one in self.points]
+        self.total = sum(sums)
+        self._dwarf = _DWARFS * abs(self.total - max(sums, key=abs, default=0.0))
 
     # What conditions ask; None where there is no answer
 

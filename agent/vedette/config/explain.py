@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Union, get_args, get_or
 from pydantic import AliasChoices, BaseModel, ValidationError
 
 from vedette.config.problems import QUOTE, Path, Report, one_line, suggest
+from vedette.config.renames import settle
 from vedette.config.source import Hole, Mapping, Node, Scalar, Sequence, has_hole, plain
 from vedette.passwords import Minted
+from vedette.renamed import Renamed
 from vedette.secrets import MASK
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ def validate(section: Section, report: Report, masker: Masker) -> Any:
     Where only secrets that this load does not resolve stand in the way (a port from the environment), the model
     is made without them.
     """
+    if not settle(section.model, section.tree, section.path, report, _inside):
+        return None
     try:
         options = section.model.model_validate(plain(section.tree))
     except ValidationError as error:
@@ -232,7 +236,7 @@ def _names_at(model: type[BaseModel], keys: Path) -> Iterator[str]:
     """The option names that the models at this place know."""
     for each in types_at(model, keys):
         for name, field in each.model_fields.items() if _is_model(each) else ():
-            yield from _spellings(name, field)
+            yield from _spellings(name, field)[: 1 if isinstance(field.validation_alias, Renamed) else None]
 
 
 def _inside(annotation: Any, key: str | int) -> Iterator[Any]:

@@ -51,6 +51,10 @@ def one_line(text: str, limit: int = 300) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
+def _names(path: Path) -> list[str]:
+    return [part for part in path if isinstance(part, str) and part not in ("defaults", "instances")]
+
+
 @dataclass(slots=True)
 class Report:
     """The problems of one file; the same problem at the same place is kept once.
@@ -69,6 +73,12 @@ class Report:
     def warning(self, line: int, path: Path, message: str, hint: str = "") -> None:
         """Something worth knowing that keeps nothing from starting."""
         self._problems[Problem(self.file, line, show_path(path), message, hint, "warning")] = path
+
+    def warning_once(self, line: int, path: Path, message: str) -> None:
+        """A warning of which one is enough for an option, however many instances have it."""
+        names = _names(path)
+        if not any(one.message == message and _names(where) == names for one, where in self._problems.items()):
+            self.warning(line, path, message)
 
     def take(self, other: Report) -> None:
         """Take over what another report of this file holds."""

@@ -73,7 +73,7 @@ def _names_files(annotation: Any) -> bool:
 def _holds_path(value: Any) -> bool:
     """Whether a path was given anywhere in validated options, be it under another spelling of its option."""
     if isinstance(value, BaseModel):
-        return any(_holds_path(getattr(value, name)) for name in value.model_fields_set)
+        return any(_holds_path(vars(value)[name]) for name in value.model_fields_set)
     if isinstance(value, dict):
         return any(map(_holds_path, value.values()))
     if isinstance(value, list | tuple | set | frozenset):

@@ -1,4 +1,7 @@
-"""Floor 2: walks validated options, for paths that are relative to their file and for secrets."""
+"""Floor 2: walks validated options, for paths that are relative to their file and for secrets.
+
+By `vars`, since to read an option that goes away as an attribute makes pydantic warn.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def localize(value: Any, base: Path) -> Any:
     if isinstance(value, BaseModel):
         changed = {}
         for name in type(value).model_fields:
-            old = getattr(value, name)
+            old = vars(value)[name]
             new = localize(old, base)
             if new is not old:
                 changed[name] = new
@@ -62,7 +65,7 @@ def lend(value: Any, masker: Masker) -> None:
         value.minted.learn = lambda login, made: masker.lend((name, login), made)
     elif isinstance(value, BaseModel):
         for option in type(value).model_fields:
-            lend(getattr(value, option), masker)
+            lend(vars(value)[option], masker)
 
 
 def minted(value: Any) -> Iterator[Minted]:
@@ -71,7 +74,7 @@ def minted(value: Any) -> Iterator[Minted]:
         yield value.minted
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from minted(getattr(value, name))
+            yield from minted(vars(value)[name])
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from minted(item)
@@ -87,7 +90,7 @@ def harvest(value: Any, add: Callable[[str], None]) -> None:
             add(value.reveal())
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            harvest(getattr(value, name), add)
+            harvest(vars(value)[name], add)
     elif isinstance(value, dict):
         for item in value.values():
             harvest(item, add)

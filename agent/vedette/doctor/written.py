@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from vedette.config.interpolate import BadReference, Reference, parse_references
 from vedette.config.loader import AGENT
 from vedette.config.problems import Report, show_path
 from vedette.config.source import Mapping, Node, Scalar, Sequence, parse
-from vedette.secrets import mask_passwords
+from vedette.secrets import mask_passwords, tells_of_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,13 +19,6 @@ if TYPE_CHECKING:
 
     from vedette.config.files import Found
     from vedette.config.problems import Path as NodePath
-
-TELLING = re.compile(
-    r"(?:.*[_.-])?(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|authorization|cookie|"
-    r"(?:api|access|private|secret|auth|routing)[_-]?key|webhook)s?(?:[_.-](?:value|text))?",
-    re.IGNORECASE,
-)
-"""Names of keys whose values are secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +94,7 @@ def nearest(key: str, name: str, path: NodePath = ("",), file: str = "") -> str:
     """
     if not path and name == "secrets" and PurePath(file).stem == AGENT:
         return ""
-    return key if TELLING.fullmatch(key) else name
+    return key if tells_of_secret(key) else name
 
 
 def references(text: str) -> list[Reference]:
@@ -126,4 +118,4 @@ def is_plain_secret(text: Text, secrets: frozenset[str]) -> bool:
         return True
     if "://" in text.text:  # an address is secret for the password that it may hold, and this one holds none
         return False
-    return text.text in secrets or (TELLING.fullmatch(text.key) is not None and len(text.text) > 1)
+    return text.text in secrets or (tells_of_secret(text.key) and len(text.text) > 1)

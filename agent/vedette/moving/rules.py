@@ -68,6 +68,19 @@ def truth(value: Any) -> bool:
     raise ValueError("is neither true nor false")
 
 
+def listed(value: Any) -> list[str]:
+    """What Datadog writes with commas."""
+    return [one.strip() for one in str(value).split(",") if one.strip()]
+
+
+def names(value: Any) -> list[str]:
+    """Names of programs; `All` meant every process there is."""
+    found = [str(one) for one in value] if isinstance(value, list) else [str(value)]
+    if "All" in found:
+        raise ValueError("'All' processes: `search_string: [.]` with `exact_match: false` finds those of users")
+    return found
+
+
 def sslmode(value: Any) -> str:
     """`ssl` of Datadog's postgres check: a mode of libpq, or true and false."""
     if isinstance(value, bool):
@@ -211,6 +224,37 @@ TRANSLATIONS: Final[Mapping[str, Translation]] = {
         | {"collect_response_time", "include_content", "check_certificate_expiration", "use_cert_from_response"},
         called=("name", "url"),
     ),
+    "dns_check": Translation(
+        "dns",
+        {
+            "hostname": Move("hostname"),
+            "nameserver": Move("nameservers", listed),
+            "nameserver_port": Move("nameserver_port"),
+            "record_type": Move("record_type", lambda value: str(value).upper()),
+            "resolves_as": Move("resolves_as", listed),
+            "timeout": Move("timeout", seconds),
+            "default_timeout": Move("timeout", seconds),
+        },
+        _NOWHERE,
+        called=("name", "hostname"),
+    ),
+    "process": Translation(
+        "process",
+        {
+            "search_string": Move("search_string", names),
+            "exact_match": Move("exact_match", truth),
+            "pid": Move("pid", int),
+            "pid_file": Move("pid_file"),
+            "user": Move("user"),
+            "collect_children": Move("collect_children", truth),
+            "ignore_denied_access": Move("ignore_denied_access", truth),
+            "thresholds": Move("thresholds"),
+            "procfs_path": Move("procfs_path"),
+            "shared_process_list_cache_duration": Move("list_age", seconds),
+        },
+        _NOWHERE
+        | {"pid_cache_duration", "access_denied_cache_duration", "reset_cache_on_process_changes", "use_oneshot"},
+    ),
     "tcp_check": Translation(
         "tcp",
         {
@@ -220,6 +264,27 @@ TRANSLATIONS: Final[Mapping[str, Translation]] = {
             "multiple_ips": Move("all_addresses", truth),
         },
         _NOWHERE | {"collect_response_time", "ip_cache_duration"},
+    ),
+    "rabbitmq": Translation(
+        "rabbitmq",
+        {
+            **_TLS,
+            "rabbitmq_api_url": Move("url", lambda value: value if "://" in value else f"http://{value}"),
+            "username": Move("username"),
+            "rabbitmq_user": Move("username"),
+            "password": Move("password"),
+            "rabbitmq_pass": Move("password"),
+            "ssl_verify": Move("verify", truth),
+            **{name: Move(name) for name in ("vhosts", "queues", "exchanges")},
+            "queues_regexes": Move("queues_regex"),
+            "exchanges_regexes": Move("exchanges_regex"),
+            "tag_families": Move("tag_families", truth),
+            "collect_node_metrics": Move("node_metrics", truth),
+            "max_detailed_queues": Move("max_queues"),
+            "max_detailed_exchanges": Move("max_exchanges"),
+        },
+        _NOWHERE | {"ignore_ssl_warning", "max_detailed_nodes"},
+        called=("name", "rabbitmq_api_url"),
     ),
     "tls": Translation(
         "tls",

@@ -41,7 +41,7 @@ def example_yaml(plugin: Plugin) -> str:
     Required options are set to their examples. The others are commented out; the file is also valid with every `# `
     taken away. A line with `##` is text, and so is an option that cannot be set beside those before it.
     """
-    options = [option for option in plugin_options(plugin) if option.name not in _head(plugin)]
+    options = _shown(plugin)
     choice = _choose(plugin, options)
     own = [line for option in options if not option.common for line in _described(option, choice)]
     common = [line for option in options if option.common for line in _compact(option, choice)]
@@ -58,8 +58,13 @@ def example_config(plugin: Plugin) -> Any:
     Raises:
         ValueError: the model's examples are not valid.
     """
-    options = [option for option in plugin_options(plugin) if option.name not in _head(plugin)]
+    options = _shown(plugin)
     return plugin.config_class.model_validate(_choose(plugin, options).data)
+
+
+def _shown(plugin: Plugin) -> list[Option]:
+    """All options but the one that begins an entry, and those that go away."""
+    return [one for one in plugin_options(plugin) if one.name not in _head(plugin) and not one.leaving]
 
 
 def summary(plugin: Plugin) -> str:

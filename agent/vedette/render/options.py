@@ -17,6 +17,7 @@ from vedette.check import CheckConfig
 from vedette.discovery import DiscoveryConfig
 from vedette.engine import EngineConfig
 from vedette.notifier import NotifierConfig
+from vedette.renamed import Renamed
 from vedette.render.yamltext import flow
 from vedette.secrets import MASK, Secret
 from vedette.sink import SinkConfig
@@ -68,6 +69,7 @@ class Option:
             something of its type.
         nested: the options of the models in it.
         common: whether every check (or every sink) has it, just so.
+        leaving: whether it is to be given no more.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Option:
     shown: Any
     nested: tuple[Option, ...]
     common: bool = False
+    leaving: bool = False
 
 
 def family(plugin: Plugin) -> Family:
@@ -103,8 +106,8 @@ def _options(
     model: type[BaseModel], prefix: str, owner: str, base: type[BaseModel] | None, above: tuple[type, ...]
 ) -> Iterator[Option]:
     for attribute, field in model.model_fields.items():
-        alias = field.validation_alias if isinstance(field.validation_alias, str) else field.alias
-        name = alias or attribute
+        names = field.validation_alias
+        name = names if isinstance(names, str) else field.alias or attribute
         inner = [
             tuple(_options(nested, f"{prefix}{name}{way}.", owner, None, (*above, model)))
             for way, nested in _models(field.annotation)
@@ -120,11 +123,21 @@ def _options(
             type=kind,
             required=field.is_required(),
             default=phrase["text"] if phrase else "" if _empty(default) else flow(default),
-            meaning=text[: phrase.start()] if phrase else text,
+            meaning=f"{text[: phrase.start()] if phrase else text}{_history(field)}",
             shown=_shown(field, default, kind, f"{owner}_{name}", inner[0] if inner else ()),
             nested=tuple(option for options in inner for option in options),
             common=base is not None and _same(field, base.model_fields.get(attribute)),
+            leaving=bool(field.deprecated),
         )
+
+
+def _history(field: FieldInfo) -> str:
+    """What it was called, or that it goes away."""
+    if field.deprecated:
+        return f" Goes away: {field.deprecation_message}."
+    if not isinstance(field.validation_alias, Renamed):
+        return ""
+    return "".join(f" Was `{old}`, which {remover} removes." for old, remover in field.validation_alias.old.items())
 
 
 def _same(field: FieldInfo, other: FieldInfo | None) -> bool:
@@ -179,9 +192,7 @@ def plain(value: Any, kind: str = "") -> Any:
     """A Python value as the plain data that YAML writes it with; seconds of a duration as `15s`."""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields.items()
-        items = {
-            name: plain(getattr(value, name), type_name(field.annotation, field.metadata)) for name, field in fields
-        }
+        items = {name: plain(vars(value)[name], type_name(field.annotation, field.metadata)) for name, field in fields}
         return {name: item for name, item in items.items() if not _empty(item)}
     if isinstance(value, bool) or value is None:
         return value

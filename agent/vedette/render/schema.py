@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic.json_schema import GenerateJsonSchema
+
+from vedette.renamed import Renamed
 from vedette.render.example import summary
 from vedette.render.options import family
 from vedette.rules.model import RuleConfig
 
 if TYPE_CHECKING:
+    from pydantic_core import core_schema
+
     from vedette.render.options import Plugin
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -25,7 +30,7 @@ def json_schema(plugin: Plugin) -> dict[str, Any]:
     `${…}` is accepted wherever a scalar is, and a required option may stand in `defaults:` as well as in every
     instance.
     """
-    model = plugin.config_class.model_json_schema()
+    model = plugin.config_class.model_json_schema(schema_generator=_WithOldNames)
     definitions = {name: _open(part) for name, part in model.pop("$defs", {}).items()}
     options: dict[str, Any] = {**_open(model), "title": f"options of {plugin.name}"}
     head = {"$schema": _DRAFT, "title": f"vedette: {plugin.name}", "description": summary(plugin)}
@@ -33,11 +38,36 @@ def json_schema(plugin: Plugin) -> dict[str, Any]:
     if family(plugin) != "check":
         options["properties"]["backend" if family(plugin) == "engine" else "type"] = {"const": plugin.name}
         return {**options, **head, **tail}
-    required = options.pop("required", [])
+    required = [[name] for name in options.pop("required", [])]
+    required += [[part["required"][0] for part in one["anyOf"]] for one in options.pop("allOf", ())]  # of `_add_old`
     return {**head, **_file(plugin, options, required), "$defs": {**definitions, "options": options}}
 
 
-def _file(plugin: Plugin, options: dict[str, Any], required: list[str]) -> dict[str, Any]:
+class _WithOldNames(GenerateJsonSchema):
+    """Old names of options are known to editors too, as what they are."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
+        """The schema of a model."""
+        made = super().model_schema(schema)
+        fields = getattr(schema["cls"], "model_fields", {}).values()
+        for names in (field.validation_alias for field in fields):
+            if isinstance(names, Renamed):
+                _add_old(made, names)
+        return made
+
+
+def _add_old(schema: dict[str, Any], names: Renamed) -> None:
+    whole = schema["properties"][names.name]
+    for old in names.old:
+        text = names.notice(old)
+        schema["properties"][old] = {**whole, "description": f"{text[0].upper()}{text[1:]}.", "deprecated": True}
+    if names.name in schema.get("required", ()):
+        schema["required"] = [name for name in schema["required"] if name != names.name]
+        either = {"anyOf": [{"required": [name]} for name in (names.name, *names.old)]}
+        schema["allOf"] = [*schema.get("allOf", ()), either]
+
+
+def _file(plugin: Plugin, options: dict[str, Any], required: list[list[str]]) -> dict[str, Any]:
     body: dict[str, Any] = {
         "type": "object",
         "properties": {
@@ -62,7 +92,9 @@ def _file(plugin: Plugin, options: dict[str, Any], required: list[str]) -> dict[
         "additionalProperties": False,
     }
     if required:
-        body["allOf"] = [{"anyOf": [_in_defaults(name), _in_instances(name)]} for name in required]
+        body["allOf"] = [
+            {"anyOf": [where(name) for name in names for where in (_in_defaults, _in_instances)]} for names in required
+        ]
     return body
 
 

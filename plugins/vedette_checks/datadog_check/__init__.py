@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vedette import Check, CheckError, Kind, Metric, Status, hookimpl
 from vedette_checks.datadog_check.config import DatadogCheckConfig, revealed
 from vedette_checks.datadog_check.ledger import Ledger
-from vedette_checks.datadog_check.process import Process, Ready, Refused, exhausted
+from vedette_checks.datadog_check.process import Done, Process, Ready, Refused, exhausted
 
 if TYPE_CHECKING:
     from vedette import Diagnosis, Emit
@@ -29,6 +29,8 @@ _MOST_CACHED = 1 << 20
 _KEPT = ("PATH", "HOME", "USER", "LANG", "TZ", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _LONGEST_PAUSE = 300.0
+_MOST_RUNNING = 100
+"""Processes that a check may leave running."""
 
 
 class DatadogCheck(Check[DatadogCheckConfig]):
@@ -40,7 +42,8 @@ class DatadogCheck(Check[DatadogCheckConfig]):
         Metric(
             "datadog_check.dropped",
             Kind.GAUGE,
-            help="What of them was not passed on, by `reason`: `series`, `platform_event`, `waiting`, `log`.",
+            help="What of them was not passed on, by `reason`: `series`, `platform_event`, `waiting`, `no_name`, "
+            "`log`, `event`, `entry`, `status`, `observation`.",
             tags=("reason",),
         ),
     )
@@ -75,15 +78,16 @@ class DatadogCheck(Check[DatadogCheckConfig]):
         Raises:
             CheckError: the check cannot be made, failed, or ended its process.
         """
-        tags, good = (f"check:{self.config.called}",), False
+        tags, good, lost = (f"check:{self.config.called}",), False, 0
         self._ledger.begin(emit)
         try:
             process = await self._alive(emit)
             try:
                 done = await process.run(self._ledger.take)
-                good = True
-            finally:
+                good, lost = True, done.lost
+            finally:  # however the run ended, what it submitted before counts, as in the Datadog Agent
                 self._ledger.end()
+                self._report(emit, lost)
         except CheckError as error:
             emit.status(_STATUS, Status.CRITICAL, error.message, tags)
             raise
@@ -93,13 +97,22 @@ class DatadogCheck(Check[DatadogCheckConfig]):
         finally:
             if not good:
                 await self._end()
-        self._report(emit, done.lost)
-        if done.error:
-            spent = done.error == "MemoryError" and self.config.memory_limit is not None
-            finding = exhausted() if spent else CheckError(done.error)
+        finding = self._finding(done)
+        if done.running > _MOST_RUNNING:
+            await self._end()
+        if finding is not None:
             emit.status(_STATUS, Status.CRITICAL, finding.message, tags)
             raise finding
         emit.status(_STATUS, Status.WARNING if done.warnings else Status.OK, "; ".join(done.warnings), tags)
+
+    def _finding(self, done: Done) -> CheckError | None:
+        """What was wrong with a run that ended by itself."""
+        if done.running > _MOST_RUNNING:
+            hint = "they were ended, and the check's own process with them: it should wait for what it starts"
+            return CheckError(f"the check left {done.running} processes running", hint=hint)
+        if done.error == "MemoryError" and self.config.memory_limit is not None:
+            return exhausted()
+        return CheckError(done.error) if done.error else None
 
     async def close(self) -> None:
         """Let the check say goodbye, and end its process."""
@@ -199,7 +212,12 @@ _REASONS = {
     "platform_event": "the check submits events of Datadog's event platform, such as database monitoring's samples of "
     "queries: they are dropped, since only Datadog's own intake reads them",
     "waiting": "the check submits more between two runs than is kept",
+    "no_name": "the check submits metrics without a name: they are dropped",
     "log": "the check logs more than 200 lines a run: the rest is cut",
+    "event": "the check submits more than 10,000 events a run: the rest is cut",
+    "entry": "the check collects more than 50,000 logs a run: the rest is cut",
+    "status": "the check submits more than 10,000 service checks a run: the rest is cut",
+    "observation": "the check submits more than 200,000 observations of histograms a run: the rest is cut",
 }
 
 

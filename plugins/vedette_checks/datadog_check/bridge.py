@@ -9,6 +9,7 @@ Source: rtloader's builtins in DataDog/datadog-agent, and the stubs of DataDog/i
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import fcntl
 import importlib
@@ -27,13 +28,22 @@ import time
 import traceback
 import types
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EXHAUSTED = 71
 """Exit status of a process that had no memory left."""
-_dumps, _loads, _now = json.dumps, json.loads, time.time  # checks replace such things for their own ends
+_dumps, _loads = json.dumps, json.loads  # checks replace such things for their own ends
+_now, _clock, _sleep = time.time, time.monotonic, time.sleep
 _PORTION = 64 << 10
 """Characters of submissions that go in one message."""
+_PACE = 0.5
+"""Seconds after which what was submitted is on its way, however little: a run that is killed keeps it."""
+_STACK = 256 << 10
+_LOOK_EACH = 10.0
+"""Seconds between two looks at what the check left running."""
 _LONGEST_ENTRY = 4 << 20
 """Characters of one submission; a longer one is lost."""
 _MOST_WAITING = 64 << 20
@@ -59,6 +69,7 @@ class Line:
     """The way to the agent. What is submitted between two runs waits for the next."""
 
     def __init__(self, pair: socket.socket) -> None:
+        """Must be made before the check, which may replace what a thread is made of."""
         self._pair = pair
         self._commands = pair.makefile("r", encoding="utf-8")
         self._waiting: list[str] = []
@@ -66,6 +77,11 @@ class Line:
         self._lock = threading.RLock()
         self._open = False
         self._lost = 0
+        self._idle = _thread.allocate_lock()  # held between two runs
+        self._idle.acquire()
+        before = threading.stack_size(_STACK)  # of the check's memory_limit
+        _thread.start_new_thread(self._keep_pace, ())
+        threading.stack_size(before)
 
     def hear(self) -> dict[str, Any]:
         """The agent's next word; ends the process where the agent is gone."""
@@ -96,14 +112,36 @@ class Line:
         with self._lock:
             self._open = True
             self._flush()
+        self._idle.release()
 
     def end(self, **word: Any) -> None:
         """A run is over."""
+        self._idle.acquire()
         with self._lock:
             self._open = False
             self._flush()
             lost, self._lost = self._lost, 0
         self.tell(done=dict(word, lost=lost))
+
+    def cut_off(self) -> None:
+        """In a fork of this process: it is not the one that speaks to the agent."""
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, self._pair.fileno())
+        os.close(null)
+        self._lock = threading.RLock()  # the thread that may hold it is not here
+
+    def _keep_pace(self) -> None:
+        """While a run lasts, hand over what waits; in a thread of its own."""
+        while True:
+            with self._idle:
+                pass
+            _sleep(_PACE)
+            try:
+                with self._lock:
+                    if self._open:
+                        self._flush()
+            except MemoryError:
+                _end(EXHAUSTED)
 
     def _flush(self) -> None:
         """Hand over what waits, in portions that hold up nobody."""
@@ -388,6 +426,43 @@ def _validate(check: Any) -> None:
             raise Refusal(text, "see `init_config` and `instance`", traceback.format_exc()) from error
 
 
+class _Brood:
+    """What the check started, and what that started."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def running(self) -> int:
+        """How many of them there are; 0 where that was looked at lately."""
+        if _clock() < self._due:
+            return 0
+        me = os.getpid()
+        known = {me}
+        children: dict[int, list[int]] = {}
+        for pid, parent, session in _processes():
+            children.setdefault(parent, []).append(pid)
+            if session == me:  # also those whose parents are gone
+                known.add(pid)
+        todo = list(known)
+        while todo:
+            new = [pid for pid in children.get(todo.pop(), ()) if pid not in known]
+            known.update(new)
+            todo += new
+        self._due = _clock() + _LOOK_EACH
+        return len(known) - 1
+
+
+def _processes() -> Iterator[tuple[int, int, int]]:
+    """Of each process: its id, its parent's, its session's."""
+    for path in Path("/proc").iterdir():
+        if path.name.isdigit():
+            try:
+                fields = path.joinpath("stat").read_bytes().rpartition(b")")[2].split()
+                yield int(path.name), int(fields[1]), int(fields[3])
+            except (OSError, ValueError, IndexError):  # it has just ended
+                continue
+
+
 def _run(check: Any) -> dict[str, Any]:
     """One run: its error in one line, its trace, its warnings."""
     error = trace = ""
@@ -436,13 +511,6 @@ def _tie(leash: int, agent: int) -> None:
         _end(0)
 
 
-def _cut_off(descriptor: int) -> None:
-    """In a fork of this process: it is not the one that speaks to the agent."""
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, descriptor)
-    os.close(null)
-
-
 def _serve(line: Line) -> None:
     hello = line.hear()
     if hello["memory_limit"]:
@@ -460,9 +528,10 @@ def _serve(line: Line) -> None:
     version = getattr(base, "__version__", "") or getattr(sys.modules.get("datadog_checks.base"), "__version__", "")
     python = ".".join(map(str, sys.version_info[:3]))
     line.tell(ready={"base": _text(version), "python": python, "check": f"{found.__module__}.{found.__name__}"})
+    brood = _Brood()
     while "run" in line.hear():
         line.begin()
-        line.end(**_run(check))
+        line.end(**_run(check), running=brood.running())
     try:
         check.cancel()
     except BaseException:
@@ -477,12 +546,13 @@ def main() -> None:
     _tie(leash, agent)
     for one in (descriptor, leash):
         os.set_inheritable(one, False)
-    os.register_at_fork(after_in_child=lambda: _cut_off(descriptor))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # systemd sends them to all; the agent decides
         signal.signal(number, _leave_it_to_the_agent)
     sys.argv = ["agent"]
+    line = Line(socket.socket(fileno=descriptor))
+    os.register_at_fork(after_in_child=line.cut_off)
     try:
-        _serve(Line(socket.socket(fileno=descriptor)))
+        _serve(line)
     except MemoryError:
         _end(EXHAUSTED)
     _end(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,12 +9,10 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from vedette import CheckConfig, Secret
+from vedette.kit import tells_of_secret
 
-_HIDDEN: Final = re.compile(
-    r"(?:^|_)(?:pass|password|passwd|passphrase|pwd|secret|token|credentials?|authorization|community_string)$|(?:api|app|access|secret|auth)_?key$",
-    re.IGNORECASE,
-)
-"""Names of options whose values are masked, also where they stand in the file."""
+_SHORTEST: Final = 4
+"""Digits of a number that may be a password; what is shorter stands in too many texts to be masked."""
 _IDENTIFIER: Final = r"[A-Za-z_]\w*"
 
 
@@ -104,8 +101,20 @@ class DatadogCheckConfig(CheckConfig):
         return (f"service:{service}",) if service else ()
 
 
+class _Number(Secret):
+    """A secret that YAML reads as a number, which it stays for the check."""
+
+    __slots__ = ("given",)
+
+    def __init__(self, given: float) -> None:
+        super().__init__(str(given))
+        self.given = given
+
+
 def revealed(value: Any) -> Any:
     """Options as the check gets them."""
+    if isinstance(value, _Number):
+        return value.given
     if isinstance(value, Secret):
         return value.reveal()
     if isinstance(value, dict):
@@ -119,4 +128,8 @@ def _hidden(value: Any, key: str = "") -> Any:
         return {name: _hidden(inner, str(name)) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_hidden(inner, key) for inner in value]
-    return Secret(value) if isinstance(value, str) and value and _HIDDEN.search(key) else value
+    if not tells_of_secret(key) or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):  # `max_tokens` and its like are amounts
+        return value if len(str(value)) < _SHORTEST or key.lower().endswith("tokens") else _Number(value)
+    return Secret(value) if isinstance(value, str) and value else value

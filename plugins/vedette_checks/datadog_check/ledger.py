@@ -1,5 +1,6 @@
 """What a Datadog check submitted, as samples: each kind as the Datadog Agent's own aggregator would take it.
 
+Tags have no order and no doubles, as in the Agent's contexts: what is remembered of a series is under its set of tags.
 Source: pkg/metrics (`monotonic_count.go`, `historate.go`) and pkg/aggregator of DataDog/datadog-agent.
 """
 
@@ -9,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from vedette import Status
 from vedette.kit import Budget, Sketch
@@ -24,13 +25,16 @@ _STATES: Final = (Status.OK, Status.WARNING, Status.CRITICAL, Status.UNKNOWN)
 _POINTS: Final = 16
 """Into how many points the observations of a bucket are spread."""
 _MOST_KNOWN: Final = 100_000
-"""Totals that are remembered."""
-_MOST_LOGGED: Final = 200
-"""Lines of the check's log in one run."""
+"""Totals that are remembered, or twice as many as a run may have."""
+_MOST: Final = {"log": 200, "event": 10_000, "entry": 50_000, "status": 10_000, "observation": 200_000}
+"""How many one run may submit of what `limit` does not bound: lines of the check's log, events, logs that it collects,
+service checks, observations of histograms."""
 _LEAST_LEVEL: Final = 10
 _ALERTS: Final = ("error", "warning", "info", "success")
 
 _Series = tuple[str, tuple[str, ...]]
+_Key = TypeVar("_Key")
+_Number = TypeVar("_Number", int, float)
 
 
 class Ledger:
@@ -52,6 +56,7 @@ class Ledger:
         self._log = log
         self._tags = tags
         self._budget = Budget(limit)
+        self._most_known = max(_MOST_KNOWN, 2 * limit)
         self._totals: dict[_Series, float] = {}
         self._buckets: dict[tuple[Any, ...], int] = {}
         self._takers: dict[str, Callable[..., None]] = {
@@ -75,7 +80,7 @@ class Ledger:
         self._points: dict[_Series, list[tuple[float, bool]]] = {}
         self._paces: dict[_Series, tuple[float, float]] = {}
         self._spread: dict[_Series, dict[float, int]] = {}
-        self._logged = 0
+        self._left = dict(_MOST)
 
     def take(self, entries: list[Any]) -> None:
         """Take over what was submitted."""
@@ -84,6 +89,13 @@ class Ledger:
             if taker is None:
                 raise ValueError(kind)
             taker(*rest)
+
+    def _has_room(self, what: str) -> bool:
+        """Whether one more of these goes; else it is counted."""
+        self._left[what] -= 1
+        if self._left[what] < 0:
+            self.dropped[what] += 1
+        return self._left[what] >= 0
 
     def end(self) -> None:
         """A run is over: emit what only its end tells."""
@@ -101,9 +113,8 @@ class Ledger:
     def _metric(
         self, kind: int, name: str, value: float, tags: list[str], hostname: str, first: bool, time: float
     ) -> None:
-        self.submitted += 1
-        series = self._series(name, tags, hostname)
-        if not self._budget.admit(series):
+        series = self._admitted(name, tags, hostname)
+        if series is None or (kind in (_HISTOGRAM, _HISTORATE) and not self._has_room("observation")):
             return
         number = float(value)
         if kind == _MONOTONIC:
@@ -116,14 +127,20 @@ class Ledger:
             say = {_GAUGE: self._emit.gauge, _RATE: self._emit.rate, _HISTOGRAM: self._emit.histogram}[kind]
             say(series[0], number, series[1])
 
-    def _series(self, name: Any, tags: Iterable[Any], hostname: Any) -> _Series:
-        return _clean(name), self._labels(tags, hostname)
+    def _admitted(self, name: Any, tags: Iterable[Any], hostname: Any) -> _Series | None:
+        """The series that a submission belongs to; None where it has no name, or is one too many."""
+        self.submitted += 1
+        series = _clean(name).strip(), self._labels(tags, hostname)
+        if not series[0]:
+            self.dropped["no_name"] += 1
+            return None
+        return series if self._budget.admit(series) else None
 
     def _labels(self, tags: Iterable[Any], hostname: Any) -> tuple[str, ...]:
-        given = tuple(map(_clean, tags))
+        given = {*map(_clean, tags), *self._tags}
         if hostname and hostname != self._host:
-            given += (f"host:{_clean(hostname)}",)
-        return given + self._tags
+            given.add(f"host:{_clean(hostname)}")
+        return tuple(sorted(given))
 
     def _historate(self, series: _Series, value: float, time: float) -> None:
         """The speed between two submissions of one run is an observation."""
@@ -133,10 +150,8 @@ class Ledger:
 
     def _emit_total(self, series: _Series, points: list[tuple[float, bool]]) -> None:
         """A total as it is now; where it fell or began, a point just before has sinks see its true growth."""
-        if len(self._totals) >= _MOST_KNOWN and series not in self._totals:
-            self._totals.clear()
-        before, now = self._totals.get(series), points[-1][0]
-        self._totals[series] = now
+        now = points[-1][0]
+        before = self._remembered(self._totals, series, now)
         growth = _growth(before, points)
         if growth and (before is None or now - before != growth):
             self._emit.counter(series[0], now - growth, series[1], math.nextafter(self._time, 0.0))
@@ -153,9 +168,8 @@ class Ledger:
         tags: list[str],
         first: bool,
     ) -> None:
-        self.submitted += 1
-        series = self._series(name, tags, hostname)
-        if not self._budget.admit(series):
+        series = self._admitted(name, tags, hostname)
+        if series is None:
             return
         number = self._grown((*series, lower, upper), int(value), first) if monotonic else int(value)
         if number > 0 and not (math.isinf(lower) and math.isinf(upper)):
@@ -164,22 +178,32 @@ class Ledger:
                 found[point] = found.get(point, 0) + share
 
     def _grown(self, series: tuple[Any, ...], value: int, first: bool) -> int:
-        if len(self._buckets) >= _MOST_KNOWN and series not in self._buckets:
-            self._buckets.clear()
-        before, self._buckets[series] = self._buckets.get(series), value
+        before = self._remembered(self._buckets, series, value)
         if before is None or value < before:
             return value if first else 0
         return value - before
+
+    def _remembered(self, kept: dict[_Key, _Number], key: _Key, value: _Number) -> _Number | None:
+        """The total as it was, which the new one replaces; what was not submitted for longest is forgotten."""
+        before = kept.pop(key, None)
+        if len(kept) >= self._most_known:
+            del kept[next(iter(kept))]
+        kept[key] = value
+        return before
 
     # All else
 
     def _status(self, name: str, status: int, tags: list[str], hostname: str, message: str) -> None:
         self.submitted += 1
+        if not self._has_room("status"):
+            return
         state = _STATES[status] if 0 <= status < len(_STATES) else Status.UNKNOWN
         self._emit.status(_clean(name), state, _clean(message), self._labels(tags, hostname))
 
     def _event(self, event: dict[str, Any]) -> None:
         self.submitted += 1
+        if not self._has_room("event"):
+            return
         time, kind = event.get("timestamp"), str(event.get("alert_type", "info"))
         tags = event.get("tags")
         self._emit.event(
@@ -196,14 +220,13 @@ class Ledger:
         self.dropped["platform_event"] += 1
 
     def _log_line(self, level: int, text: str) -> None:
-        self._logged += 1
-        if self._logged > _MOST_LOGGED:
-            self.dropped["log"] += 1
-        else:
+        if self._has_room("log"):
             self._log.log(max(_LEAST_LEVEL, int(level)), "%s", _clean(text))
 
     def _entry(self, text: str) -> None:
         """A log that the check collected (`send_log`)."""
+        if not self._has_room("entry"):
+            return
         entry = json.loads(text)
         time, tags = entry.pop("timestamp", None), str(entry.pop("ddtags", ""))
         self._emit.log(
@@ -224,7 +247,8 @@ _TAKEN: Final = frozenset({"self", "level", "tags", "time"})
 def _growth(before: float | None, points: list[tuple[float, bool]]) -> float:
     """How much a total grew in a run, as the Datadog Agent counts: a fall adds nothing.
 
-    `flush_first_value` says of a first point, and of one after a fall, that the total began at zero.
+    `flush_first_value` says of a first point, and of one after a fall, that the total began at zero. Where it fell
+    within a run the Agent also forgets how much it had grown before in that run; here that counts.
     """
     grown = 0.0
     for value, first in points:

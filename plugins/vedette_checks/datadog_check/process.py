@@ -49,11 +49,13 @@ class Done:
         error: in one line, empty if there was none.
         warnings: what it said with `self.warning`.
         lost: submissions that were too many.
+        running: processes that it left running.
     """
 
     error: str
     warnings: tuple[str, ...]
     lost: int
+    running: int
 
 
 class Refused(CheckError):
@@ -190,7 +192,8 @@ class Process:
                 done = word["done"]
                 if done["trace"]:
                     self._log.debug("%s", done["trace"])
-                return Done(_line(done["error"]), tuple(map(_line, done["warnings"])), int(done["lost"]))
+                warnings = tuple(map(_line, done["warnings"]))
+                return Done(_line(done["error"]), warnings, int(done["lost"]), int(done["running"]))
             except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
                 raise _nonsense() from error
 

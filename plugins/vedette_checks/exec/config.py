@@ -49,6 +49,10 @@ class ExecConfig(CheckConfig):
         10 << 20, description="Most that it may print; a program that prints more is ended.", gt=0, examples=["1MB"]
     )
 
+    max_samples: int = Field(
+        50_000, description="Most samples (items of perfdata) of one run; the rest is cut and counted.", gt=0
+    )
+
     @field_validator("command", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:

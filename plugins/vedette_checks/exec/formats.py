@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vedette import Kind
 from vedette.kit import cut_text
 from vedette_checks.exposition import exposed
+
+if TYPE_CHECKING:
+    from threading import Event
 
 _KINDS = {
     kind.value: kind for kind in (Kind.GAUGE, Kind.COUNT, Kind.COUNTER, Kind.RATE, Kind.HISTOGRAM, Kind.DISTRIBUTION)
@@ -28,13 +32,30 @@ class Printed(NamedTuple):
     time: float | None = None
 
 
-def read(form: str, text: str) -> list[Printed]:
+class Samples(NamedTuple):
+    """What an output holds; `cut` is how many samples more than were asked for."""
+
+    items: list[Printed]
+    cut: int = 0
+
+
+def read(form: str, output: bytes, most: int = 50_000, stop: Event | None = None) -> Samples:
     """The samples of an output in `json`, `prometheus` or `influx`.
+
+    Args:
+        form: its format.
+        output: UTF-8; what is none is replaced.
+        most: samples to read; the others are counted.
+        stop: nobody waits any more once it is set.
 
     Raises:
         ValueError: it is not that; the text says what is wrong, and where.
     """
-    return list(_READERS[form](text))
+    if form == "prometheus":
+        return _prometheus(output, most, stop)
+    text = output.decode("utf-8", "replace")
+    found = _json(text) if form == "json" else _influx(text)
+    return Samples(list(islice(found, most)), sum(1 for _ in found))
 
 
 def metric_name(text: str) -> str:
@@ -86,13 +107,14 @@ def _listed(value: Any, where: str) -> Printed:
     return Printed(metric_name(value["name"]), _KINDS[kind or "gauge"], number, tuple(tags or ()), time)
 
 
-def _prometheus(text: str) -> Iterator[Printed]:
+def _prometheus(output: bytes, most: int, stop: Event | None) -> Samples:
     """Text format, or OpenMetrics where the last line says so."""
     try:
-        found = exposed(text, openmetrics=text.rstrip().endswith("# EOF"))
+        found = exposed(output, openmetrics=output.rstrip().endswith(b"# EOF"), most=most, stop=stop)
     except ValueError as error:
         raise ValueError(f"not a Prometheus exposition: {error}") from None
-    return (Printed(one.name.replace(":", "_"), one.kind, one.value, one.tags, one.time) for one in found)
+    items = [Printed(one.name.replace(":", "_"), one.kind, one.value, one.tags, one.time) for one in found.samples]
+    return Samples(items, found.cut)
 
 
 _ESCAPED = re.compile(r"\\([,= ])")
@@ -146,6 +168,3 @@ def _fields(text: str, number: int) -> Iterator[tuple[str, float]]:
 
 def _bare(text: str) -> str:
     return _ESCAPED.sub(r"\1", text)
-
-
-_READERS: dict[str, Callable[[str], Iterator[Printed]]] = {"json": _json, "prometheus": _prometheus, "influx": _influx}

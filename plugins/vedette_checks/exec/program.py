@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vedette import CheckError
-from vedette_checks.ending import end_all
+from vedette_checks.ending import Trace, end_all
 
 _LINGER = 0.2
 """Seconds that output may still come after the program has ended, through what it left behind."""
@@ -28,11 +28,13 @@ class Ended:
         status: its exit status; minus the signal that ended it.
         output: its standard output.
         errors: the beginning of its standard error.
+        left: processes that it left running, which were ended.
     """
 
     status: int
     output: bytes
     errors: bytes
+    left: int = 0
 
     @property
     def signal_name(self) -> str:
@@ -69,21 +71,22 @@ async def run_program(
 ) -> Ended:
     """Run a program to its end, without a shell, in a session of its own, with an empty standard input.
 
-    Whatever happens, the program and all that it started are gone afterwards, also what moved to another process group,
-    as long as its parent still lives. Cancelling this ends them: SIGTERM, and SIGKILL after a second.
+    Whatever happens, the program and all that it started are gone afterwards, also what moved to a session of its own.
+    Cancelling this ends them: SIGTERM, and SIGKILL after a second.
 
     Args:
         command: program and arguments.
-        environment: all of it.
+        environment: all of it, but the mark by which what the program leaves behind is found.
         directory: where to run; None is `/`.
         most: bytes of standard output; a program that prints more is ended.
 
     Raises:
         CheckError: it cannot be started, or printed too much.
     """
-    output, errors = _Catch(most), _Catch(_MOST_ERRORS)
+    output, errors, left = _Catch(most), _Catch(_MOST_ERRORS), 0
     async with _Pipe(output) as out, _Pipe(errors) as err:
-        process = await _start(command, environment, directory, out.end, err.end)
+        trace = Trace()
+        process = await _start(command, {**environment, **trace.environment}, directory, out.end, err.end)
         out.hand_over()
         err.hand_over()
         ending: asyncio.Future[int] = asyncio.ensure_future(process.wait())
@@ -94,8 +97,8 @@ async def run_program(
                 raise CheckError(f"{command[0]} printed more than {most:,} bytes", hint="raise max_output, or see why")
             await asyncio.wait({output.closed, errors.closed}, timeout=_LINGER)
         finally:
-            await end_all(process.pid, ending)
-        return Ended(ending.result(), bytes(output.data), bytes(errors.data))
+            left = await end_all(process.pid, ending, trace=trace)
+        return Ended(ending.result(), bytes(output.data), bytes(errors.data), left)
 
 
 class _Pipe:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from threading import Event
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from vedette import Check, CheckError, Estimate, Kind, Metric, Status, hookimpl
 from vedette.kit import cut_text, given
-from vedette_checks.exposition import Exposed, exposed
+from vedette_checks.exposition import Exposed, Exposition, exposed
 from vedette_checks.openmetrics.config import OpenMetricsConfig
 from vedette_checks.openmetrics.scrape import Page, Scraper
 
@@ -21,7 +22,9 @@ __all__ = ["OpenMetrics", "OpenMetricsConfig", "register_checks"]
 _HEALTH = "openmetrics.health"
 _SMALL = 20_000
 """Bytes up to which an answer is read on the loop itself: some ten milliseconds."""
-_OPERATORS_OWN = ("token", "username", "password", "headers", "max_body", "verify")
+_AT_ONCE = 500
+"""Samples that are emitted before others have the loop."""
+_OPERATORS_OWN = ("token", "username", "password", "headers", "max_body", "max_samples", "verify")
 
 
 class OpenMetrics(Check[OpenMetricsConfig]):
@@ -31,6 +34,7 @@ class OpenMetrics(Check[OpenMetricsConfig]):
     metrics = (
         Metric("openmetrics.samples", Kind.GAUGE, help="Samples of the last answer that were emitted."),
         Metric("openmetrics.bytes", Kind.GAUGE, unit="byte", help="Its size, unpacked."),
+        Metric("openmetrics.cut", Kind.GAUGE, unit="sample", help="Samples beyond `max_samples`; absent if none."),
     )
     statuses = (_HEALTH,)
     open_names = True
@@ -43,10 +47,11 @@ class OpenMetrics(Check[OpenMetricsConfig]):
         return (urlsplit(config.url).hostname or "",)
 
     async def open(self) -> None:
-        """Read the certificate files."""
-        self._scraper = Scraper(self.config)
+        """Nothing is known yet; certificate files are read by a run, which can say that they are bad."""
+        self._scraper: Scraper | None = None
         self._tags: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._read = 0
+        self._told = False
 
     async def run(self, emit: Emit) -> None:
         """Ask once, and emit what it says.
@@ -54,20 +59,23 @@ class OpenMetrics(Check[OpenMetricsConfig]):
         Raises:
             CheckError: it cannot be reached, or answers something else.
         """
+        late = "the endpoint does not answer in time"
         try:
+            self._scraper = self._scraper or Scraper(self.config)
             page = await self._scraper.scrape()
-            found = _read(page) if len(page.body) <= _SMALL else await asyncio.to_thread(_read, page)
+            late = "there was no time to read the whole answer"
+            found = await _read(page, self.config.max_samples)
+            self._read = len(page.body)
+            await self._report(emit, found)
         except CheckError as error:
             emit.status(_HEALTH, Status.CRITICAL, error.message)
             raise
         except asyncio.CancelledError:
-            emit.status(_HEALTH, Status.CRITICAL, "the endpoint does not answer in time")
+            emit.status(_HEALTH, Status.CRITICAL, late)
             raise
-        self._read = len(page.body)
-        number = sum(self._emit(emit, one) for one in found)
-        emit.gauge("openmetrics.samples", number)
         emit.gauge("openmetrics.bytes", len(page.body))
-        emit.status(_HEALTH, Status.OK)
+        empty = not page.body.strip()
+        emit.status(_HEALTH, Status.WARNING if empty else Status.OK, "the answer is empty" if empty else "")
 
     async def estimate(self) -> Iterable[Estimate]:
         """What the endpoint sends."""
@@ -81,8 +89,21 @@ class OpenMetrics(Check[OpenMetricsConfig]):
 
     async def close(self) -> None:
         """Hang up."""
-        if hasattr(self, "_scraper"):
+        if self._scraper is not None:
             await self._scraper.close()
+
+    async def _report(self, emit: Emit, found: Exposition) -> None:
+        number = 0
+        for place, one in enumerate(found.samples, 1):
+            number += self._emit(emit, one)
+            if place % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        emit.gauge("openmetrics.samples", number)
+        if found.cut:
+            emit.gauge("openmetrics.cut", found.cut)
+            if not self._told:
+                self.log.warning("the answer has %s samples beyond max_samples: they are cut", f"{found.cut:,}")
+        self._told = found.cut > 0
 
     def _emit(self, emit: Emit, one: Exposed) -> bool:
         config = self.config
@@ -108,13 +129,18 @@ class OpenMetrics(Check[OpenMetricsConfig]):
         return made
 
 
-def _read(page: Page) -> list[Exposed]:
-    text = page.body.decode("utf-8", "replace")
+async def _read(page: Page, most: int) -> Exposition:
+    """Its samples: of a long answer in a thread, which stops with the run."""
+    stop = Event()
     try:
-        return exposed(text, openmetrics=page.openmetrics)
+        if len(page.body) <= _SMALL:
+            return exposed(page.body, openmetrics=page.openmetrics, most=most)
+        return await asyncio.to_thread(exposed, page.body, openmetrics=page.openmetrics, most=most, stop=stop)
     except ValueError as error:
         why = cut_text(str(error), 200)
         raise CheckError(f"the answer is no exposition of metrics: {why}", hint="is this the path?") from error
+    finally:
+        stop.set()
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,14 @@ from pydantic_core import PydanticCustomError
 
 from vedette import CheckConfig, Secret
 from vedette.kit import Size
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_UNSENDABLE = "holds a line break or another character that HTTP does not allow in a header"
+
+
+def sendable(text: str) -> bool:
+    """Whether a header may have this value: RFC 9110, "Field Values", without what is obsolete."""
+    return text.isascii() and all(one.isprintable() or one == "\t" for one in text) and text == text.strip()
 
 
 class OpenMetricsConfig(CheckConfig):
@@ -51,6 +60,9 @@ class OpenMetricsConfig(CheckConfig):
     key_file: Path | None = Field(None, description="Its key (PEM), if it is in a file of its own.")
     verify: bool = Field(True, description="Look at the server's certificate.")
     max_body: Size = Field(32 << 20, description="Longest answer that is read, unpacked.", gt=0)
+    max_samples: int = Field(
+        50_000, description="Most samples of an answer, before `metrics` chooses; the rest is cut and counted.", gt=0
+    )
 
     @field_validator("url")
     @classmethod
@@ -59,6 +71,7 @@ class OpenMetricsConfig(CheckConfig):
         try:
             parts = urlsplit(value)
             good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+            good = good and value.isprintable() and " " not in value
             login = parts.username is not None or parts.password is not None
         except ValueError:
             good = False
@@ -66,6 +79,23 @@ class OpenMetricsConfig(CheckConfig):
             raise PydanticCustomError("vedette", "is an address such as http://127.0.0.1:9100/metrics")
         if login:
             raise PydanticCustomError("vedette", "holds a login: give `username` and `password` instead")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _sendable_token(cls, value: Secret | None) -> Secret | None:
+        if value is not None and not sendable(value.reveal()):
+            raise PydanticCustomError("vedette", _UNSENDABLE)
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable_headers(cls, value: dict[str, Secret]) -> dict[str, Secret]:
+        for name, secret in value.items():
+            if not _HEADER.fullmatch(name):
+                raise PydanticCustomError("vedette", "has '{name}', which is no name of a header", {"name": name})
+            if not sendable(secret.reveal()):
+                raise PydanticCustomError("vedette", "{name} " + _UNSENDABLE, {"name": name})
         return value
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ async def diagnose(config: OpenMetricsConfig, diagnosis: Diagnosis) -> None:
             page = await scraper.scrape()
         finally:
             await scraper.close()
-        found = exposed(page.body.decode("utf-8", "replace"), openmetrics=page.openmetrics)
+        found = exposed(page.body, openmetrics=page.openmetrics, most=config.max_samples)
     except CheckError as error:
         diagnosis.failed("metrics", error.message, error.hint)
     except ValueError as error:
@@ -39,4 +39,5 @@ async def diagnose(config: OpenMetricsConfig, diagnosis: Diagnosis) -> None:
         diagnosis.failed("metrics", f"the answer is no exposition of metrics: {why}", "see the path of `url`")
     else:
         form = "OpenMetrics" if page.openmetrics else "text format"
-        diagnosis.ok("metrics", f"{len(found):,} samples, {len(page.body):,} bytes, {form}")
+        more = f", {found.cut:,} more are cut by max_samples" if found.cut else ""
+        diagnosis.ok("metrics", f"{len(found.samples):,} samples{more}, {len(page.body):,} bytes, {form}")

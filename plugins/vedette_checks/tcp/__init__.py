@@ -49,13 +49,20 @@ class Tcp(Check[TcpConfig]):
         common = (f"target_host:{config.host}", f"port:{config.port}")
         try:
             addresses = await _addresses(config.host, config.port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             emit.status(_STATUS, Status.CRITICAL, f"{config.host} has no address", common)
             raise CheckError(f"{config.host} has no address", hint="is the name right, and does DNS answer?") from error
         if not config.all_addresses:
             addresses = addresses[:1]
         said = await asyncio.gather(*(self._ask(emit, one, (*common, f"address:{one}")) for one in addresses))
-        if refused := [one for one in said if one]:
+        refused = [one for one in said if one]
+        if config.all_addresses:
+            for address, reason in zip(addresses, said, strict=True):
+                status = Status.CRITICAL if reason else Status.OK
+                emit.status(_STATUS, status, reason, (*common, f"address:{address}"))
+        # Under the same tags whatever the resolver says today: an address that is gone would never be OK again.
+        emit.status(_STATUS, Status.CRITICAL if refused else Status.OK, "; ".join(refused), common)
+        if refused:
             raise CheckError("; ".join(refused), hint="is the service up, and is this its port?")
 
     async def diagnose(self, diagnosis: Diagnosis) -> None:
@@ -75,11 +82,9 @@ class Tcp(Check[TcpConfig]):
             why = os.strerror(error.errno).lower() if known else "no answer"  # type: ignore[arg-type]
             reason = f"{address} port {config.port}: {why}"
             emit.gauge("network.tcp.can_connect", 0, tags)
-            emit.status(_STATUS, Status.CRITICAL, reason, tags)
             return reason
         emit.gauge("network.tcp.response_time", perf_counter() - started, tags)
         emit.gauge("network.tcp.can_connect", 1, tags)
-        emit.status(_STATUS, Status.OK, "", tags)
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()

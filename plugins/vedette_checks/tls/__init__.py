@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from vedette import Check, CheckError, Kind, Metric, Status, hookimpl
-from vedette.kit import given, probe_tcp, probe_tls, ssl_context
+from vedette.kit import given, probe_tcp, probe_tls
 from vedette_checks.tls.config import TlsConfig
-from vedette_checks.tls.handshake import Certificate, read_file, shake
+from vedette_checks.tls.handshake import Certificate, client_side, in_words, read_file, shake
 
 if TYPE_CHECKING:
     from vedette import Diagnosis, Emit
@@ -24,12 +25,14 @@ _TAGS = ("server", "server_hostname", "port", "path")
 
 
 class Tls(Check[TlsConfig]):
-    """Looks at the certificate of a server, or of a file, and at what the handshake agrees on."""
+    """Looks at the certificates of a server, or of a file, and at what the handshake agrees on."""
 
     name = "tls"
     metrics = (
-        Metric("tls.days_left", Kind.GAUGE, unit="day", tags=_TAGS, help="Time until it ends; negative after."),
+        Metric("tls.days_left", Kind.GAUGE, unit="day", tags=_TAGS, help="Time until its own ends; negative after."),
         Metric("tls.seconds_left", Kind.GAUGE, unit="second", tags=_TAGS, help="The same in seconds."),
+        Metric("tls.chain.days_left", Kind.GAUGE, unit="day", tags=_TAGS,
+               help="Time until the first of its chain, or of the file, ends."),
         Metric("tls.issued_days", Kind.GAUGE, unit="day", tags=_TAGS, help="How long the certificate holds in all."),
         Metric("tls.issued_seconds", Kind.GAUGE, unit="second", tags=_TAGS, help="The same in seconds."),
     )  # fmt: skip
@@ -59,8 +62,11 @@ class Tls(Check[TlsConfig]):
         )
         try:
             shaken = await shake(config)
-        except (OSError, TimeoutError) as error:
-            reason = f"{config.host} port {config.port}: {_why(error)}"
+        except CheckError as error:  # a file of ours: nothing is known of the server
+            emit.status("tls.can_connect", Status.UNKNOWN, error.message, tags)
+            raise
+        except (OSError, ValueError) as error:
+            reason = _why(config, error)
             emit.status("tls.can_connect", Status.CRITICAL, reason, tags)
             raise CheckError(reason, hint="`vedette doctor` says what is reached") from error
         emit.status("tls.can_connect", Status.OK, "", tags)
@@ -68,15 +74,13 @@ class Tls(Check[TlsConfig]):
         chosen = "" if good else f"the server speaks {shaken.version}, allowed is {', '.join(config.versions)}"
         emit.status("tls.version", Status.OK if good else Status.CRITICAL, chosen, tags)
         emit.status("tls.cert_validation", Status.CRITICAL if shaken.fault else Status.OK, shaken.fault, tags)
-        self._judge(emit, shaken.certificate, tags)
+        self._judge(emit, shaken.chain, tags)
 
     async def diagnose(self, diagnosis: Diagnosis) -> None:
         """The port, the handshake, the certificate; or the file."""
         config = self.config
         if config.cert_path is None:
-            context = ssl_context(ca_file=config.ca_file, cert_file=config.cert_file, key_file=config.key_file)
-            if await probe_tcp(diagnosis, config.host or "", config.port):
-                await probe_tls(diagnosis, config.server_name or config.host or "", config.port, context)
+            await self._diagnose_server(config.host or "", diagnosis)
             return
         try:
             found = await asyncio.to_thread(read_file, config.cert_path)
@@ -84,7 +88,21 @@ class Tls(Check[TlsConfig]):
             why = error.strerror if isinstance(error, OSError) else "it holds no certificate"
             diagnosis.failed("certificate", f"{config.cert_path}: {why}", "the agent's user must be able to read it")
         else:
-            diagnosis.ok("certificate", f"{found.subject}, {(found.ends - time.time()) / _DAY:.0f} days left")
+            first = _first(found)
+            left = (first.ends - time.time()) / _DAY
+            say = diagnosis.failed if left <= 0 else diagnosis.warning if left <= config.warning_days else diagnosis.ok
+            say("certificate", f"{first.subject}, {left:.0f} days left")
+
+    async def _diagnose_server(self, host: str, diagnosis: Diagnosis) -> None:
+        config = self.config
+        reached = await probe_tcp(diagnosis, host, config.port)
+        try:
+            context = client_side(config)
+        except CheckError as error:
+            diagnosis.failed("certificates", error.message, error.hint)
+        else:
+            if reached:
+                await probe_tls(diagnosis, host, config.port, context, server_name=config.server_name)
 
     async def _read(self, emit: Emit) -> None:
         path = self.config.cert_path
@@ -96,37 +114,50 @@ class Tls(Check[TlsConfig]):
             why = error.strerror if isinstance(error, OSError) else "it holds no certificate"
             emit.status("tls.cert_validation", Status.CRITICAL, f"{path}: {why}", tags)
             raise CheckError(f"{path}: {why}", hint="the agent's user must be able to read it") from error
-        emit.status("tls.cert_validation", Status.OK, "", tags)
+        now = time.time()
+        faults = [f"{one.subject} has expired" for one in found if one.ends <= now]
+        faults += [f"{one.subject} is not valid yet" for one in found if one.begins > now]
+        emit.status("tls.cert_validation", Status.CRITICAL if faults else Status.OK, "; ".join(faults[:5]), tags)
         self._judge(emit, found, tags)
 
-    def _judge(self, emit: Emit, found: Certificate, tags: tuple[str, ...]) -> None:
-        config, now = self.config, time.time()
-        left, lasts = found.ends - now, found.ends - found.begins
+    def _judge(self, emit: Emit, chain: tuple[Certificate, ...], tags: tuple[str, ...]) -> None:
+        """The figures are of the first one, as Datadog's; the verdict is about the one that ends first."""
+        config, now, own, first = self.config, time.time(), chain[0], _first(chain)
+        left, lasts = own.ends - now, own.ends - own.begins
         emit.gauge("tls.days_left", left / _DAY, tags)
         emit.gauge("tls.seconds_left", left, tags)
         emit.gauge("tls.issued_days", lasts / _DAY, tags)
         emit.gauge("tls.issued_seconds", lasts, tags)
+        left = first.ends - now
+        emit.gauge("tls.chain.days_left", left / _DAY, tags)
         if left <= config.critical_days * _DAY:
             status = Status.CRITICAL
         else:
             status = Status.WARNING if left <= config.warning_days * _DAY else Status.OK
-        ends = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(found.ends))
-        text = (
-            f"the certificate ended on {ends}"
-            if left <= 0
-            else f"the certificate ends on {ends}, in {left / _DAY:.1f} days"
+        ends = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(first.ends))
+        which = (
+            "the certificate" if first is own else f"{first.subject} of the {'file' if config.cert_path else 'chain'}"
         )
+        text = f"{which} ended on {ends}" if left <= 0 else f"{which} ends on {ends}, in {left / _DAY:.1f} days"
         emit.status("tls.cert_expiration", status, "" if status is Status.OK else text, tags)
 
 
-def _why(error: OSError | TimeoutError) -> str:
+def _first(chain: tuple[Certificate, ...]) -> Certificate:
+    """The one that ends before the others; of equals the server's own."""
+    return min(chain, key=lambda one: one.ends)
+
+
+def _why(config: TlsConfig, error: OSError | ValueError) -> str:
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return f"{config.host} has no address"
+    where = f"{config.host} port {config.port}"
     if isinstance(error, TimeoutError):
-        return "no handshake in time"
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "the handshake failed").replace("_", " ").lower()
+        return f"{where}: no handshake in time"
     if isinstance(error, ConnectionResetError | BrokenPipeError):
-        return "the server closed the connection: does it speak TLS there?"
-    return os.strerror(error.errno).lower() if error.errno else "no connection"
+        return f"{where}: the server closed the connection: does it speak TLS there?"
+    if isinstance(error, ssl.SSLError | ValueError):
+        return f"{where}: {in_words(error)}"
+    return f"{where}: {os.strerror(error.errno).lower() if error.errno else 'no connection'}"
 
 
 @hookimpl

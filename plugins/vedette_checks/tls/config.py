@@ -23,7 +23,7 @@ class TlsConfig(CheckConfig):
         examples=["api.example.com"],
     )  # fmt: skip
     cert_path: Path | None = Field(
-        None, description="A file with a certificate (PEM) on this machine, instead of a server.",
+        None, description="A file with certificates (PEM) on this machine, instead of a server.",
         examples=["/etc/ssl/api.pem"],
     )  # fmt: skip
     warning_days: float = Field(14.0, description="WARNING from so many days before the end on.", ge=0)

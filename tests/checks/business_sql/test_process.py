@@ -76,6 +76,7 @@ def test_killed_and_started_again_each_window_is_reported_and_equals_the_ledger(
     assert sum(last.values()) > 0
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed")
 def test_a_clock_that_is_set_forward_and_back_makes_no_gap_and_no_window_twice(tmp_path: Path) -> None:
     conf = tmp_path / "conf.d"

@@ -64,6 +64,22 @@ def processes() -> list[psutil.Process]:
     return [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
 
 
+async def test_forks_speak_to_nobody_and_hold_up_nobody(make: Make) -> None:
+    fork = """
+for _ in range(20):
+    child = os.fork()
+    if not child:
+        self.gauge("child", 1)
+        os._exit(0)
+    os.waitpid(child, 0)
+self.gauge("parent", 1)
+"""
+    runner, recorder = await make(check(fork))
+    await runner.run()
+    assert runner.vitals.state is State.OK, runner.vitals.message
+    assert (recorder.values("parent"), recorder.values("child")) == ([1], [])
+
+
 RAISES = [
     ("raise ValueError('no ' + instance['password'])", "ValueError: no ****"),
     ("raise Exception('plain')", "plain"),
@@ -121,6 +137,10 @@ async def test_a_process_that_ends_is_said_and_begun_anew(make: Make, body: str,
 
 
 LOOPS = """
+for number in range(300):
+    self.gauge("level", number, tags=[f"n:{number}"])
+self.monotonic_count("total", 10, flush_first_value=True)
+self.service_check("db.up", self.OK)
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
 threading.Thread(target=time.sleep, args=(600,)).start()
@@ -134,7 +154,7 @@ while True:
 
 async def test_at_the_deadline_it_is_killed_with_all_that_it_started(make: Make, tmp_path: Path) -> None:
     note = tmp_path / "note"
-    runner, _ = await make(check(LOOPS), instance={"note": str(note)}, timeout="3s")
+    runner, recorder = await make(check(LOOPS), instance={"note": str(note)}, timeout="3s")
     running = asyncio.create_task(runner.run())
     await eventually(note.exists, "its children")
     mine = processes()
@@ -144,6 +164,33 @@ async def test_at_the_deadline_it_is_killed_with_all_that_it_started(make: Make,
     assert said(batch) == (Status.CRITICAL, "the check did not end in time")
     await eventually(lambda: not any(one.is_running() and one.status() != "zombie" for one in mine), "their end")
     assert processes() == []
+    assert (recorder.values("level"), recorder.values("total")) == (
+        list(range(300)),
+        [0, 10],
+    )  # what came before counts
+    assert [one.status for one in batch.statuses if one.name == "db.up"] == [Status.OK]
+    assert recorder.values("datadog_check.submitted") == [302]
+
+
+async def test_what_it_leaves_running_is_bounded(make: Make) -> None:
+    body = """
+if instance["many"]:
+    subprocess.Popen(["sh", "-c", "for n in $(seq 60); do sleep 612 & done"]).wait()  # orphans
+    for _ in range(41):
+        subprocess.Popen(["sleep", "612"], start_new_session=True)
+self.gauge("good", 1)
+"""
+    runner, recorder = await make(check(body), instance={"many": True})
+    batch = await runner.run()
+    message = "the check left 101 processes running"
+    assert (runner.vitals.state, runner.vitals.message) == (State.FAILING, message)
+    assert said(batch) == (Status.CRITICAL, message)
+    assert recorder.values("good") == [1]
+    await eventually(lambda: not sleepers(), "their end")
+
+
+def sleepers() -> list[psutil.Process]:
+    return [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "612"]]
 
 
 async def test_what_it_prints_and_leaves_behind_harms_nobody(make: Make, caplog: pytest.LogCaptureFixture) -> None:

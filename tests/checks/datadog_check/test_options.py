@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from vedette import Kind
 from vedette.advice import Diagnosis
+from vedette.config.values import harvest
 from vedette.emit import Channel, Emit
-from vedette.kit import Sketch
+from vedette.kit import Deltas, Sketch
 from vedette_checks.datadog_check import DatadogCheck, DatadogCheckConfig
 from vedette_checks.datadog_check.config import revealed
 from vedette_checks.datadog_check.ledger import Ledger
@@ -55,6 +56,22 @@ def test_how_it_is_called_and_what_is_hidden() -> None:
         "{'password': ****, 'hosts': [{'api_key': ****, 'user': 'u'}], 'tls_private_key_path': '/k', 'n': 1}"
     )
     assert revealed(made.instance) == instance
+
+
+def test_what_is_hidden_however_it_is_spelt() -> None:
+    instance = {
+        "password": 1234567890, "pin_token": 12, "max_tokens": 4096, "use_token": True, "port": 65000,
+        "headers": {"X-API-Key": "hdr", "Accept": "text/plain", "auth-token": "t", "Cookie": "c"},
+        "privKey": "p", "authKey": "a", "bearerToken": "b", "APIKey": "k", "community_string": "cs", "passwords": ["x"],
+        "client.secret": "s", "private_key_path": "/k", "token_url": "/t", "passive": "no", "app_key": "ak",
+    }  # fmt: skip
+    made = config(module="a", instance=instance)
+    found: set[str] = set()
+    harvest(made, found.add)
+    assert found == {"1234567890", "hdr", "t", "c", "p", "a", "b", "k", "cs", "x", "s", "ak"}
+    assert revealed(made.instance) == instance
+    assert type(revealed(made.instance)["password"]) is int
+    assert "1234567890" not in repr(made.instance)
 
 
 def test_what_lint_says() -> None:
@@ -124,6 +141,59 @@ def test_buckets_without_an_end_and_with_few_observations(spoken: tuple[Ledger, 
     assert sample.value.bins[:4] == ((0.0, 1), (0.25, 1), (0.75, 1), (1.0, 3))
     assert (sample.value.min, sample.value.max) == (0.0, 3.9375)
     assert sample.value.sum == pytest.approx(0.25 + 0.75 + 3 + 300, rel=0.01)
+
+
+def counted(deltas: Deltas, emit: Emit, name: str) -> float:
+    batch = emit.batch()
+    reported = [deltas.reported(batch, one) for one in batch.samples if one.name == name]
+    return sum(one.value for one in reported if one is not None)  # type: ignore[misc]
+
+
+def test_tags_have_no_order_and_no_doubles(spoken: tuple[Ledger, Emit]) -> None:
+    ledger, _ = spoken
+    deltas, grown, buckets = Deltas(), [], []
+    for run, tags in enumerate((["a:1", "b:2"], ["b:2", "a:1"], ["a:1", "b:2", "a:1"]), 1):
+        emit = Emit(Channel("datadog_check/x", "datadog_check", (), (), open_names=True), 1_000.0 + run)
+        ledger.begin(emit)
+        ledger.take([["metric", 3, "total", 1_000 + 10 * run, tags, "", True, 1.0]])
+        ledger.take([["bucket", "b", 100 * run, 0.0, 1.0, True, "", tags, True]])
+        ledger.take([["metric", 6, "pace", run, tags, "", False, 1.0]])
+        ledger.take([["metric", 6, "pace", run + 1, tags[::-1], "", False, 2.0]])
+        ledger.end()
+        grown.append(counted(deltas, emit, "total"))
+        buckets += [one.value.count for one in emit.batch().samples if isinstance(one.value, Sketch)]
+        assert [one.value for one in emit.batch().samples if one.name == "pace"] == [1.0]
+        assert "series" not in ledger.dropped
+    assert (grown, buckets) == ([1_010, 10, 10], [100, 100, 100])
+
+
+def test_of_too_many_totals_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vedette_checks.datadog_check.ledger._MOST_KNOWN", 2)
+    ledger, deltas, grown = Ledger(logging.getLogger("test"), (), 2, {}), Deltas(), []
+    for run, name in enumerate("abcdbeba"):
+        emit = Emit(Channel("datadog_check/x", "datadog_check", (), (), open_names=True), 1_000.0 + run)
+        ledger.begin(emit)
+        ledger.take([["metric", 3, name, 100 + run, [], "", True, 1.0]])
+        ledger.end()
+        grown.append(counted(deltas, emit, name))
+    assert grown == [100, 101, 102, 103, 3, 105, 2, 107]  # `a` was forgotten as `e` came, `b` never
+
+
+def test_what_has_no_series_is_bounded_too(spoken: tuple[Ledger, Emit], monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"log": 1, "event": 2, "entry": 1, "status": 2, "observation": 3}
+    monkeypatch.setattr("vedette_checks.datadog_check.ledger._MOST", few)
+    ledger, emit = spoken
+    ledger.begin(emit)
+    ledger.take([["event", {"msg_title": f"t{number}"}] for number in range(5)])
+    ledger.take([["entry", '{"message": "m"}'], ["entry", '{"message": "n"}'], ["log", 10, "a"], ["log", 10, "b"]])
+    ledger.take([["status", f"s{number}", 0, [], "", ""] for number in range(3)])
+    ledger.take([["metric", 5, "h", number, [], "", False, 1.0] for number in range(7)])
+    ledger.take([["metric", 0, name, 1, [], "", False, 1.0] for name in ("", " ", "g")])
+    ledger.end()
+    batch = emit.batch()
+    assert (len(batch.events), len(batch.logs), len(batch.statuses)) == (2, 1, 2)
+    assert [(one.name, one.value) for one in batch.samples] == [("g", 1), ("h", 0), ("h", 1), ("h", 2)]
+    assert dict(ledger.dropped) == {"event": 3, "entry": 1, "log": 1, "status": 1, "observation": 4, "no_name": 2}
 
 
 def test_the_own_host_is_no_tag_and_another_is(spoken: tuple[Ledger, Emit]) -> None:

@@ -96,7 +96,7 @@ def test_summaries_unknown_types_times_and_nan() -> None:
         "# TYPE rpc summary\nrpc{quantile=\"0.5\"} 4.5\nrpc{quantile=\"0.9\"} NaN\nrpc_sum 9\nrpc_count 2\n"
         "loose 7 1700000000123\n# TYPE a:b gauge\na:b +Inf\n"
     )  # fmt: skip
-    assert read("prometheus", text) == [
+    assert read("prometheus", text.encode()).items == [
         Printed("rpc.quantile", Kind.GAUGE, 4.5, ("quantile:0.5",)),
         Printed("rpc.sum", Kind.COUNTER, 9),
         Printed("rpc.count", Kind.COUNTER, 2),
@@ -107,7 +107,7 @@ def test_summaries_unknown_types_times_and_nan() -> None:
 
 def test_json_objects_and_lists() -> None:
     flat = {"a": {"b": 1.5, "c d": 2}, "up": True, "text": "x", "list": [1], "none": None, "/": 3}
-    assert read("json", json.dumps(flat)) == [
+    assert read("json", json.dumps(flat).encode()).items == [
         Printed("a.b", Kind.GAUGE, 1.5),
         Printed("a.c_d", Kind.GAUGE, 2),
         Printed("up", Kind.GAUGE, 1),
@@ -117,7 +117,7 @@ def test_json_objects_and_lists() -> None:
         {"name": "shop.orders", "value": 3, "kind": "count", "tags": {"shop": "a"}, "time": 1.5},
         {"name": "x", "value": 1, "tags": ["a:b", "c"]},
     ]
-    assert read("json", json.dumps(listed)) == [
+    assert read("json", json.dumps(listed).encode()).items == [
         Printed("shop.orders", Kind.COUNT, 3, ("shop:a",), 1.5),
         Printed("x", Kind.GAUGE, 1, ("a:b", "c")),
     ]
@@ -130,7 +130,7 @@ def test_influx_lines() -> None:
         "we\\,ird,k\\=ey=v\\,alue f\\ ield=-1e3\n"
         "n u=18446744073709551615u\n"
     )
-    assert read("influx", text) == [
+    assert read("influx", text.encode()).items == [
         Printed("cpu.idle", Kind.GAUGE, 97.5, ("host:a b", "core:0"), 1.7e9),
         Printed("cpu.busy", Kind.GAUGE, 3, ("host:a b", "core:0"), 1.7e9),
         Printed("cpu.on", Kind.GAUGE, 1, ("host:a b", "core:0"), 1.7e9),
@@ -155,11 +155,35 @@ def test_influx_lines() -> None:
         ("influx", "a b=x", "line 1: 'x' is not a value"),
         ("prometheus", 'a{b="x} 1', "not a Prometheus exposition: "),
         ("prometheus", "a one", "not a Prometheus exposition: "),
+        ("prometheus", " {} 1\n# EOF", "not a Prometheus exposition: it has lines that are no samples"),
     ],
 )
 def test_what_is_none_is_said(form: str, text: str, says: str) -> None:
     with pytest.raises(ValueError, match=f"^(?:{says})"):
-        read(form, text)
+        read(form, text.encode())
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("json", '{"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}'),
+        ("influx", "m a=1,b=2\nm c=3\nm d=4,e=5"),
+        ("prometheus", "a 1\nb 2\nc 3\nd 4\ne 5\n"),
+        ("nagios", "OK | a=1 b=2 c=3 d=4 e=5"),
+    ],
+)
+async def test_what_is_beyond_max_samples_is_cut_and_counted(
+    form: str, text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "page").write_text(text)
+    options = {"name": "x", "command": ["cat", str(tmp_path / "page")], "format": form, "namespace": "my"}
+    run = await run_check(Exec, {**options, "max_samples": 3})
+    assert [one.value for one in run.batch.samples if one.name.startswith("my.")] == [1, 2, 3]
+    assert (run.value("exec.cut"), run.status("exec.status")) == (2, Status.OK)
+    assert "2 samples beyond max_samples" in caplog.text
+    run = await run_check(Exec, {**options, "max_samples": 5})
+    assert [one.value for one in run.batch.samples if one.name.startswith("my.")] == [1, 2, 3, 4, 5]
+    assert "exec.cut" not in {one.name for one in run.batch.samples}
 
 
 async def test_a_program_that_fails_is_critical_and_its_output_is_not_read() -> None:

@@ -132,7 +132,11 @@ async def test_values_of_a_real_plugin_are_in_base_units(page: int, tmp_path: Pa
         ("2GiB", 2 * 1024**3, "byte", {}),
         ("2TB", 2 * 1024**4, "byte", {}),
         ("1PB", 1024**5, "byte", {}),
+        ("5kB", 5 * 1024, "byte", {}),
         ("12345c", 12345, "counter", {}),
+        ("45C;70;80", 45, "C", {"warning": 70, "critical": 80}),
+        ("10Mb", 10, "Mb", {}),
+        ("10b", 10, "b", {}),
         ("-1.5e3;@10:20;~:5;;", -1500, "", {}),
         ("0,25s", 0.25, "second", {}),
         (".5", 0.5, "", {}),
@@ -144,6 +148,12 @@ def test_perfdata_with_every_unit(text: str, value: float, unit: str, thresholds
     reading = read_output(f"OK|label={text}")
     assert reading.items == (Perf("label", pytest.approx(value), unit, pytest.approx(thresholds)),)
     assert reading.strange == ()
+
+
+def test_a_megabyte_of_words_behind_a_bar_is_not_read_to_its_end() -> None:
+    reading = read_output("OK | a=1 " + "x " * 500_000 + "b=2")
+    assert [one.label for one in reading.items] == ["a"]
+    assert reading.strange == ("x",) * 1_000
 
 
 @pytest.mark.parametrize(

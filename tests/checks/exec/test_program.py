@@ -49,7 +49,7 @@ async def test_what_it_prints_and_how_it_ends() -> None:
 
 async def test_it_gets_its_own_environment_an_empty_input_and_its_folder(tmp_path: Path) -> None:
     code = (
-        "import os, sys; own = sorted(set(os.environ) - {'LC_CTYPE'})\n"
+        "import os, sys; own = sorted(set(os.environ) - {'LC_CTYPE', 'VEDETTE_RUN'})\n"
         "print(own, os.getcwd(), repr(sys.stdin.read()), os.getsid(0) == os.getpid())"
     )
     ended = await run_program(python(code), {"ONLY": "this"}, tmp_path, MOST)
@@ -69,13 +69,16 @@ if ignore == "ignore":
         signal.signal(number, signal.SIG_IGN)
 pid = os.fork()
 if pid == 0:
-    if how == "session":
+    if how in ("session", "leaves_session"):
         os.setsid()
+    if how == "leaves_group":
+        os.setpgid(0, 0)
+        os.execve("/bin/sh", ["sh", "-c", f"echo $$ > {path}; exec sleep 600"], {"PATH": os.environ["PATH"]})
     with open(path, "w") as file:
         print(os.getpid(), file=file)
     time.sleep(600)
     sys.exit(0)
-if how == "leaves":
+if how.startswith("leaves"):
     print("done", flush=True)
     while not (os.path.exists(path) and open(path).read().endswith("\\n")):
         time.sleep(0.01)
@@ -99,12 +102,33 @@ async def test_at_the_deadline_all_that_it_started_is_gone(ignore: str, how: str
     await eventually(lambda: gone(child) and gone(parent), "their end")
 
 
-async def test_what_it_leaves_behind_holds_up_nobody_and_is_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["leaves", "leaves_session", "leaves_group"])
+async def test_what_it_leaves_behind_holds_up_nobody_and_is_ended(how: str, tmp_path: Path) -> None:
     note = tmp_path / "pid"
-    ended = await run_program(python(FORKS, "obey", "leaves", note), dict(os.environ), None, MOST)
-    assert (ended.status, ended.output) == (0, b"done\n")
+    ended = await run_program(python(FORKS, "obey", how, note), dict(os.environ), None, MOST)
+    assert (ended.status, ended.output, ended.left) == (0, b"done\n", 1)
     child = await written(note)
     await eventually(lambda: gone(child), "its end")
+
+
+async def test_a_daemon_that_forked_twice_is_ended_at_the_deadline(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    words = ["sh", "-c", f"(setsid sh -c 'echo $$ > {note}; exec sleep 600' >/dev/null 2>&1 &) ; sleep 600"]
+    running = asyncio.create_task(run_program(words, dict(os.environ), None, MOST))
+    daemon = await written(note)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await eventually(lambda: gone(daemon), "its end")
+
+
+async def test_that_something_was_left_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    words = ["sh", "-c", "setsid sleep 600 >/dev/null 2>&1 & echo fine"]
+    runner = Runner(instance(Exec, name="x", command=words, timeout="10s"), Recorder().surroundings)
+    await runner.run()
+    await runner.run()
+    await runner.stop()
+    assert caplog.text.count("the program left processes running, which were ended: 1 in this run") == 1
 
 
 async def test_a_hundred_megabytes_are_not_kept() -> None:

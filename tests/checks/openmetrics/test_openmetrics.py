@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import shutil
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +23,10 @@ from servers import Certificates, Server, free_port
 from vedette import Diagnosis, Kind, Status
 from vedette.runner import Runner
 from vedette.testing import CheckRun, assert_declared, run_check
+from vedette_checks import openmetrics
+from vedette_checks.exposition import Exposed, Exposition
 from vedette_checks.openmetrics import OpenMetrics, OpenMetricsConfig
+from vedette_checks.openmetrics.scrape import Page
 
 pytestmark = pytest.mark.anyio
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -97,6 +102,10 @@ async def scrape(endpoint: Endpoint, **options: Any) -> CheckRun:
     return await run_check(OpenMetrics, {"name": "x", "url": endpoint.url, "timeout": "10s", **options})
 
 
+def canonical(label: str, value: str) -> str:
+    return str(float(value) or 0) if label in ("le", "quantile") else value.strip()
+
+
 def seen(run: CheckRun) -> Series:
     """Its samples under the names of the exposition."""
     ours = ("openmetrics.", "health_check.")
@@ -104,9 +113,7 @@ def seen(run: CheckRun) -> Series:
     for one in run.batch.samples:
         if not one.name.startswith(ours):
             labels = (tag.partition(":")[::2] for tag in one.tags if tag != "instance:x")
-            pairs = frozenset(
-                ("le", value.replace("inf", "+Inf")) if key == "upper_bound" else (key, value) for key, value in labels
-            )
+            pairs = frozenset(("le" if key == "upper_bound" else key, value) for key, value in labels)
             name = one.name
             for ending, whole in ((".count", "_total"), (".bucket", "_bucket"), (".sum", "_sum"), (".quantile", "")):
                 if name.endswith(ending) and one.kind is (Kind.GAUGE if ending == ".quantile" else Kind.COUNTER):
@@ -149,7 +156,7 @@ async def test_a_real_exporters_samples_are_exact(page: bytes, endpoint: Endpoin
     got = seen(run)
     assert len(expected) > 150
     assert got == {
-        (name.replace(":", "_"), frozenset((key, value.strip()) for key, value in labels)): value
+        (name.replace(":", "_"), frozenset((key, canonical(key, value)) for key, value in labels)): value
         for (name, labels), value in expected.items()
     }
     kinds = {one.name: one.kind for one in run.batch.samples}
@@ -193,13 +200,111 @@ async def test_openmetrics_is_read_by_its_own_rules(endpoint: Endpoint) -> None:
     }
     assert got == {
         ("shop_orders.count", Kind.COUNTER, 3, 1700000000.5, "shop:a"),
-        ("build", Kind.GAUGE, 1, None, "v:1"),
+        ("build_info", Kind.GAUGE, 1, None, "v:1"),
         ("mode", Kind.GAUGE, 1, None, "mode:on"),
         ("mode", Kind.GAUGE, 0, None, "mode:off"),
         ("size.bucket", Kind.GAUGE, 2, None, "upper_bound:inf"),
         ("size.sum", Kind.GAUGE, 5, None),
         ("size.count", Kind.GAUGE, 2, None),
     }
+
+
+async def test_bounds_and_infos_are_the_same_in_both_formats(endpoint: Endpoint) -> None:
+    bounds = b"""# TYPE h histogram
+h_bucket{le="ZERO"} 0
+h_bucket{le="ONE"} 1
+h_bucket{le="1e+06"} 2
+h_bucket{le="+Inf"} 2
+h_count 2
+h_sum 3
+# TYPE s summary
+s{quantile="ONE"} 4
+s_count 2
+s_sum 3
+"""
+    whole = bounds.replace(b"ZERO", b"0").replace(b"ONE", b"1")
+    endpoint.body = whole + b'# TYPE build_info gauge\nbuild_info{v="1"} 1\n'
+    text = await scrape(endpoint, metrics={"include": ["h.bucket", "s.quantile", "build_info"]})
+    endpoint.type = OPENMETRICS
+    broken = bounds.replace(b"ZERO", b"0.0").replace(b"ONE", b"1.0")
+    endpoint.body = broken + b'# TYPE build info\nbuild_info{v="1"} 1\n# EOF\n'
+    other = await scrape(endpoint, metrics={"include": ["h.bucket", "s.quantile", "build_info"]})
+    wanted = {
+        ("h.bucket", frozenset({("le", "0")})): 0,
+        ("h.bucket", frozenset({("le", "1.0")})): 1,
+        ("h.bucket", frozenset({("le", "1000000.0")})): 2,
+        ("h.bucket", frozenset({("le", "inf")})): 2,
+        ("s.quantile", frozenset({("quantile", "1.0")})): 4,
+        ("build_info", frozenset({("v", "1")})): 1,
+    }
+    renamed = {
+        (name.replace(".bucket", "_bucket").replace(".quantile", ""), tags): n for (name, tags), n in wanted.items()
+    }
+    assert seen(text) == seen(other) == renamed
+
+
+@pytest.mark.parametrize("form", [TEXT, OPENMETRICS])
+async def test_beyond_max_samples_nothing_is_read_but_a_histogram_to_its_end(
+    form: str, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    series = "".join(
+        f'h_bucket{{a="{n}",le="1"}} 1\nh_bucket{{a="{n}",le="+Inf"}} 2\nh_count{{a="{n}"}} 2\nh_sum{{a="{n}"}} 3\n'
+        for n in range(300)
+    )
+    endpoint.body, endpoint.type = f"# TYPE h histogram\n{series}# TYPE g gauge\ng 1\n# EOF\n".encode(), form
+    run = await scrape(endpoint, max_samples=602)
+    got = seen(run)
+    assert len(got) == run.value("openmetrics.samples") == 604
+    assert {tag for one in run.batch.samples for tag in one.tags if tag.startswith("a:")} == {
+        f"a:{n}" for n in range(151)
+    }
+    assert (run.value("openmetrics.cut"), run.status("openmetrics.health")) == (1_201 - 604, Status.OK)
+    assert "the answer has 597 samples beyond max_samples: they are cut" in caplog.text
+    run = await scrape(endpoint, max_samples=1_201)
+    assert run.value("openmetrics.samples") == 1_201
+    assert "openmetrics.cut" not in {one.name for one in run.batch.samples}
+
+
+async def test_others_have_the_loop_while_many_samples_are_emitted(endpoint: Endpoint) -> None:
+    endpoint.body = b"".join(b'g{n="%d"} 1\n' % number for number in range(3_000))
+    turns: list[int] = []
+
+    class Counting(list[Exposed]):
+        """Notes at each sample how many turns the loop has had."""
+
+        def __iter__(self) -> Iterator[Exposed]:
+            for one in super().__iter__():
+                turns.append(passed)
+                yield one
+
+    passed = 0
+
+    async def turn() -> None:
+        nonlocal passed
+        while True:
+            passed += 1
+            await asyncio.sleep(0)
+
+    async def read(page: Page, most: int) -> Exposition:
+        found = await real(page, most)
+        return found._replace(samples=Counting(found.samples))
+
+    real = openmetrics._read
+    other = asyncio.create_task(turn())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openmetrics, "_read", read)
+        run = await scrape(endpoint)
+    other.cancel()
+    assert run.value("openmetrics.samples") == len(turns) == 3_000
+    assert max(map(turns.count, set(turns))) <= 500
+
+
+async def test_an_empty_answer_is_a_warning(endpoint: Endpoint) -> None:
+    run = await scrape(endpoint)
+    assert (run.status("openmetrics.health"), run.message("openmetrics.health")) == (
+        Status.WARNING, "the answer is empty"
+    )  # fmt: skip
+    assert run.value("openmetrics.samples") == 0
 
 
 async def test_names_labels_buckets_and_times(endpoint: Endpoint) -> None:
@@ -273,6 +378,17 @@ async def test_certificates(tmp_path: Path) -> None:
             "raise max_body, or see why",
         ),
         ({"headers": {"Content-Encoding": "gzip"}, "body": b"no gzip"}, "the answer of 127.0.0.1:", ""),
+        ({"headers": {"Content-Encoding": "gzip"}, "body": gzip.compress(PAGE)[:-9]}, "the answer of 127.0.0.1:", ""),
+        (
+            {"headers": {"Content-Encoding": "br"}, "body": b"x"},
+            "the answer of 127.0.0.1:",
+            "only gzip is understood, which it was told",
+        ),
+        (
+            {"body": b"up" + b" " * 70_000 + b"1\n"},
+            "the answer is no exposition of metrics: line 1 is longer than 65,5",
+            "is this the path?",
+        ),
     ],
 )
 async def test_endpoints_that_misbehave(changes: dict[str, Any], says: str, hint: str, endpoint: Endpoint) -> None:
@@ -300,6 +416,43 @@ async def test_one_that_hangs_or_is_not_there(endpoint: Endpoint) -> None:
     run = await run_check(OpenMetrics, {"name": "x", "url": f"http://127.0.0.1:{port}/metrics"})
     assert run.error is not None
     assert run.error.message == f"nothing accepts connections on 127.0.0.1:{port}"
+    run = await scrape(Endpoint(url="http://nobody.invalid:9100/metrics"))
+    assert run.error is not None
+    assert run.error.message == "nobody.invalid has no address"
+    run = await scrape(Endpoint(url=endpoint.url.replace("http", "https")))
+    assert run.error is not None
+    assert run.error.message.endswith(" does not speak TLS as it should: wrong version number")
+    assert run.error.hint == "is it http instead of https?"
+
+
+async def test_a_ca_file_that_is_none_is_a_finding_too(endpoint: Endpoint) -> None:
+    run = await scrape(endpoint, ca_file="/nowhere/ca.pem")
+    assert run.error is not None
+    assert run.error.message.startswith("the certificate files cannot be used: ")
+    assert (run.status("openmetrics.health"), run.message("openmetrics.health")) == (Status.CRITICAL, run.error.message)
+
+
+async def test_a_gzip_bomb_takes_no_more_memory_than_max_body(endpoint: Endpoint) -> None:
+    packer = zlib.compressobj(9, wbits=31)
+    block = b"a" * (1 << 20)
+    endpoint.body = b"".join([*(packer.compress(block) for _ in range(60)), packer.flush()])  # one read of a socket
+    endpoint.headers["Content-Encoding"] = "gzip"
+    tracemalloc.start()
+    try:
+        run = await scrape(endpoint, max_body="1MB")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert run.error is not None
+    assert run.error.message == "the answer is longer than 1,048,576 bytes"
+    assert most < 20 << 20
+
+
+async def test_members_of_gzip_are_one_answer(endpoint: Endpoint) -> None:
+    endpoint.body = gzip.compress(b"a 1\n") + gzip.compress(b"b 2\n")
+    endpoint.headers["Content-Encoding"] = "gzip"
+    run = await scrape(endpoint)
+    assert seen(run) == {("a", frozenset()): 1, ("b", frozenset()): 2}
 
 
 async def test_what_doctor_says(endpoint: Endpoint) -> None:
@@ -320,6 +473,10 @@ async def test_what_doctor_says(endpoint: Endpoint) -> None:
     [
         ({"url": "localhost:9100"}, "url: is an address such as http://127.0.0.1:9100/metrics"),
         ({"url": "http://u:p@h/metrics"}, "url: holds a login: give `username` and `password` instead"),
+        ({"url": "http://h/a b"}, "url: is an address such as http://127.0.0.1:9100/metrics"),
+        ({"url": "http://h/", "token": "tok\u20ac"}, "token: holds a line break or another character that HTTP"),
+        ({"url": "http://h/", "headers": {"X-A": "a\nb"}}, "headers: X-A holds a line break or another character"),
+        ({"url": "http://h/", "headers": {"X A": "a"}}, "headers: has 'X A', which is no name of a header"),
         ({"url": "http://h/", "token": "a", "token_file": "/b"}, "give only one of token and token_file"),
         ({"url": "http://h/", "username": "a"}, "username and password go together"),
         ({"url": "http://h/", "namespace": "a b"}, "namespace\n"),

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
+from cli.process import COMMAND, environ
 from servers import free_port
 from vedette import Diagnosis, Status
-from vedette.testing import assert_declared, run_check
+from vedette.testing import CheckRun, assert_declared, run_check
 from vedette_checks.tcp import Tcp, TcpConfig
 
 pytestmark = pytest.mark.anyio
+
+
+def tags_of(run: CheckRun) -> dict[tuple[str, ...], Status]:
+    return {one.tags: one.status for one in run.statuses if one.name == "tcp.can_connect"}
 
 
 async def test_one_that_accepts() -> None:
@@ -23,7 +31,7 @@ async def test_one_that_accepts() -> None:
     assert isinstance(took, float)
     assert 0 < took < 5
     assert run.value("network.tcp.can_connect", **tags) == 1
-    assert run.status("tcp.can_connect", **tags) is Status.OK
+    assert tags_of(run) == {("instance:x", f"port:{port}", "target_host:127.0.0.1"): Status.OK}
     assert_declared(run)
 
 
@@ -52,29 +60,51 @@ async def test_one_that_does_not_answer() -> None:
             one.close()
     assert run.error is not None
     assert run.error.message == f"127.0.0.1 port {port}: no answer"
-    assert run.status("tcp.can_connect", address="127.0.0.1") is Status.CRITICAL
+    assert tags_of(run) == {("instance:x", f"port:{port}", "target_host:127.0.0.1"): Status.CRITICAL}
 
 
-async def test_every_address_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vedette_checks.tcp._addresses", _two)
+def test_every_address_of_a_name(tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 db.internal\n127.0.0.2 db.internal\n")
+    within = ["unshare", "-rm", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', hosts]
+    if subprocess.run([*within, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs a mount namespace, for an /etc/hosts of its own")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        run = await run_check(Tcp, {"name": "x", "host": "db.internal", "port": port, "all_addresses": True})
-    assert run.value("network.tcp.can_connect", address="127.0.0.1") == 1
-    assert run.value("network.tcp.can_connect", address="127.0.0.2") == 0
-    assert run.error is not None
-    assert run.error.message.startswith(f"127.0.0.2 port {port}: ")
-
-
-async def _two(host: str, port: int) -> list[str]:
-    return ["127.0.0.1", "127.0.0.2"]
+        (tmp_path / "conf.d").mkdir()
+        (tmp_path / "conf.d" / "tcp.yaml").write_text(
+            f"instances: [{{host: db.internal, port: {port}, all_addresses: true}}]"
+        )
+        done = subprocess.run(
+            [*within, *COMMAND, "check", "tcp", "--json"], cwd=tmp_path, env=environ(tmp_path / "state"),
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    found = {
+        tag: row["value"] for row in json.loads(done.stdout) if row["name"] == "network.tcp.can_connect"
+        for tag in row["tags"] if tag.startswith("address:")
+    }  # fmt: skip
+    assert found == {"address:127.0.0.1": 1, "address:127.0.0.2": 0}
+    (said,) = [row for row in json.loads(done.stdout) if "address:127.0.0.2" in row["tags"] and "message" in row]
+    assert said["message"] == f"127.0.0.2 port {port}: connection refused"
 
 
 async def test_a_name_without_an_address() -> None:
-    run = await run_check(Tcp, {"name": "x", "host": "no-such-host.invalid", "port": 1})
-    assert run.error is not None
-    assert run.error.message == "no-such-host.invalid has no address"
-    assert run.status("tcp.can_connect", target_host="no-such-host.invalid") is Status.CRITICAL
+    for host, every in (("no-such-host.invalid", False), ("no-such-host.invalid", True), (f"{'a' * 70}.x", False)):
+        run = await run_check(Tcp, {"name": "x", "host": host, "port": 1, "all_addresses": every})
+        assert run.error is not None
+        assert run.error.message == f"{host} has no address"
+        assert tags_of(run) == {("instance:x", "port:1", f"target_host:{host}"): Status.CRITICAL}
+
+
+async def test_addresses_have_a_status_beside_the_names_own() -> None:
+    port = free_port()
+    given = {"name": "x", "host": "127.0.0.1", "port": port, "all_addresses": True}
+    tags = ("instance:x", f"port:{port}", "target_host:127.0.0.1")
+    both = [tags, ("address:127.0.0.1", *tags)]
+    assert tags_of(await run_check(Tcp, given)) == dict.fromkeys(both, Status.CRITICAL)
+    with socket.create_server(("127.0.0.1", port)):
+        assert tags_of(await run_check(Tcp, given)) == dict.fromkeys(both, Status.OK)
 
 
 async def test_what_doctor_says() -> None:

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from servers import Certificates, free_port
 from vedette import Diagnosis, Status
@@ -127,8 +131,96 @@ async def test_a_file(tmp_path: Path) -> None:
     assert run.error.message == f"{tmp_path}/absent: No such file or directory"
     diagnosis = Diagnosis()
     await Tls(TlsConfig(name="x", cert_path=files.cert)).diagnose(diagnosis)
-    assert [str(one.grade) for one in diagnosis.symptoms] == ["ok"]
+    assert [str(one.grade) for one in diagnosis.symptoms] == ["warning"]
     assert diagnosis.symptoms[0].seen.endswith(", 10 days left")
+
+
+Signed = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
+def signed(name: str, days: float, by: Signed | None, *, authority: bool) -> Signed:
+    """A certificate for so many days from now on."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    issuer, hand = (by[0].subject, by[1]) if by else (subject, key)
+    made = (
+        x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - timedelta(days=30)).not_valid_after(NOW + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(authority, None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    )  # fmt: skip
+    return made.sign(hand, SHA256()), key
+
+
+def chained(folder: Path, days: float) -> Certificates:
+    """A server's certificate for 300 days, of an authority for so many, of a root for 3,000."""
+    root = signed("root", 3_000, None, authority=True)
+    between = signed("between", days, root, authority=True)
+    leaf, key = signed("localhost", 300, between, authority=False)
+    files = Certificates(folder / "root.pem", folder / "chain.pem", folder / "key.pem")
+    files.ca.write_bytes(root[0].public_bytes(Encoding.PEM))
+    files.cert.write_bytes(leaf.public_bytes(Encoding.PEM) + between[0].public_bytes(Encoding.PEM))
+    files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files
+
+
+@pytest.mark.parametrize(("days", "ends"), [(2.5, "ends"), (-2.5, "ended")])
+async def test_one_of_the_chain_that_ends_before_the_servers_own(days: float, ends: str, tmp_path: Path) -> None:
+    files = chained(tmp_path, days)
+    async with server(files) as port:
+        run = await look(port, files, server_name="localhost")
+    text = f"CN=between of the chain {ends} on {(NOW + timedelta(days=days)).strftime('%Y-%m-%d %H:%M UTC')}"
+    assert (run.message("tls.cert_expiration") or "").startswith(text)
+    validation = Status.OK if days > 0 else Status.CRITICAL
+    assert said(run) == [Status.OK, Status.OK, validation, Status.CRITICAL]
+    assert run.value("tls.days_left") == pytest.approx(300, abs=0.01)
+    assert run.value("tls.chain.days_left") == pytest.approx(days, abs=0.01)
+    run = await run_check(Tls, {"name": "x", "cert_path": str(files.cert)})
+    assert (run.message("tls.cert_expiration") or "").startswith(text.replace("chain", "file"))
+    assert said(run) == [None, None, validation, Status.CRITICAL]
+    assert run.message("tls.cert_validation") == ("" if days > 0 else "CN=between has expired")
+
+
+async def test_files_of_the_agents_own_are_not_the_servers_fault(tmp_path: Path) -> None:
+    files, other = Certificates.make(tmp_path / "a"), Certificates.make(tmp_path / "b")
+    (tmp_path / "text").write_text("hello")
+    absent, text = tmp_path / "absent.pem", tmp_path / "text"
+    wrong: list[tuple[dict[str, Path], str]] = [
+        ({"ca_file": absent}, f"ca_file {absent}: no such file or directory"),
+        ({"ca_file": text}, f"ca_file {text}: no certificate or crl found"),
+        ({"cert_file": absent}, f"cert_file {absent}: no such file or directory"),
+        ({"cert_file": files.cert, "key_file": other.key},
+         f"cert_file {files.cert}, key_file {other.key}: key values mismatch"),
+    ]  # fmt: skip
+    async with server(files) as port:
+        for options, says in wrong:
+            run = await look(port, files, **{name: str(path) for name, path in options.items()})
+            assert run.error is not None
+            assert run.error.message == says
+            assert (said(run), run.message("tls.can_connect")) == ([Status.UNKNOWN, None, None, None], says)
+            diagnosis = Diagnosis()
+            await Tls(TlsConfig(name="x", host="127.0.0.1", port=port, **options)).diagnose(diagnosis)  # type: ignore[arg-type]
+            seen = [(one.what, str(one.grade), one.seen) for one in diagnosis.symptoms if one.what != "TCP"]
+            assert seen == [("certificates", "failed", says)]
+
+
+async def test_names_without_an_address() -> None:
+    for host in ("no-such-host.invalid", f"{'a' * 70}.invalid"):
+        run = await run_check(Tls, {"name": "x", "host": host})
+        assert run.error is not None
+        assert run.message("tls.can_connect") == run.error.message == f"{host} has no address"
+
+
+async def test_doctor_asks_for_the_name_at_the_host(tmp_path: Path) -> None:
+    files = Certificates.make(tmp_path, "pay.example.com")
+    diagnosis = Diagnosis()
+    async with server(files) as port:
+        config = TlsConfig(name="x", host="127.0.0.1", port=port, server_name="pay.example.com", ca_file=files.ca)
+        await Tls(config).diagnose(diagnosis)
+    assert {one.what: str(one.grade) for one in diagnosis.symptoms} == {
+        "TCP": "ok", "TLS": "ok", "certificate": "ok"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
