@@ -139,7 +139,8 @@ def killed(machine: Machine, number: str, patience: float = 60) -> tuple[float, 
         "the service to come back",
         patience,
     )
-    assert (now := machine.show("MainPID")) not in (before, "0")
+    now = machine.show("MainPID")
+    assert now not in (before, "0")
     waited = int(machine.run(f"cat /proc/{now}/schedstat").split()[1]) / 1e9
     ended = machine.run("journalctl -u vedette -o cat --no-pager | grep 'Failed with result' | tail -1")
     return int(machine.show("ActiveEnterTimestampMonotonic")) / 1e6 - begun, waited, ended.strip()
