@@ -25,6 +25,12 @@ PROGRAMS = {"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container"}
 _ENVIRON = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "COLUMNS": "200"}
 
 
+def sources(folder: str, names: list[str]) -> set[str]:
+    """What shutil.copytree leaves out where only what is built from is wanted."""
+    beside = {"tests", "build", "dist"} if (Path(folder) / "pyproject.toml").exists() else set()
+    return {one for one in names if one in beside | {".venv", ".git", "__pycache__"} or one.endswith("_cache")}
+
+
 def why_not() -> str:
     """What keeps machines from booting here; empty if nothing does. Installs what Debian has."""
     if os.geteuid() != 0:

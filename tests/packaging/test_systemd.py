@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from debian_machine import Machine, why_not
+from debian_machine import Machine, sources, why_not
 
 pytestmark = pytest.mark.packaging
 
@@ -72,7 +72,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT,
         source,
-        ignore=shutil.ignore_patterns(".venv", ".git", "tests", "build", "dist", "__pycache__", ".*_cache"),
+        ignore=sources,
     )
     build = [sys.executable, "packaging/deb/build.py", "--to", str(packages)]
     environ = {**os.environ, "SOURCE_DATE_EPOCH": "1760000000"}

@@ -14,6 +14,7 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+from debian_machine import sources
 
 pytestmark = pytest.mark.packaging
 
@@ -51,9 +52,8 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for number in (1, 2):
         folder = tmp_path_factory.mktemp(f"build{number}")
         source = folder / ("x" * 20 * number)
-        leave = shutil.ignore_patterns(".venv", ".git", "tests", "build", "dist", "__pycache__", ".*_cache")
         copy = shutil.copy2 if number == 1 else shutil.copy
-        shutil.copytree(ROOT, source, ignore=leave, copy_function=copy)
+        shutil.copytree(ROOT, source, ignore=sources, copy_function=copy)
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder / "dist")]
         subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=300)
         made.append(folder / "dist")
