@@ -40,7 +40,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(
         ["advice", "probes", "listen", "outgoing", "ownmetrics", "resolver", "spool", "courier", "prose"], 1
     ),
-    **dict.fromkeys(["plugins", "config", "render", "rules", "state", "logs"], 2),
+    **dict.fromkeys(["plugins", "loading", "config", "render", "rules", "state", "logs"], 2),
     **dict.fromkeys(["runner", "transitions", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
     **dict.fromkeys(
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,26 +17,27 @@ import pytest
 
 from cli.process import COMMAND, Running, vedette, wait_until
 from test_docs_plugins import reader as reader  # an environment that sees vedette, and gets the plugin on top
+from test_loading import install_by_hand
 from vedette.errors import PluginError
 from vedette.plugins import Registry
 from vedette.scaffold import ScaffoldError, write_package
 
 BIN = Path(sys.executable).parent
 CANNOT = "cannot be the name of a check: lower-case letters, digits and single underscores"
-LONGEST = "the_longest_name_of_them_all_x"
+LONGEST = "thelongestnameofthemallxxxxxxx"  # without underscores the class has the longest name too
 
 
-def tool(folder: Path, *words: str, python: Path = BIN) -> None:
+def tool(folder: Path, *words: str) -> None:
     """Run a program of the environment in a folder; it must end with 0."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment |= {"PYTHONPATH": "src", "MYPYPATH": "src", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [python / "python", "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [BIN / "python", "-m", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("name", ["demo", LONGEST, "q2_b"])
+@pytest.mark.parametrize("name", ["demo", LONGEST, "q2_b", "status", "true"])
 def test_the_package_is_green_as_written(name: str, tmp_path: Path) -> None:
     written = write_package(name, tmp_path)
     folder = tmp_path / written[0].parts[0]
@@ -48,6 +50,11 @@ def test_the_package_is_green_as_written(name: str, tmp_path: Path) -> None:
     assert [path for path in folder.rglob("*") if path.is_file() and "$" in path.read_text().replace("${{", "")] == []
     tool(folder, "ruff", "check", "--no-cache", ".")
     tool(folder, "ruff", "format", "--no-cache", "--check", ".")
+    assert not list(folder.rglob("__pycache__"))
+    if name in ("status", "true"):
+        tool(folder, "pytest", "-p", "no:cacheprovider")
+        word = '"true"' if name == "true" else name
+        assert f"# check: {word}\n" in (folder / f"conf.d/{name}.yaml.example").read_text()
     if name == "demo":
         tool(folder, "mypy", "--cache-dir", str(tmp_path))
         tool(folder, "pytest", "-p", "no:cacheprovider")
@@ -56,10 +63,9 @@ def test_the_package_is_green_as_written(name: str, tmp_path: Path) -> None:
 
 
 def test_its_yaml_dropped_into_a_running_agent_starts_it(reader: Any, tmp_path: Path) -> None:
-    done = vedette("new-plugin", "demo", "--in", str(tmp_path), cwd=tmp_path)
-    assert done.stdout.endswith("# then: vedette reload\n"), done.stderr
-    install = ["pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-    tool(tmp_path / "vedette-demo", *install, "--disable-pip-version-check", "-e", ".", python=reader.bin)
+    """Written, installed editable and configured while the agent runs, beside one whose import ends the program."""
+    for command in ("python3 -m venv venv", ". venv/bin/activate", "pip install vedette"):
+        reader.run(command)
     conf = reader.folder / "conf.d"
     conf.mkdir()
     (conf / "agent.yaml").write_text("sinks: [{type: file, path: ../out.jsonl}]\nreload: {watch: false}\n")
@@ -68,6 +74,17 @@ def test_its_yaml_dropped_into_a_running_agent_starts_it(reader: Any, tmp_path: 
     with Running(cwd=reader.folder, program=agent) as running, socket.create_server(("127.0.0.1", 0)) as service:
         out = reader.folder / "out.jsonl"
         wait_until(lambda: out.exists() and "system." in out.read_text(), "the agent to run")
+        done = vedette("new-plugin", "demo", "--in", str(tmp_path), cwd=tmp_path)
+        assert done.stdout.endswith("# then: vedette reload\n"), done.stderr
+        reader.run("cd vedette-demo")
+        reader.run("pip install -e .")
+        reader.run("cd ..")
+        install_by_hand(reader.packages, "exits", "import sys\nsys.exit('bye')\n")
+        (conf / "exits.yaml").write_text("instances: [{}]\n")
+        told = subprocess.run([*agent, "reload"], cwd=reader.folder, capture_output=True, text=True, env=running.env)
+        assert (told.returncode, running.process.poll()) == (3, None)
+        assert "exits.yaml: exits: p_exits cannot be imported: SystemExit: bye" in told.stdout + told.stderr
+        (conf / "exits.yaml").unlink()
         example = (tmp_path / "vedette-demo" / "conf.d" / "demo.yaml.example").read_text()
         port = service.getsockname()[1]
         (conf / "demo.yaml").write_text(
@@ -91,6 +108,8 @@ def test_its_yaml_dropped_into_a_running_agent_starts_it(reader: Any, tmp_path: 
         ("9lives", f"'9lives' {CANNOT}"),
         ("class", f"'class' {CANNOT}"),
         ("redis", "there is a check 'redis' already (of vedette); take another name"),
+        ("check", "vedette has something of the name 'check' in Python; take another name"),
+        ("checks", "vedette has something of the name 'checks' in Python; take another name"),
         (f"{LONGEST}y", f"'{LONGEST}y' is longer than 30 characters"),
     ],
 )  # fmt: skip
@@ -98,6 +117,16 @@ def test_names_that_do_not_do(name: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(ScaffoldError) as refused:
         write_package(name, tmp_path)
     assert str(refused.value) == says
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_of_it_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("vedette.scaffold.example_yaml", full)
+    with pytest.raises(OSError, match="No space"):
+        write_package("demo", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,6 +30,8 @@ PAGES = sorted(
     path for path in ROOT.rglob("*.md") if not {".venv", "node_modules", "tests"} & set(path.relative_to(ROOT).parts)
 )
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+VARIABLES = {"HEARTBEAT_URL": "https://heartbeat.example.com/x"}
+"""Of the examples' variables, what must be of some form."""
 NAMED = re.compile(r"# conf\.d/([\w-]+\.yaml)\n")
 
 
@@ -261,13 +263,13 @@ def test_every_yaml_example_parses_and_every_named_file_is_valid(page: Path, tmp
         assert parse(body.encode(), report) is not None
         assert report.problems == []
         name = NAMED.match(body)
-        installed = Registry().names("checks")
-        if name is None or (name[1].removesuffix(".yaml") not in (*installed, "agent") and "check:" not in body):
+        files = (*Registry().names("checks"), "agent", "alerts")
+        if name is None or (name[1].removesuffix(".yaml") not in files and "check:" not in body):
             continue
         conf = tmp_path / str(number)
         conf.mkdir()
-        if "notify:" in body:  # by the names that the page's agent.yaml gives
+        if "notify:" in body or "run_on:" in body:  # by the names that the page's agent.yaml gives, in its fleet
             (conf / "agent.yaml").write_text(agent)
         (conf / name[1]).write_text(body)
-        problems = load(conf, Registry(), secrets="lazy").problems
+        problems = load(conf, Registry(), secrets="lazy", environ=VARIABLES).problems
         assert [str(problem) for problem in problems if problem.severity == "error"] == []

@@ -184,6 +184,19 @@ class Plain(Check[CheckConfig]):
         emit.gauge("plain.thread", threading.get_ident())
 
 
+async def test_what_goes_away_must_say_when() -> None:
+    class Old(CheckConfig):
+        depth: int = Field(0, description="Depth.", deprecated=True)
+
+    class Well(Check[Old]):
+        name = "well"
+
+        async def run(self, emit: Emit) -> None: ...
+
+    with pytest.raises(ValueError, match=r"^well: depth: say in `deprecated` which version removes it$"):
+        await run_check(Well, {})
+
+
 async def test_a_plain_run_gets_a_worker_thread() -> None:
     run = await run_check(Plain, {})
     assert run.value("plain.thread") != threading.get_ident()

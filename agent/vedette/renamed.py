@@ -11,6 +11,8 @@ from pydantic import AliasChoices
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic.fields import FieldInfo
+
     Names = Mapping[str, tuple[str, str]]
     """By the old name: the new one, and what removes the old one, such as `vedette 2.0`."""
 
@@ -34,6 +36,11 @@ class Renamed(AliasChoices):
     def notice(self, old: str) -> str:
         """What is said where an old name is given."""
         return f"renamed to {self.name}; {self.old[old]} removes it"
+
+
+def goes_away(field: FieldInfo) -> str:
+    """What is said of an option that is `deprecated`: its text, where it has one."""
+    return "goes away" if field.deprecated is True else f"goes away: {field.deprecation_message}"
 
 
 def stand_in(module: str, names: Names, name: str) -> Any:

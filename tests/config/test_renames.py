@@ -50,6 +50,7 @@ class PondConfig(CheckConfig):
         description="Depth.", examples=[3], validation_alias=Renamed("depth", {"deep": "vedette-pond 2.0"})
     )
     colour: str = Field("", description="Colour.", deprecated="nobody looks; vedette-pond 2.0 removes it")
+    shape: str = Field("", description="Shape.", deprecated=True)
 
 
 class Pond(Check[PondConfig]):
@@ -138,6 +139,11 @@ def said(configuration: Configuration, folder: Path) -> list[str]:
             [],
         ),
         (
+            "instances: [{depth: 1, shape: round}]",
+            ["pond.yaml:1: instances[0].shape: warning: goes away"],
+            [100],
+        ),
+        (
             "instances: [{depth: 1, colour: green}]",
             ["pond.yaml:1: instances[0].colour: warning: goes away: nobody looks; vedette-pond 2.0 removes it"],
             [100],
@@ -180,6 +186,7 @@ def test_the_table_the_example_and_the_schema_tell(tmp_path: Path) -> None:
         "key",
         "deep",
         "colour",
+        "shape",
     }
     assert options["max_frogs"]["description"] == f"R{NOTICE[1:]}."
     assert options["max_frogs"]["anyOf"] == options["limit"]["anyOf"]

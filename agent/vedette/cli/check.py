@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,7 +36,8 @@ _EXITS = {State.OK: OK, State.WARNING: WARNING}
 
 def check(options: Namespace) -> int:
     """Run the instances of one check and print what they found; reads state, keeps what is new to itself."""
-    configuration, instances = _find(options, Registry())
+    with redirect_stdout(sys.stderr):  # a module that prints when it is imported
+        configuration, instances = _find(options, Registry())
     if not instances:
         return BAD_CONFIGURATION
     if any(one.owned for one in instances):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.cli import BAD_CONFIGURATION, OK
@@ -12,7 +13,8 @@ from vedette.plugins import Registry
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from importlib.metadata import EntryPoint
 
     from vedette.plugins import Group
 
@@ -46,19 +48,27 @@ def plugins(options: Namespace) -> int:
 
     registry = Registry()
     groups: tuple[Group, ...] = ("checks", "sinks", "discoveries", "engines", "notifiers", "secrets")
-    rows = [(group, name, *_origin(registry, group, name)) for group in groups for name in registry.names(group)]
+    with redirect_stdout(sys.stderr):  # a module that prints when it is imported
+        rows = [row for group in groups for name in registry.names(group) for row in _rows(registry, group, name)]
     print_plugins(rows)
     return OK
 
 
-def _origin(registry: Registry, group: Group, name: str) -> tuple[str, str]:
-    dist = registry.entry(group, name).dist
-    package = f"{dist.name} {dist.version}" if dist else "unknown"
+def _rows(registry: Registry, group: Group, name: str) -> Iterator[tuple[str, str, str, str]]:
+    """One for each package that has a plugin of this name."""
+    first, *others = registry.entries(group, name)
+    unused = registry.passed_over(group, name)
     try:
-        plugin = registry.load(group, name)
+        text = (registry.load(group, name).__doc__ or "").strip().partition("\n")[0]
     except (MissingDriver, PluginError) as error:
-        return package, str(error)
-    return package, (plugin.__doc__ or "").strip().partition("\n")[0]
+        text = str(error)
+    yield group, name, _package(first), text
+    for point in others:
+        yield group, name, _package(point), unused or text
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
 
 
 def example(options: Namespace) -> int:
@@ -91,7 +101,8 @@ def _plugin(name: str) -> Any:
     if name not in known:
         raise unknown_plugin(name, known, "check, sink, notifier, discovery or engine")
     prefix, _, rest = name.partition("/")
-    return registry.load(known[name], rest if prefix in _PREFIXES else name)
+    with redirect_stdout(sys.stderr):  # a module that prints when it is imported
+        return registry.load(known[name], rest if prefix in _PREFIXES else name)
 
 
 _PREFIXES: Final[Mapping[str, Group]] = {"discovery": "discoveries", "engine": "engines"}

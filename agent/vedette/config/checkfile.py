@@ -9,6 +9,7 @@ from vedette.config.explain import Section, validate
 from vedette.config.model import Instance
 from vedette.config.problems import one_line, show_path, suggest
 from vedette.config.source import Entry, Hole, Mapping, Node, Scalar, Sequence, plain
+from vedette.config.strangers import HINT, foreign_check, foreign_key
 from vedette.config.values import harvest, lend, localize
 from vedette.errors import VedetteError
 
@@ -111,6 +112,9 @@ def candidates(document: Document, registry: Registry) -> list[Candidate]:
     if not isinstance(root, Mapping):
         report.error(root.line, (), "must be a mapping with `instances:`")
         return []
+    if (key := foreign_key(root)) is not None:  # what else there is to say of it would only lead astray
+        report.error(root.entries[key].line, (key,), "unknown key", HINT)
+        return []
     plugin, name = _plugin(document, root, registry)
     _top_level(root, plugin, report)
     defaults = _defaults(root, report)
@@ -141,12 +145,14 @@ def load_plugin(group: Group, name: str, registry: Registry, report: Report, lin
     except KeyError:
         what = f"unknown {kind}" if path else f"the file's name is no known {kind}"
         install = f"`vedette plugins` lists the installed {kinds}, pip install brings more"
-        report.error(line, path, what, suggest(name, registry.names(group)) or install)
+        report.error(line, path, what, foreign_check(name) or suggest(name, registry.names(group)) or install)
     except VedetteError as error:
         report.error(line, path, one_line(str(error)))
     except Exception as error:
         report.error(line, path, f"this {kind} cannot be loaded ({type(error).__name__})")
     else:
+        if remark := registry.passed_over(group, name):
+            report.warning_once(line, path, remark)
         return plugin
     return None
 
@@ -155,9 +161,7 @@ def _top_level(root: Mapping, plugin: Any, report: Report) -> None:
     for key, entry in root.entries.items():
         if key in KEYS:
             continue
-        if key == "init_config":
-            hint = "this is a file of the Datadog Agent: `vedette import datadog DIR` translates its conf.d"
-        elif plugin is not None and key in plugin.config_class.model_fields:
+        if plugin is not None and key in plugin.config_class.model_fields:
             hint = "an instance's options go under `instances:`"
         else:
             hint = suggest(key, KEYS) or f"a check's file has {', '.join(KEYS)}"

@@ -13,6 +13,7 @@ from pydantic import AliasChoices, BaseModel, ValidationError
 from vedette.config.problems import QUOTE, Path, Report, one_line, suggest
 from vedette.config.renames import settle
 from vedette.config.source import Hole, Mapping, Node, Scalar, Sequence, has_hole, plain
+from vedette.config.strangers import OPTIONS
 from vedette.passwords import Minted
 from vedette.renamed import Renamed
 from vedette.secrets import MASK
@@ -157,6 +158,8 @@ def _finding(section: Section, spot: _Spot, detail: Any, masker: Masker) -> _Fin
         if len(spot.keys) == 1:
             names |= set(section.extra_names)
         word = str(spot.keys[-1]) if spot.keys else ""
+        if len(spot.keys) == 1 and word in OPTIONS:
+            return _Finding(spot, kind, "unknown option", OPTIONS[word])
         close = suggest(word, names)
         hint = close or (section.help if len(spot.keys) == 1 else "")
         return _Finding(spot, kind, "unknown option", hint, close.partition("'")[2].partition("'")[0])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel
 
 from vedette.config.source import Mapping, Node, Sequence
-from vedette.renamed import Renamed
+from vedette.renamed import Renamed, goes_away
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +42,11 @@ def settle(model: type[BaseModel], tree: Mapping, path: Path, report: Report, in
 @lru_cache(maxsize=256)
 def _has_old(model: type[BaseModel]) -> bool:
     """Whether there is anything to look for: most models never had another name for anything."""
+    return any(isinstance(field.validation_alias, Renamed) or field.deprecated for _, field in options_within(model))
+
+
+def options_within(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """The options of a model and of all models that stand in it, with their attributes' names."""
     seen: set[type] = set()
     waiting: list[Any] = [model]
     while waiting:
@@ -50,11 +55,8 @@ def _has_old(model: type[BaseModel]) -> bool:
             waiting += get_args(one)
         elif one not in seen:
             seen.add(one)
-            fields = one.model_fields.values()
-            if any(isinstance(field.validation_alias, Renamed) or field.deprecated for field in fields):
-                return True
-            waiting += [field.annotation for field in fields]
-    return False
+            yield from one.model_fields.items()
+            waiting += [field.annotation for field in one.model_fields.values()]
 
 
 class _Look:
@@ -85,7 +87,7 @@ class _Look:
         names = field.validation_alias
         if not isinstance(names, Renamed):
             if field.deprecated and attribute in node.entries:
-                self._warn(node, attribute, keys, f"goes away: {field.deprecation_message}", inherited=inherited)
+                self._warn(node, attribute, keys, goes_away(field), inherited=inherited)
             return True
         given = [name for name in (names.name, *names.old) if name in node.entries]
         for name in given:

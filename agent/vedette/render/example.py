@@ -47,7 +47,7 @@ def example_yaml(plugin: Plugin) -> str:
     common = [line for option in options if option.common for line in _compact(option, choice)]
     body = [*own, "", f"## Options of every {family(plugin)}:", *common]
     mark, indent = ("  - ", "    ") if family(plugin) != "engine" else ("  ", "  ")
-    head = [f"{mark}{key}: {value}" for key, value in _head(plugin).items()]
+    head = [f"{mark}{key}: {flow(value)}" for key, value in _head(plugin).items()]
     lines = [*_title(plugin), *head, *(f"{indent}{line}".rstrip() for line in body)]
     return "\n".join(lines) + "\n"
 
@@ -86,7 +86,7 @@ def _title(plugin: Plugin) -> list[str]:
     lines = [f"## {line}" for line in [*text, *textwrap.wrap(f"{where} {how}", _WIDTH)]]
     if family(plugin) != "check":
         return [*lines, "", f"{_key(plugin)}:"]
-    check = [f"## Needed where the file is not called {plugin.name}.yaml.", f"# check: {plugin.name}"]
+    check = [f"## Needed where the file is not called {plugin.name}.yaml.", f"# check: {flow(plugin.name)}"]
     return [*lines, "", *check, "", "instances:"]
 
 

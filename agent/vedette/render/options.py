@@ -17,7 +17,7 @@ from vedette.check import CheckConfig
 from vedette.discovery import DiscoveryConfig
 from vedette.engine import EngineConfig
 from vedette.notifier import NotifierConfig
-from vedette.renamed import Renamed
+from vedette.renamed import Renamed, goes_away
 from vedette.render.yamltext import flow
 from vedette.secrets import MASK, Secret
 from vedette.sink import SinkConfig
@@ -134,7 +134,8 @@ def _options(
 def _history(field: FieldInfo) -> str:
     """What it was called, or that it goes away."""
     if field.deprecated:
-        return f" Goes away: {field.deprecation_message}."
+        text = goes_away(field)
+        return f" {text[0].upper()}{text[1:]}."
     if not isinstance(field.validation_alias, Renamed):
         return ""
     return "".join(f" Was `{old}`, which {remover} removes." for old, remover in field.validation_alias.old.items())

@@ -8,6 +8,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from vedette import __version__
@@ -46,15 +47,23 @@ def write_package(name: str, parent: Path) -> list[Path]:
     folder = parent / words["distribution"]
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ScaffoldError(f"{folder} is there already and not empty; take another name, or another folder with --in")
-    source = files(__name__) / "package"
+    parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".new-plugin-", dir=parent) as hidden:  # all of it comes to be, or nothing
+        written = _write(Path(hidden) / folder.name, words)
+        (Path(hidden) / folder.name).rename(folder)
+    return sorted(folder.relative_to(parent) / path for path in written)
+
+
+def _write(folder: Path, words: dict[str, str]) -> list[Path]:
+    """Write all of the package; returns what, relative to its folder."""
     written = []
-    for path, template in _templates(source, Path()):
-        target = folder / str(path).replace("NAME", name)
+    for path, template in _templates(files(__name__) / "package", Path()):
+        target = folder / str(path).replace("NAME", words["name"])
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(Template(template).substitute(words), encoding="utf-8")
         written.append(target)
     written.append(_describe(folder, words))
-    return sorted(path.relative_to(parent) for path in written)
+    return [path.relative_to(folder) for path in written]
 
 
 def _check_name(name: str) -> None:
@@ -71,6 +80,8 @@ def _check_name(name: str) -> None:
         owner = registry.entry("checks", name).dist
         whose = f" (of {owner.name})" if owner else ""
         raise ScaffoldError(f"there is a check '{name}' already{whose}; take another name")
+    if name == "check" or importlib.util.find_spec(f"vedette_{name}") is not None:
+        raise ScaffoldError(f"vedette has something of the name '{name}' in Python; take another name")
 
 
 def _words(name: str) -> dict[str, str]:
@@ -95,7 +106,8 @@ def _templates(folder: Traversable, path: Path) -> Iterator[tuple[Path, str]]:
 
 def _describe(folder: Path, words: dict[str, str]) -> Path:
     """Fill the README's tables and write the example file; returns where that is."""
-    check = getattr(_imported(folder / "src" / words["module"] / "__init__.py", words["module"]), words["camel"])
+    module = _imported(folder / "src" / words["module"] / "__init__.py", words["module"])
+    check = getattr(module, f"{words['camel']}Check")
     readme, example = folder / "README.md", folder / "conf.d" / f"{words['name']}.yaml.example"
     readme.write_text(fill(readme.read_text(encoding="utf-8"), check), encoding="utf-8")
     example.parent.mkdir()
@@ -108,5 +120,5 @@ def _imported(path: Path, name: str) -> Any:
     if spec is None or spec.loader is None:
         raise ScaffoldError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    exec(compile(path.read_text(encoding="utf-8"), path, "exec"), module.__dict__)  # noqa: S102 (leaves no __pycache__)
     return module

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from vedette.check import Listener
+from vedette.config.renames import options_within
 from vedette.emit import Channel, Emit
 from vedette.errors import CheckError
 from vedette.testing.results import Results
@@ -101,6 +102,9 @@ def validated(check_class: Any, options: Mapping[str, Any]) -> CheckConfig:
         ValueError: they are not valid; each problem is a line of the text, without values.
     """
     model: type[CheckConfig] = check_class.config_class
+    for option, field in options_within(model):
+        if field.deprecated is True:
+            raise ValueError(f"{check_class.name}: {option}: say in `deprecated` which version removes it")
     try:
         return model.model_validate({"name": check_class.name, **options})
     except ValidationError as error:
