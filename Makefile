@@ -10,7 +10,7 @@ ARGS ?=
 MEMORY := $(shell [ -w /dev/shm ] && [ "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4194304 ] && echo /dev/shm)
 PYTEST := $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-packaging soak manifests lint format docs bench clean
+.PHONY: help demo test test-packaging soak manifests lint format docs bench deb clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -40,11 +40,14 @@ demo: $(VENV)/.demo  ## run the agent on a real Redis with traffic; ARGS="--for 
 test: $(VENV)/.test  ## run the tests; ARGS="tests/core -k outbox" picks some
 	@$(PYTEST) $(ARGS)
 
-test-packaging: $(VENV)/.packaging  ## what is installed: the chart, the image; some of it takes root and apt
-	@$(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n0 -rs -m packaging tests/packaging $(ARGS)
-
 soak: $(VENV)/.test  ## the long tests, beyond those of `make test`
 	@$(PYTEST) -m soak $(ARGS)
+
+test-packaging: $(VENV)/.packaging  ## install package, image and chart for real: needs root, apt, and half an hour at most
+	@$(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n0 -rs -m packaging tests/packaging $(ARGS)
+
+deb: $(VENV)/.packaging  ## build the Debian package into dist
+	@$(BIN)/python packaging/deb/build.py $(ARGS)
 
 lint: $(VENV)/.lint  ## ruff, mypy --strict, pyright
 	$(BIN)/ruff check .

@@ -50,6 +50,7 @@ FLOORS: dict[str, int] = {
             "scouts",
             "watch",
             "renewal",
+            "servicemanager",
             "services",
             "status",
             "control",

@@ -31,6 +31,7 @@ from vedette.plugins import Registry
 from vedette.renewal import Renewal
 from vedette.report import FindingsLog, SelfReport, SinkVitals, log_problems
 from vedette.scouts import Scouts
+from vedette.servicemanager import ServiceManager
 from vedette.services import Services
 from vedette.sink import Home
 from vedette.vitals import Surroundings
@@ -75,6 +76,7 @@ class Agent:
         on_batch: called with every batch after the outboxes have it (alerts, tables, tests).
         reconfigure: called with each configuration that a reload brings into force (the log's options).
         limits: what the watchdog puts up with; without it there is none, since it may end the process.
+        manager: what started the process and is told how it is.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Agent:
         on_batch: Callable[[Batch], None] | None = None,
         reconfigure: Callable[[Configuration], None] | None = None,
         limits: Limits | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         self._files = configuration
         """What the folder says; `_configuration` adds what was found."""
@@ -93,6 +96,7 @@ class Agent:
         self._environ = environ
         self._on_batch = on_batch
         self._reconfigure = reconfigure
+        self._manager = manager or ServiceManager()
         self._started = time.time()
         self._surroundings = self._make_surroundings()
         self._outlets = Outlets(configuration.sinks, self._make_home())
@@ -207,6 +211,7 @@ class Agent:
             else:
                 self._start()
                 await self._services.start(self._configuration.agent.http, len(self._crew))
+                self._manager.ready()
                 await _until(self._stopping, duration)
             await self._shut_down()
         finally:
@@ -214,6 +219,7 @@ class Agent:
                 self._watchdog.stop()
             for number in signals:
                 loop.remove_signal_handler(number)
+            self._manager.close()
             gc.unfreeze()
 
     def _start(self) -> None:
@@ -224,6 +230,7 @@ class Agent:
         self._scouts.start()
         self._tasks.add(watched(self._follow(), "vedette/discovery"))
         self._tasks.add(watched(self._report_regularly(), "vedette/agent"))
+        self._tasks.add(watched(self._manager.attend(self.snapshot, lambda: self._crew), "vedette/systemd"))
         if self._configuration.agent.reload.watch:
             self._tasks.add(watched(Watch(self._sources, self.reload).run(), "vedette/reload"))
             self._tasks.add(watched(self._renewal.run(), "vedette/secrets"))
@@ -328,15 +335,21 @@ class Agent:
         What did not change keeps task, phase, connection, counters and watermarks.
         """
         async with self._reloading:
-            before = self._configuration
-            files = in_force(self._files, await asyncio.to_thread(self._load))
-            findings = await asyncio.to_thread(self._maker.make, files, self._scouts.found)
-            after = joined(files, findings)
-            changes = replace(compare(before, after), problems=files.problems)  # pods' are not the folder's
-            if not check:
-                self._files, self._findings = files, findings
-                await self._apply(before, after, changes)
-            return changes
+            if check:
+                return await self._read_again(check=True)
+            with self._manager.reloading():
+                return await self._read_again()
+
+    async def _read_again(self, *, check: bool = False) -> Changes:
+        before = self._configuration
+        files = in_force(self._files, await asyncio.to_thread(self._load))
+        findings = await asyncio.to_thread(self._maker.make, files, self._scouts.found)
+        after = joined(files, findings)
+        changes = replace(compare(before, after), problems=files.problems)  # pods' are not the folder's
+        if not check:
+            self._files, self._findings = files, findings
+            await self._apply(before, after, changes)
+        return changes
 
     async def _follow(self) -> None:
         """Start and end instances as discoveries find things and miss them."""
@@ -461,6 +474,7 @@ class Agent:
 
     async def _shut_down(self) -> None:
         """Stop runs, close checks, flush sinks, write state: each within its share of `stop_timeout`."""
+        self._manager.stopping()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._configuration.agent.stop_timeout
         with suppress(TimeoutError):  # a reload under way ends first: a sink may still be sending

@@ -35,6 +35,7 @@ __all__ = ["CLOSE_TIMEOUT", "GRACE", "HEALTH_METRICS", "Runner", "State", "Surro
 
 CLOSE_TIMEOUT = 2.0
 GRACE = 2.0
+NEVER = float("inf")
 _LONGEST_SLEEP = 60.0
 _LISTENER_PAUSE = 30.0
 _MOST_BACKOFF = 4
@@ -77,6 +78,7 @@ class Runner:
         self._thread: ThreadPoolExecutor | None = None
         self._waiting: asyncio.Future[bool] | None = None
         self._emit: Emit | None = None
+        self._next_step = NEVER
         self._check: Any = None
         self._threaded = False
         if self.stands_by:
@@ -104,6 +106,8 @@ class Runner:
 
     async def _until_it_may(self) -> None:
         """Return as soon as a run may begin; never after the lease: one that has ended does not come back."""
+        if self.lease is not None:
+            self._next_step = NEVER
         if self.lease is not None and self._around.written is not None:
             await self._around.written(self.instance.id)
         if not self.may_run:
@@ -144,7 +148,16 @@ class Runner:
         self._announce(ticks)
 
     def _announce(self, ticks: Ticks) -> None:
+        self._next_step = ticks.due
         self.vitals.next_run = time.time() + ticks.due - self._around.clock()
+
+    def overdue(self, now: float) -> float:
+        """Seconds since this instance should have begun a run, or been done with one; nobody but a fault keeps it.
+
+        Args:
+            now: monotonic time.
+        """
+        return max(0.0, now - self._next_step)
 
     def _ticks(self, now: float) -> Ticks:
         config, wall = self.instance.config, time.time()
@@ -168,7 +181,8 @@ class Runner:
 
     async def _sleep_until(self, ticks: Ticks) -> bool:
         """Wait for the next tick; returns whether a run was asked for before."""
-        while (left := ticks.due - self._around.clock()) > 0:
+        while (left := (due := ticks.due) - self._around.clock()) > 0:
+            self._next_step = due
             if await self._pause(min(left, _LONGEST_SLEEP)):
                 return True
             if left > _LONGEST_SLEEP:
@@ -235,6 +249,7 @@ class Runner:
     def stand_by(self) -> None:
         """Give the lease back, once `stop` has ended: nothing is begun or handed over any more."""
         self.lease = None
+        self._next_step = NEVER
         self.vitals.state = State.STANDBY
 
     # One run
@@ -245,6 +260,7 @@ class Runner:
         OF_THIS_TASK.set(self._around.masker)
         loop, vitals, config = asyncio.get_running_loop(), self.vitals, self.instance.config
         vitals.last_run, started = time.time(), self._around.clock()
+        self._next_step = started + config.deadline + config.grace + CLOSE_TIMEOUT
         speak = Gathering if self.listens else Emit
         emit = speak(self._channel, vitals.last_run, save=partial(self._around.save, self.instance.id))
         task = self._current = loop.create_task(self._collect(emit), name=self.instance.id)
@@ -443,6 +459,7 @@ class Runner:
     async def _until_unstuck(self, ticks: Ticks) -> None:
         """Wait for an abandoned run to end; at each tick meanwhile say that the instance is not healthy."""
         while self._current is not None and not self._current.done():
+            self._next_step = NEVER
             await asyncio.wait({self._current}, timeout=max(0.0, ticks.due - self._around.clock()))
             if not self._current.done():
                 self.vitals.skipped += 1

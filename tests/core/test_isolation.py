@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import json
 import logging
 import os
@@ -14,16 +15,18 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 
 from cli.process import Running, wait_until
 from core.parts import Recorder, instance
 from core.rogue import Clocked, Port, Rogue, Unmakable
-from vedette import Batch, Kind, Sample
+from vedette import Batch, Kind, Sample, Status
 from vedette.config import load
 from vedette.isolation.frames import FRAME_LIMIT, FrameError, Handed, Part, Report, Setup, encode, parts, read
 from vedette.isolation.isolated import IsolatedRunner, make_runner
+from vedette.metrics import ServiceCheck
 from vedette.plugins import Registry
 from vedette.runner import Runner, State
 from vedette.units import parse_size
@@ -477,6 +480,28 @@ def test_a_batch_crosses_in_parts(samples: int, frames: int) -> None:
     assert len(got) == frames
     crossed = [s for each in got for s in (each.samples if isinstance(each, Part) else each.batch.samples)]
     assert tuple(crossed) == batch.samples
+
+
+def test_enumerations_cross_by_their_value_whatever_python_says() -> None:
+    """Debian 12's Python 3.11.2 pickles them as a call of getattr, which no child may ask for."""
+    batch = Batch(
+        "a/b",
+        "a",
+        1.0,
+        samples=(Sample("x", Kind.RATE, 1),),
+        statuses=(ServiceCheck("y", Status.WARNING, (), "", 1.0),),
+    )
+    message = Handed(batch, replace(REPORT, state=State.STUCK))
+    assert b"getattr" not in encode(message)
+    with patch.object(enum.Enum, "__reduce_ex__", lambda self, _: (getattr, (type(self), self._name_))):
+        encoded = encode(message)
+
+    async def hear() -> Any:
+        reader = asyncio.StreamReader()
+        reader.feed_data(encoded)
+        return await read(reader)
+
+    assert asyncio.run(hear()) == message
 
 
 def test_what_a_child_says_cannot_name_other_types_or_be_garbage() -> None:

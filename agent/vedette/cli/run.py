@@ -13,6 +13,7 @@ from vedette.config import load
 from vedette.logs import set_up
 from vedette.plugins import Registry
 from vedette.runner import GRACE
+from vedette.servicemanager import ServiceManager
 from vedette.state import StateStore, state_directory
 from vedette.units import parse_duration
 from vedette.watchdog import Limits
@@ -50,7 +51,8 @@ def _run(configuration: Configuration, options: Namespace, duration: float | Non
 
     log_as(configuration)
     state = StateStore(state_directory(configuration.agent.state_directory, os.environ))
-    agent = Agent(configuration, state, reconfigure=log_as, limits=Limits())
+    manager = ServiceManager.of(os.environ)
+    agent = Agent(configuration, state, reconfigure=log_as, limits=Limits(), manager=manager)
     run_loop(_main(agent, once=options.once, duration=duration))
     return OK
 

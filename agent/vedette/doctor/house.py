@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vedette.config import Configuration
     from vedette.doctor.written import Text, Written
 
+_CREDENTIALS = Path("/run/credentials")
 _HINT = "put it into a file of its own, readable by the agent only, or into the environment"
 
 
@@ -29,6 +30,7 @@ def look_at_house(configuration: Configuration, diagnosis: Diagnosis) -> None:
         _look_at_file(written, secrets, diagnosis)
     for path in dict.fromkeys(_secret_files(files)):
         probe_file(diagnosis, path, "secret file", private=True)
+        _look_at_credential(path, diagnosis)
     _look_at_state(configuration, diagnosis)
 
 
@@ -90,6 +92,15 @@ def _secret_files(files: list[Written]) -> list[Path]:
         for one in references(text.text)
         if one.scheme == "file"
     ]
+
+
+def _look_at_credential(path: Path, diagnosis: Diagnosis) -> None:
+    """What systemd hands a service is copied at its start: systemd.exec(5) on LoadCredential=."""
+    if not path.is_relative_to(_CREDENTIALS):
+        return
+    unit = path.relative_to(_CREDENTIALS).parts[0]
+    text = f"{path} is a copy that systemd makes once, at the start: a rotation takes effect with a restart"
+    diagnosis.info("credential", text, f"systemctl restart {unit}")
 
 
 def _look_at_state(configuration: Configuration, diagnosis: Diagnosis) -> None:

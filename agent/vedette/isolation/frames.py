@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import io
 import pickle
 import struct
@@ -9,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vedette.errors import VedetteError
+from vedette.metrics import Kind, Status
+from vedette.vitals import State
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,7 +19,6 @@ if TYPE_CHECKING:
 
     from vedette.config import Instance
     from vedette.metrics import Batch, Sample
-    from vedette.vitals import State
 
 FRAME_LIMIT = 16 << 20
 """Most bytes of one frame."""
@@ -206,11 +208,12 @@ def encode(message: Any) -> bytes:
         FrameError: it is too large, or holds something that cannot be pickled.
     """
     try:
-        body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+        _Plain(buffer := io.BytesIO(), pickle.HIGHEST_PROTOCOL).dump(message)
     except MemoryError:
         raise
     except Exception as error:
         raise FrameError(f"cannot be handed to another process: {type(error).__name__}: {error}") from error
+    body = buffer.getvalue()
     if len(body) > FRAME_LIMIT:
         raise FrameError(
             f"is too large to hand to another process ({len(body) >> 20}MB, at most {FRAME_LIMIT >> 20}MB)"
@@ -249,6 +252,16 @@ async def read(reader: asyncio.StreamReader, *, trusting: bool = False) -> Any:
         raise
     except Exception as error:  # whatever bytes can do to a pickle machine
         raise FrameError("sent something that is no message of vedette's") from error
+
+
+def _by_value(member: Any) -> tuple[type[Any], tuple[Any]]:
+    return type(member), (member.value,)
+
+
+class _Plain(pickle.Pickler):
+    """Names members of enumerations by their value: Python 3.11 before 3.11.4 would have `getattr` called for them."""
+
+    dispatch_table = {**copyreg.dispatch_table, **dict.fromkeys((Kind, Status, State), _by_value)}  # noqa: RUF012
 
 
 class _Careful(pickle.Unpickler):

@@ -34,7 +34,7 @@ from vedette.isolation.frames import (
     Standing,
 )
 from vedette.isolation.warden import WHERE, Child, ChildLost
-from vedette.runner import CLOSE_TIMEOUT, Runner
+from vedette.runner import CLOSE_TIMEOUT, NEVER, Runner
 from vedette.schedule import spread
 from vedette.vitals import INSTANCE, State
 
@@ -130,6 +130,7 @@ class IsolatedRunner(Runner):
         vitals, clock = self.vitals, self._around.clock
         due, vitals.last_run, self._busy = clock() - lateness, time.time(), True
         begun = clock()
+        self._next_step = NEVER  # the child's start, and its rest after a crash, take what they take
         try:
             child = await self._alive()
             begun, vitals.last_run = clock(), time.time()

@@ -7,7 +7,9 @@ byte. The formulas are those of df(1) and psutil.disk_usage(), from one statvfs(
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
@@ -36,6 +38,7 @@ DISK_METRICS = (
     Metric("system.fs.inodes.utilized", Kind.GAUGE, "percent", "Percent of the inodes in use.", _TAGS),
 )
 DISK_STATUS = "disk.read_write"
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -164,6 +167,11 @@ def _writable(options: str) -> bool | None:
     return True if "rw" in words else None
 
 
+def _unescaped(word: str) -> str:
+    """A word of /proc/<pid>/mounts: getmntent(3) on blanks, tabs, newlines and backslashes in octal."""
+    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), word) if "\\" in word else word
+
+
 class Disk:
     """`system.disk.*`, `system.fs.inodes.*` and `disk.read_write`.
 
@@ -174,6 +182,7 @@ class Disk:
 
     def __init__(self, config: HostConfig, log: logging.Logger) -> None:
         self._chooser = Chooser(config)
+        self._first_process = Path(config.procfs_path, "1", "mounts")
         self._read_only = Patterns(include=config.read_only).compile()
         self._log = log
 
@@ -183,7 +192,7 @@ class Disk:
         Raises:
             OSError: the mounts cannot be listed.
         """
-        for filesystem in self._chooser.choose(psutil.disk_partitions(all=True)):
+        for filesystem in self._chooser.choose(self._mounts()):
             try:
                 space = Space.of(filesystem.mount_point)
             except OSError as error:
@@ -192,6 +201,25 @@ class Disk:
             if space.total > 0:
                 _emit_space(emit, space, filesystem.tags)
                 self._emit_status(emit, filesystem)
+
+    def _mounts(self) -> list[tuple[str, str, str, str]]:
+        """The mounts that this process sees, each with the options that it has for the whole machine.
+
+        A service under systemd's ProtectSystem= sees everything mounted read-only: of those mounts the first process'
+        options count. Where that lives among other mounts (a container's), nothing of it fits.
+        """
+        mounts = [(one.device, one.mountpoint, one.fstype, one.opts) for one in psutil.disk_partitions(all=True)]
+        if all(_writable(options) or (kind in LEFT_OUT and place != "/") for _, place, kind, options in mounts):
+            return mounts
+        try:
+            text = self._first_process.read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return mounts
+        real = {}
+        for line in text.splitlines():
+            source, place, kind, options = map(_unescaped, line.split(" ")[:4])
+            real[source, place, kind] = options
+        return [(*one[:3], real.get(one[:3], one[3])) for one in mounts]
 
     def _emit_status(self, emit: Emit, filesystem: Filesystem) -> None:
         place, tags = filesystem.mount_point, filesystem.tags[:1]

@@ -200,3 +200,34 @@ async def test_a_filesystem_that_went_is_absent(machine: Machine, place: Path, m
     seen = await session.run()
     assert list(seen.all("system.disk.total")) == [("device:/dev/sdb1", "device_name:sdb1")]
     assert list(seen.statuses()) == ["/dev/sdb1"]
+
+
+async def test_what_a_sandbox_has_mounted_read_only_is_as_writable_as_the_machine_has_it(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    for name in ("data", "my disk", "broken", "media"):
+        (tmp_path / name).mkdir()
+    inside = [
+        ("/dev/sda1", "data", "ext4", "ro,relatime"),
+        ("/dev/sdb1", "my\\040disk", "ext4", "ro"),
+        ("/dev/sdc1", "broken", "xfs", "ro"),
+        ("/dev/sdd1", "media", "ext4", "ro"),
+    ]
+
+    def table(rows: list[Mount]) -> str:
+        return "".join(f"{source} {tmp_path}/{place} {kind} {options} 0 0\n" for source, place, kind, options in rows)
+
+    machine.write("self/mounts", table(inside))
+    session = await Session(**ONLY, procfs_path=str(tmp_path)).open()
+    alone = (await session.run()).statuses()  # nobody knows better without the first process' mounts
+    outside = [(*row[:3], "rw") for row in inside[:2]] + [inside[2], ("/dev/sdd1", "elsewhere", "ext4", "rw")]
+    machine.write("1/mounts", table(outside))
+    found = (await session.run()).statuses()
+    assert {device: status for device, (status, _) in alone.items()} == dict.fromkeys(
+        ("/dev/sda1", "/dev/sdb1", "/dev/sdc1", "/dev/sdd1"), Status.CRITICAL
+    )
+    assert {device: status for device, (status, _) in found.items()} == {
+        "/dev/sda1": Status.OK,
+        "/dev/sdb1": Status.OK,
+        "/dev/sdc1": Status.CRITICAL,
+        "/dev/sdd1": Status.CRITICAL,
+    }
