@@ -118,6 +118,14 @@ CLAIMS = (
     Claim(r"instrument\.md", "python", "(from|import)", "instrument/test_pages.py::test_the_other_python_of_the_page"),
     Claim(r"instrument\.md", "text", "ACL", "instrument/test_realtime.py::test_the_rights_that_the_page_asks_for"),
     Claim(r"README\.md", "sh", "docker build", "not run: changes a cluster; packaging/test_image.py builds the image"),
+    Claim(r"README\.md", "sh", "make deb", "not run: installs a package; packaging/test_systemd.py does, in a machine"),
+    Claim(r"install\.md", "sh", "", "not run: installs a package; packaging/test_systemd.py does, in a machine"),
+    Claim(
+        r"install\.md",
+        "ini",
+        "# /etc/systemd",
+        "packaging/test_systemd.py::test_a_credential_reaches_the_agent_and_doctor_says_what_a_rotation_takes",
+    ),
     Claim(r"kubernetes\.md", "sh", "", "not run: a registry and a cluster; packaging/test_image.py and test_chart.py"),
     Claim(r"kubernetes\.md", "yaml", r"# values\.yaml", "packaging/test_chart.py::test_the_values_of_the_page_work"),
     Claim(r"kubernetes\.md", "yaml", "env:", "not run: a part of somebody's pod"),
@@ -182,7 +190,7 @@ def test_policies_are_json() -> None:
 def test_every_command_line_is_understood() -> None:
     """The options are read as the command itself reads them; nothing runs."""
     lines = [
-        (page, line.partition(" ||")[0].partition(" &")[0])
+        (page, re.split(r" (?:\|\||&|>)", line)[0])
         for page, found in blocks()
         if found["language"] in ("sh", "console") or found["text"].startswith("vedette alerts")
         for line in commands(found["text"])
