@@ -13,10 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from core.parts import Recorder, instance
 from servers import free_port
 from vedette import Diagnosis, Kind, Status
+from vedette.runner import Runner
 from vedette.testing import run_check
 from vedette_checks.exec import Exec, ExecConfig
 from vedette_checks.exec.perfdata import Perf, read_output
@@ -96,6 +99,25 @@ async def test_real_plugins(command: str, text: str, status: int, labels: set[st
     assert re.match(f"(?s)({text})", run.message("exec.status") or ""), run.message("exec.status")
     got = {sample.name.removeprefix("exec.x.") for sample in run.batch.samples if sample.name.startswith("exec.x.")}
     assert got == labels
+
+
+@needs_plugins
+async def test_real_plugins_whose_server_says_nothing() -> None:
+    """One gives up by itself; the other would wait for an hour, and is ended at the deadline."""
+    before = {one.pid for one in psutil.Process().children(recursive=True)}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = str(silent.getsockname()[1])
+        words = [str(FOLDER / "check_tcp"), "-H", "127.0.0.1", "-p", port, "-e", "hello", "-t"]
+        patient = await run_check(Exec, {"name": "x", "command": [*words, "1"], "timeout": "20s"})
+        assert patient.status("exec.status") is Status.CRITICAL
+        assert patient.message("exec.status") == "CRITICAL - Socket timeout after 1 seconds"
+        own = instance(Exec, name="x", command=[*words, "3600"], timeout="300ms")
+        runner = Runner(own, Recorder().surroundings)
+        batch = await runner.run()
+        await runner.stop()
+    (said,) = batch.statuses
+    assert (said.status, said.message) == (Status.CRITICAL, "the program did not end in time")
+    assert {one.pid for one in psutil.Process().children(recursive=True)} <= before
 
 
 @needs_plugins
