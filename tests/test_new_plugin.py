@@ -37,7 +37,9 @@ def tool(folder: Path, *words: str) -> None:
     assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("name", ["demo", LONGEST, "q2_b", "status", "true"])
+@pytest.mark.parametrize(
+    "name", ["demo", "status", *(pytest.param(one, marks=pytest.mark.soak) for one in (LONGEST, "q2_b", "true"))]
+)
 def test_the_package_is_green_as_written(name: str, tmp_path: Path) -> None:
     written = write_package(name, tmp_path)
     folder = tmp_path / written[0].parts[0]

@@ -35,6 +35,7 @@ def state(folder: Path, key: str) -> str:
     return str(listing(folder).get(key, {}).get("state"))
 
 
+@pytest.mark.soak
 def test_an_alert_in_a_running_agent_over_a_restart(tmp_path: Path) -> None:
     port = free_port()
     conf(

@@ -565,6 +565,7 @@ def rows(folder: Path, name: str, which: str) -> list[Any]:
     return [row["value"] for row in found if row["name"] == name and row["instance"] == which]
 
 
+@pytest.mark.soak
 def test_all_at_once_beside_a_good_instance_that_misses_no_tick(tmp_path: Path) -> None:
     bad = "spins holds_the_lock leaks forks segfaults prints ignores_signals raises_in_close exits closes_descriptors"
     instances = "".join(

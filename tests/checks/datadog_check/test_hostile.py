@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,13 @@ def said(batch: Batch) -> tuple[Status, str]:
 
 
 def processes() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
+    """The checks' processes and all below them; the servers of other tests are children of this process, too."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any(word.endswith("bridge.py") for word in child.cmdline()):
+                found += [child, *child.children(recursive=True)]
+    return [one for one in found if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
 async def test_forks_speak_to_nobody_and_hold_up_nobody(make: Make) -> None:

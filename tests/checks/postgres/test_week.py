@@ -100,6 +100,7 @@ def counted(grown: dict[tuple[str, tuple[str, ...]], Any], name: str, tag: str) 
     return sum(known) if known else None
 
 
+@pytest.mark.soak
 async def test_a_week(servers: Callable[..., PostgresServer]) -> None:
     cluster = await asyncio.to_thread(Cluster, servers)
     sink, truth, seen = Sink(), [], defaultdict(list)

@@ -19,6 +19,7 @@ from vedette_checks.rabbitmq import RabbitMQ, RabbitMQConfig
 
 pytestmark = [
     pytest.mark.anyio,
+    pytest.mark.soak,  # its start takes ten seconds; test_replies.py has what such a server said
     pytest.mark.skipif(SCRIPT is None, reason="RabbitMQ is not installed: apt, rabbitmq-server"),
 ]
 
@@ -95,7 +96,6 @@ async def test_queues_consumers_nodes_connections(broker: Broker) -> None:
     assert_declared(run)
 
 
-@pytest.mark.soak
 async def test_rates_are_the_servers_own(broker: Broker) -> None:
     broker.queue("idle", "busy")
 
@@ -243,7 +243,6 @@ async def test_what_doctor_says(broker: Broker) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.soak
 async def test_five_thousand_queues(broker: Broker) -> None:
     broker.ask("PUT", "vhosts", "many")
     made = [
