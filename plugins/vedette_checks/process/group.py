@@ -13,6 +13,8 @@ from vedette_checks.process.config import searcher
 from vedette_checks.process.procfs import Stat, Table, Usage, boot_clock, listing, look_at
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vedette_checks.process.config import ProcessConfig
 
 _COMM = 15
@@ -56,10 +58,11 @@ class Finder:
             since: how old the table of processes may be, by the boot clock.
 
         Raises:
-            CheckError: procfs or the file with the id cannot be read, or nobody knows the user.
+            CheckError: procfs or the file with the id cannot be read, nobody knows the user, or the kernel does not
+                tell this agent which processes are that user's.
         """
         config, at = self._config, boot_clock()
-        uid = None if config.user is None else _uid(config.user)
+        uid = None if config.user is None else _told_apart(_uid(config.user), config.user)
         if config.search_string:
             table = self._table(since)
             wanted, listed = [one for one in table.processes if self._fits(table, one)], table.taken
@@ -134,3 +137,34 @@ def _uid(user: str | int) -> int:
         raise CheckError(
             f"there is no user {user} here", hint="in a container, give the user's number on the machine"
         ) from None
+
+
+def _told_apart(uid: int, user: str | int) -> int:
+    """The user's number, if the kernel shows it: in a user namespace those that it does not map are all nobody.
+
+    Source: user_namespaces(7).
+
+    Raises:
+        CheckError: it does not.
+    """
+    try:
+        ranges = Path("/proc/self/uid_map").read_text().splitlines()
+    except OSError:  # a kernel without user namespaces
+        return uid
+    if maps(ranges, uid):
+        return uid
+    raise CheckError(
+        f"processes of user {user} cannot be told from others': this agent's user namespace does not map {uid}",
+        hint="under systemd use the drop-in processes.conf (PrivateUsers=no), see docs/install.md",
+    )
+
+
+def maps(ranges: Iterable[str], uid: int) -> bool:
+    """Whether a user namespace knows a user.
+
+    Args:
+        ranges: the lines of `uid_map`: first number inside, first number outside, how many.
+        uid: the number inside.
+    """
+    split = (line.split() for line in ranges)
+    return any(int(first) <= uid < int(first) + int(number) for first, _, number in split)

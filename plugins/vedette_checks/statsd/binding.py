@@ -92,7 +92,7 @@ def _permit(path: Path, mode: int, group: str) -> None:
         try:
             os.chown(path, -1, number)
         except OSError:
-            hint = f"the agent must be a member of {group}, or root"
+            hint = f"the agent must be a member of {group}, or root; under systemd use the drop-in statsd-group.conf"
             raise CheckError(f"{path} cannot be given to the group {group}", hint=hint) from None
     path.chmod(mode)
 

@@ -21,7 +21,7 @@ from vedette import Diagnosis, Status
 from vedette.testing import CheckRun, assert_declared, run_check
 from vedette_checks.process import Process, ProcessConfig
 from vedette_checks.process.course import Course
-from vedette_checks.process.group import Finder, Group
+from vedette_checks.process.group import Finder, Group, maps
 from vedette_checks.process.procfs import TICK, Io, Stat, Table, Usage, boot_clock, listing, look_at, parse_stat
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
@@ -280,6 +280,31 @@ async def test_of_one_user(start: Start) -> None:
     found = await run({"search_string": ["x"], "user": "nobody-here"})
     assert found.error is not None
     assert found.error.message == "there is no user nobody-here here"
+
+
+def test_users_that_a_user_namespace_maps() -> None:
+    sandbox = ["         0          0          1", "       998        998          1"]  # PrivateUsers=yes of systemd
+    assert [maps(sandbox, uid) for uid in (0, 998, 33, 65534)] == [True, True, False, False]
+    assert maps(["         0          0 4294967295"], 33)
+    assert [maps(["0 100000 65536"], uid) for uid in (65535, 65536)] == [True, False]
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="needs root and unshare")
+def test_a_user_that_cannot_be_told_apart_is_an_error_and_not_down() -> None:
+    ask = """
+from vedette import CheckError
+from vedette_checks.process.config import ProcessConfig
+from vedette_checks.process.group import Finder
+try:
+    Finder(ProcessConfig(name="x", search_string=["x"], user=33)).look(0)
+except CheckError as error:
+    print(error)
+"""
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", ask]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if "unshare failed" in done.stderr:
+        pytest.skip(f"no user namespaces here: {done.stderr.strip()}")
+    assert "processes of user 33 cannot be told from others'" in done.stdout, done.stderr
 
 
 @pytest.mark.skipif(
