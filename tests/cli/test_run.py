@@ -136,6 +136,21 @@ def test_sigkill_leaves_no_lock_behind(tmp_path: Path) -> None:
     assert vedette("run", "--once", cwd=tmp_path).returncode == 0
 
 
+def test_a_secret_that_is_not_there_yet_is_no_broken_configuration(tmp_path: Path) -> None:
+    secret = tmp_path / "late"
+    write(tmp_path, agent=FILE_SINK, redis=f"instances: [{{password: '${{file:{secret}}}'}}]")
+    done = vedette("run", cwd=tmp_path)
+    assert done.returncode == 75
+    assert str(secret) in done.stderr
+    assert done.stderr.endswith("no valid instance to run before those files can be read\n")
+    assert vedette("run", "--once", cwd=tmp_path).returncode == 3
+    write(tmp_path, agent=f"tags: ['${{file:{secret}}}']", host="instances: [{}]")
+    assert vedette("run", cwd=tmp_path).returncode == 75
+    secret.write_text("team:a")
+    write(tmp_path, agent="snks: []")
+    assert vedette("run", cwd=tmp_path).returncode == 3
+
+
 def test_good_instances_run_beside_bad_files_and_nothing_valid_is_exit_3(tmp_path: Path) -> None:
     write(tmp_path, agent=FILE_SINK, host="instances: [{interval: 1h}]", redis="instances: [{prot: 6379}]")
     done = vedette("run", "--once", cwd=tmp_path)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 OK, WARNING, CRITICAL, BAD_CONFIGURATION, USAGE = 0, 1, 2, 3, 64
+TRY_AGAIN = 75
+"""EX_TEMPFAIL of sysexits(3): the same configuration may do a moment later."""
 INTERRUPTED = 130
 
 _STATUS_EXITS = (

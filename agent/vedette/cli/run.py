@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vedette.agent import Agent
-from vedette.cli import BAD_CONFIGURATION, OK, USAGE
+from vedette.cli import BAD_CONFIGURATION, OK, TRY_AGAIN, USAGE
 from vedette.cli.common import conf_directory, leave_within, nothing_to_run, print_problems, run_loop
 from vedette.config import load
 from vedette.logs import set_up
@@ -20,12 +20,13 @@ from vedette.watchdog import Limits
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from pathlib import Path
 
     from vedette.config import Configuration
 
 
 def run(options: Namespace) -> int:
-    """Run until stopped; 3 if agent.yaml is broken or nothing is valid."""
+    """Run until stopped; 3 if agent.yaml is broken or nothing is valid, 75 if files of secrets may be why."""
     try:
         duration = parse_duration(options.duration) if options.duration else None
     except ValueError as error:
@@ -34,12 +35,21 @@ def run(options: Namespace) -> int:
     directory = conf_directory(options.conf)
     configuration = load(directory, Registry())
     print_problems(configuration.problems)
+    late = [] if options.once else _late(configuration)
     if configuration.fatal:
-        return BAD_CONFIGURATION
+        return TRY_AGAIN if late else BAD_CONFIGURATION
     waits = configuration.vault.waiting and configuration.agent.reload.watch and not options.once
     if not configuration.instances and not configuration.discoveries and not waits:
+        if late:
+            print("vedette run: no valid instance to run before those files can be read", file=sys.stderr)
+            return TRY_AGAIN
         raise nothing_to_run(directory)
     return _run(configuration, options, duration)
+
+
+def _late(configuration: Configuration) -> list[Path]:
+    """Files of secrets that cannot be read: at a boot whoever brings them may come after the agent."""
+    return [path for path in configuration.secret_files if not os.access(path, os.R_OK)]
 
 
 def _run(configuration: Configuration, options: Namespace, duration: float | None) -> int:
