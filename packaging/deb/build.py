@@ -13,6 +13,7 @@ import compileall
 import gzip
 import os
 import py_compile
+import re
 import shutil
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     if sys.version_info[:2] != PYTHON:
         sys.exit(f"the bytecode is Python {'.'.join(map(str, PYTHON))}'s: build with that one")
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    version = debian_version(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or _last_commit())
     environ = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch), "ARCH": options.arch}
     environ |= {"VERSION": version, "RELEASE": options.revision}
@@ -68,6 +69,14 @@ def main() -> None:
     package = options.to / f"vedette_{version}-{options.revision}_{options.arch}.deb"
     _run(_program("nfpm"), "package", "-f", "packaging/deb/nfpm.yaml", "-p", "deb", "-t", str(package), env=environ)
     print(f"{package}: {package.stat().st_size / 1e6:.1f} MB")
+
+
+def debian_version(version: str) -> str:
+    """A version of PEP 440 as dpkg sorts it: what comes before a release stands behind `~`, dev before a, b and rc.
+
+    Source: deb-version(7).
+    """
+    return re.sub(r"(a|b|rc)(?=\d)", r"~\1", version).replace(".dev", "~~dev")
 
 
 def lay_out(arch: str, environ: dict[str, str]) -> None:

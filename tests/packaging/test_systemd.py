@@ -157,7 +157,7 @@ def test_an_installed_package_runs_and_measures_the_machine(machine: Machine) ->
     machine.until(lambda: machine.show("StatusText") == "1 instance; all is well", "the status line", 30)
     assert machine.run("stat -c '%U:%G %a' /etc/vedette /etc/vedette/conf.d /var/lib/vedette").split("\n")[:3] == [
         "root:vedette 750",
-        "root:vedette 750",
+        "root:vedette 2750",
         "vedette:vedette 700",
     ]
     assert machine.run(f"ps -o user= -p {machine.show('MainPID')}").strip() == "vedette"
