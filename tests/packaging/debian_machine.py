@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SUITE = "bookworm"
-PACKAGES = ("ca-certificates", "dbus", "init-system-helpers", "procps", "python3", "redis-server", "systemd-sysv")
+PACKAGES = (
+    "ca-certificates",
+    "dbus",
+    "init-system-helpers",
+    "iputils-ping",
+    "procps",
+    "python3",
+    "redis-server",
+    "systemd-sysv",
+)
 PROGRAMS = {"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container"}
 _ENVIRON = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8", "COLUMNS": "200"}
 

@@ -6,6 +6,7 @@ cgroups of a test machine may belong to somebody else.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -14,7 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -28,9 +31,10 @@ CONF = "/etc/vedette/conf.d"
 SAMPLES = "/var/lib/vedette/samples.jsonl"
 MOST_EXPOSURE = 1.5
 BACK = 2.0
-"""Seconds after a kill -9 within which the service is there again."""
-TRIES = 5
-"""Kills until one is followed by that: how long a start takes on a machine that others use is their doing too."""
+"""Seconds after a kill -9 within which the service is there again, on a machine that has a processor for it."""
+BACK_UNDER_LOAD = 20.0
+KILLS = 3
+"""Their median counts."""
 HANG = """
 import time
 from vedette import Check, CheckConfig, hookimpl
@@ -128,8 +132,8 @@ def killed(machine: Machine, number: str, patience: float = 60) -> tuple[float, 
     """End the main process.
 
     Returns:
-        Seconds until the service was there again; those of them in which the new process had no processor to run on,
-        which is the doing of whoever else uses this machine; how systemd says that the old one had ended.
+        Seconds until the service was there again; seconds in which the new process, until somebody looked, had no
+        processor to run on; how systemd says that the old one had ended.
     """
     before, restarts = machine.show("MainPID"), machine.show("NRestarts")
     begun = time.clock_gettime(time.CLOCK_MONOTONIC)
@@ -144,6 +148,23 @@ def killed(machine: Machine, number: str, patience: float = 60) -> tuple[float, 
     waited = int(machine.run(f"cat /proc/{now}/schedstat").split()[1]) / 1e9
     ended = machine.run("journalctl -u vedette -o cat --no-pager | grep 'Failed with result' | tail -1")
     return int(machine.show("ActiveEnterTimestampMonotonic")) / 1e6 - begun, waited, ended.strip()
+
+
+def as_the_service(machine: Machine, drop_in: str, command: str) -> str:
+    """What a command prints in a unit like the agent's, with one of the package's drop-ins or none."""
+    unit = "/run/systemd/system/tried.service"
+    own = r"^(Type|NotifyAccess|Exec.*|Restart.*|WatchdogSec|.*Directory.*)="
+    machine.run(f"grep -Ev '{own}' /lib/systemd/system/vedette.service > {unit} && mkdir -p {unit}.d")
+    program = f"Type=oneshot\nExecStart=/bin/sh -c '{command.replace('$', '$$')}'\n"
+    output = "StandardOutput=truncate:/run/tried.out\nStandardError=inherit\n"  # opened outside the sandbox
+    machine.write(f"{unit}.d/command.conf", f"[Service]\n{program}{output}")
+    if drop_in:
+        machine.run(f"cp /usr/share/doc/vedette/systemd/{drop_in}.conf {unit}.d/")
+    machine.run("systemctl daemon-reload")
+    machine.tries("systemctl start tried")
+    shown = machine.run("cat /run/tried.out")
+    machine.tries(f"rm -r {unit} {unit}.d /run/tried.out; systemctl reset-failed tried; systemctl daemon-reload")
+    return shown
 
 
 # Install
@@ -295,6 +316,24 @@ def test_a_credential_reaches_the_agent_and_doctor_says_what_a_rotation_takes(ma
     machine.run("redis-cli -a wonderland --no-auth-warning config set requirepass ''")
 
 
+@pytest.mark.parametrize(
+    ("drop_in", "command", "wanted"),
+    [
+        ("ping", "ping -n -c 1 127.0.0.1", "1 received"),
+        ("processes", "ps -o user= -p $(pgrep -o redis-server)", "redis"),
+        ("lease", "grep CapEff /proc/self/status", "0000000010000000"),
+        ("log-files", "id -Gn", "adm"),
+        ("programs", "ls /tmp", "seen-by-all"),
+    ],
+)
+def test_a_drop_in_lets_a_program_do_what_it_says(machine: Machine, drop_in: str, command: str, wanted: str) -> None:
+    """A program with the unit's own settings and the drop-in's; without the drop-in it cannot."""
+    machine.run("touch /tmp/seen-by-all")
+    shown = [as_the_service(machine, name, command) for name in ("", drop_in)]
+    assert wanted not in shown[0]
+    assert wanted in shown[1]
+
+
 # Harm
 
 
@@ -303,8 +342,9 @@ def test_a_killed_agent_is_back_in_two_seconds_with_its_watermarks(machine: Mach
     machine.until(lambda: "line 100" in lines(machine), "the lines")
     machine.until(lambda: machine.tries("ls /var/lib/vedette/state.db")[0] == 0, "the state")
     machine.run("sleep 1")  # the watermark is on disk a moment after the lines are
+    most = BACK if os.getloadavg()[0] < (os.cpu_count() or 1) / 2 else BACK_UNDER_LOAD
     times = []
-    while not times or (min(took - waited for took, waited in times) > BACK and len(times) < TRIES):
+    for _ in range(KILLS):
         took, waited, ended = killed(machine, "KILL")
         assert ended.endswith("Failed with result 'signal'.")
         times.append((took, waited))
@@ -312,9 +352,9 @@ def test_a_killed_agent_is_back_in_two_seconds_with_its_watermarks(machine: Mach
     machine.until(lambda: "line 101" in lines(machine), "the line after the kill")
     found = lines(machine)
     assert [found.count(f"line {number}") for number in range(1, 102)] == [1] * 101
-    shown = ", ".join(f"{took:.2f} s, {waited:.2f} s of it without a processor" for took, waited in times)
-    print("back after kill -9 in", shown)
-    assert min(took - waited for took, waited in times) <= BACK, shown
+    shown = ", ".join(f"{took:.2f} s (so far {waited:.2f} s without a processor)" for took, waited in times)
+    print(f"back after kill -9 in {shown}; at most {most:g} s, load {os.getloadavg()[0]:.1f}")
+    assert median(took for took, _ in times) <= most, shown
 
 
 def test_a_frozen_agent_is_restarted_by_the_watchdog(machine: Machine) -> None:
@@ -347,6 +387,18 @@ def test_a_check_that_hangs_the_loop_is_ended_by_the_watchdog_and_runs_apart_fro
 # Upgrade and purge
 
 
+def test_what_comes_before_a_release_sorts_before_it() -> None:
+    found = importlib.util.spec_from_file_location("build_deb", ROOT / "packaging/deb/build.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    order = ["0.2.0.dev3", "0.2.0a1", "0.2.0b1", "0.2.0rc1.dev1", "0.2.0rc1", "0.2.0", "0.2.0.post1", "0.2.1"]
+    versions = [f"{module.debian_version(one)}-1" for one in order]
+    for earlier, later in pairwise(versions):
+        assert subprocess.run(["dpkg", "--compare-versions", earlier, "lt", later], check=False).returncode == 0, later
+
+
 def test_an_upgrade_restarts_it_and_keeps_what_was_configured(machine: Machine) -> None:
     machine.run(f"echo '# mine' >> {CONF}/host.yaml && chmod 700 /etc/vedette && chmod 750 /etc/vedette")
     process, conf = machine.show("MainPID"), machine.run(f"cat {CONF}/*.yaml")
@@ -363,6 +415,14 @@ def test_removed_it_keeps_its_configuration_and_purged_nothing(machine: Machine)
     machine.run("dpkg -r vedette")
     assert machine.tries("systemctl is-active vedette")[0] != 0
     assert "mine" in machine.run(f"cat {CONF}/host.yaml")
+    # dpkg does not bring back configuration that was deleted: the agent has nothing to run, and that is said
+    shown = machine.run("rm -r /etc/vedette && dpkg -i /srv/packages/vedette-2.deb")
+    assert "THE AGENT DOES NOT RUN" in shown
+    assert machine.run("stat -c '%U:%G %a' /etc/vedette /etc/vedette/conf.d").split("\n")[:2] == [
+        "root:vedette 750",
+        "root:vedette 2750",
+    ]
+    machine.run("dpkg -r vedette")
     machine.run("dpkg -P vedette")
     places = "find / -xdev -not -path '/srv/*'; find /run /tmp /dev -not -path '/run/host/*'"
     found = machine.run(f"({places}) | grep -i vedette || true")
