@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +36,10 @@ BACK = 2.0
 BACK_UNDER_LOAD = 20.0
 KILLS = 3
 """Their median counts."""
+PATIENCE = 5.0
+"""Seconds between two tries of what cannot start, see ExecStopPost in the unit."""
+CLIENTS = {"business_sql", "cloudwatch", "dns", "k8s", "postgres", "rabbitmq", "sqs", "tls"}
+"""Checks that are not tried in the sandbox: they only talk to servers, as redis, tcp and synthetic do."""
 HANG = """
 import time
 from vedette import Check, CheckConfig, hookimpl
@@ -102,6 +107,14 @@ def machine(packages: Path) -> Iterator[Machine]:
     made = Machine({packages: "/srv/packages"})
     yield made
     made.stop()
+
+
+def built_in() -> dict[str, str]:
+    """The checks that come with vedette."""
+    checks: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][
+        "vedette.checks"
+    ]
+    return checks
 
 
 def page(machine: Machine) -> str:
@@ -255,6 +268,7 @@ def test_every_kind_of_check_works_in_the_sandbox(machine: Machine) -> None:
         "datadog_check": "instances:\n  - {name: queue, path: /srv/shop/queue.py, instance: {}, interval: 2s}\n",
         "exec": "instances:\n  - {command: [/bin/sh, -c, 'ps -e | wc -l; echo OK'], interval: 1s}\n",
         "log_file": "instances:\n  - {paths: [/srv/shop/*.log], start_position: beginning, name: shop}\n",
+        "process": "instances:\n  - {name: cache, search_string: [redis-server], interval: 1s}\n",
         "statsd": "instances:\n  - {socket: /run/vedette/dsd.socket, socket_mode: '0666'}\n",
         "openmetrics": f"instances:\n  - {{url: '{PAGE}', namespace: own, {only}}}\n",
         "synthetic": f"instances:\n  - {{base_url: 'http://127.0.0.1:9464', {steps}}}\n",
@@ -272,10 +286,12 @@ def test_every_kind_of_check_works_in_the_sandbox(machine: Machine) -> None:
         "synthetic/synthetic",
         "exec/exec",
         "log_file/shop",
+        "process/cache",
         "statsd/statsd",
         "openmetrics/openmetrics",
         "redis/apart",
     }
+    assert {one.partition("/")[0] for one in wanted} | CLIENTS == set(built_in())
     found: dict[str, dict[str, Any]] = {}
 
     def well() -> bool:
@@ -293,7 +309,8 @@ def test_every_kind_of_check_works_in_the_sandbox(machine: Machine) -> None:
     )
     machine.until(lambda: "shop_sales" in page(machine), "what an application said")
     machine.until(lambda: "ERROR one" in lines(machine), "the line of a log")
-    machine.run(f"cd {CONF} && rm apart.yaml datadog_check.yaml synthetic.yaml exec.yaml openmetrics.yaml statsd.yaml")
+    gone = ("apart", "datadog_check", "synthetic", "exec", "openmetrics", "process", "statsd")
+    machine.run(f"cd {CONF} && rm {' '.join(f'{name}.yaml' for name in gone)}")
     machine.run("systemctl reload vedette")
 
 
@@ -355,6 +372,18 @@ def test_a_killed_agent_is_back_in_two_seconds_with_its_watermarks(machine: Mach
     shown = ", ".join(f"{took:.2f} s (so far {waited:.2f} s without a processor)" for took, waited in times)
     print(f"back after kill -9 in {shown}; at most {most:g} s, load {os.getloadavg()[0]:.1f}")
     assert median(took for took, _ in times) <= most, shown
+
+
+def test_a_secret_that_comes_late_is_waited_for_and_does_not_make_it_spin(machine: Machine) -> None:
+    machine.write(f"{CONF}/agent.yaml", f'{AGENT}tags: ["${{file:/run/late}}"]\n')
+    begun = time.monotonic()
+    assert machine.tries("systemctl restart vedette")[0] != 0
+    machine.until(lambda: int(machine.show("NRestarts")) >= 2, "two tries")
+    assert time.monotonic() - begun >= 2 * PATIENCE
+    machine.write("/run/late", "team:shop")
+    machine.until(lambda: machine.show("ActiveState") == "active", "the service to come back")
+    machine.write(f"{CONF}/agent.yaml", AGENT)
+    machine.run("systemctl reload vedette && rm /run/late")
 
 
 def test_a_frozen_agent_is_restarted_by_the_watchdog(machine: Machine) -> None:
