@@ -312,6 +312,28 @@ def test_roles_are_those_of_the_rbac_files(made: dict[str, Any]) -> None:
     assert granted(made["full"], "vedette-node") == autodiscovery
 
 
+def test_autodiscovery_beside_an_instance_without_pods_may_watch_them(chart: Any) -> None:
+    instance = {"name": "x", "scope": "node", "node": "${env:NODE_NAME}", "resources": ["nodes"]}
+    node = {"agent": {"autodiscovery": [{"type": "k8s"}]}, "conf": {"k8s.yaml": {"instances": [instance]}}}
+    objects = chart.objects({"node": node})
+    pods = {("", "list", "", "pods"), ("", "watch", "", "pods")}
+    assert granted(objects, "vedette-node") == needed(objects, "node") | pods
+
+
+def test_releases_of_one_name_in_two_namespaces_do_not_meet(chart: Any) -> None:
+    shop = {"cluster": {"conf": {"k8s.yaml": {"instances": [{"name": "x"}, {"name": "y", "namespaces": ["shop"]}]}}}}
+
+    def shared(namespace: str) -> set[tuple[str, str, str]]:
+        objects = chart.objects(shop, namespace)
+        assert granted(objects, "vedette")
+        places = [(one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]) for one in objects]
+        return {place for place in places if place[1] != namespace}
+
+    assert len(shared("vedette")) == 6
+    assert shared("vedette").isdisjoint(shared("prod"))
+    assert ("ClusterRole", "", "prod:vedette-cluster") in shared("prod")
+
+
 def test_who_asks_nothing_of_the_api_has_no_token(chart: Any) -> None:
     objects = chart.objects({"node": {"conf": {"k8s.yaml": None}}})
     assert pod(objects, "node")["automountServiceAccountToken"] is False
@@ -342,6 +364,12 @@ def test_vedette_accepts_the_configuration_of_both_roles(
     said = [line for line in (done.stdout + done.stderr).splitlines() if "warning" in line]
     known = ("/etc/vedette/secrets/", "StatsD has no authentication", "matches no file on this machine")
     assert [line for line in said if not any(part in line for part in known)] == []
+
+
+@pytest.mark.parametrize("text", ["  # note\ninstances:\n  - {host: x}\n", "\n\n    # note\na: 1\n", "a: 1"])
+def test_a_file_given_as_text_arrives_as_it_is(chart: Any, text: str) -> None:
+    objects = chart.objects({"node": {"conf": {"tcp.yaml": text}}})
+    assert conf(objects, "node")["tcp.yaml"] == text.removesuffix("\n") + "\n"
 
 
 def test_secrets_are_files_for_those_who_need_them(made: dict[str, Any]) -> None:

@@ -143,6 +143,7 @@ What a role's instances ask of this cluster's API: `node`, `cluster` and `namesp
 {{- range (default list $agent.autodiscovery) -}}
 {{- if and (eq (toString .type) "k8s") (not .kubeconfig) }}{{ $_ := set $asks "pods" true }}{{ end -}}
 {{- end -}}
+{{- if and $asks.pods $asks.node }}{{ $_ := set $asks "node" (append $asks.node "pods") }}{{ end -}}
 {{- with $agent.fleet -}}
 {{- if and (eq (toString .backend) "kubernetes") (not .kubeconfig) }}{{ $_ := set $asks "leases" (default $.root.Release.Namespace .namespace) }}{{ end -}}
 {{- end -}}
@@ -165,14 +166,22 @@ What a role's instances ask of this cluster's API: `node`, `cluster` and `namesp
 {{- toYaml $kept -}}
 {{- end -}}
 
-{{/* A (Cluster)Role with its binding. Takes a dict of root, role, name, rules and, for a Role, namespace. */}}
+{{/*
+A (Cluster)Role with its binding. Takes a dict of root, role, name, rules and, for a Role, namespace. Outside of the release's own
+namespace the name says which it is, so that releases of one name in two namespaces do not meet; `:` is in no namespace's name.
+*/}}
 {{- define "vedette.grant" -}}
 {{- $kind := ternary "Role" "ClusterRole" (hasKey . "namespace") }}
+{{- $home := .root.Release.Namespace }}
+{{- $name := .name }}
+{{- if not (or (eq $home (include "vedette.fullname" .root)) (eq $home (default "" .namespace))) }}
+{{- $name = printf "%s:%s" $home .name }}
+{{- end }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ $kind }}
 metadata:
-  name: {{ .name }}
+  name: {{ $name | quote }}
   {{- with .namespace }}
   namespace: {{ . }}
   {{- end }}
@@ -184,7 +193,7 @@ rules:
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ $kind }}Binding
 metadata:
-  name: {{ .name }}
+  name: {{ $name | quote }}
   {{- with .namespace }}
   namespace: {{ . }}
   {{- end }}
@@ -193,7 +202,7 @@ metadata:
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ $kind }}
-  name: {{ .name }}
+  name: {{ $name | quote }}
 subjects:
   - kind: ServiceAccount
     name: {{ include "vedette.serviceAccount" . }}
