@@ -344,6 +344,20 @@ def test_who_asks_nothing_of_the_api_has_no_token(chart: Any) -> None:
     assert of_kind(own, "ClusterRole") == of_kind(own, "Role") == []
 
 
+def test_a_token_is_there_for_who_names_it_and_rights_for_who_lists_them(chart: Any) -> None:
+    page = {"name": "x", "url": "https://x", "token_file": "/var/run/secrets/kubernetes.io/serviceaccount/token"}
+    rule = {"nonResourceURLs": ["/metrics"], "verbs": ["get"]}
+    for node in (
+        {"conf": {"openmetrics.yaml": {"instances": [page]}}},
+        {"serviceAccount": {"automount": True}},
+        {"serviceAccount": {"rules": [rule]}},
+    ):
+        objects = chart.objects({"node": merged({"conf": {"k8s.yaml": None}}, node)})
+        assert pod(objects, "node")["automountServiceAccountToken"] is True
+    assert named(objects, "ClusterRole", "vedette-node-extra")["rules"] == [rule]
+    assert named(objects, "ClusterRoleBinding", "vedette-node-extra")["subjects"][0]["name"] == "vedette-node"
+
+
 # Configuration
 
 

@@ -209,10 +209,15 @@ subjects:
     namespace: {{ .root.Release.Namespace }}
 {{- end -}}
 
-{{/* Whether a role talks to the API server: nothing, or a word. */}}
+{{/* Whether a role needs its account's token, for the API server or what else takes it: nothing, or a word. */}}
 {{- define "vedette.needsToken" -}}
 {{- $asks := include "vedette.asks" . | fromYaml -}}
-{{- if or $asks.node $asks.cluster $asks.namespaces $asks.pods $asks.leases }}yes{{ end -}}
+{{- $account := (index .root.Values .role).serviceAccount -}}
+{{- $named := false -}}
+{{- range (include "vedette.instances" . | fromYamlArray) -}}
+{{- if regexMatch "^(/var)?/run/secrets/kubernetes.io/serviceaccount/" (toString .options.token_file) }}{{ $named = true }}{{ end -}}
+{{- end -}}
+{{- if or $named $account.automount $account.rules $asks.node $asks.cluster $asks.namespaces $asks.pods $asks.leases }}yes{{ end -}}
 {{- end -}}
 
 {{/* Names of the Secrets that a role mounts, one a line: the name below /etc/vedette/secrets, `=`, the Secret's. */}}
