@@ -25,6 +25,18 @@ from vedette_checks.k8s.rbac import fleet_rules, rules
 
 pytestmark = pytest.mark.packaging
 
+
+def merged(*parts: dict[str, Any]) -> dict[str, Any]:
+    """Values over values, as several files given to helm."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+            whole[key] = merged(whole[key], value) if both else copy.deepcopy(value)
+    return whole
+
+
+PAGE: dict[str, Any] = {"prometheus": {"enabled": True, "tlsSecret": "tls", "authSecret": "scrape"}}
 FULL: dict[str, Any] = {
     "image": {"repository": "registry.example.com/vedette", "digest": "sha256:" + "0" * 64},
     "imagePullSecrets": ["registry"],
@@ -93,16 +105,6 @@ def chart() -> Any:
 @pytest.fixture(scope="module")
 def made(chart: Any) -> dict[str, list[dict[str, Any]]]:
     return {name: chart.objects(values) for name, values in ALL.items()}
-
-
-def merged(*parts: dict[str, Any]) -> dict[str, Any]:
-    """Values over values, as several files given to helm."""
-    whole: dict[str, Any] = {}
-    for part in parts:
-        for key, value in part.items():
-            both = isinstance(value, dict) and isinstance(whole.get(key), dict)
-            whole[key] = merged(whole[key], value) if both else copy.deepcopy(value)
-    return whole
 
 
 def test_helm_finds_nothing_to_complain_about(chart: Any) -> None:
@@ -244,12 +246,43 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ({"cluster": {"conf": {"tcp.yaml": "instances: [}"}}}, "cluster.conf: tcp.yaml: "),
         ({"prometheus": {"enabled": True}}, "takes TLS and a password"),
         ({"prometheus": {"serviceMonitor": True}}, "needs prometheus.enabled"),
+        ({"probes": {"listen": "127.0.0.1:8128"}}, "probes.listen: 127.0.0.1:8128 is the pod's own"),
+        ({"agent": {"http": {"probes": "0.0.0.0:9999"}}}, "agent.http.probes of the node agents is not probes.listen"),
+        ({"cluster": {"agent": {"http": {"probes": None}}}}, "agent.http.probes of the cluster agents is not"),
+        (merged(PAGE, {"agent": {"sinks": [{"type": "prometheus"}]}}), "serves a page on port 9464"),
+        ({"commonLabels": {"app.kubernetes.io/instance": "x"}}, "commonLabels: app.kubernetes.io/instance is the"),
+        ({"node": {"podLabels": {"app.kubernetes.io/component": "x"}}}, "node.podLabels: app.kubernetes.io/component"),
+        ({"secrets": {"existing": ["values"], "values": {"a": "b"}}}, "secrets.existing: values is the folder of"),
     ],
 )
 def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, Any], said: str) -> None:
     with pytest.raises(chart.helm_python.HelmError) as refused:
         chart.render(values)
     assert said in str(refused.value)
+
+
+def test_what_looks_like_a_number_stays_a_name(chart: Any) -> None:
+    values = {"imagePullSecrets": ["123"], "fullnameOverride": "123", "secrets": {"existing": ["1.5"]}, **PAGE}
+    for one in chart.objects(values, "456"):
+        kubernetes_validate.validate(one, VERSIONS[-1], strict=True)
+        assert one["metadata"].get("namespace", "456") == "456"
+
+
+def test_a_strategy_has_no_options_of_another_type(chart: Any) -> None:
+    recreate, on_delete = {"type": "Recreate"}, {"type": "OnDelete"}
+    objects = chart.objects({"cluster": {"updateStrategy": recreate}, "node": {"updateStrategy": on_delete}})
+    assert of_kind(objects, "Deployment")[0]["spec"]["strategy"] == recreate
+    assert of_kind(objects, "DaemonSet")[0]["spec"]["updateStrategy"] == on_delete
+
+
+def test_every_secret_has_a_volume_of_its_own(chart: Any) -> None:
+    names = ["a.b", "a-b", "x" * 60, "x" * 60 + "y", "y" * 200]
+    spec = pod(chart.objects({"secrets": {"existing": names}}), "node")
+    secrets = {one["name"]: one["secret"]["secretName"] for one in spec["volumes"] if "secret" in one}
+    assert sorted(secrets.values()) == sorted(names)
+    assert all(re.fullmatch("[a-z0-9]([-a-z0-9]{,61}[a-z0-9])?", name) for name in secrets)
+    mounts = {one["name"]: one["mountPath"] for one in spec["containers"][0]["volumeMounts"]}
+    assert all(mounts[volume] == f"/etc/vedette/secrets/{name}" for volume, name in secrets.items())
 
 
 def test_one_agent_without_a_fleet_asks_for_no_lease(chart: Any) -> None:
@@ -451,7 +484,6 @@ def test_a_changed_configmap_reaches_the_agent_which_stays_ready(chart: Any, tmp
 
     def bring(number: int, interval: str) -> None:
         values = {
-            "probes": {"listen": f"127.0.0.1:{probes}"},
             "agent": {"http": {"listen": "127.0.0.1:0"}, "sinks": [{"type": "file", "path": str(tmp_path / "out")}]},
             "node": {"conf": {
                 "k8s.yaml": None,
@@ -463,7 +495,7 @@ def test_a_changed_configmap_reaches_the_agent_which_stays_ready(chart: Any, tmp
         version = folder / f"..2026_{number}"
         version.mkdir()
         for name, text in files.items():
-            (version / name).write_text(text)
+            (version / name).write_text(text.replace("0.0.0.0:8128", f"127.0.0.1:{probes}"))
             if not (folder / name).is_symlink():
                 (folder / name).symlink_to(f"..data/{name}")
         (folder / "..data_tmp").symlink_to(version.name)

@@ -13,14 +13,14 @@
 {{- end -}}
 
 {{- define "vedette.selector" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .role }}
 {{- end -}}
 
 {{- define "vedette.labels" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- with .role }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
@@ -30,6 +30,20 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 {{- with .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* An update strategy. Helm lays the user's over the default, whose rollingUpdate goes with one type only. */}}
+{{- define "vedette.strategy" -}}
+{{- toYaml (ternary . (omit . "rollingUpdate") (eq (toString .type) "RollingUpdate")) -}}
+{{- end -}}
+
+{{/* Name of a Secret's volume: its own, or, where a volume cannot be called so, a part and a hash of it. */}}
+{{- define "vedette.volume" -}}
+{{- if or (contains "." .) (gt (len .) 56) -}}
+secret-{{ . | replace "." "-" | trunc 40 | trimSuffix "-" }}-{{ sha256sum . | trunc 12 }}
+{{- else -}}
+secret-{{ . }}
+{{- end -}}
 {{- end -}}
 
 {{- define "vedette.image" -}}
@@ -183,7 +197,7 @@ kind: {{ $kind }}
 metadata:
   name: {{ $name | quote }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels:
     {{- include "vedette.labels" . | nindent 4 }}
@@ -195,7 +209,7 @@ kind: {{ $kind }}Binding
 metadata:
   name: {{ $name | quote }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels:
     {{- include "vedette.labels" . | nindent 4 }}
@@ -205,8 +219,8 @@ roleRef:
   name: {{ $name | quote }}
 subjects:
   - kind: ServiceAccount
-    name: {{ include "vedette.serviceAccount" . }}
-    namespace: {{ .root.Release.Namespace }}
+    name: {{ include "vedette.serviceAccount" . | quote }}
+    namespace: {{ .root.Release.Namespace | quote }}
 {{- end -}}
 
 {{/* Whether a role needs its account's token, for the API server or what else takes it: nothing, or a word. */}}
