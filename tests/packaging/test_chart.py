@@ -252,6 +252,10 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         (merged(PAGE, {"agent": {"sinks": [{"type": "prometheus"}]}}), "serves a page on port 9464"),
         ({"commonLabels": {"app.kubernetes.io/instance": "x"}}, "commonLabels: app.kubernetes.io/instance is the"),
         ({"node": {"podLabels": {"app.kubernetes.io/component": "x"}}}, "node.podLabels: app.kubernetes.io/component"),
+        (
+            {"namespace": {"create": True}, "cluster": {"extraVolumes": [{"name": "x", "nfs": {"server": "x"}}]}},
+            "cluster.extraVolumes: nfs volumes are forbidden by PodSecurity restricted",
+        ),
         ({"secrets": {"existing": ["values"], "values": {"a": "b"}}}, "secrets.existing: values is the folder of"),
     ],
 )
@@ -283,6 +287,12 @@ def test_every_secret_has_a_volume_of_its_own(chart: Any) -> None:
     assert all(re.fullmatch("[a-z0-9]([-a-z0-9]{,61}[a-z0-9])?", name) for name in secrets)
     mounts = {one["name"]: one["mountPath"] for one in spec["containers"][0]["volumeMounts"]}
     assert all(mounts[volume] == f"/etc/vedette/secrets/{name}" for volume, name in secrets.items())
+
+
+def test_a_template_of_autodiscovery_needs_no_run_on(chart: Any) -> None:
+    template = {"match": {"image": "redis:*"}, "host": "%%host%%"}
+    objects = chart.objects({"cluster": {"conf": {"redis.yaml": {"instances": [template]}}}})
+    assert "redis.yaml" in conf(objects, "cluster")
 
 
 def test_one_agent_without_a_fleet_asks_for_no_lease(chart: Any) -> None:
@@ -451,7 +461,8 @@ def test_who_is_let_in(made: dict[str, Any]) -> None:
     scrape = {"ports": [{"port": "metrics"}], "from": FULL["prometheus"]["from"]}
     assert node["ingress"] == [{"ports": [{"port": "probes"}, statsd]}, scrape]
     assert cluster["ingress"] == [{"ports": [{"port": "probes"}]}, scrape]
-    assert cluster["egress"] == FULL["networkPolicy"]["egress"]
+    names = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    assert cluster["egress"] == [names, *FULL["networkPolicy"]["egress"]]
     assert cluster["policyTypes"] == ["Ingress", "Egress"]
     service = named(made["full"], "Service", "vedette-statsd")["spec"]
     assert (service["internalTrafficPolicy"], service["ports"][0]["targetPort"]) == ("Local", "statsd")
@@ -461,6 +472,27 @@ def test_who_is_let_in(made: dict[str, Any]) -> None:
         assert policy["podSelector"]["matchLabels"].items() <= labels.items()
         assert one["spec"]["selector"]["matchLabels"] == policy["podSelector"]["matchLabels"]
     assert node["podSelector"] != cluster["podSelector"]
+
+
+def test_the_ports_of_statsd_are_those_of_its_instances(chart: Any) -> None:
+    listen = [{"name": str(port), "listen": f"0.0.0.0:{port}"} for port in (9125, 8125, 9125)]
+    text = yaml.dump({"defaults": {"run_on": "every_node"}, "instances": [*listen, {"name": "socket", "listen": None}]})
+    conf_of_both = {"conf": {"statsd.yaml": text}}
+    objects = chart.objects({"node": conf_of_both, "cluster": conf_of_both})
+    (service,) = [one for one in of_kind(objects, "Service") if one["metadata"]["name"] == "vedette-statsd"]
+    ports = {("statsd", 9125), ("statsd-8125", 8125)}
+    assert {(one["targetPort"], one["port"]) for one in service["spec"]["ports"]} == ports
+    for role, name in (("node", "vedette-node"), ("cluster", "vedette")):
+        opened = pod(objects, role)["containers"][0]["ports"]
+        assert {(one["name"], one["containerPort"]) for one in opened if one.get("protocol") == "UDP"} == ports
+        (let_in,) = named(objects, "NetworkPolicy", name)["spec"]["ingress"]
+        assert {one["port"] for one in let_in["ports"]} == {"probes", *(name for name, _ in ports)}
+
+
+def test_the_page_listens_as_the_probes_do(chart: Any) -> None:
+    objects = chart.objects({**PAGE, "probes": {"listen": "[::]:8128"}, "terminationGracePeriodSeconds": 90})
+    assert yaml.safe_load(conf(objects, "cluster")["agent.yaml"])["sinks"][0]["listen"] == "[::]:9464"
+    assert pod(objects, "node")["terminationGracePeriodSeconds"] == 90
 
 
 def test_prometheus_operator_is_told_how_to_scrape(chart: Any) -> None:

@@ -93,7 +93,7 @@ secret-{{ . }}
 {{- if $values.prometheus.enabled -}}
 {{- $auth := printf "/etc/vedette/secrets/%s" $values.prometheus.authSecret -}}
 {{- $tls := printf "/etc/vedette/secrets/%s" $values.prometheus.tlsSecret -}}
-{{- $page := dict "type" "prometheus" "name" "scraped" "listen" "0.0.0.0:9464" "tls_cert" (printf "%s/tls.crt" $tls) "tls_key" (printf "%s/tls.key" $tls) "username" (printf "${file:%s/username}" $auth) "password" (printf "${file:%s/password}" $auth) -}}
+{{- $page := dict "type" "prometheus" "name" "scraped" "listen" (ternary "[::]:9464" "0.0.0.0:9464" (hasPrefix "[" $values.probes.listen)) "tls_cert" (printf "%s/tls.crt" $tls) "tls_key" (printf "%s/tls.key" $tls) "username" (printf "${file:%s/username}" $auth) "password" (printf "${file:%s/password}" $auth) -}}
 {{- $sinks = append $sinks $page -}}
 {{- end -}}
 {{- if not $sinks -}}
@@ -126,6 +126,18 @@ secret-{{ . }}
 {{/* Names of the checks of a role, each between blanks. */}}
 {{- define "vedette.checks" -}}
 {{- range (include "vedette.instances" . | fromYamlArray) }} {{ .check }} {{ end -}}
+{{- end -}}
+
+{{/* Ports of a role's StatsD instances, by name of the port: the first is `statsd`. */}}
+{{- define "vedette.statsd" -}}
+{{- $ports := dict -}}
+{{- range (include "vedette.instances" . | fromYamlArray) -}}
+{{- if and (eq .check "statsd") (or .options.listen (not (hasKey .options "listen"))) -}}
+{{- $port := int (default "8125" (regexFind "[0-9]+$" (toString .options.listen))) -}}
+{{- if and $port (not (has $port (values $ports))) }}{{ $_ := set $ports (ternary (printf "statsd-%d" $port) "statsd" (hasKey $ports "statsd")) $port }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $ports -}}
 {{- end -}}
 
 {{/*

@@ -18,7 +18,7 @@ spec:
   serviceAccountName: {{ include "vedette.serviceAccount" . | quote }}
   automountServiceAccountToken: {{ not (empty (include "vedette.needsToken" .)) }}
   enableServiceLinks: false
-  terminationGracePeriodSeconds: 30
+  terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
   {{- with $values.imagePullSecrets }}
   imagePullSecrets:
     {{- range . }}
@@ -86,9 +86,9 @@ spec:
       ports:
         - name: probes
           containerPort: {{ regexFind "[0-9]+$" $values.probes.listen }}
-        {{- if and (eq .role "node") (contains " statsd " (include "vedette.checks" .)) }}
-        - name: statsd
-          containerPort: 8125
+        {{- range $name, $port := (include "vedette.statsd" . | fromYaml) }}
+        - name: {{ $name }}
+          containerPort: {{ $port }}
           protocol: UDP
         {{- end }}
         {{- if $values.prometheus.enabled }}
