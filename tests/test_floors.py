@@ -51,6 +51,7 @@ FLOORS: dict[str, int] = {
             "watch",
             "renewal",
             "servicemanager",
+            "orphans",
             "services",
             "status",
             "control",

@@ -24,6 +24,7 @@ from vedette.control import ControlError, Snapshot
 from vedette.control.path import socket_path
 from vedette.crew import Crew, watched
 from vedette.isolation.isolated import make_runner
+from vedette.orphans import Orphans
 from vedette.outbox import Receipt
 from vedette.outlets import Outlets
 from vedette.ownership import Ownership, identity_of
@@ -231,6 +232,8 @@ class Agent:
         self._tasks.add(watched(self._follow(), "vedette/discovery"))
         self._tasks.add(watched(self._report_regularly(), "vedette/agent"))
         self._tasks.add(watched(self._manager.attend(self.snapshot, lambda: self._crew), "vedette/systemd"))
+        if os.getpid() == 1:
+            self._tasks.add(watched(Orphans().run(), "vedette/orphans"))
         if self._configuration.agent.reload.watch:
             self._tasks.add(watched(Watch(self._sources, self.reload).run(), "vedette/reload"))
             self._tasks.add(watched(self._renewal.run(), "vedette/secrets"))

@@ -25,6 +25,18 @@ from vedette_checks.k8s.rbac import fleet_rules, rules
 
 pytestmark = pytest.mark.packaging
 
+
+def merged(*parts: dict[str, Any]) -> dict[str, Any]:
+    """Values over values, as several files given to helm."""
+    whole: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+            whole[key] = merged(whole[key], value) if both else copy.deepcopy(value)
+    return whole
+
+
+PAGE: dict[str, Any] = {"prometheus": {"enabled": True, "tlsSecret": "tls", "authSecret": "scrape"}}
 FULL: dict[str, Any] = {
     "image": {"repository": "registry.example.com/vedette", "digest": "sha256:" + "0" * 64},
     "imagePullSecrets": ["registry"],
@@ -93,16 +105,6 @@ def chart() -> Any:
 @pytest.fixture(scope="module")
 def made(chart: Any) -> dict[str, list[dict[str, Any]]]:
     return {name: chart.objects(values) for name, values in ALL.items()}
-
-
-def merged(*parts: dict[str, Any]) -> dict[str, Any]:
-    """Values over values, as several files given to helm."""
-    whole: dict[str, Any] = {}
-    for part in parts:
-        for key, value in part.items():
-            both = isinstance(value, dict) and isinstance(whole.get(key), dict)
-            whole[key] = merged(whole[key], value) if both else copy.deepcopy(value)
-    return whole
 
 
 def test_helm_finds_nothing_to_complain_about(chart: Any) -> None:
@@ -244,12 +246,53 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ({"cluster": {"conf": {"tcp.yaml": "instances: [}"}}}, "cluster.conf: tcp.yaml: "),
         ({"prometheus": {"enabled": True}}, "takes TLS and a password"),
         ({"prometheus": {"serviceMonitor": True}}, "needs prometheus.enabled"),
+        ({"probes": {"listen": "127.0.0.1:8128"}}, "probes.listen: 127.0.0.1:8128 is the pod's own"),
+        ({"agent": {"http": {"probes": "0.0.0.0:9999"}}}, "agent.http.probes of the node agents is not probes.listen"),
+        ({"cluster": {"agent": {"http": {"probes": None}}}}, "agent.http.probes of the cluster agents is not"),
+        (merged(PAGE, {"agent": {"sinks": [{"type": "prometheus"}]}}), "serves a page on port 9464"),
+        ({"commonLabels": {"app.kubernetes.io/instance": "x"}}, "commonLabels: app.kubernetes.io/instance is the"),
+        ({"node": {"podLabels": {"app.kubernetes.io/component": "x"}}}, "node.podLabels: app.kubernetes.io/component"),
+        (
+            {"namespace": {"create": True}, "cluster": {"extraVolumes": [{"name": "x", "nfs": {"server": "x"}}]}},
+            "cluster.extraVolumes: nfs volumes are forbidden by PodSecurity restricted",
+        ),
+        ({"secrets": {"existing": ["values"], "values": {"a": "b"}}}, "secrets.existing: values is the folder of"),
     ],
 )
 def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, Any], said: str) -> None:
     with pytest.raises(chart.helm_python.HelmError) as refused:
         chart.render(values)
     assert said in str(refused.value)
+
+
+def test_what_looks_like_a_number_stays_a_name(chart: Any) -> None:
+    values = {"imagePullSecrets": ["123"], "fullnameOverride": "123", "secrets": {"existing": ["1.5"]}, **PAGE}
+    for one in chart.objects(values, "456"):
+        kubernetes_validate.validate(one, VERSIONS[-1], strict=True)
+        assert one["metadata"].get("namespace", "456") == "456"
+
+
+def test_a_strategy_has_no_options_of_another_type(chart: Any) -> None:
+    recreate, on_delete = {"type": "Recreate"}, {"type": "OnDelete"}
+    objects = chart.objects({"cluster": {"updateStrategy": recreate}, "node": {"updateStrategy": on_delete}})
+    assert of_kind(objects, "Deployment")[0]["spec"]["strategy"] == recreate
+    assert of_kind(objects, "DaemonSet")[0]["spec"]["updateStrategy"] == on_delete
+
+
+def test_every_secret_has_a_volume_of_its_own(chart: Any) -> None:
+    names = ["a.b", "a-b", "x" * 60, "x" * 60 + "y", "y" * 200]
+    spec = pod(chart.objects({"secrets": {"existing": names}}), "node")
+    secrets = {one["name"]: one["secret"]["secretName"] for one in spec["volumes"] if "secret" in one}
+    assert sorted(secrets.values()) == sorted(names)
+    assert all(re.fullmatch("[a-z0-9]([-a-z0-9]{,61}[a-z0-9])?", name) for name in secrets)
+    mounts = {one["name"]: one["mountPath"] for one in spec["containers"][0]["volumeMounts"]}
+    assert all(mounts[volume] == f"/etc/vedette/secrets/{name}" for volume, name in secrets.items())
+
+
+def test_a_template_of_autodiscovery_needs_no_run_on(chart: Any) -> None:
+    template = {"match": {"image": "redis:*"}, "host": "%%host%%"}
+    objects = chart.objects({"cluster": {"conf": {"redis.yaml": {"instances": [template]}}}})
+    assert "redis.yaml" in conf(objects, "cluster")
 
 
 def test_one_agent_without_a_fleet_asks_for_no_lease(chart: Any) -> None:
@@ -312,6 +355,28 @@ def test_roles_are_those_of_the_rbac_files(made: dict[str, Any]) -> None:
     assert granted(made["full"], "vedette-node") == autodiscovery
 
 
+def test_autodiscovery_beside_an_instance_without_pods_may_watch_them(chart: Any) -> None:
+    instance = {"name": "x", "scope": "node", "node": "${env:NODE_NAME}", "resources": ["nodes"]}
+    node = {"agent": {"autodiscovery": [{"type": "k8s"}]}, "conf": {"k8s.yaml": {"instances": [instance]}}}
+    objects = chart.objects({"node": node})
+    pods = {("", "list", "", "pods"), ("", "watch", "", "pods")}
+    assert granted(objects, "vedette-node") == needed(objects, "node") | pods
+
+
+def test_releases_of_one_name_in_two_namespaces_do_not_meet(chart: Any) -> None:
+    shop = {"cluster": {"conf": {"k8s.yaml": {"instances": [{"name": "x"}, {"name": "y", "namespaces": ["shop"]}]}}}}
+
+    def shared(namespace: str) -> set[tuple[str, str, str]]:
+        objects = chart.objects(shop, namespace)
+        assert granted(objects, "vedette")
+        places = [(one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]) for one in objects]
+        return {place for place in places if place[1] != namespace}
+
+    assert len(shared("vedette")) == 6
+    assert shared("vedette").isdisjoint(shared("prod"))
+    assert ("ClusterRole", "", "prod:vedette-cluster") in shared("prod")
+
+
 def test_who_asks_nothing_of_the_api_has_no_token(chart: Any) -> None:
     objects = chart.objects({"node": {"conf": {"k8s.yaml": None}}})
     assert pod(objects, "node")["automountServiceAccountToken"] is False
@@ -320,6 +385,20 @@ def test_who_asks_nothing_of_the_api_has_no_token(chart: Any) -> None:
     assert all(one["automountServiceAccountToken"] is False for one in of_kind(objects, "ServiceAccount"))
     own = chart.objects({"rbac": {"create": False}})
     assert of_kind(own, "ClusterRole") == of_kind(own, "Role") == []
+
+
+def test_a_token_is_there_for_who_names_it_and_rights_for_who_lists_them(chart: Any) -> None:
+    page = {"name": "x", "url": "https://x", "token_file": "/var/run/secrets/kubernetes.io/serviceaccount/token"}
+    rule = {"nonResourceURLs": ["/metrics"], "verbs": ["get"]}
+    for node in (
+        {"conf": {"openmetrics.yaml": {"instances": [page]}}},
+        {"serviceAccount": {"automount": True}},
+        {"serviceAccount": {"rules": [rule]}},
+    ):
+        objects = chart.objects({"node": merged({"conf": {"k8s.yaml": None}}, node)})
+        assert pod(objects, "node")["automountServiceAccountToken"] is True
+    assert named(objects, "ClusterRole", "vedette-node-extra")["rules"] == [rule]
+    assert named(objects, "ClusterRoleBinding", "vedette-node-extra")["subjects"][0]["name"] == "vedette-node"
 
 
 # Configuration
@@ -342,6 +421,12 @@ def test_vedette_accepts_the_configuration_of_both_roles(
     said = [line for line in (done.stdout + done.stderr).splitlines() if "warning" in line]
     known = ("/etc/vedette/secrets/", "StatsD has no authentication", "matches no file on this machine")
     assert [line for line in said if not any(part in line for part in known)] == []
+
+
+@pytest.mark.parametrize("text", ["  # note\ninstances:\n  - {host: x}\n", "\n\n    # note\na: 1\n", "a: 1"])
+def test_a_file_given_as_text_arrives_as_it_is(chart: Any, text: str) -> None:
+    objects = chart.objects({"node": {"conf": {"tcp.yaml": text}}})
+    assert conf(objects, "node")["tcp.yaml"] == text.removesuffix("\n") + "\n"
 
 
 def test_secrets_are_files_for_those_who_need_them(made: dict[str, Any]) -> None:
@@ -376,7 +461,8 @@ def test_who_is_let_in(made: dict[str, Any]) -> None:
     scrape = {"ports": [{"port": "metrics"}], "from": FULL["prometheus"]["from"]}
     assert node["ingress"] == [{"ports": [{"port": "probes"}, statsd]}, scrape]
     assert cluster["ingress"] == [{"ports": [{"port": "probes"}]}, scrape]
-    assert cluster["egress"] == FULL["networkPolicy"]["egress"]
+    names = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    assert cluster["egress"] == [names, *FULL["networkPolicy"]["egress"]]
     assert cluster["policyTypes"] == ["Ingress", "Egress"]
     service = named(made["full"], "Service", "vedette-statsd")["spec"]
     assert (service["internalTrafficPolicy"], service["ports"][0]["targetPort"]) == ("Local", "statsd")
@@ -386,6 +472,27 @@ def test_who_is_let_in(made: dict[str, Any]) -> None:
         assert policy["podSelector"]["matchLabels"].items() <= labels.items()
         assert one["spec"]["selector"]["matchLabels"] == policy["podSelector"]["matchLabels"]
     assert node["podSelector"] != cluster["podSelector"]
+
+
+def test_the_ports_of_statsd_are_those_of_its_instances(chart: Any) -> None:
+    listen = [{"name": str(port), "listen": f"0.0.0.0:{port}"} for port in (9125, 8125, 9125)]
+    text = yaml.dump({"defaults": {"run_on": "every_node"}, "instances": [*listen, {"name": "socket", "listen": None}]})
+    conf_of_both = {"conf": {"statsd.yaml": text}}
+    objects = chart.objects({"node": conf_of_both, "cluster": conf_of_both})
+    (service,) = [one for one in of_kind(objects, "Service") if one["metadata"]["name"] == "vedette-statsd"]
+    ports = {("statsd", 9125), ("statsd-8125", 8125)}
+    assert {(one["targetPort"], one["port"]) for one in service["spec"]["ports"]} == ports
+    for role, name in (("node", "vedette-node"), ("cluster", "vedette")):
+        opened = pod(objects, role)["containers"][0]["ports"]
+        assert {(one["name"], one["containerPort"]) for one in opened if one.get("protocol") == "UDP"} == ports
+        (let_in,) = named(objects, "NetworkPolicy", name)["spec"]["ingress"]
+        assert {one["port"] for one in let_in["ports"]} == {"probes", *(name for name, _ in ports)}
+
+
+def test_the_page_listens_as_the_probes_do(chart: Any) -> None:
+    objects = chart.objects({**PAGE, "probes": {"listen": "[::]:8128"}, "terminationGracePeriodSeconds": 90})
+    assert yaml.safe_load(conf(objects, "cluster")["agent.yaml"])["sinks"][0]["listen"] == "[::]:9464"
+    assert pod(objects, "node")["terminationGracePeriodSeconds"] == 90
 
 
 def test_prometheus_operator_is_told_how_to_scrape(chart: Any) -> None:
@@ -409,7 +516,6 @@ def test_a_changed_configmap_reaches_the_agent_which_stays_ready(chart: Any, tmp
 
     def bring(number: int, interval: str) -> None:
         values = {
-            "probes": {"listen": f"127.0.0.1:{probes}"},
             "agent": {"http": {"listen": "127.0.0.1:0"}, "sinks": [{"type": "file", "path": str(tmp_path / "out")}]},
             "node": {"conf": {
                 "k8s.yaml": None,
@@ -421,7 +527,7 @@ def test_a_changed_configmap_reaches_the_agent_which_stays_ready(chart: Any, tmp
         version = folder / f"..2026_{number}"
         version.mkdir()
         for name, text in files.items():
-            (version / name).write_text(text)
+            (version / name).write_text(text.replace("0.0.0.0:8128", f"127.0.0.1:{probes}"))
             if not (folder / name).is_symlink():
                 (folder / name).symlink_to(f"..data/{name}")
         (folder / "..data_tmp").symlink_to(version.name)

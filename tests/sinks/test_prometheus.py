@@ -400,6 +400,39 @@ async def test_tls_and_password(tmp_path: Path) -> None:
         assert (await get(url, verify=context, auth=("prom", "s3cret:ü"))).status_code == 200
 
 
+async def test_a_renewed_certificate_is_served_and_a_broken_one_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+
+    def issue(name: str) -> tuple[ssl.SSLContext, Path, Path]:
+        authority = trustme.CA()
+        own = authority.issue_cert("127.0.0.1")
+        own.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.crt"))
+        own.private_key_pem.write_to_path(str(tmp_path / f"{name}.key"))
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        return context, tmp_path / f"{name}.crt", tmp_path / f"{name}.key"
+
+    (former, *old), (renewed, *new) = issue("old"), issue("new")
+    old[0].rename(cert)
+    old[1].rename(key)
+    async with served(make(tls_cert=cert, tls_key=key), *ALL) as url:
+        assert (await get(url, verify=former)).status_code == 200
+        new[0].rename(cert)  # with the former key still: half of a renewal
+        assert (await get(url, verify=former)).status_code == 200
+        assert (await get(url, verify=former)).status_code == 200
+        assert [one.message for one in caplog.records if one.levelname == "WARNING"] == [
+            f"the former certificate is kept: {cert}: no certificate with its key"
+        ]
+        new[1].rename(key)
+        assert (await get(url, verify=renewed)).status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            await get(url, verify=former)
+        key.unlink()
+        assert (await get(url, verify=renewed)).status_code == 200
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener._Handler, "timeout", 0.2)

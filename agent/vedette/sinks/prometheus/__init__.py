@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 from vedette import Batch, Diagnosis, Duration, Sink, SinkConfig, hookimpl
 from vedette.kit import ListenOptions
 from vedette.sinks.prometheus.doctor import look_at_address
-from vedette.sinks.prometheus.server import Server, safely, with_password
+from vedette.sinks.prometheus.server import Certificate, Server, safely, with_password
 from vedette.sinks.prometheus.store import Store
 
 _BUCKETS = (1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000)
@@ -90,7 +90,7 @@ class PrometheusSink(Sink[PrometheusConfig]):
         if config.password is not None:
             app = with_password(app, config)
         try:
-            return Server(config.address, app, config.tls(), self.log)
+            return Server(config.address, app, Certificate(config, self.log), self.log)
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {config.listen}: {error.strerror or error}") from None
 

@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -49,6 +50,49 @@ def with_password(app: Any, options: ListenOptions) -> _App:
     return guarded
 
 
+class Certificate:
+    """A page's TLS context, made anew when its files change: certificates are renewed while the agent runs.
+
+    Args:
+        options: the page's, which name the files.
+        log: told about new files that are none; the former certificate is then kept.
+
+    Raises:
+        OSError: a file cannot be read or holds no certificate with its key.
+    """
+
+    def __init__(self, options: ListenOptions, log: logging.Logger) -> None:
+        self._options = options
+        self._log = log
+        self._files = self._look()
+        self._context = options.tls()
+
+    def context(self) -> ssl.SSLContext | None:
+        """The context for the next connection; None if the page is served without TLS."""
+        files = self._look()
+        if files != self._files:
+            self._files = files
+            try:
+                self._context = self._options.tls()
+            except OSError as error:  # half of a renewal, perhaps: the other half changes the files again
+                self._log.warning("the former certificate is kept: %s", error.strerror or error)
+            else:
+                self._log.info("serving the new certificate of %s", self._options.tls_cert)
+        return self._context
+
+    def _look(self) -> list[tuple[int, int, int] | None]:
+        """What tells a changed file, for each."""
+        return [_stamp(path) for path in (self._options.tls_cert, self._options.tls_key) if path is not None]
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 class _Handler(WSGIRequestHandler):
     """One scrape. A scraper that stays silent is cut off."""
 
@@ -68,7 +112,7 @@ class Server(ThreadingMixIn, WSGIServer):
     Args:
         address: host and port.
         app: the WSGI application.
-        tls: serve https with this context.
+        tls: serve https if it has a context.
         log: told about faults in the application.
 
     Raises:
@@ -78,7 +122,7 @@ class Server(ThreadingMixIn, WSGIServer):
     daemon_threads = False  # so that `stop` waits for them; it closes their connections first
     request_queue_size = 16
 
-    def __init__(self, address: tuple[str, int], app: Any, tls: ssl.SSLContext | None, log: logging.Logger) -> None:
+    def __init__(self, address: tuple[str, int], app: Any, tls: Certificate, log: logging.Logger) -> None:
         self._tls = tls
         self._log = log
         self._open: set[Any] = set()
@@ -95,7 +139,7 @@ class Server(ThreadingMixIn, WSGIServer):
         """Where the page is, with the real port."""
         host, port = self.server_address[:2]
         shown = f"[{host!s}]" if ":" in str(host) else host
-        return f"{'https' if self._tls else 'http'}://{shown!s}:{port}/metrics"
+        return f"{'https' if self._tls.context() else 'http'}://{shown!s}:{port}/metrics"
 
     def stop(self) -> None:
         """Stop listening, cut off whoever is connected, and wait for all threads."""
@@ -115,8 +159,9 @@ class Server(ThreadingMixIn, WSGIServer):
     def get_request(self) -> tuple[Any, Any]:
         """Accept; the TLS handshake happens in the scrape's own thread, at its first read."""
         connection, address = super().get_request()
-        if self._tls is not None:
-            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        context = self._tls.context()
+        if context is not None:
+            connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
 
     def process_request(self, request: Any, client_address: Any) -> None:

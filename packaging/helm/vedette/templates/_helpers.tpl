@@ -13,14 +13,14 @@
 {{- end -}}
 
 {{- define "vedette.selector" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .role }}
 {{- end -}}
 
 {{- define "vedette.labels" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- with .role }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
@@ -30,6 +30,20 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 {{- with .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* An update strategy. Helm lays the user's over the default, whose rollingUpdate goes with one type only. */}}
+{{- define "vedette.strategy" -}}
+{{- toYaml (ternary . (omit . "rollingUpdate") (eq (toString .type) "RollingUpdate")) -}}
+{{- end -}}
+
+{{/* Name of a Secret's volume: its own, or, where a volume cannot be called so, a part and a hash of it. */}}
+{{- define "vedette.volume" -}}
+{{- if or (contains "." .) (gt (len .) 56) -}}
+secret-{{ . | replace "." "-" | trunc 40 | trimSuffix "-" }}-{{ sha256sum . | trunc 12 }}
+{{- else -}}
+secret-{{ . }}
+{{- end -}}
 {{- end -}}
 
 {{- define "vedette.image" -}}
@@ -79,7 +93,7 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 {{- if $values.prometheus.enabled -}}
 {{- $auth := printf "/etc/vedette/secrets/%s" $values.prometheus.authSecret -}}
 {{- $tls := printf "/etc/vedette/secrets/%s" $values.prometheus.tlsSecret -}}
-{{- $page := dict "type" "prometheus" "name" "scraped" "listen" "0.0.0.0:9464" "tls_cert" (printf "%s/tls.crt" $tls) "tls_key" (printf "%s/tls.key" $tls) "username" (printf "${file:%s/username}" $auth) "password" (printf "${file:%s/password}" $auth) -}}
+{{- $page := dict "type" "prometheus" "name" "scraped" "listen" (ternary "[::]:9464" "0.0.0.0:9464" (hasPrefix "[" $values.probes.listen)) "tls_cert" (printf "%s/tls.crt" $tls) "tls_key" (printf "%s/tls.key" $tls) "username" (printf "${file:%s/username}" $auth) "password" (printf "${file:%s/password}" $auth) -}}
 {{- $sinks = append $sinks $page -}}
 {{- end -}}
 {{- if not $sinks -}}
@@ -114,6 +128,18 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 {{- range (include "vedette.instances" . | fromYamlArray) }} {{ .check }} {{ end -}}
 {{- end -}}
 
+{{/* Ports of a role's StatsD instances, by name of the port: the first is `statsd`. */}}
+{{- define "vedette.statsd" -}}
+{{- $ports := dict -}}
+{{- range (include "vedette.instances" . | fromYamlArray) -}}
+{{- if and (eq .check "statsd") (or .options.listen (not (hasKey .options "listen"))) -}}
+{{- $port := int (default "8125" (regexFind "[0-9]+$" (toString .options.listen))) -}}
+{{- if and $port (not (has $port (values $ports))) }}{{ $_ := set $ports (ternary (printf "statsd-%d" $port) "statsd" (hasKey $ports "statsd")) $port }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $ports -}}
+{{- end -}}
+
 {{/*
 What a role's instances ask of this cluster's API: `node`, `cluster` and `namespaces` (by name) hold resources, among them
 `nodes/stats` of the kubelet and `usage` of metrics.k8s.io; `pods` says that autodiscovery does, `leases` that a fleet does.
@@ -143,6 +169,7 @@ What a role's instances ask of this cluster's API: `node`, `cluster` and `namesp
 {{- range (default list $agent.autodiscovery) -}}
 {{- if and (eq (toString .type) "k8s") (not .kubeconfig) }}{{ $_ := set $asks "pods" true }}{{ end -}}
 {{- end -}}
+{{- if and $asks.pods $asks.node }}{{ $_ := set $asks "node" (append $asks.node "pods") }}{{ end -}}
 {{- with $agent.fleet -}}
 {{- if and (eq (toString .backend) "kubernetes") (not .kubeconfig) }}{{ $_ := set $asks "leases" (default $.root.Release.Namespace .namespace) }}{{ end -}}
 {{- end -}}
@@ -165,16 +192,24 @@ What a role's instances ask of this cluster's API: `node`, `cluster` and `namesp
 {{- toYaml $kept -}}
 {{- end -}}
 
-{{/* A (Cluster)Role with its binding. Takes a dict of root, role, name, rules and, for a Role, namespace. */}}
+{{/*
+A (Cluster)Role with its binding. Takes a dict of root, role, name, rules and, for a Role, namespace. Outside of the release's own
+namespace the name says which it is, so that releases of one name in two namespaces do not meet; `:` is in no namespace's name.
+*/}}
 {{- define "vedette.grant" -}}
 {{- $kind := ternary "Role" "ClusterRole" (hasKey . "namespace") }}
+{{- $home := .root.Release.Namespace }}
+{{- $name := .name }}
+{{- if not (or (eq $home (include "vedette.fullname" .root)) (eq $home (default "" .namespace))) }}
+{{- $name = printf "%s:%s" $home .name }}
+{{- end }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ $kind }}
 metadata:
-  name: {{ .name }}
+  name: {{ $name | quote }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels:
     {{- include "vedette.labels" . | nindent 4 }}
@@ -184,26 +219,31 @@ rules:
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ $kind }}Binding
 metadata:
-  name: {{ .name }}
+  name: {{ $name | quote }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels:
     {{- include "vedette.labels" . | nindent 4 }}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ $kind }}
-  name: {{ .name }}
+  name: {{ $name | quote }}
 subjects:
   - kind: ServiceAccount
-    name: {{ include "vedette.serviceAccount" . }}
-    namespace: {{ .root.Release.Namespace }}
+    name: {{ include "vedette.serviceAccount" . | quote }}
+    namespace: {{ .root.Release.Namespace | quote }}
 {{- end -}}
 
-{{/* Whether a role talks to the API server: nothing, or a word. */}}
+{{/* Whether a role needs its account's token, for the API server or what else takes it: nothing, or a word. */}}
 {{- define "vedette.needsToken" -}}
 {{- $asks := include "vedette.asks" . | fromYaml -}}
-{{- if or $asks.node $asks.cluster $asks.namespaces $asks.pods $asks.leases }}yes{{ end -}}
+{{- $account := (index .root.Values .role).serviceAccount -}}
+{{- $named := false -}}
+{{- range (include "vedette.instances" . | fromYamlArray) -}}
+{{- if regexMatch "^(/var)?/run/secrets/kubernetes.io/serviceaccount/" (toString .options.token_file) }}{{ $named = true }}{{ end -}}
+{{- end -}}
+{{- if or $named $account.automount $account.rules $asks.node $asks.cluster $asks.namespaces $asks.pods $asks.leases }}yes{{ end -}}
 {{- end -}}
 
 {{/* Names of the Secrets that a role mounts, one a line: the name below /etc/vedette/secrets, `=`, the Secret's. */}}

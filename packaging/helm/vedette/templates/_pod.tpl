@@ -15,14 +15,14 @@ metadata:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  serviceAccountName: {{ include "vedette.serviceAccount" . }}
+  serviceAccountName: {{ include "vedette.serviceAccount" . | quote }}
   automountServiceAccountToken: {{ not (empty (include "vedette.needsToken" .)) }}
   enableServiceLinks: false
-  terminationGracePeriodSeconds: 30
+  terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
   {{- with $values.imagePullSecrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . }}
+    - name: {{ . | quote }}
     {{- end }}
   {{- end }}
   securityContext:
@@ -86,9 +86,9 @@ spec:
       ports:
         - name: probes
           containerPort: {{ regexFind "[0-9]+$" $values.probes.listen }}
-        {{- if and (eq .role "node") (contains " statsd " (include "vedette.checks" .)) }}
-        - name: statsd
-          containerPort: 8125
+        {{- range $name, $port := (include "vedette.statsd" . | fromYaml) }}
+        - name: {{ $name }}
+          containerPort: {{ $port }}
           protocol: UDP
         {{- end }}
         {{- if $values.prometheus.enabled }}
@@ -124,7 +124,7 @@ spec:
         - name: tmp
           mountPath: /tmp
         {{- range $secrets }}
-        - name: secret-{{ first (splitList "=" .) | replace "." "-" }}
+        - name: {{ include "vedette.volume" (first (splitList "=" .)) }}
           mountPath: /etc/vedette/secrets/{{ first (splitList "=" .) }}
           readOnly: true
         {{- end }}
@@ -149,7 +149,7 @@ spec:
   volumes:
     - name: conf  # a whole folder, never a subPath: the agent sees what the kubelet puts there, and reloads
       configMap:
-        name: {{ include "vedette.name" . }}
+        name: {{ include "vedette.name" . | quote }}
         defaultMode: 0440
     - name: state
       {{- if and $host $own.host.stateDirectory }}
@@ -164,9 +164,9 @@ spec:
       emptyDir:
         sizeLimit: 64Mi
     {{- range $secrets }}
-    - name: secret-{{ first (splitList "=" .) | replace "." "-" }}
+    - name: {{ include "vedette.volume" (first (splitList "=" .)) }}
       secret:
-        secretName: {{ last (splitList "=" .) }}
+        secretName: {{ last (splitList "=" .) | quote }}
         defaultMode: 0440
     {{- end }}
     {{- if and $host $own.host.logs }}
