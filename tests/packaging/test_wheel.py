@@ -102,6 +102,7 @@ def test_the_sdist_builds_the_same_wheel(builds: list[Path], wheel: Path, tmp_pa
     assert again.read_bytes() == wheel.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", PYTHONS)
 def test_it_installs_and_runs_on_every_python_that_can_be_had(version: str, wheel: Path, tmp_path: Path) -> None:
     if not (python := interpreter(version)):
@@ -118,6 +119,7 @@ def test_it_installs_and_runs_on_every_python_that_can_be_had(version: str, whee
     assert '"system.uptime"' in shown.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", PYTHONS[1:])
 def test_its_dependencies_have_wheels_for_pythons_that_are_not_here(version: str, wheel: Path, tmp_path: Path) -> None:
     """Resolved for that Python, nothing downloaded twice, nothing run: what can be tried without the interpreter."""
