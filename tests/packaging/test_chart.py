@@ -255,6 +255,11 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
             {"namespace": {"create": True}, "cluster": {"extraVolumes": [{"name": "x", "nfs": {"server": "x"}}]}},
             "cluster.extraVolumes: nfs volumes are forbidden by PodSecurity restricted",
         ),
+        (
+            {"terminationGracePeriodSeconds": 30, "node": {"agent": {"stop_timeout": "0.5m"}}},
+            "terminationGracePeriodSeconds: 30 is not more than stop_timeout of the node agents, 0.5m: ",
+        ),
+        ({"agent": {"stop_timeout": "${env:STOP}"}}, "${env:STOP}, which only they can read: set terminationGrace"),
         ({"secrets": {"existing": ["values"], "values": {"a": "b"}}}, "secrets.existing: values is the folder of"),
     ],
 )
@@ -463,7 +468,8 @@ def test_who_is_let_in(made: dict[str, Any]) -> None:
     assert node["ingress"] == [{"ports": [{"port": "probes"}, statsd]}, scrape]
     assert cluster["ingress"] == [{"ports": [{"port": "probes"}]}, scrape]
     names = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
-    assert cluster["egress"] == [names, *FULL["networkPolicy"]["egress"]]
+    api_server = {"ports": [{"port": 443}, {"port": 6443}, {"port": 10250}]}
+    assert cluster["egress"] == node["egress"] == [names, api_server, *FULL["networkPolicy"]["egress"]]
     assert cluster["policyTypes"] == ["Ingress", "Egress"]
     service = named(made["full"], "Service", "vedette-statsd")["spec"]
     assert (service["internalTrafficPolicy"], service["ports"][0]["targetPort"]) == ("Local", "statsd")
@@ -488,6 +494,25 @@ def test_the_ports_of_statsd_are_those_of_its_instances(chart: Any) -> None:
         assert {(one["name"], one["containerPort"]) for one in opened if one.get("protocol") == "UDP"} == ports
         (let_in,) = named(objects, "NetworkPolicy", name)["spec"]["ingress"]
         assert {one["port"] for one in let_in["ports"]} == {"probes", *(name for name, _ in ports)}
+
+
+def test_only_who_asks_the_api_server_is_let_out_to_it(chart: Any) -> None:
+    out = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
+    server = [{"to": [{"ipBlock": {"cidr": "10.96.0.1/32"}}], "ports": [{"port": 443}]}]
+    values = {"networkPolicy": {"egress": out, "apiServer": server}, "node": {"conf": {"k8s.yaml": None}}}
+    objects = chart.objects(values)
+    assert named(objects, "NetworkPolicy", "vedette-node")["spec"]["egress"][1:] == out
+    assert named(objects, "NetworkPolicy", "vedette")["spec"]["egress"][1:] == [*server, *out]
+    assert "egress" not in named(chart.objects({}), "NetworkPolicy", "vedette")["spec"]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "seconds"), [(None, 30), ("500ms", 21), (90, 110), ("1.5m", 110), ("1h", 3620), ("0.25d", 21620)]
+)
+def test_pods_have_longer_to_stop_than_their_agents_take(chart: Any, timeout: Any, seconds: int) -> None:
+    objects = chart.objects({"cluster": {"agent": {"stop_timeout": timeout} if timeout else {}}})
+    assert pod(objects, "cluster")["terminationGracePeriodSeconds"] == seconds
+    assert pod(objects, "node")["terminationGracePeriodSeconds"] == 30
 
 
 def test_the_page_listens_as_the_probes_do(chart: Any) -> None:
