@@ -179,6 +179,7 @@ def account(folder: Path, authority: trustme.CA) -> Path:
     folder.mkdir()
     folder.chmod(0o755)
     (folder / "token").write_text("the-pods-token")
+    (folder / "namespace").write_text("vedette")
     authority.cert_pem.write_to_path(str(folder / "ca.crt"))
     return folder
 
