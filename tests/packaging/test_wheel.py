@@ -106,11 +106,13 @@ def test_the_sdist_builds_the_same_wheel(builds: list[Path], wheel: Path, tmp_pa
 @pytest.mark.parametrize("version", PYTHONS)
 def test_it_installs_and_runs_on_every_python_that_can_be_had(version: str, wheel: Path, tmp_path: Path) -> None:
     if not (python := interpreter(version)):
-        pytest.skip(f"there is no python{version} on this machine")
+        pytest.skip(f"NOT TRIED: there is no python{version} on this machine")
     subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
     pip = [tmp_path / "venv/bin/python", "-m", "pip", "--disable-pip-version-check", "-q", "install"]
     done = subprocess.run([*pip, f"{wheel}[redis]"], capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, "pip could not install it"
+    said = subprocess.run([tmp_path / "venv/bin/vedette", "--version"], capture_output=True, text=True, check=True)
+    assert PROJECT["version"] in said.stdout.split()
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d/host.yaml").write_text("instances: [{}]\n")
     command = [tmp_path / "venv/bin/vedette", "check", "host", "--json", "--conf", tmp_path / "conf.d"]
