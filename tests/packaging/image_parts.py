@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from podsecurity import containers
+
 ROOT = Path(__file__).parent.parent.parent
 BASE = os.environ.get("VEDETTE_BASE_IMAGE", "")
 """An image to build on, where a registry can be reached; else Debian's own Python is put into one by debootstrap."""
@@ -25,7 +27,7 @@ _SETTINGS = ("cert", "client-cert", "index-url", "extra-index-url", "proxy", "ti
 
 POD = """
 set -e
-root=$1 conf=$2 account=$3 readonly=$4; shift 4
+root=$1 conf=$2 account=$3 readonly=$4 sockets=$5; shift 5
 mount --make-rprivate /
 mount --rbind "$root" "$root"
 mount -t proc proc "$root/proc"
@@ -33,14 +35,15 @@ mount -t tmpfs -o mode=2777,gid=10001 tmpfs "$root/var/lib/vedette"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount --bind "$conf" "$root/etc/vedette/conf.d"
 mount -o remount,ro,bind "$root/etc/vedette/conf.d"
+[ -z "$account$sockets" ] || mount -t tmpfs tmpfs "$root/run"
+[ -z "$sockets" ] || mkdir "$root$sockets"
 if [ -n "$account" ]; then
-    mount -t tmpfs tmpfs "$root/run"
     mkdir -p "$root/run/secrets/kubernetes.io/serviceaccount"
     mount --bind "$account" "$root/run/secrets/kubernetes.io/serviceaccount"
 else
     ip link set lo up
 fi
-[ "$readonly" = no ] || mount -o remount,ro,bind "$root"
+[ -z "$readonly" ] || mount -o remount,ro,bind "$root"
 exec chroot "$root" setpriv "$@"
 """
 """Its namespaces are its own, but for the network if it asks an API server; state and /tmp are an emptyDir."""
@@ -114,9 +117,9 @@ def stored(folder: Path) -> Iterator[Buildah]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def confined(spec: dict[str, Any]) -> tuple[bool, list[str]]:
-    """What the first container's security context comes to: whether its root is read-only; what `setpriv` is told."""
-    (one, *_) = spec["containers"]
+def confined(spec: dict[str, Any], name: str) -> tuple[bool, list[str]]:
+    """What a container's security context comes to: whether its root is read-only; what `setpriv` is told."""
+    (one,) = [one for one in containers(spec) if one["name"] == name]
     context = {**spec["securityContext"], **one["securityContext"]}
     known = {
         "allowPrivilegeEscalation", "capabilities", "fsGroup", "fsGroupChangePolicy", "readOnlyRootFilesystem",
@@ -135,7 +138,13 @@ def confined(spec: dict[str, Any]) -> tuple[bool, list[str]]:
 
 
 def in_a_pod(
-    root: Path, conf: Path, spec: dict[str, Any], *command: str, account: Path | None = None, timeout: float = 120
+    root: Path,
+    conf: Path,
+    spec: dict[str, Any],
+    *command: str,
+    container: str = "vedette",
+    account: Path | None = None,
+    timeout: float = 120,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in the image's tree as a pod does, with what its security context says.
 
@@ -144,12 +153,14 @@ def in_a_pod(
         conf: a folder that becomes /etc/vedette/conf.d.
         spec: the pod, as rendered.
         command: the command, variables of the environment before it.
+        container: which of the pod's it is.
         account: a folder that becomes the service account's; its API server is asked over this machine's loopback.
         timeout: seconds.
     """
-    readonly, told = confined(spec)
+    readonly, told = confined(spec, container)
+    sockets = "/run/vedette" if any(one["name"] == "sockets" for one in spec["volumes"]) else ""
     own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", *([] if account else ["--net"])]
-    where = [str(root), str(conf), str(account or ""), "yes" if readonly else "no"]
+    where = [str(root), str(conf), str(account or ""), "yes" if readonly else "", sockets]
     return subprocess.run(
         [*own, "sh", "-c", POD, "sh", *where, *told, "env", "-i", *command],
         capture_output=True,

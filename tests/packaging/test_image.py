@@ -138,6 +138,16 @@ def test_it_validates_with_a_read_only_root_and_no_capability(tree: Path, role: 
     assert done.stderr.count("Read-only file system") == 3
 
 
+@needs_buildah
+def test_with_host_access_the_init_container_can_do_its_one_thing_and_no_more(tree: Path, tmp_path: Path) -> None:
+    folder, spec = files(tmp_path / "conf.d", "node", {"node": {"hostAccess": True}})
+    (command,) = [one["command"] for one in spec["initContainers"]]
+    look = "stat -c %u:%g /var/run/vedette /var/lib/vedette; grep CapEff: /proc/self/status; touch /var/lib/vedette/x"
+    done = in_a_pod(tree, folder, spec, *ENVIRONMENT, "sh", "-c", f"{' '.join(command)} && {look}", container="folders")
+    assert done.stdout.split() == ["10001:10001", "10001:10001", "CapEff:", f"{1:016x}"]  # CAP_CHOWN is bit 0
+    assert done.returncode == 0, done.stderr
+
+
 ASKED = """
 import http.client, json, subprocess, sys, time
 port, instance, runs = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
