@@ -118,6 +118,8 @@ def test_buildah_runs_validate_in_it_as_nobody_special(buildah: Buildah, image: 
     container = buildah("from", image)
     mounted = ["--isolation", "chroot", "-v", f"{folder}:/etc/vedette/conf.d:ro", "--env", "NODE_NAME=worker-03"]
     assert buildah("run", *mounted, container, "--", "id", "-u") == "10001"
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert buildah("run", *mounted, container, "--", "vedette", "--version") == f"vedette {version}"
     said = buildah("run", *mounted, container, "--", "vedette", "validate", "--conf", "/etc/vedette/conf.d")
     assert "no errors" in said.splitlines()[-1]
 
