@@ -23,8 +23,10 @@ import yaml
 from vedette import CheckError
 from vedette_checks.k8s.login import Connections, Login, of_service_account
 
-if importlib.util.find_spec("kubernetes_asyncio") is None:  # imported where a kubeconfig asks for it
+if importlib.util.find_spec("kubernetes_asyncio") is None:
     raise ModuleNotFoundError("No module named 'kubernetes_asyncio'", name="kubernetes_asyncio")
+if not os.environ.get("KUBERNETES_SERVICE_HOST"):  # outside of pods all need it, and no request is to wait for it
+    importlib.import_module("kubernetes_asyncio.config")
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes mounts a pod's token and the cluster's certificate authority."""
