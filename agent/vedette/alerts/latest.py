@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.history import Window
-from vedette.alerts.points import PLOTTED
+from vedette.alerts.points import Trail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vedette.alerts.points import Point
+    from vedette.alerts.points import Bundle
     from vedette.metrics import Tags
 
     Ask = Callable[[Any, float], float | None]
@@ -30,7 +29,7 @@ _FOREVER: Final = float("inf")
 class Latest:
     """The newest sample of what has no window; good until it is stale, or its instance ends."""
 
-    __slots__ = ("at", "instance", "points", "seen", "until", "users", "value")
+    __slots__ = ("at", "instance", "seen", "trail", "until", "users", "value")
 
     def __init__(self) -> None:
         self.value: float | None = None
@@ -39,15 +38,24 @@ class Latest:
         self.seen = 0
         self.instance = ""
         self.users: list[Any] = []
-        self.points: deque[tuple[float, float]] = deque(maxlen=PLOTTED)
+        self.trail = Trail()
 
-    def put(self, point: Point, until: float) -> None:
+    @property
+    def came(self) -> float:
+        """When the last sample was taken; 0 if there is none."""
+        return self.trail.came
+
+    def put(self, time: float, value: float, until: float) -> None:
         """A sample came; it is good until then."""
-        self.at = time = point[0]
-        self.value = value = point[5]
+        self.at = time
+        self.value = value
         self.until = until
         self.seen += 1
-        self.points.append((time, value))
+        self.trail.add(time, value)
+
+    def put_bundle(self, time: float, _: Bundle, last: float, until: float) -> None:
+        """Several came at once."""
+        self.put(time, last, until)
 
     def last(self, now: float) -> float | None:
         """The latest sample, unless it is stale."""
@@ -55,7 +63,7 @@ class Latest:
 
     def plot(self) -> tuple[tuple[float, float], ...]:
         """Time and value of the latest ones, at most 120."""
-        return tuple(self.points)
+        return self.trail.rows()
 
 
 class LatestCount(Latest):
@@ -72,9 +80,9 @@ class LatestCount(Latest):
         self._runs = runs
         self._run = 0
 
-    def put(self, point: Point, until: float) -> None:
+    def put(self, time: float, value: float, until: float) -> None:
         """A sample came, of a run that is not completed yet."""
-        super().put(point, until)
+        super().put(time, value, until)
         self._run = self._runs() + 1
 
     def last(self, now: float) -> float | None:
@@ -93,7 +101,7 @@ class Each:
         over: seconds that a window of it holds; 0 without windows.
     """
 
-    __slots__ = ("_at", "_before", "_make", "adds_up", "is_zero", "members", "over", "shown", "users")
+    __slots__ = ("_at", "_before", "_make", "adds_up", "is_zero", "members", "only", "over", "shown", "users")
 
     def __init__(self, make: Callable[[Tags, str], Member], over: float = 0.0) -> None:
         self._make = make
@@ -104,6 +112,8 @@ class Each:
         """Whether the series are parts of a whole: those of a count are."""
         self.is_zero: Callable[[float], bool] = lambda _: False
         self.members: dict[Tags, Member] = {}
+        self.only: Member | None = None
+        """That of the only series, where there is one and no other."""
         self.shown: Tags = ()
         """The series that was the worst when somebody asked last."""
         self.users: list[Any] = []
@@ -117,20 +127,22 @@ class Each:
             made = self.members[tags] = self._make(tags, instance)
             made.instance = instance
             made.users = self.users
+            self.only = made if len(self.members) == 1 else None
             if isinstance(made, Latest) and len(self.members) > _DETAILED:
-                made.points = deque(maxlen=_SHORT)
+                made.trail = Trail(_SHORT)
         return made
 
     def drop(self, tags: Tags) -> None:
         """A series is gone."""
         gone = self.members.pop(tags, None)
         self._before += gone.seen if gone is not None else 0
+        self.only = next(iter(self.members.values())) if len(self.members) == 1 else None
 
     @property
     def seen(self) -> int:
         """How many samples came."""
-        if len(self.members) == 1:
-            return self._before + next(iter(self.members.values())).seen
+        if self.only is not None:
+            return self._before + self.only.seen
         return self._before + sum(one.seen for one in self.members.values())
 
     @property
@@ -154,8 +166,8 @@ class Each:
         """
         if self.adds_up:
             return self.sum(ask, now, source)
-        if len(self.members) == 1:
-            (one,) = self.members.values()
+        one = self.only
+        if one is not None:
             return ask(one, now) if source is None or one.instance == source else None
         found: float | None = None
         most = 0.0
@@ -209,7 +221,7 @@ class Worst:
     Each is good for three intervals: a check that does not report it any more is not well for ever.
     """
 
-    __slots__ = ("_soonest", "at", "points", "seen", "users", "values")
+    __slots__ = ("_soonest", "at", "seen", "trail", "users", "values")
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, Tags], _Said] = {}
@@ -218,7 +230,12 @@ class Worst:
         self.at = 0.0
         self.seen = 0
         self.users: list[Any] = []
-        self.points: deque[tuple[float, float]] = deque(maxlen=PLOTTED)
+        self.trail = Trail()
+
+    @property
+    def came(self) -> float:
+        """When the last status was reported; 0 if none was."""
+        return self.trail.came
 
     def put(self, key: tuple[str, Tags], time: float, value: int, message: str, interval: float) -> None:
         """A status came.
@@ -241,7 +258,7 @@ class Worst:
         self._soonest = min(self._soonest, said.until)
         self.at = time
         self.seen += 1
-        self.points.append((time, float(value)))
+        self.trail.add(time, value)
 
     def last(self, now: float) -> float | None:
         """The worst, or None if nothing was reported lately."""
@@ -275,4 +292,4 @@ class Worst:
 
     def plot(self) -> tuple[tuple[float, float], ...]:
         """Time and badness of the latest ones."""
-        return tuple(self.points)
+        return self.trail.rows()
