@@ -166,9 +166,6 @@ class Each:
         """
         if self.adds_up:
             return self.sum(ask, now, source)
-        one = self.only
-        if one is not None:
-            return ask(one, now) if source is None or one.instance == source else None
         found: float | None = None
         most = 0.0
         for tags, one in self.members.items():
@@ -262,18 +259,25 @@ class Worst:
 
     def last(self, now: float) -> float | None:
         """The worst, or None if nothing was reported lately."""
-        self._trim(now)
-        return max([one.value for one in self.values.values()], default=None)
+        worst = None
+        for one in self._fresh(now).values():
+            if worst is None or one.value > worst:
+                worst = one.value
+        return worst
 
     def of(self, source: str, now: float) -> float | None:
         """The worst of an instance."""
-        self._trim(now)
-        return max([one.value for (name, _), one in self.values.items() if name == source], default=None)
+        worst = None
+        for (name, _), one in self._fresh(now).items():
+            if name == source and (worst is None or one.value > worst):
+                worst = one.value
+        return worst
 
-    def _trim(self, now: float) -> None:
+    def _fresh(self, now: float) -> dict[tuple[str, Tags], _Said]:
         if now > self._soonest:
             self.values = {key: one for key, one in self.values.items() if one.until >= now}
             self._soonest = min((one.until for one in self.values.values()), default=_FOREVER)
+        return self.values
 
     @property
     def message(self) -> str:

@@ -102,14 +102,14 @@ class Ring:
             result = self._test(now)
             if result is not None:
                 self._came(self._source(), result, now)
-        good = False
+        good, number, enough = None, self._number, self._of - self._number
         for results in self.results.values():
             held = results.bits.bit_count()
-            if held >= self._number:
+            if held >= number:
                 return True if self._known(now) is not None else None
-            if results.number - held > self._of - self._number:
-                good = True
-        return False if good else None
+            if results.number - held > enough:
+                good = False
+        return good
 
     def _came(self, source: str, result: bool, now: float) -> None:
         """Note a run; those before a hole as long as all of them say nothing any more."""

@@ -111,11 +111,12 @@ class Asked:
 
     def read(self, now: float) -> float | None:
         """The answer."""
-        store, source = self._store, self._source
+        store = self._store
+        source = self._source() if self._source is not None else None
         one = store.only
-        if one is not None and source is None and not store.adds_up:  # nearly always
-            return self._ask(one, now)
-        return store.worst(self._ask, self._score, now, source() if source is not None else None)
+        if one is None or store.adds_up:
+            return store.worst(self._ask, self._score, now, source)
+        return self._ask(one, now) if source is None or one.instance == source else None  # nearly always
 
 
 class Against:
