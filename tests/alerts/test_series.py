@@ -139,7 +139,7 @@ def test_a_service_check_ends_after_three_intervals_and_with_its_instance() -> N
     for place in range(3_000):
         stage.now += 10
         checked(stage, (f"s{place}", "ok"))
-    assert len(stage.engine._book.terms["s postgres.can_connect ", ()].stores[()].values) <= 4  # type: ignore[union-attr]
+    assert len(stage.engine._book.terms["s postgres.can_connect ", ()].stores[()].said) <= 4  # type: ignore[union-attr]
 
 
 def test_a_run_that_fails_is_as_bad_as_what_it_did_not_report() -> None:

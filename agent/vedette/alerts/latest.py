@@ -26,24 +26,19 @@ _MOST_PACE: Final = 16.0
 _FOREVER: Final = float("inf")
 
 
-class Latest:
+class Latest(Trail):
     """The newest sample of what has no window; good until it is stale, or its instance ends."""
 
-    __slots__ = ("at", "instance", "seen", "trail", "until", "users", "value")
+    __slots__ = ("at", "instance", "seen", "until", "users", "value")
 
     def __init__(self) -> None:
+        super().__init__()
         self.value: float | None = None
         self.at = 0.0
         self.until = 0.0
         self.seen = 0
         self.instance = ""
         self.users: list[Any] = []
-        self.trail = Trail()
-
-    @property
-    def came(self) -> float:
-        """When the last sample was taken; 0 if there is none."""
-        return self.trail.came
 
     def put(self, time: float, value: float, until: float) -> None:
         """A sample came; it is good until then."""
@@ -51,7 +46,11 @@ class Latest:
         self.value = value
         self.until = until
         self.seen += 1
-        self.trail.add(time, value)
+        times, values = self.times, self.values  # as `add`
+        times.append(time)
+        values.append(value)
+        if len(times) >= self.most:
+            self.shorten()
 
     def put_bundle(self, time: float, _: Bundle, last: float, until: float) -> None:
         """Several came at once."""
@@ -60,10 +59,6 @@ class Latest:
     def last(self, now: float) -> float | None:
         """The latest sample, unless it is stale."""
         return self.value if now <= self.until else None
-
-    def plot(self) -> tuple[tuple[float, float], ...]:
-        """Time and value of the latest ones, at most 120."""
-        return self.trail.rows()
 
 
 class LatestCount(Latest):
@@ -129,7 +124,7 @@ class Each:
             made.users = self.users
             self.only = made if len(self.members) == 1 else None
             if isinstance(made, Latest) and len(self.members) > _DETAILED:
-                made.trail = Trail(_SHORT)
+                made.most = 2 * _SHORT
         return made
 
     def drop(self, tags: Tags) -> None:
@@ -212,27 +207,22 @@ class _Said:
         self.until = 0.0
 
 
-class Worst:
+class Worst(Trail):
     """The worst of the newest statuses of some instances, or of some series of a service check.
 
     Each is good for three intervals: a check that does not report it any more is not well for ever.
     """
 
-    __slots__ = ("_soonest", "at", "seen", "trail", "users", "values")
+    __slots__ = ("_soonest", "at", "said", "seen", "users")
 
     def __init__(self) -> None:
-        self.values: dict[tuple[str, Tags], _Said] = {}
+        super().__init__()
+        self.said: dict[tuple[str, Tags], _Said] = {}
         """By instance and tags."""
         self._soonest = _FOREVER
         self.at = 0.0
         self.seen = 0
         self.users: list[Any] = []
-        self.trail = Trail()
-
-    @property
-    def came(self) -> float:
-        """When the last status was reported; 0 if none was."""
-        return self.trail.came
 
     def put(self, key: tuple[str, Tags], time: float, value: int, message: str, interval: float) -> None:
         """A status came.
@@ -244,18 +234,18 @@ class Worst:
             message: what it says.
             interval: seconds until the next one, 0 where nobody knows.
         """
-        said = self.values.get(key)
+        said = self.said.get(key)
         if said is None:
-            if len(self.values) >= MOST_SERIES:
-                del self.values[next(iter(self.values))]
-            said = self.values[key] = _Said()
+            if len(self.said) >= MOST_SERIES:
+                del self.said[next(iter(self.said))]
+            said = self.said[key] = _Said()
         pace = max(interval, min(time - said.at, _MOST_PACE * interval) if said.at else 0.0)
         said.value, said.message, said.at = value, message, time
         said.until = time + _PATIENCE * pace if interval else _FOREVER
         self._soonest = min(self._soonest, said.until)
         self.at = time
         self.seen += 1
-        self.trail.add(time, value)
+        self.add(time, value)
 
     def last(self, now: float) -> float | None:
         """The worst, or None if nothing was reported lately."""
@@ -275,25 +265,21 @@ class Worst:
 
     def _fresh(self, now: float) -> dict[tuple[str, Tags], _Said]:
         if now > self._soonest:
-            self.values = {key: one for key, one in self.values.items() if one.until >= now}
-            self._soonest = min((one.until for one in self.values.values()), default=_FOREVER)
-        return self.values
+            self.said = {key: one for key, one in self.said.items() if one.until >= now}
+            self._soonest = min((one.until for one in self.said.values()), default=_FOREVER)
+        return self.said
 
     @property
     def message(self) -> str:
         """What the worst one says."""
-        worst = max(self.values.values(), key=lambda one: one.value, default=None)
+        worst = max(self.said.values(), key=lambda one: one.value, default=None)
         return worst.message if worst is not None else ""
 
     def unreported(self, instance: str, time: float) -> list[tuple[str, Tags]]:
         """What an instance reported before, and not now."""
-        return [key for key, one in self.values.items() if key[0] == instance and one.at != time]
+        return [key for key, one in self.said.items() if key[0] == instance and one.at != time]
 
     def forget(self, instance: str) -> None:
         """Nothing more comes from there."""
-        for key in [key for key in self.values if key[0] == instance]:
-            del self.values[key]
-
-    def plot(self) -> tuple[tuple[float, float], ...]:
-        """Time and badness of the latest ones."""
-        return self.trail.rows()
+        for key in [key for key in self.said if key[0] == instance]:
+            del self.said[key]

@@ -163,35 +163,35 @@ class Points:
 
 
 class Trail:
-    """Time and value of the latest samples, for a plot.
-
-    Args:
-        most: how many.
-    """
+    """Time and value of the latest samples, for a plot."""
 
     __slots__ = ("most", "times", "values")
 
-    def __init__(self, most: int = PLOTTED) -> None:
-        self.most = most
+    def __init__(self) -> None:
+        self.most = 2 * PLOTTED
+        """How many there are before the older half is forgotten."""
         self.times = array("d")
         self.values = array("d")
 
     @property
     def came(self) -> float:
-        """When the last one came; 0 if none did."""
+        """When the last one was taken; 0 if there is none."""
         return self.times[-1] if self.times else 0.0
 
     def add(self, time: float, value: float) -> None:
         """One more."""
-        times, values = self.times, self.values
-        times.append(time)
-        values.append(value)
-        if len(times) >= 2 * self.most:
-            del times[: -self.most], values[: -self.most]
+        self.times.append(time)
+        self.values.append(value)
+        if len(self.times) >= self.most:
+            self.shorten()
 
-    def rows(self) -> tuple[tuple[float, float], ...]:
-        """Time and value, oldest first."""
-        return tuple(zip(self.times[-self.most :], self.values[-self.most :], strict=True))
+    def shorten(self) -> None:
+        """Forget the older half."""
+        del self.times[: self.most // 2], self.values[: self.most // 2]
+
+    def plot(self) -> tuple[tuple[float, float], ...]:
+        """Time and value, oldest first; at most 120."""
+        return tuple(zip(self.times[-PLOTTED:], self.values[-PLOTTED:], strict=True))
 
 
 def thinned(points: Iterable[tuple[float, float]], most: int = PLOTTED) -> tuple[tuple[float, float], ...]:
