@@ -29,7 +29,7 @@ def series(random: Random, number: int, pace: float) -> Iterator[tuple[float, fl
         yield max(0.0, now - late), random.choice([random.uniform(-5.0, 5.0), 1e15 if random.random() < 0.02 else 1.0])
 
 
-def asked(window: Window, now: float) -> tuple[float | None, ...]:
+def asked(window: Window, now: float) -> tuple[object, ...]:
     ask = (window.sum, window.number, window.min, window.max, window.avg, window.last)
     return tuple(None if value is None else pytest.approx(value) for value in (one(now) for one in ask))
 

@@ -128,7 +128,7 @@ class Router:
                 timed.append(sample)
             elif value.__class__ is float and kind is not _COUNTER and kind is not _RATE:  # most of them: cheaply
                 for store in route.stores:
-                    store.put(time, value, until)
+                    store.put(time, value, until)  # pyright: ignore[reportArgumentType]
                 touched += route.stores
             elif route.stores:
                 route.put(sample, time, time, until, touched)
