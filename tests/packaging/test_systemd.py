@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 import tomllib
-import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -46,7 +45,9 @@ ROOT = Path(__file__).parents[2]
 CONF = "/etc/vedette/conf.d"
 MOST_EXPOSURE = 1.5
 BACK = 2.0
-"""Seconds after a kill -9 within which the service is there again, on a machine that has a processor for it."""
+"""Seconds after a kill -9 within which the service is there again."""
+STARVED = 0.5
+"""Seconds that it may have waited for a processor in that time, before the machine counts as overloaded."""
 BACK_UNDER_LOAD = 20.0
 QUIET = 60.0
 """Seconds in which a busy test machine may come to rest."""
@@ -109,22 +110,16 @@ def built_in() -> dict[str, str]:
     return checks
 
 
-def until_quiet() -> str:
-    """Wait a while until no more programs want to run than there are processors; what is so if that does not come."""
+def until_quiet() -> None:
+    """Wait a while until few programs want to run: of all tasks that are running or ready to, half as many as fit."""
     deadline = time.monotonic() + QUIET
-    while (waiting := _wanting()) > (os.cpu_count() or 1) / 2:
-        if time.monotonic() > deadline:
-            return f"{waiting:.1f} programs want to run on {os.cpu_count()} processors, beside the service"
-    return ""
-
-
-def _wanting() -> float:
-    """How many tasks are running or ready to, this one not counted, on average over a second; proc(5)."""
-    counts = []
-    for _ in range(20):
-        counts.append(int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) - 1)
-        time.sleep(0.05)
-    return sum(counts) / len(counts)
+    while time.monotonic() < deadline:
+        wanting = 0
+        for _ in range(20):
+            wanting += int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) - 1  # this one; see proc(5)
+            time.sleep(0.05)
+        if wanting <= 20 * (os.cpu_count() or 1) / 2:
+            return
 
 
 # Install
@@ -286,7 +281,7 @@ def test_a_credential_reaches_the_agent_and_doctor_says_what_a_rotation_takes(ma
         ("ping", "ping -n -c 1 127.0.0.1", "1 received"),
         ("processes", "ps -o user= -p $(pgrep -o redis-server)", "redis"),
         ("lease", "grep CapEff /proc/self/status", "0000000010000000"),
-        ("log-files", "id -Gn", "adm"),
+        ("log-files", "cat /var/log/shop.log", "sold out"),  # the group has no name in the sandbox, and counts
         ("programs", "ls /tmp", "seen-by-all"),
         ("docker", "python3 /srv/curl.py", '{"ApiVersion": "1.45"}'),
     ],
@@ -294,6 +289,7 @@ def test_a_credential_reaches_the_agent_and_doctor_says_what_a_rotation_takes(ma
 def test_a_drop_in_lets_a_program_do_what_it_says(machine: Machine, drop_in: str, command: str, wanted: str) -> None:
     """A program with the unit's own settings and the drop-in's; without the drop-in it cannot."""
     machine.run("touch /tmp/seen-by-all && (getent group docker || groupadd --system docker) > /dev/null")
+    machine.run("echo sold out > /var/log/shop.log && chgrp adm /var/log/shop.log && chmod 640 /var/log/shop.log")
     machine.write("/srv/docker.py", DOCKER)
     machine.write("/srv/curl.py", CURL)
     if machine.tries("systemctl is-active dockerd")[0]:
@@ -331,25 +327,30 @@ def test_the_drop_in_of_a_group_lets_its_members_write_to_statsd_and_nobody_else
 # Harm
 
 
-def test_a_killed_agent_is_back_in_two_seconds_with_its_watermarks(machine: Machine) -> None:
+def test_a_killed_agent_is_back_with_its_watermarks(machine: Machine) -> None:
     machine.run("seq -f 'line %.0f' 100 >> /srv/shop/api.log")
     machine.until(lambda: "line 100" in lines(machine), "the lines")
     machine.until(lambda: machine.tries("ls /var/lib/vedette/state.db")[0] == 0, "the state")
     machine.run("sleep 1")  # the watermark is on disk a moment after the lines are
     folder = machine.run("stat -c %i /run/vedette")
-    busy = until_quiet()
-    backs = [killed(machine, "KILL") for _ in range(KILLS)]
-    assert all(one.ended.endswith("Failed with result 'signal'.") for one in backs)
+    assert killed(machine, "KILL").ended.endswith("Failed with result 'signal'.")
     assert machine.run("stat -c %i /run/vedette") == folder, "who mounted the folder of the sockets has a dead one"
     machine.run("echo 'line 101' >> /srv/shop/api.log")
     machine.until(lambda: "line 101" in lines(machine), "the line after the kill")
     found = lines(machine)
     assert [found.count(f"line {number}") for number in range(1, 102)] == [1] * 101
+
+
+def test_a_killed_agent_is_back_in_two_seconds(machine: Machine) -> None:
+    until_quiet()
+    backs = [killed(machine, "KILL") for _ in range(KILLS)]
     shown = f"back after kill -9 in {', '.join(map(str, backs))}"
     print(shown)
-    if busy:
-        warnings.warn(f"{busy}, so {BACK:g} s are not asked of the service; {shown}", stacklevel=1)
-    assert median(one.took for one in backs) <= (BACK_UNDER_LOAD if busy else BACK), shown
+    took = median(one.took for one in backs)
+    if took > BACK and median(one.waited for one in backs) > STARVED:
+        assert took <= BACK_UNDER_LOAD, shown
+        pytest.skip(f"{BACK:g} s are not asked where others have the processors: {shown}")
+    assert took <= BACK, shown
 
 
 def test_a_secret_that_comes_late_is_waited_for_and_does_not_make_it_spin(machine: Machine) -> None:
@@ -431,11 +432,21 @@ def test_removed_it_keeps_its_configuration_and_purged_nothing(machine: Machine)
     ]
     machine.run("dpkg -r vedette")
     machine.run("dpkg -P vedette")
-    places = "find / -xdev -not -path '/srv/*'; find /run /tmp /dev -not -path '/run/host/*'"
-    found = machine.run(f"({places}) | grep -i vedette || true")
+    found = machine.run("find /run /tmp /dev -not -path '/run/host/*' | grep -i vedette || true")
     assert found == ""
-    assert machine.tries("getent passwd vedette")[0] != 0
-    assert machine.tries("getent group vedette")[0] != 0
     assert machine.run("systemctl list-units --all --no-legend '*vedette*'") == ""
-    assert machine.run("ls -d /etc/systemd/system/vedette* 2>/dev/null || true") == ""
     assert machine.run("dpkg -l vedette 2>/dev/null | grep vedette || true") == ""
+
+
+def test_a_purge_leaves_the_machine_as_it_was(machine: Machine) -> None:
+    """All files, users and groups; but for logs, and what dpkg and the user database keep for themselves."""
+    kept = "/var/log /var/lib/dpkg /srv /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow-"
+    but = " ".join(f"-path {path} -prune -o" for path in kept.split())
+    command = f"mkdir -p /opt; (find / -xdev {but} -print; getent passwd; getent group) | sort"
+    before = machine.run(command)
+    machine.run("dpkg -i /srv/packages/vedette-1.deb")
+    machine.write(f"{CONF}/redis.yaml", "instances:\n  - {host: 127.0.0.1}\n")
+    machine.run("systemctl reload vedette")
+    assert machine.run(command).count("vedette") > 1000
+    machine.run("dpkg -P vedette")
+    assert set(machine.run(command).splitlines()) ^ set(before.splitlines()) == set()
