@@ -268,7 +268,8 @@ async def test_files_that_are_dropped_edited_and_removed_are_noticed(watched: Si
 async def test_what_is_dropped_while_it_starts_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "team").write_text("team:shop")
     site = Site(tmp_path)
-    site.write("agent", f'reload: {{settle: 300ms}}\ntags: ["${{file:{tmp_path}/team}}"]\nsinks: [{{type: file, path: ../out.jsonl}}]\n')
+    tags = f'tags: ["${{file:{tmp_path}/team}}"]\n'
+    site.write("agent", f"reload: {{settle: 300ms}}\n{tags}sinks: [{{type: file, path: ../out.jsonl}}]\n")
     site.write("host", "instances: [{interval: 200ms}]\n")
     async with site.running():
         await site.ran("host/host", 4)
