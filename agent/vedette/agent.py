@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from vedette.runner import Runner, Vitals
     from vedette.secrets import Masker
     from vedette.state import StateStore
+    from vedette.watch import Fingerprint
     from vedette.watchdog import Limits
 
 log = logging.getLogger("vedette.agent")
@@ -78,6 +79,7 @@ class Agent:
         reconfigure: called with each configuration that a reload brings into force (the log's options).
         limits: what the watchdog puts up with; without it there is none, since it may end the process.
         manager: what started the process and is told how it is.
+        read: the fingerprint of the configuration's folder before it was read; what changed since is read again.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Agent:
         reconfigure: Callable[[Configuration], None] | None = None,
         limits: Limits | None = None,
         manager: ServiceManager | None = None,
+        read: Fingerprint | None = None,
     ) -> None:
         self._files = configuration
         """What the folder says; `_configuration` adds what was found."""
@@ -98,6 +101,7 @@ class Agent:
         self._on_batch = on_batch
         self._reconfigure = reconfigure
         self._manager = manager or ServiceManager()
+        self._read = read
         self._started = time.time()
         self._surroundings = self._make_surroundings()
         self._outlets = Outlets(configuration.sinks, self._make_home())
@@ -235,7 +239,7 @@ class Agent:
         if os.getpid() == 1:
             self._tasks.add(watched(Orphans().run(), "vedette/orphans"))
         if self._configuration.agent.reload.watch:
-            self._tasks.add(watched(Watch(self._sources, self.reload).run(), "vedette/reload"))
+            self._tasks.add(watched(Watch(self._sources, self.reload, self._read).run(), "vedette/reload"))
             self._tasks.add(watched(self._renewal.run(), "vedette/secrets"))
         more = f", {number} discoveries" if (number := len(self._configuration.discoveries)) else ""
         log.info("%d instances, %d sinks%s", len(self._crew), len(self._outlets.vitals), more)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
 
 from vedette.errors import PluginError
@@ -25,8 +25,8 @@ class Registry:
         find: returns the entry points of a group; the installed ones by default.
     """
 
-    def __init__(self, find: Callable[[str], Any] = lambda group: entry_points(group=group)) -> None:
-        self._find = find
+    def __init__(self, find: Callable[[str], Iterable[EntryPoint]] | None = None) -> None:
+        self._find = find or _Installed().of
         self._points: dict[Group, dict[str, list[EntryPoint]]] = {}
         self._loaded: dict[tuple[Group, str], Any] = {}
 
@@ -68,10 +68,35 @@ class Registry:
     def _group(self, group: Group) -> dict[str, list[EntryPoint]]:
         if group not in self._points:
             points: dict[str, list[EntryPoint]] = {}
-            for point in sorted(self._find(f"vedette.{group}"), key=lambda one: (not _is_ours(one), owner(one))):
+            for point in _ours_first(self._find(f"vedette.{group}")):
                 points.setdefault(point.name, []).append(point)
             self._points[group] = points
         return self._points[group]
+
+
+class _Installed:
+    """What all packages offer, read at the first question and only once: that is a file of each of them."""
+
+    def __init__(self) -> None:
+        self._select: Callable[..., EntryPoints] | None = None
+
+    def of(self, group: str) -> EntryPoints:
+        if self._select is None:
+            self._select = entry_points().select
+        return self._select(group=group)
+
+
+def _ours_first(points: Iterable[EntryPoint]) -> list[EntryPoint]:
+    """In order of their packages; each name is asked for once, since for it all of a package's metadata is read."""
+    names: dict[int, str] = {}
+
+    def place(point: EntryPoint) -> tuple[bool, str]:
+        name = names.get(id(point.dist)) or owner(point)
+        if point.dist is not None:
+            names[id(point.dist)] = name
+        return point.dist is None or name != _OURS, name
+
+    return sorted(points, key=place)
 
 
 def _is_ours(point: EntryPoint) -> bool:

@@ -40,15 +40,19 @@ class Watch:
     Args:
         sources: gives the configuration folder, the secret files and the seconds that they must stay as they are.
         reload: reads and applies.
+        read: the folder's fingerprint before it was read for the first time: what changed since then counts, too.
     """
 
-    def __init__(self, sources: Callable[[], Sources], reload: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self, sources: Callable[[], Sources], reload: Callable[[], Awaitable[object]], read: Fingerprint | None = None
+    ) -> None:
         self._sources = sources
         self._reload = reload
+        self._read = read
 
     async def run(self) -> None:
         """Watch until cancelled. Beside the system's notices it looks now and then: links may lead anywhere."""
-        known = await self._look()
+        known = await self._first_look()
         while True:
             folders = self._folders()
             change = asyncio.ensure_future(_next_change(folders))
@@ -83,6 +87,15 @@ class Watch:
             await self._reload()
         return now
 
+    async def _first_look(self) -> Fingerprint:
+        """What was read: nothing that could be here, if the folder's files are others than they were then."""
+        known = await self._look()
+        if self._read is None:
+            return known
+        directory, secrets, _ = self._sources()
+        without = known[: len(known) - len(secrets)]
+        return known if self._read == without else (*known, (str(directory), "as it was"))
+
     async def _look(self) -> Fingerprint:
         directory, secrets, _ = self._sources()
         return await asyncio.to_thread(fingerprint, directory, secrets)
@@ -110,7 +123,7 @@ async def _next_change(folders: Iterable[Path]) -> None:
         return
 
 
-def fingerprint(directory: Path, secrets: Iterable[Path]) -> Fingerprint:
+def fingerprint(directory: Path, secrets: Iterable[Path] = ()) -> Fingerprint:
     """What tells one state of the files from another: path, inode, size, mode and times of change of each."""
     made: list[tuple[str | int, ...]] = []
     for path in _files(directory, secrets):

@@ -158,7 +158,12 @@ class Stage:
         while self.now < self.start + seconds:
             self.now = min(self.now + 1.0, self.start + seconds)
             self.engine.tick()
+            self._check()
         return self
+
+    def _check(self) -> None:
+        """What is kept up beside an incident, because it is asked all the time, agrees with it."""
+        assert [one.key for one in self.engine.cases if one.calm is not (one.incident.stage == "ok")] == []
 
     def status(self, instance: str, status: str, message: str = "", lease: Lease | None = None) -> None:
         """A run of an instance that ends so."""
@@ -189,6 +194,7 @@ class Stage:
                 lease=lease,
             )
         )
+        self._check()
 
     def closed(self, instance: str) -> None:
         """An instance ends."""

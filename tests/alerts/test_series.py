@@ -139,7 +139,7 @@ def test_a_service_check_ends_after_three_intervals_and_with_its_instance() -> N
     for place in range(3_000):
         stage.now += 10
         checked(stage, (f"s{place}", "ok"))
-    assert len(stage.engine._book.terms["s postgres.can_connect ", ()].stores[()].values) <= 4  # type: ignore[union-attr]
+    assert len(stage.engine._book.terms["s postgres.can_connect ", ()].stores[()].said) <= 4  # type: ignore[union-attr]
 
 
 def test_a_run_that_fails_is_as_bad_as_what_it_did_not_report() -> None:
@@ -326,18 +326,17 @@ def test_the_smallest_of_a_rising_series_needs_bounded_room() -> None:
         stage.now += 1
         ages(stage, (float(place), PAY))
     (window,) = [store for term in stage.engine._book.terms.values() for store in term.stores.values()]
-    assert len(window.low) <= 1_024  # type: ignore[union-attr]
+    assert len(window.values) <= 1_024  # type: ignore[union-attr]
     assert 390 <= window.min(stage.now) <= 400  # type: ignore[union-attr,operator]
 
 
 def test_the_largest_of_many_samples_leaves_with_them() -> None:
     window = Window(7_200.0, 0.0)
-    window.watch_high()
     for place in range(799):  # a point is of two samples now, the last one too
         value = 500.0 if place == 798 else 1.0
-        window.put((10.0 * place, 1, value, value, value, value, 1))
+        window.put(10.0 * place, value)
     assert window.max(15_160.0) == 500.0
-    assert (window.max(15_180.0), window.count) == (None, 0)
+    assert (window.max(15_180.0), window.is_empty(15_180.0)) == (None, True)
 
 
 def test_one_giant_sample_takes_nothing_of_the_others_along() -> None:
@@ -350,9 +349,8 @@ def test_one_giant_sample_takes_nothing_of_the_others_along() -> None:
 
 def test_a_late_sample_makes_no_later_one_forgotten() -> None:
     window = Window(300.0, 0.0)
-    window.watch_high()
     for time, value in ((100.0, 5.0), (200.0, 3.0), (300.0, 2.0), (150.0, 4.0)):
-        window.put((time, 1, value, value, value, value, 1))
+        window.put(time, value)
     assert [window.max(now) for now in (390.0, 440.0, 490.0, 590.0, 600.0)] == [5.0, 4.0, 3.0, 2.0, None]
 
 

@@ -22,6 +22,7 @@ from vedette.config import load
 from vedette.plugins import Registry
 from vedette.state import StateStore
 from vedette.testing import UdpCapture
+from vedette.watch import fingerprint
 
 pytestmark = pytest.mark.anyio
 
@@ -61,11 +62,13 @@ class Site:
         self.write(name, text.replace(old, new))
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self, meanwhile: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+        read = fingerprint(self.conf)
         configuration = await asyncio.to_thread(load, self.conf, Registry())
         assert configuration.problems == ()
+        meanwhile()
         keep = self.batches.append if self.remember else None
-        self.agent = Agent(configuration, StateStore(self.folder / "state"), {}, keep)
+        self.agent = Agent(configuration, StateStore(self.folder / "state"), {}, keep, read=read)
         task = asyncio.create_task(self.agent.run())
         try:
             yield
@@ -260,6 +263,19 @@ async def test_files_that_are_dropped_edited_and_removed_are_noticed(watched: Si
     await disappears(watched, "host/four")
     await disappears(watched, "host/three")
     assert watched.names() == ["host/host"]
+
+
+async def test_what_is_dropped_while_it_starts_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "team").write_text("team:shop")
+    site = Site(tmp_path)
+    tags = f'tags: ["${{file:{tmp_path}/team}}"]\n'
+    site.write("agent", f"reload: {{settle: 300ms}}\n{tags}sinks: [{{type: file, path: ../out.jsonl}}]\n")
+    site.write("host", "instances: [{interval: 200ms}]\n")
+    async with site.running():
+        await site.ran("host/host", 4)
+        assert site.agent._reloads == 0
+    async with site.running(lambda: site.write("second", named("two"))):
+        await appears(site, "host/two")
 
 
 async def test_a_link_that_is_flipped_as_kubernetes_does(watched: Site) -> None:

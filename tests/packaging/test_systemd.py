@@ -23,43 +23,40 @@ from typing import Any
 
 import pytest
 from debian_machine import Machine, sources, why_not
+from service_parts import (
+    CURL,
+    DOCKER,
+    FOREIGN,
+    HANG,
+    PAGE,
+    SALES,
+    SAMPLES,
+    as_the_service,
+    instances,
+    killed,
+    lines,
+    page,
+    said,
+)
 
 pytestmark = pytest.mark.packaging
 
 ROOT = Path(__file__).parents[2]
-PAGE = "http://127.0.0.1:9464/metrics"
 CONF = "/etc/vedette/conf.d"
-SAMPLES = "/var/lib/vedette/samples.jsonl"
 MOST_EXPOSURE = 1.5
 BACK = 2.0
-"""Seconds after a kill -9 within which the service is there again, on a machine that has a processor for it."""
+"""Seconds after a kill -9 within which the service is there again."""
+STARVED = 0.5
+"""Seconds that it may have waited for a processor in that time, before the machine counts as overloaded."""
 BACK_UNDER_LOAD = 20.0
+QUIET = 60.0
+"""Seconds in which a busy test machine may come to rest."""
 KILLS = 3
 """Their median counts."""
 PATIENCE = 5.0
 """Seconds between two tries of what cannot start, see ExecStopPost in the unit."""
 CLIENTS = {"business_sql", "cloudwatch", "dns", "k8s", "postgres", "rabbitmq", "sqs", "tls"}
 """Checks that are not tried in the sandbox: they only talk to servers, as redis, tcp and synthetic do."""
-HANG = """
-import time
-from vedette import Check, CheckConfig, hookimpl
-
-class Hang(Check[CheckConfig]):
-    name = "hang"
-    async def run(self, emit):
-        time.sleep(3600)
-
-@hookimpl
-def register_checks(register):
-    register(Hang)
-"""
-FOREIGN = """
-from datadog_checks.base import AgentCheck
-
-class Queue(AgentCheck):
-    def check(self, instance):
-        self.gauge("foreign.depth", 7)
-"""
 AGENT = """
 state_directory: /var/lib/vedette
 report_interval: 2s
@@ -78,11 +75,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(made_before)
     folder = tmp_path_factory.mktemp("deb")
     source, packages = folder / "source", folder / "packages"
-    shutil.copytree(
-        ROOT,
-        source,
-        ignore=sources,
-    )
+    shutil.copytree(ROOT, source, ignore=sources)
     build = [sys.executable, "packaging/deb/build.py", "--to", str(packages)]
     environ = {**os.environ, "SOURCE_DATE_EPOCH": "1760000000"}
     done = subprocess.run(build, cwd=source, env=environ, capture_output=True, text=True, check=False, timeout=900)
@@ -117,67 +110,16 @@ def built_in() -> dict[str, str]:
     return checks
 
 
-def page(machine: Machine) -> str:
-    """What Prometheus would get; empty while nobody answers."""
-    asked = f"import urllib.request as r; print(r.urlopen('{PAGE}', timeout=5).read().decode())"
-    status, shown = machine.tries(f'python3 -c "{asked}"')
-    return shown if status == 0 else ""
-
-
-def instances(machine: Machine) -> dict[str, dict[str, Any]]:
-    """Each instance's vitals, by id; empty while the agent does not answer."""
-    status, shown = machine.tries("vedette status --json")
-    return {one["instance"]: one for one in json.loads(shown)["instances"]} if status < 3 and shown[:1] == "{" else {}
-
-
-def rows(machine: Machine) -> list[dict[str, Any]]:
-    """What the file sink has written."""
-    shown = machine.run(f"cat {SAMPLES} 2>/dev/null || true")
-    return [json.loads(line) for line in shown[: shown.rfind("\n") + 1].splitlines()]
-
-
-def lines(machine: Machine) -> list[str]:
-    """The log lines that the file sink has, in its order."""
-    return [row["value"] for row in rows(machine) if row.get("kind") == "log" and row["instance"] == "shop"]
-
-
-def killed(machine: Machine, number: str, patience: float = 60) -> tuple[float, float, str]:
-    """End the main process.
-
-    Returns:
-        Seconds until the service was there again; seconds in which the new process, until somebody looked, had no
-        processor to run on; how systemd says that the old one had ended.
-    """
-    before, restarts = machine.show("MainPID"), machine.show("NRestarts")
-    begun = time.clock_gettime(time.CLOCK_MONOTONIC)
-    machine.run(f"kill -{number} {before}")
-    machine.until(
-        lambda: machine.show("NRestarts") > restarts and machine.show("ActiveState") == "active",
-        "the service to come back",
-        patience,
-    )
-    now = machine.show("MainPID")
-    assert now not in (before, "0")
-    waited = int(machine.run(f"cat /proc/{now}/schedstat").split()[1]) / 1e9
-    ended = machine.run("journalctl -u vedette -o cat --no-pager | grep 'Failed with result' | tail -1")
-    return int(machine.show("ActiveEnterTimestampMonotonic")) / 1e6 - begun, waited, ended.strip()
-
-
-def as_the_service(machine: Machine, drop_in: str, command: str) -> str:
-    """What a command prints in a unit like the agent's, with one of the package's drop-ins or none."""
-    unit = "/run/systemd/system/tried.service"
-    own = r"^(Type|NotifyAccess|Exec.*|Restart.*|WatchdogSec|.*Directory.*)="
-    machine.run(f"grep -Ev '{own}' /lib/systemd/system/vedette.service > {unit} && mkdir -p {unit}.d")
-    program = f"Type=oneshot\nExecStart=/bin/sh -c '{command.replace('$', '$$')}'\n"
-    output = "StandardOutput=truncate:/run/tried.out\nStandardError=inherit\n"  # opened outside the sandbox
-    machine.write(f"{unit}.d/command.conf", f"[Service]\n{program}{output}")
-    if drop_in:
-        machine.run(f"cp /usr/share/doc/vedette/systemd/{drop_in}.conf {unit}.d/")
-    machine.run("systemctl daemon-reload")
-    machine.tries("systemctl start tried")
-    shown = machine.run("cat /run/tried.out")
-    machine.tries(f"rm -r {unit} {unit}.d /run/tried.out; systemctl reset-failed tried; systemctl daemon-reload")
-    return shown
+def until_quiet() -> None:
+    """Wait a while until few programs want to run: of all tasks that are running or ready to, half as many as fit."""
+    deadline = time.monotonic() + QUIET
+    while time.monotonic() < deadline:
+        wanting = 0
+        for _ in range(20):
+            wanting += int(Path("/proc/loadavg").read_text().split()[3].split("/")[0]) - 1  # this one; see proc(5)
+            time.sleep(0.05)
+        if wanting <= 20 * (os.cpu_count() or 1) / 2:
+            return
 
 
 # Install
@@ -339,39 +281,76 @@ def test_a_credential_reaches_the_agent_and_doctor_says_what_a_rotation_takes(ma
         ("ping", "ping -n -c 1 127.0.0.1", "1 received"),
         ("processes", "ps -o user= -p $(pgrep -o redis-server)", "redis"),
         ("lease", "grep CapEff /proc/self/status", "0000000010000000"),
-        ("log-files", "id -Gn", "adm"),
+        ("log-files", "cat /var/log/shop.log", "sold out"),  # the group has no name in the sandbox, and counts
         ("programs", "ls /tmp", "seen-by-all"),
+        ("docker", "python3 /srv/curl.py", '{"ApiVersion": "1.45"}'),
     ],
 )
 def test_a_drop_in_lets_a_program_do_what_it_says(machine: Machine, drop_in: str, command: str, wanted: str) -> None:
     """A program with the unit's own settings and the drop-in's; without the drop-in it cannot."""
-    machine.run("touch /tmp/seen-by-all")
+    machine.run("touch /tmp/seen-by-all && (getent group docker || groupadd --system docker) > /dev/null")
+    machine.run("echo sold out > /var/log/shop.log && chgrp adm /var/log/shop.log && chmod 640 /var/log/shop.log")
+    machine.write("/srv/docker.py", DOCKER)
+    machine.write("/srv/curl.py", CURL)
+    if machine.tries("systemctl is-active dockerd")[0]:
+        machine.run("systemd-run --quiet --unit=dockerd --property=Group=docker python3 /srv/docker.py")
+        machine.until(lambda: "ApiVersion" in machine.tries("python3 /srv/curl.py")[1], "Docker's socket")
     shown = [as_the_service(machine, name, command) for name in ("", drop_in)]
     assert wanted not in shown[0]
     assert wanted in shown[1]
 
 
+def test_the_drop_in_of_a_group_lets_its_members_write_to_statsd_and_nobody_else(machine: Machine) -> None:
+    machine.run("groupadd --system payments && useradd --system -G payments shop && useradd --system stranger")
+    machine.write("/srv/sales.py", SALES)
+    statsd = "instances:\n  - {socket: /run/vedette/dsd.socket, socket_group: payments, socket_mode: '0660'}\n"
+    machine.write(f"{CONF}/statsd.yaml", statsd)
+    machine.run("systemctl reload vedette")
+    refused = machine.until(lambda: said(machine, "statsd/statsd", "failing"), "statsd to fail without its drop-in")
+    assert "under systemd use the drop-in statsd-group.conf" in refused
+    drop_in = "/etc/systemd/system/vedette.service.d/statsd-group.conf"
+    machine.run(f"cp /usr/share/doc/vedette/systemd/statsd-group.conf {drop_in}")
+    machine.run("systemctl daemon-reload && systemctl restart vedette")
+    try:
+        machine.until(lambda: instances(machine).get("statsd/statsd", {}).get("state") == "ok", "statsd")
+        assert machine.run("stat -c '%U:%G %a' /run/vedette/dsd.socket").strip() == "vedette:payments 660"
+        status, shown = machine.tries("runuser -u stranger -- python3 /srv/sales.py")
+        assert status != 0
+        assert "PermissionError" in shown
+        machine.run("runuser -u shop -- python3 /srv/sales.py")
+        sold = re.compile(r"^payments_sales\S* 5(\.0)?$", re.MULTILINE)
+        machine.until(lambda: sold.search(page(machine)), "what a member said")
+    finally:
+        machine.run(f"rm {drop_in} {CONF}/statsd.yaml && systemctl daemon-reload && systemctl restart vedette")
+
+
 # Harm
 
 
-def test_a_killed_agent_is_back_in_two_seconds_with_its_watermarks(machine: Machine) -> None:
+def test_a_killed_agent_is_back_with_its_watermarks(machine: Machine) -> None:
     machine.run("seq -f 'line %.0f' 100 >> /srv/shop/api.log")
     machine.until(lambda: "line 100" in lines(machine), "the lines")
     machine.until(lambda: machine.tries("ls /var/lib/vedette/state.db")[0] == 0, "the state")
     machine.run("sleep 1")  # the watermark is on disk a moment after the lines are
-    most = BACK if os.getloadavg()[0] < (os.cpu_count() or 1) / 2 else BACK_UNDER_LOAD
-    times = []
-    for _ in range(KILLS):
-        took, waited, ended = killed(machine, "KILL")
-        assert ended.endswith("Failed with result 'signal'.")
-        times.append((took, waited))
+    folder = machine.run("stat -c %i /run/vedette")
+    assert killed(machine, "KILL").ended.endswith("Failed with result 'signal'.")
+    assert machine.run("stat -c %i /run/vedette") == folder, "who mounted the folder of the sockets has a dead one"
     machine.run("echo 'line 101' >> /srv/shop/api.log")
     machine.until(lambda: "line 101" in lines(machine), "the line after the kill")
     found = lines(machine)
     assert [found.count(f"line {number}") for number in range(1, 102)] == [1] * 101
-    shown = ", ".join(f"{took:.2f} s (so far {waited:.2f} s without a processor)" for took, waited in times)
-    print(f"back after kill -9 in {shown}; at most {most:g} s, load {os.getloadavg()[0]:.1f}")
-    assert median(took for took, _ in times) <= most, shown
+
+
+def test_a_killed_agent_is_back_in_two_seconds(machine: Machine) -> None:
+    until_quiet()
+    backs = [killed(machine, "KILL") for _ in range(KILLS)]
+    shown = f"back after kill -9 in {', '.join(map(str, backs))}"
+    print(shown)
+    took = median(one.took for one in backs)
+    if took > BACK and median(one.waited for one in backs) > STARVED:
+        assert took <= BACK_UNDER_LOAD, shown
+        pytest.skip(f"{BACK:g} s are not asked where others have the processors: {shown}")
+    assert took <= BACK, shown
 
 
 def test_a_secret_that_comes_late_is_waited_for_and_does_not_make_it_spin(machine: Machine) -> None:
@@ -389,9 +368,9 @@ def test_a_secret_that_comes_late_is_waited_for_and_does_not_make_it_spin(machin
 def test_a_frozen_agent_is_restarted_by_the_watchdog(machine: Machine) -> None:
     machine.write("/etc/systemd/system/vedette.service.d/watchdog.conf", "[Service]\nWatchdogSec=5\n")
     machine.run("systemctl daemon-reload && systemctl restart vedette")
-    took, _, ended = killed(machine, "STOP")
-    assert ended.endswith("Failed with result 'watchdog'.")
-    print(f"back {took:.1f} s after SIGSTOP, WatchdogSec=5")
+    back = killed(machine, "STOP")
+    assert back.ended.endswith("Failed with result 'watchdog'.")
+    print(f"after SIGSTOP, WatchdogSec=5: back in {back}")
 
 
 def test_a_check_that_hangs_the_loop_is_ended_by_the_watchdog_and_runs_apart_from_then_on(machine: Machine) -> None:
@@ -453,11 +432,22 @@ def test_removed_it_keeps_its_configuration_and_purged_nothing(machine: Machine)
     ]
     machine.run("dpkg -r vedette")
     machine.run("dpkg -P vedette")
-    places = "find / -xdev -not -path '/srv/*'; find /run /tmp /dev -not -path '/run/host/*'"
-    found = machine.run(f"({places}) | grep -i vedette || true")
+    found = machine.run("find /run /tmp /dev -not -path '/run/host/*' | grep -i vedette || true")
     assert found == ""
-    assert machine.tries("getent passwd vedette")[0] != 0
-    assert machine.tries("getent group vedette")[0] != 0
-    assert machine.run("systemctl list-units --all --no-legend '*vedette*'") == ""
-    assert machine.run("ls -d /etc/systemd/system/vedette* 2>/dev/null || true") == ""
+    units = "systemctl list-units --all --no-legend '*vedette*'"
+    machine.until(lambda: machine.run(units) == "", "systemd to forget the unit")
     assert machine.run("dpkg -l vedette 2>/dev/null | grep vedette || true") == ""
+
+
+def test_a_purge_leaves_the_machine_as_it_was(machine: Machine) -> None:
+    """All files, users and groups; but for logs, and what dpkg and the user database keep for themselves."""
+    kept = "/var/log /var/lib/dpkg /srv /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow-"
+    but = " ".join(f"-path {path} -prune -o" for path in kept.split())
+    command = f"mkdir -p /opt; (find / -xdev {but} -print; getent passwd; getent group) | sort"
+    before = machine.run(command)
+    machine.run("dpkg -i /srv/packages/vedette-1.deb")
+    machine.write(f"{CONF}/redis.yaml", "instances:\n  - {host: 127.0.0.1}\n")
+    machine.run("systemctl reload vedette")
+    assert machine.run(command).count("vedette") > 1000
+    machine.run("dpkg -P vedette")
+    assert set(machine.run(command).splitlines()) ^ set(before.splitlines()) == set()

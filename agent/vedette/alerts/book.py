@@ -313,8 +313,7 @@ class Book:
         for term in self.terms.values():
             if term.counted and any(instance in term.emitters(group) for group in term.stores):
                 for _, window in self._windows_of(term):
-                    window.trim(now)
-                    if not window.points and now - before > window.over and not window.is_zero(now):
+                    if not window.means(now) and now - before > window.over and not window.is_zero(now):
                         window.ready = max(window.ready, now + window.reach)
 
     def prune(self, term: Term, now: float) -> None:

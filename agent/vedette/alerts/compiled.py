@@ -13,10 +13,10 @@ from vedette.alerts.history import Window
 from vedette.alerts.latest import Latest, Worst
 from vedette.alerts.ring import Ring
 from vedette.alerts.verdicts import (
-    COMPARE,
     FLIPPED,
     against,
     all_of,
+    among,
     any_of,
     badness,
     between,
@@ -156,7 +156,7 @@ class Compiler:
         pulse = self._pulse(test, list(dict.fromkeys(self._used)))
         ring = Ring(verdict, test.number, test.of, pulse, mine, known, self._about.pace)
         self.rings.append(ring)
-        return ring
+        return ring.verdict
 
     def _pulse(self, test: Runs, stores: list[Store]) -> Callable[[], int]:
         """A number that is different after each run that the test is about."""
@@ -181,17 +181,26 @@ class Compiler:
         return self._sides(test, source)[2] if source is not None else verdict
 
     def _sides(self, test: Compare, source: Source | None) -> tuple[Read, Read, Verdict]:
-        sign, compare = test.operator, COMPARE[test.operator]
+        sign = test.operator
         left = self._read(test.left, badness(sign, test.right), source)
         right = self._read(test.right, badness(FLIPPED.get(sign, sign), test.left), source)
         early = self._early(test.left, sign) if isinstance(test.right, Number) else None
         if isinstance(test.right, Number):
             limit = test.right.value
             if early is None:
-                return left, right, against(left, compare, limit)
+                window = self._bounding(test.left)
+                verdict = against(left, sign, limit) if window is None else among(left, sign, limit, window)
+                return left, right, verdict
             so_far = partial(early.so_far, left)
-            return so_far, right, exceeds(so_far, compare, limit, early)
-        return left, right, between(left, compare, right)
+            return so_far, right, exceeds(so_far, sign, limit, early)
+        return left, right, between(left, sign, right)
+
+    def _bounding(self, side: Expression) -> Window | None:
+        """The window in which a value lies between the smallest and the largest sample."""
+        if not isinstance(side, Value) or side.function not in ("avg", "min", "max"):
+            return None
+        store = self._use(side)[1]
+        return store if isinstance(store, Window) else None
 
     def _early(self, side: Expression, sign: str) -> Window | None:
         """The window of a group of which something may be said before it is full: that it counted too much already."""
@@ -225,10 +234,10 @@ class Compiler:
     def _status(self, test: StatusIs, source: Source | None = None) -> Verdict:
         store = self._use(test)[1]
         assert isinstance(store, Worst)  # noqa: S101 - for type checkers
-        wanted, compare, read = STATUSES.index(test.status), COMPARE[test.operator], store.last
-        verdict = against(read, compare, wanted)
+        wanted, sign, read = STATUSES.index(test.status), test.operator, store.last
+        verdict = against(read, sign, wanted)
         self.leaves.append(Leaf(test, read, verdict, None, store))
-        return against(lambda now: store.of(source(), now), compare, wanted) if source is not None else verdict
+        return against(lambda now: store.of(source(), now), sign, wanted) if source is not None else verdict
 
     def _absent(self, test: Absent) -> Verdict:
         term, store = self._use(test)

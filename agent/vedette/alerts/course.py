@@ -29,7 +29,8 @@ class Course:
 
     def note(self, case: Case) -> None:
         """Keep in mind whether it may change without anything coming."""
-        if case.incident.stage != "ok" or case.watches_silence:
+        case.calm = case.incident.stage == "ok"
+        if not case.calm or case.watches_silence:
             self.busy[case.key] = case
         else:
             self.busy.pop(case.key, None)

@@ -198,7 +198,7 @@ class AlertEngine:
                         self._follow(case, instance, now)
                     try:
                         case.last = verdict = case.verdict(now)
-                        if verdict or case.incident.stage != "ok":
+                        if verdict or not case.calm:
                             self._course.step(case, verdict, now, pace)
                     except Exception as error:
                         self.fault(f"the rule {case.rule.name}", error)
@@ -221,7 +221,7 @@ class AlertEngine:
         case.judged = now
         try:
             case.last = verdict = case.verdict(now)
-            if verdict or case.incident.stage != "ok":
+            if verdict or not case.calm:
                 self._course.step(case, verdict, now, pace)
         except Exception as error:
             self.fault(f"the rule {case.rule.name}", error)

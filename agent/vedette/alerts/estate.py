@@ -159,4 +159,4 @@ def take_over(heir: Case, case: Case) -> None:
 def _came_since(store: Store, moment: float) -> bool:
     if isinstance(store, Each):
         return any(_came_since(one, moment) for one in store.members.values())
-    return (store.points[-1][0] if store.points else 0.0) > moment
+    return store.came > moment

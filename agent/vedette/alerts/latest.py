@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.history import Window
-from vedette.alerts.points import PLOTTED
+from vedette.alerts.points import Trail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vedette.alerts.points import Point
+    from vedette.alerts.points import Bundle
     from vedette.metrics import Tags
 
     Ask = Callable[[Any, float], float | None]
@@ -27,35 +26,39 @@ _MOST_PACE: Final = 16.0
 _FOREVER: Final = float("inf")
 
 
-class Latest:
+class Latest(Trail):
     """The newest sample of what has no window; good until it is stale, or its instance ends."""
 
-    __slots__ = ("at", "instance", "points", "seen", "until", "users", "value")
+    __slots__ = ("at", "instance", "seen", "until", "users", "value")
 
     def __init__(self) -> None:
+        super().__init__()
         self.value: float | None = None
         self.at = 0.0
         self.until = 0.0
         self.seen = 0
         self.instance = ""
         self.users: list[Any] = []
-        self.points: deque[tuple[float, float]] = deque(maxlen=PLOTTED)
 
-    def put(self, point: Point, until: float) -> None:
+    def put(self, time: float, value: float, until: float) -> None:
         """A sample came; it is good until then."""
-        self.at = time = point[0]
-        self.value = value = point[5]
+        self.at = time
+        self.value = value
         self.until = until
         self.seen += 1
-        self.points.append((time, value))
+        times, values = self.times, self.values  # as `add`
+        times.append(time)
+        values.append(value)
+        if len(times) >= self.most:
+            self.shorten()
+
+    def put_bundle(self, time: float, _: Bundle, last: float, until: float) -> None:
+        """Several came at once."""
+        self.put(time, last, until)
 
     def last(self, now: float) -> float | None:
         """The latest sample, unless it is stale."""
         return self.value if now <= self.until else None
-
-    def plot(self) -> tuple[tuple[float, float], ...]:
-        """Time and value of the latest ones, at most 120."""
-        return tuple(self.points)
 
 
 class LatestCount(Latest):
@@ -72,9 +75,9 @@ class LatestCount(Latest):
         self._runs = runs
         self._run = 0
 
-    def put(self, point: Point, until: float) -> None:
+    def put(self, time: float, value: float, until: float) -> None:
         """A sample came, of a run that is not completed yet."""
-        super().put(point, until)
+        super().put(time, value, until)
         self._run = self._runs() + 1
 
     def last(self, now: float) -> float | None:
@@ -93,7 +96,7 @@ class Each:
         over: seconds that a window of it holds; 0 without windows.
     """
 
-    __slots__ = ("_at", "_before", "_make", "adds_up", "is_zero", "members", "over", "shown", "users")
+    __slots__ = ("_at", "_before", "_make", "adds_up", "is_zero", "members", "only", "over", "shown", "users")
 
     def __init__(self, make: Callable[[Tags, str], Member], over: float = 0.0) -> None:
         self._make = make
@@ -104,6 +107,8 @@ class Each:
         """Whether the series are parts of a whole: those of a count are."""
         self.is_zero: Callable[[float], bool] = lambda _: False
         self.members: dict[Tags, Member] = {}
+        self.only: Member | None = None
+        """That of the only series, where there is one and no other."""
         self.shown: Tags = ()
         """The series that was the worst when somebody asked last."""
         self.users: list[Any] = []
@@ -117,20 +122,22 @@ class Each:
             made = self.members[tags] = self._make(tags, instance)
             made.instance = instance
             made.users = self.users
+            self.only = made if len(self.members) == 1 else None
             if isinstance(made, Latest) and len(self.members) > _DETAILED:
-                made.points = deque(maxlen=_SHORT)
+                made.most = 2 * _SHORT
         return made
 
     def drop(self, tags: Tags) -> None:
         """A series is gone."""
         gone = self.members.pop(tags, None)
         self._before += gone.seen if gone is not None else 0
+        self.only = next(iter(self.members.values())) if len(self.members) == 1 else None
 
     @property
     def seen(self) -> int:
         """How many samples came."""
-        if len(self.members) == 1:
-            return self._before + next(iter(self.members.values())).seen
+        if self.only is not None:
+            return self._before + self.only.seen
         return self._before + sum(one.seen for one in self.members.values())
 
     @property
@@ -154,9 +161,6 @@ class Each:
         """
         if self.adds_up:
             return self.sum(ask, now, source)
-        if len(self.members) == 1:
-            (one,) = self.members.values()
-            return ask(one, now) if source is None or one.instance == source else None
         found: float | None = None
         most = 0.0
         for tags, one in self.members.items():
@@ -203,22 +207,22 @@ class _Said:
         self.until = 0.0
 
 
-class Worst:
+class Worst(Trail):
     """The worst of the newest statuses of some instances, or of some series of a service check.
 
     Each is good for three intervals: a check that does not report it any more is not well for ever.
     """
 
-    __slots__ = ("_soonest", "at", "points", "seen", "users", "values")
+    __slots__ = ("_soonest", "at", "said", "seen", "users")
 
     def __init__(self) -> None:
-        self.values: dict[tuple[str, Tags], _Said] = {}
+        super().__init__()
+        self.said: dict[tuple[str, Tags], _Said] = {}
         """By instance and tags."""
         self._soonest = _FOREVER
         self.at = 0.0
         self.seen = 0
         self.users: list[Any] = []
-        self.points: deque[tuple[float, float]] = deque(maxlen=PLOTTED)
 
     def put(self, key: tuple[str, Tags], time: float, value: int, message: str, interval: float) -> None:
         """A status came.
@@ -230,49 +234,52 @@ class Worst:
             message: what it says.
             interval: seconds until the next one, 0 where nobody knows.
         """
-        said = self.values.get(key)
+        said = self.said.get(key)
         if said is None:
-            if len(self.values) >= MOST_SERIES:
-                del self.values[next(iter(self.values))]
-            said = self.values[key] = _Said()
+            if len(self.said) >= MOST_SERIES:
+                del self.said[next(iter(self.said))]
+            said = self.said[key] = _Said()
         pace = max(interval, min(time - said.at, _MOST_PACE * interval) if said.at else 0.0)
         said.value, said.message, said.at = value, message, time
         said.until = time + _PATIENCE * pace if interval else _FOREVER
         self._soonest = min(self._soonest, said.until)
         self.at = time
         self.seen += 1
-        self.points.append((time, float(value)))
+        self.add(time, value)
 
     def last(self, now: float) -> float | None:
         """The worst, or None if nothing was reported lately."""
-        self._trim(now)
-        return max([one.value for one in self.values.values()], default=None)
+        worst = None
+        for one in self._fresh(now).values():
+            if worst is None or one.value > worst:
+                worst = one.value
+        return worst
 
     def of(self, source: str, now: float) -> float | None:
         """The worst of an instance."""
-        self._trim(now)
-        return max([one.value for (name, _), one in self.values.items() if name == source], default=None)
+        worst = None
+        for (name, _), one in self._fresh(now).items():
+            if name == source and (worst is None or one.value > worst):
+                worst = one.value
+        return worst
 
-    def _trim(self, now: float) -> None:
+    def _fresh(self, now: float) -> dict[tuple[str, Tags], _Said]:
         if now > self._soonest:
-            self.values = {key: one for key, one in self.values.items() if one.until >= now}
-            self._soonest = min((one.until for one in self.values.values()), default=_FOREVER)
+            self.said = {key: one for key, one in self.said.items() if one.until >= now}
+            self._soonest = min((one.until for one in self.said.values()), default=_FOREVER)
+        return self.said
 
     @property
     def message(self) -> str:
         """What the worst one says."""
-        worst = max(self.values.values(), key=lambda one: one.value, default=None)
+        worst = max(self.said.values(), key=lambda one: one.value, default=None)
         return worst.message if worst is not None else ""
 
     def unreported(self, instance: str, time: float) -> list[tuple[str, Tags]]:
         """What an instance reported before, and not now."""
-        return [key for key, one in self.values.items() if key[0] == instance and one.at != time]
+        return [key for key, one in self.said.items() if key[0] == instance and one.at != time]
 
     def forget(self, instance: str) -> None:
         """Nothing more comes from there."""
-        for key in [key for key in self.values if key[0] == instance]:
-            del self.values[key]
-
-    def plot(self) -> tuple[tuple[float, float], ...]:
-        """Time and badness of the latest ones."""
-        return tuple(self.points)
+        for key in [key for key in self.said if key[0] == instance]:
+            del self.said[key]

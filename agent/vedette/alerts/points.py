@@ -1,97 +1,203 @@
-"""The points of windows: two that become one, the smallest and the largest kept at hand, a few of them for a plot.
+"""The points of windows and plots: times and values side by side, where there are many several of them as one.
 
-A point is (time, number of samples, sum, smallest, largest, last, series): one sample, or in a window with many of
-them those of a slot of it.
+Columns of doubles and not an object for each sample: rules are as fast as what they look at is near, and what a
+condition asks of a column C answers.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Point = tuple[float, int, float, float, float, float, int]
+Bundle = tuple[float, float, float, float]
+"""What stands for several samples: their number, sum, smallest and largest."""
+Point = tuple[float, float, float, float, float, float]
+"""Time, number of samples, sum, smallest, largest, last."""
 
 MOST_POINTS: Final = 512
-"""Points of a window that are single samples; beyond them those of one slot become one."""
+"""Points that are single samples; beyond them those of one slot of time become one."""
 PLOTTED: Final = 120
+_ROOM: Final = 16
+_MORE_ROOM: Final = 128
+_FOREVER: Final = float("inf")
 
 
-def joined(one: Point, other: Point) -> Point:
-    """Two that follow each other as one."""
-    return (
-        one[0],
-        one[1] + other[1],
-        one[2] + other[2],
-        min(one[3], other[3]),
-        max(one[4], other[4]),
-        other[5],
-        other[6],
-    )
-
-
-def thinned(points: list[tuple[float, float]], most: int = PLOTTED) -> tuple[tuple[float, float], ...]:
-    """At most so many of the points: evenly chosen, the newest among them."""
-    if len(points) <= most:
-        return tuple(points)
-    step = len(points) / most
-    return tuple(points[len(points) - 1 - int(step * place)] for place in range(most - 1, -1, -1))
-
-
-class Extreme:
-    """The smallest or the largest sample of a window, kept at hand.
-
-    Only what nothing later exceeds can become the largest: a monotonic queue, likewise for the smallest.
+class Points:
+    """Points by time, as far back as somebody looks, and some that are older.
 
     Args:
-        sign: 1 for the largest, -1 for the smallest.
-        slot: seconds of which one sample is enough where there are many.
+        reach: seconds that somebody looks back.
+        most: how many points may be single samples.
     """
 
-    __slots__ = ("_bounds", "_place", "_sign", "_slot")
+    __slots__ = (
+        "_before", "_limit", "_most", "_room", "_slot", "ends", "high", "highs", "low", "lows", "numbers", "reach",
+        "times", "totals", "values",
+    )  # fmt: skip
 
-    def __init__(self, sign: int, slot: float) -> None:
-        self._sign = sign
-        self._slot = slot
-        self._place = 4 if sign > 0 else 3
-        self._bounds: deque[tuple[float, float]] = deque()
-
-    def __len__(self) -> int:
-        return len(self._bounds)
+    def __init__(self, reach: float, most: int = MOST_POINTS) -> None:
+        self.reach = reach
+        self.times = array("d")
+        self.values = array("d")
+        """Of each point the last sample, which mostly is the only one."""
+        self.totals = self.lows = self.highs = self.values
+        """Of each point its samples' sum, smallest and largest: columns of their own once there is a bundle."""
+        self.numbers: array[float] | None = None
+        """Of each point how many samples it is; None where all are single ones."""
+        self.ends = -_FOREVER
+        """When the last of them will have left."""
+        self.low, self.high = _FOREVER, -_FOREVER
+        """None is less, none is more."""
+        self._before = 0
+        self._limit = self._room = 0
+        """How many points there may be until room is made, and until the next is not simply added: it never is among
+        bundles."""
+        self._most = most
+        self._slot = reach / most
 
     @property
-    def value(self) -> float | None:
-        """It; None where there is no sample."""
-        return self._sign * self._bounds[0][1] if self._bounds else None
+    def seen(self) -> int:
+        """A number that grows with each that comes."""
+        return self._before + len(self.values)
 
-    def add(self, point: Point) -> None:
+    @property
+    def came(self) -> float:
+        """When the last of them was taken; 0 if there is none."""
+        return self.times[-1] if self.times else 0.0
+
+    def put(self, time: float, value: float, _until: float = 0.0) -> None:
         """A sample came."""
-        bounds, value = self._bounds, self._sign * point[self._place]
-        while bounds and bounds[-1][1] <= value:
-            bounds.pop()
-        bounds.append((point[0], value))
-        if len(bounds) > MOST_POINTS:
-            self._thin()
-
-    def _thin(self) -> None:
-        """Of two in one slot of time the one that bounds both is enough."""
-        bounds = self._bounds
-        last, before = bounds.pop(), bounds.pop()
-        if last[0] // self._slot == before[0] // self._slot:
-            bounds.append((last[0], before[1]))
+        ends, values = time + self.reach, self.values
+        if ends >= self.ends and len(values) < self._room:
+            self.ends = ends
+            self.times.append(time)
+            values.append(value)
+            if value > self.high:
+                self.high = value
+            if value < self.low:
+                self.low = value
         else:
-            bounds.extend((before, last))
+            self.put_bundle(time, (1.0, value, value, value), value)
 
-    def trim(self, edge: float) -> None:
-        """Let go what is not younger than that."""
-        bounds = self._bounds
-        while bounds and bounds[0][0] <= edge:
-            bounds.popleft()
+    def put_bundle(self, time: float, bundle: Bundle, last: float, _until: float = 0.0) -> None:
+        """Several samples came at once, or one that may not simply be added."""
+        times = self.times
+        if len(times) >= self._limit:
+            self._make_room(time)
+        if self.numbers is None and (len(times) >= self._most or bundle[0] != 1):
+            self._bundle()
+        self.high, self.low = max(self.high, bundle[3]), min(self.low, bundle[2])
+        if times and time < times[-1]:
+            self._insert(bisect_right(times, time), time, bundle, last)
+        elif len(times) >= self._most and time - times[-1] < self._slot:
+            self._join(bundle, last)
+        else:
+            self._insert(len(times), time, bundle, last)
+        self.ends = times[-1] + self.reach
 
-    def recount(self, points: Iterable[Point]) -> None:
-        """See these samples and no others."""
-        self._bounds.clear()
-        for point in points:
-            self.add(point)
+    def _columns(self) -> tuple[array[float], ...]:
+        if self.numbers is None:
+            return self.times, self.values
+        return self.times, self.numbers, self.totals, self.lows, self.highs, self.values
+
+    def _insert(self, place: int, time: float, bundle: Bundle, last: float) -> None:
+        row = (time, last) if self.numbers is None else (time, *bundle, last)
+        for column, value in zip(self._columns(), row, strict=True):
+            column.insert(place, value)
+
+    def _join(self, bundle: Bundle, last: float) -> None:
+        assert self.numbers is not None  # noqa: S101 - for type checkers
+        self.numbers[-1] += bundle[0]
+        self.totals[-1] += bundle[1]
+        self.lows[-1] = min(self.lows[-1], bundle[2])
+        self.highs[-1] = max(self.highs[-1], bundle[3])
+        self.values[-1] = last
+        self._before += 1
+
+    def _bundle(self) -> None:
+        self.numbers = array("d", [1.0]) * len(self.times)
+        self.totals, self.lows, self.highs = self.values[:], self.values[:], self.values[:]
+        self._room = 0
+
+    def _make_room(self, now: float) -> None:
+        """Forget those that have left; there is the more room the more there are, so that it seldom comes to this."""
+        old = bisect_right(self.times, now - self.reach)
+        if old == len(self.times):
+            self.clear()
+        elif old:
+            for column in self._columns():
+                del column[:old]
+            self._before += old
+            self.low, self.high = min(self.lows), max(self.highs)
+        live = len(self.times)
+        self._limit = min(2 * live + _ROOM, max(self._most, live + _MORE_ROOM))
+        self._room = self._limit if self.numbers is None else 0
+
+    def clear(self) -> None:
+        """All have left."""
+        self._before += len(self.values)
+        del self.times[:], self.values[:]
+        self.totals = self.lows = self.highs = self.values
+        self.numbers = None
+        self.low, self.high, self.ends = _FOREVER, -_FOREVER, -_FOREVER
+        self._limit = self._room = 0
+
+    def correct(self, time: float, old: float, new: float) -> None:
+        """Of a time and value a single sample gets another value, if there is one."""
+        for place in range(bisect_left(self.times, time), bisect_right(self.times, time)):
+            if self.values[place] == old and (self.numbers is None or self.numbers[place] == 1):
+                for column in (self.totals, self.lows, self.highs, self.values):
+                    column[place] = new
+                self.high, self.low = max(self.high, new), min(self.low, new)
+                return
+
+    def rows(self, span: slice) -> list[Point]:
+        """Those in a range of places."""
+        numbers = self.numbers[span] if self.numbers is not None else [1.0] * len(self.times[span])
+        columns = self.times[span], numbers, self.totals[span], self.lows[span], self.highs[span], self.values[span]
+        return list(zip(*columns, strict=True))
+
+
+class Trail:
+    """Time and value of the latest samples, for a plot."""
+
+    __slots__ = ("most", "times", "values")
+
+    def __init__(self) -> None:
+        self.most = 2 * PLOTTED
+        """How many there are before the older half is forgotten."""
+        self.times = array("d")
+        self.values = array("d")
+
+    @property
+    def came(self) -> float:
+        """When the last one was taken; 0 if there is none."""
+        return self.times[-1] if self.times else 0.0
+
+    def add(self, time: float, value: float) -> None:
+        """One more."""
+        self.times.append(time)
+        self.values.append(value)
+        if len(self.times) >= self.most:
+            self.shorten()
+
+    def shorten(self) -> None:
+        """Forget the older half."""
+        del self.times[: self.most // 2], self.values[: self.most // 2]
+
+    def plot(self) -> tuple[tuple[float, float], ...]:
+        """Time and value, oldest first; at most 120."""
+        return tuple(zip(self.times[-PLOTTED:], self.values[-PLOTTED:], strict=True))
+
+
+def thinned(points: Iterable[tuple[float, float]], most: int = PLOTTED) -> tuple[tuple[float, float], ...]:
+    """At most so many of the points: evenly chosen, the newest among them."""
+    points = tuple(points)
+    if len(points) <= most:
+        return points
+    step = len(points) / most
+    return tuple(points[len(points) - 1 - int(step * place)] for place in range(most - 1, -1, -1))

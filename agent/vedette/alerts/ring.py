@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -20,20 +19,27 @@ HOLE: Final = 60.0
 """Seconds that may be missing of N of M runs, however many there were meanwhile."""
 
 
-class _Results(deque[bool]):
+class _Results:
     """How the last runs of an instance went.
 
     Attributes:
+        bits: a bit for each run, the last one lowest.
+        number: how many runs.
         at: when the last one came.
         pace: seconds from one to the next, lately.
     """
 
-    __slots__ = ("at", "pace")
+    __slots__ = ("at", "bits", "number", "pace")
 
-    def __init__(self, most: int, at: float, pace: float) -> None:
-        super().__init__(maxlen=most)
+    def __init__(self, at: float, pace: float) -> None:
+        self.bits = self.number = 0
         self.at = at
         self.pace = pace
+
+    @property
+    def rows(self) -> list[bool]:
+        """Each by itself, oldest first."""
+        return [bool(self.bits >> place & 1) for place in range(self.number - 1, -1, -1)]
 
 
 class Ring:
@@ -49,7 +55,7 @@ class Ring:
         pace: the interval of the one that ran last; infinite if it has none.
     """
 
-    __slots__ = ("_known", "_number", "_of", "_pace", "_pulse", "_seen", "_source", "_test", "results")
+    __slots__ = ("_known", "_mask", "_number", "_of", "_pace", "_pulse", "_seen", "_source", "_test", "results")
 
     def __init__(
         self,
@@ -65,6 +71,7 @@ class Ring:
         self._pace = pace
         self._number = number
         self._of = of
+        self._mask = (1 << of) - 1
         self._pulse = pulse
         self._seen = pulse()
         self._source = source
@@ -84,10 +91,10 @@ class Ring:
     @property
     def missing(self) -> int:
         """How many more bad runs it takes, at least, where the last one was bad; 0 if none was."""
-        some = [max(1, self._number - sum(results)) for results in self.results.values() if results[-1]]
+        some = [max(1, self._number - one.bits.bit_count()) for one in self.results.values() if one.bits & 1]
         return min(some, default=0)
 
-    def __call__(self, now: float) -> bool | None:
+    def verdict(self, now: float) -> bool | None:
         """Whether it did, as of now; counts a run that came since it was asked last."""
         pulse = self._pulse()
         if pulse != self._seen:
@@ -95,13 +102,14 @@ class Ring:
             result = self._test(now)
             if result is not None:
                 self._came(self._source(), result, now)
-        good = False
+        good, number, enough = None, self._number, self._of - self._number
         for results in self.results.values():
-            held = sum(results)
-            if held >= self._number:
+            held = results.bits.bit_count()
+            if held >= number:
                 return True if self._known(now) is not None else None
-            good = good or len(results) - held > self._of - self._number
-        return False if good else None
+            if results.number - held > enough:
+                good = False
+        return good
 
     def _came(self, source: str, result: bool, now: float) -> None:
         """Note a run; those before a hole as long as all of them say nothing any more."""
@@ -110,12 +118,17 @@ class Ring:
             results = self._made(source, now, SELDOM * self._pace())
         else:
             gap, pace = now - results.at, results.pace
-            if self._is_over(results, now):
-                results.clear()
+            if gap > HOLE and self._is_over(results, now):
+                results.bits = results.number = 0
                 gap = min(gap, _SLOWER * max(pace, HOLE))
             half = 0.5 * pace  # what comes in bursts pauses between them
             results.at, results.pace = now, half if gap < half < _FOREVER else gap
-        results.append(result)
+        self._add(results, result)
+
+    def _add(self, results: _Results, result: bool) -> None:
+        results.bits = (results.bits << 1 | result) & self._mask
+        if results.number < self._of:
+            results.number += 1
 
     def _is_over(self, results: _Results, now: float) -> bool:
         gap = now - results.at
@@ -124,7 +137,7 @@ class Ring:
     def _made(self, source: str, at: float, pace: float) -> _Results:
         if len(self.results) >= _MOST_SOURCES:
             del self.results[next(iter(self.results))]
-        results = self.results[source] = _Results(self._of, at, pace)
+        results = self.results[source] = _Results(at, pace)
         return results
 
     def forget(self, source: str) -> None:
@@ -139,14 +152,9 @@ class Ring:
         """Forget all runs."""
         self.results.clear()
 
-    @property
-    def kept(self) -> dict[str, list[bool]]:
-        """How the runs of each instance went, as plain data."""
-        return {source: list(results) for source, results in self.results.items()}
-
     def lasting(self, now: float) -> dict[str, list[bool]]:
-        """The same of those that say something still."""
-        return {source: list(results) for source, results in self.results.items() if not self._is_over(results, now)}
+        """How the runs of each instance went, as plain data: of those that say something still."""
+        return {source: one.rows for source, one in self.results.items() if not self._is_over(one, now)}
 
     def pace_of(self, source: str) -> float:
         """Seconds from one run of an instance to the next, lately."""
@@ -164,7 +172,8 @@ class Ring:
             for source, results in kept.items():
                 if isinstance(results, list) and results:
                     made = self.results.get(source) or self._made(str(source), at, pace)
-                    made.extend(map(bool, results))
+                    for result in results:
+                        self._add(made, bool(result))
 
     def follow(self, before: Ring) -> None:
         """Go on where another one was that counts no more."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 IDLE: Final = 3_600.0
 """Seconds, and more where the interval is longer, after which a series that does not come is forgotten."""
+_CORRECTABLE: Final = 64
+"""Samples of a series that came with their times and that may be corrected: the latest."""
 _COUNTER: Final = Kind.COUNTER
 _RATE: Final = Kind.RATE
 
@@ -25,30 +27,34 @@ class Route:
     """Where the samples of one series go.
 
     Attributes:
-        number: its own, which tells its points from others'.
         instance: who emits it.
         stores: the windows and latest values.
         members: those among them that are a series of their own, by where they are.
         until: when the next sample should have come.
         total: the last value and time of what is cumulative.
         newest: the newest time that a sample brought with it.
+        brought: when the latest of such samples counted, and their values, by that time.
     """
 
-    number: int
     instance: str
-    stores: list[Window | Latest] = field(default_factory=list)
+    stores: tuple[Window | Latest, ...] = ()
     members: list[Each] = field(default_factory=list)
     until: float = 0.0
     total: tuple[float, float] | None = None
     newest: float = 0.0
+    brought: dict[float, tuple[float, float]] = field(default_factory=dict)
 
-    def correct(self, sample: Sample, time: float) -> None:
+    def correct(self, sample: Sample) -> None:
         """What was reported again replaces what was reported before, if that is still here."""
-        if isinstance(sample.value, str | Sketch):
+        time = sample.time or 0.0
+        if isinstance(sample.value, str | Sketch) or sample.kind in (_COUNTER, _RATE) or time not in self.brought:
             return
-        for store in self.stores:
+        counted, old = self.brought[time]
+        new = _float(sample.value)
+        self.brought[time] = counted, new
+        for store in self.stores if new != old else ():
             if isinstance(store, Window):
-                store.replace(time, self.number, _float(sample.value))
+                store.correct(counted, old, new)
 
     def put(self, sample: Sample, time: float, taken: float, until: float, touched: list[Store]) -> None:
         """Take a sample.
@@ -70,19 +76,24 @@ class Route:
             value = number - before[0]
             if kind is _RATE:
                 value /= taken - before[1]
-        shape = value.__class__
-        if shape is float:
-            point = (time, 1, value, value, value, value, self.number)
-        elif shape is Sketch:
+        if isinstance(value, Sketch):
             if not value.count:
                 return
-            point = (time, value.count, value.sum, value.min, value.max, value.sum / value.count, self.number)
+            bundle = (value.count, value.sum, value.min, value.max)
+            for store in self.stores:
+                store.put_bundle(time, bundle, value.sum / value.count, until)
         else:
-            number = 1.0 if shape is str else _float(value)
-            point = (time, 1, number, number, number, number, self.number)
-        for store in self.stores:
-            store.put(point, until)
+            number = 1.0 if isinstance(value, str) else _float(value)
+            for store in self.stores:
+                store.put(time, number, until)
+            if sample.time is not None:
+                self._note(sample.time, time, number)
         touched += self.stores
+
+    def _note(self, brought: float, counted: float, value: float) -> None:
+        self.brought[brought] = counted, value
+        if len(self.brought) > _CORRECTABLE:
+            del self.brought[next(iter(self.brought))]
 
     def resume(self, time: float) -> None:
         """A window in which nothing was seen for all of its length has no verdict until it is full again."""

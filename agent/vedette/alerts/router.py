@@ -43,7 +43,6 @@ class Router:
         self._of: dict[str, set[Key]] = {}
         self._known: dict[str, list[Worst]] = {}
         self._reported: dict[str, dict[Worst, None]] = {}
-        self._number = 0
         self.source = ""
         """The instance whose batch came last."""
         self.unknown: set[str] = set()
@@ -128,9 +127,8 @@ class Router:
             if own is not None:
                 timed.append(sample)
             elif value.__class__ is float and kind is not _COUNTER and kind is not _RATE:  # most of them: cheaply
-                point = (time, 1, value, value, value, value, route.number)
                 for store in route.stores:
-                    store.put(point, until)  # pyright: ignore[reportArgumentType]
+                    store.put(time, value, until)  # pyright: ignore[reportArgumentType]
                 touched += route.stores
             elif route.stores:
                 route.put(sample, time, time, until, touched)
@@ -153,7 +151,7 @@ class Router:
             route, time = self._routes[key], one.time or 0.0
             delay = max(0.0, now - max(newest[key], route.newest))
             if time <= route.newest:
-                route.correct(one, time + delay)
+                route.correct(one)
             else:
                 route.newest = time
                 route.put(one, time + delay, time, until, touched)
@@ -164,10 +162,9 @@ class Router:
         """The route of a series that is seen for the first time, or for which there was no room before."""
         name, tags = key
         if before is None:
-            self._number += 1
-            route = Route(self._number, instance)
+            route = Route(instance)
         else:
-            route = Route(before.number, instance, until=before.until)
+            route = Route(instance, until=before.until, brought=before.brought)
             route.total, route.newest = before.total, before.newest
         complete = True
         for term in self._metrics.get(name, ()):
@@ -177,7 +174,7 @@ class Router:
                 if each is not None:
                     store = each.member(tags, instance)
                 if isinstance(store, Window | Latest):
-                    route.stores.append(store)
+                    route.stores += (store,)
                     if each is not None:
                         route.members.append(each)
                 else:

@@ -130,6 +130,7 @@ class Case:
         home: the owned instance that it follows through the fleet; empty if it stays here.
         mark: the batch for which it was evaluated last.
         watches_silence: whether it may change by nothing happening.
+        calm: whether its incident is not even pending; kept up by `Course.note`, for it is asked all the time.
         judged: when it was evaluated last, and `last` what came out.
         quiet: why nobody is told; empty if people are.
         asked: until when nobody asks again why nobody is told.
@@ -148,6 +149,7 @@ class Case:
     keep: Verdict | None
     compiler: Compiler
     watches_silence: bool = False
+    calm: bool = True
     incident: Incident = field(default_factory=Incident)
     home: str = ""
     mark: int = 0

@@ -11,7 +11,7 @@ from vedette.vitals import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from vedette.metrics import Batch
+    from vedette.metrics import Batch, Sample
 
 _STALE: Final = 3
 """Intervals after which how a run went says nothing any more."""
@@ -66,8 +66,7 @@ class Runs:
             failed = about.state in (State.FAILING, State.STUCK)
             message = about.message or message
         else:
-            healthy = next((one.value for one in reversed(batch.samples[-2:]) if one.name == "health_check.status"), 1)
-            failed = not healthy and value < CRITICAL
+            failed = value < CRITICAL and any(map(_is_unhealthy, batch.samples[-2:]))
         if failed:
             value = CRITICAL
         else:
@@ -115,6 +114,10 @@ class Runs:
             if isinstance(row, list) and len(row) == 2 and all(isinstance(one, int | float) for one in row):
                 self._status[instance] = (int(row[0]), now + _STALE * row[1] if row[1] else _FOREVER)
                 self.intervals[instance] = float(row[1])
+
+
+def _is_unhealthy(sample: Sample) -> bool:
+    return sample.name == "health_check.status" and not sample.value
 
 
 def failed_step(batch: Batch) -> str:

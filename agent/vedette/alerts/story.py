@@ -146,7 +146,7 @@ def _held_by(leaf: Leaf, case: Case, now: float) -> list[str]:
     node, store = leaf.node, leaf.store
     if isinstance(node, StatusIs) and isinstance(store, Worst):
         compare, limit = _STATUS_IS[node.operator], STATUSES.index(node.status)
-        return [one for (one, _), said in store.values.items() if compare(said.value, limit)]
+        return [one for (one, _), said in store.said.items() if compare(said.value, limit)]
     if isinstance(node, StatusIs | Absent):
         keys = [str(node.target)]
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.history import Window
@@ -14,8 +15,9 @@ from vedette.alerts.latest import Each
 from vedette.rules.tree import Number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
+    from vedette.alerts.latest import Ask
     from vedette.alerts.terms import Store
     from vedette.rules.tree import Expression
 
@@ -70,10 +72,6 @@ def reading(name: str, store: Store, score: Score | None, source: Source | None)
         source: only of this instance's series, where one is told apart from the other.
     """
     if isinstance(store, Window):
-        if name == "min":
-            store.watch_low()
-        elif name == "max":
-            store.watch_high()
         functions: dict[str, Read] = {
             "avg": store.avg,
             "min": store.min,
@@ -90,33 +88,168 @@ def reading(name: str, store: Store, score: Score | None, source: Source | None)
         score = operator.neg
     if score is None:
         return lambda now: store.sum(ask, now, source() if source is not None else None)
-    worst = score
-    return lambda now: store.worst(ask, worst, now, source() if source is not None else None)
+    return Asked(store, ask, score, source).read
 
 
-def against(read: Read, compare: Callable[[float, float], bool], limit: float) -> Verdict:
+class Asked:
+    """Of what the series of a group answer that which is worst.
+
+    Args:
+        store: the series.
+        ask: what to ask each.
+        score: how bad an answer is.
+        source: only of this instance's series.
+    """
+
+    __slots__ = ("_ask", "_score", "_source", "_store")
+
+    def __init__(self, store: Each, ask: Ask, score: Score, source: Source | None) -> None:
+        self._store = store
+        self._ask = ask
+        self._score = score
+        self._source = source
+
+    def read(self, now: float) -> float | None:
+        """The answer."""
+        store = self._store
+        source = self._source() if self._source is not None else None
+        one = store.only
+        if one is None or store.adds_up:
+            return store.worst(self._ask, self._score, now, source)
+        return self._ask(one, now) if source is None or one.instance == source else None  # nearly always
+
+
+class Against:
+    """A value compared with a number: objects with slots, for these are asked all the time and lie close together.
+
+    Args:
+        read: gives the value.
+        limit: the number.
+    """
+
+    __slots__ = ("limit", "read")
+
+    def __init__(self, read: Read, limit: float) -> None:
+        self.read = read
+        self.limit = limit
+
+    def below(self, now: float) -> bool | None:
+        """Whether it is less."""
+        value = self.read(now)
+        return None if value is None else value < self.limit
+
+    def at_most(self, now: float) -> bool | None:
+        """Whether it is less or the same."""
+        value = self.read(now)
+        return None if value is None else value <= self.limit
+
+    def above(self, now: float) -> bool | None:
+        """Whether it is more."""
+        value = self.read(now)
+        return None if value is None else value > self.limit
+
+    def at_least(self, now: float) -> bool | None:
+        """Whether it is more or the same."""
+        value = self.read(now)
+        return None if value is None else value >= self.limit
+
+    def equal(self, now: float) -> bool | None:
+        """Whether it is the same."""
+        value = self.read(now)
+        return None if value is None else value == self.limit
+
+    def unequal(self, now: float) -> bool | None:
+        """Whether it is another."""
+        value = self.read(now)
+        return None if value is None else value != self.limit
+
+
+class Bounded:
+    """A value that lies among the samples of a window, compared with a number: mostly all of them lie on one side.
+
+    Args:
+        read: gives the value: the mean, the smallest, the largest.
+        limit: the number.
+        window: the window.
+    """
+
+    __slots__ = ("limit", "read", "window")
+
+    def __init__(self, read: Read, limit: float, window: Window) -> None:
+        self.read = read
+        self.limit = limit
+        self.window = window
+
+    def below(self, now: float) -> bool | None:
+        """Whether it is less."""
+        window, limit = self.window, self.limit
+        if window.low >= limit and window.ready <= now < window.ends:
+            return False
+        value = self.read(now)
+        return None if value is None else value < limit
+
+    def at_most(self, now: float) -> bool | None:
+        """Whether it is less or the same."""
+        window, limit = self.window, self.limit
+        if window.low > limit and window.ready <= now < window.ends:
+            return False
+        value = self.read(now)
+        return None if value is None else value <= limit
+
+    def above(self, now: float) -> bool | None:
+        """Whether it is more."""
+        window, limit = self.window, self.limit
+        if window.high <= limit and window.ready <= now < window.ends:
+            return False
+        value = self.read(now)
+        return None if value is None else value > limit
+
+    def at_least(self, now: float) -> bool | None:
+        """Whether it is more or the same."""
+        window, limit = self.window, self.limit
+        if window.high < limit and window.ready <= now < window.ends:
+            return False
+        value = self.read(now)
+        return None if value is None else value >= limit
+
+
+_AGAINST: Final = {
+    "<": Against.below,
+    "<=": Against.at_most,
+    ">": Against.above,
+    ">=": Against.at_least,
+    "==": Against.equal,
+    "!=": Against.unequal,
+}
+_BOUNDED: Final = {"<": Bounded.below, "<=": Bounded.at_most, ">": Bounded.above, ">=": Bounded.at_least}
+
+
+def against(read: Read, sign: str, limit: float) -> Verdict:
     """A value compared with a number."""
-
-    def verdict(now: float) -> bool | None:
-        value = read(now)
-        return None if value is None else compare(value, limit)
-
-    return verdict
+    return MethodType(_AGAINST[sign], Against(read, limit))
 
 
-def exceeds(read: Read, compare: Callable[[float, float], bool], limit: float, window: Window) -> Verdict:
+def among(read: Read, sign: str, limit: float, window: Window) -> Verdict:
+    """The mean, smallest or largest of a window, compared with a number."""
+    if sign not in _BOUNDED:
+        return against(read, sign, limit)
+    return MethodType(_BOUNDED[sign], Bounded(read, limit, window))
+
+
+def exceeds(read: Read, sign: str, limit: float, window: Window) -> Verdict:
     """A value of a window that only grows until it is full, compared with a number that it may exceed before."""
+    test = against(read, sign, limit)
 
     def verdict(now: float) -> bool | None:
-        value = read(now)
-        holds = None if value is None else compare(value, limit)
+        holds = test(now)
         return None if not holds and now < window.ready else holds
 
     return verdict
 
 
-def between(left: Read, compare: Callable[[float, float], bool], right: Read) -> Verdict:
+def between(left: Read, sign: str, right: Read) -> Verdict:
     """A value compared with another."""
+    compare = COMPARE[sign]
 
     def verdict(now: float) -> bool | None:
         one, other = left(now), right(now)
@@ -159,23 +292,35 @@ def negated(test: Verdict) -> Verdict:
     return verdict
 
 
-def all_of(tests: Iterable[Verdict]) -> Verdict:
+def all_of(tests: Sequence[Verdict]) -> Verdict:
     """Whether all hold."""
-    tests = tuple(tests)
-
-    def verdict(now: float) -> bool | None:
-        results = [test(now) for test in tests]  # all of them: those that count runs must see each
-        return False if False in results else None if None in results else True
-
-    return verdict
+    return _paired(tests, lambda one, other: _Both(one, other).all)
 
 
-def any_of(tests: Iterable[Verdict]) -> Verdict:
+def any_of(tests: Sequence[Verdict]) -> Verdict:
     """Whether any holds."""
-    tests = tuple(tests)
+    return _paired(tests, lambda one, other: _Both(one, other).any)
 
-    def verdict(now: float) -> bool | None:
-        results = [test(now) for test in tests]
-        return True if True in results else None if None in results else False
 
-    return verdict
+def _paired(tests: Sequence[Verdict], both: Callable[[Verdict, Verdict], Verdict]) -> Verdict:
+    """Halves, each of halves: many tests are not as deep as they are many."""
+    middle = len(tests) // 2
+    return both(_paired(tests[:middle], both), _paired(tests[middle:], both)) if middle else tests[0]
+
+
+class _Both:
+    """Two tests; both are asked, for those that count runs must see each."""
+
+    __slots__ = ("_one", "_other")
+
+    def __init__(self, one: Verdict, other: Verdict) -> None:
+        self._one = one
+        self._other = other
+
+    def all(self, now: float) -> bool | None:
+        one, other = self._one(now), self._other(now)
+        return False if one is False or other is False else None if one is None or other is None else True
+
+    def any(self, now: float) -> bool | None:
+        one, other = self._one(now), self._other(now)
+        return True if one or other else None if one is None or other is None else False

@@ -16,6 +16,7 @@ from vedette.runner import GRACE
 from vedette.servicemanager import ServiceManager
 from vedette.state import StateStore, state_directory
 from vedette.units import parse_duration
+from vedette.watch import fingerprint
 from vedette.watchdog import Limits
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vedette.config import Configuration
+    from vedette.watch import Fingerprint
 
 
 def run(options: Namespace) -> int:
@@ -33,6 +35,7 @@ def run(options: Namespace) -> int:
         print(f"vedette run: --for {error}", file=sys.stderr)
         return USAGE
     directory = conf_directory(options.conf)
+    read = fingerprint(directory)
     configuration = load(directory, Registry())
     print_problems(configuration.problems)
     late = [] if options.once else _late(configuration)
@@ -44,7 +47,7 @@ def run(options: Namespace) -> int:
             print("vedette run: no valid instance to run before those files can be read", file=sys.stderr)
             return TRY_AGAIN
         raise nothing_to_run(directory)
-    return _run(configuration, options, duration)
+    return _run(configuration, read, options, duration)
 
 
 def _late(configuration: Configuration) -> list[Path]:
@@ -52,7 +55,7 @@ def _late(configuration: Configuration) -> list[Path]:
     return [path for path in configuration.secret_files if not os.access(path, os.R_OK)]
 
 
-def _run(configuration: Configuration, options: Namespace, duration: float | None) -> int:
+def _run(configuration: Configuration, read: Fingerprint, options: Namespace, duration: float | None) -> int:
     given = {"level": options.log_level, "format": options.log_format}
     overrides = {key: value for key, value in given.items() if value}
 
@@ -62,7 +65,7 @@ def _run(configuration: Configuration, options: Namespace, duration: float | Non
     log_as(configuration)
     state = StateStore(state_directory(configuration.agent.state_directory, os.environ))
     manager = ServiceManager.of(os.environ)
-    agent = Agent(configuration, state, reconfigure=log_as, limits=Limits(), manager=manager)
+    agent = Agent(configuration, state, reconfigure=log_as, limits=Limits(), manager=manager, read=read)
     run_loop(_main(agent, once=options.once, duration=duration))
     return OK
 
