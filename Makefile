@@ -10,7 +10,7 @@ ARGS ?=
 MEMORY := $(shell [ -w /dev/shm ] && [ "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4194304 ] && echo /dev/shm)
 PYTEST := $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-packaging soak manifests lint format docs bench deb clean
+.PHONY: help demo test test-packaging soak manifests lint lint-packaging format docs bench deb clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -45,6 +45,10 @@ soak: $(VENV)/.test  ## the long tests, beyond those of `make test`
 
 test-packaging: $(VENV)/.packaging  ## install package, image and chart for real: needs root, apt, and half an hour at most
 	@$(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n0 -rs -m packaging tests/packaging $(ARGS)
+
+lint-packaging: $(VENV)/.packaging  ## of test-packaging what takes seconds: chart, manifests, Dockerfile, the wheel's bytes
+	@$(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n0 -rs -m "packaging and not slow" \
+		tests/packaging/test_chart.py tests/packaging/test_image.py tests/packaging/test_wheel.py $(ARGS)
 
 deb: $(VENV)/.packaging  ## build the Debian package into dist
 	@$(BIN)/python packaging/deb/build.py $(ARGS)

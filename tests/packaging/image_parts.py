@@ -11,6 +11,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from podsecurity import containers
 
 ROOT = Path(__file__).parent.parent.parent
 BASE = os.environ.get("VEDETTE_BASE_IMAGE", "")
@@ -24,7 +27,7 @@ _SETTINGS = ("cert", "client-cert", "index-url", "extra-index-url", "proxy", "ti
 
 POD = """
 set -e
-root=$1 conf=$2; shift 2
+root=$1 conf=$2 account=$3 readonly=$4 sockets=$5; shift 5
 mount --make-rprivate /
 mount --rbind "$root" "$root"
 mount -t proc proc "$root/proc"
@@ -32,12 +35,18 @@ mount -t tmpfs -o mode=2777,gid=10001 tmpfs "$root/var/lib/vedette"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount --bind "$conf" "$root/etc/vedette/conf.d"
 mount -o remount,ro,bind "$root/etc/vedette/conf.d"
-mount -o remount,ro,bind "$root"
-ip link set lo up
-exec chroot "$root" setpriv --reuid=10001 --regid=10001 --groups=10001 --bounding-set=-all --inh-caps=-all \
-    --no-new-privs env -i "$@"
+[ -z "$account$sockets" ] || mount -t tmpfs tmpfs "$root/run"
+[ -z "$sockets" ] || mkdir "$root$sockets"
+if [ -n "$account" ]; then
+    mkdir -p "$root/run/secrets/kubernetes.io/serviceaccount"
+    mount --bind "$account" "$root/run/secrets/kubernetes.io/serviceaccount"
+else
+    ip link set lo up
+fi
+[ -z "$readonly" ] || mount -o remount,ro,bind "$root"
+exec chroot "$root" setpriv "$@"
 """
-"""Its namespaces are its own; the root is read-only, state and /tmp are an emptyDir with fsGroup 10001."""
+"""Its namespaces are its own, but for the network if it asks an API server; state and /tmp are an emptyDir."""
 
 
 class Buildah:
@@ -108,18 +117,52 @@ def stored(folder: Path) -> Iterator[Buildah]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def in_a_pod(root: Path, conf: Path, *command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run a command in the image's tree as a restricted pod would.
+def confined(spec: dict[str, Any], name: str) -> tuple[bool, list[str]]:
+    """What a container's security context comes to: whether its root is read-only; what `setpriv` is told."""
+    (one,) = [one for one in containers(spec) if one["name"] == name]
+    context = {**spec["securityContext"], **one["securityContext"]}
+    known = {
+        "allowPrivilegeEscalation", "capabilities", "fsGroup", "fsGroupChangePolicy", "readOnlyRootFilesystem",
+        "runAsGroup", "runAsNonRoot", "runAsUser", "seccompProfile", "supplementalGroups",
+    }  # fmt: skip
+    assert set(context) <= known
+    groups = ",".join(map(str, [context["fsGroup"], *context.get("supplementalGroups", [])]))
+    told = [f"--reuid={context['runAsUser']}", f"--regid={context['runAsGroup']}", f"--groups={groups}"]
+    capabilities = context.get("capabilities", {})
+    if "ALL" in capabilities.get("drop", []):
+        kept = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities.get("add", []))])
+        told += [f"--bounding-set={kept}", "--inh-caps=-all"]
+    if context.get("allowPrivilegeEscalation") is False:
+        told.append("--no-new-privs")
+    return bool(context.get("readOnlyRootFilesystem")), told
+
+
+def in_a_pod(
+    root: Path,
+    conf: Path,
+    spec: dict[str, Any],
+    *command: str,
+    container: str = "vedette",
+    account: Path | None = None,
+    timeout: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in the image's tree as a pod does, with what its security context says.
 
     Args:
         root: where the image's tree is.
         conf: a folder that becomes /etc/vedette/conf.d.
+        spec: the pod, as rendered.
         command: the command, variables of the environment before it.
+        container: which of the pod's it is.
+        account: a folder that becomes the service account's; its API server is asked over this machine's loopback.
         timeout: seconds.
     """
-    own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "--ipc"]
+    readonly, told = confined(spec, container)
+    sockets = "/run/vedette" if any(one["name"] == "sockets" for one in spec["volumes"]) else ""
+    own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", *([] if account else ["--net"])]
+    where = [str(root), str(conf), str(account or ""), "yes" if readonly else "", sockets]
     return subprocess.run(
-        [*own, "sh", "-c", POD, "sh", str(root), str(conf), *command],
+        [*own, "sh", "-c", POD, "sh", *where, *told, "env", "-i", *command],
         capture_output=True,
         text=True,
         check=False,

@@ -6,8 +6,6 @@ import copy
 import json
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +93,7 @@ HOST: dict[str, Any] = {"namespace": {"create": True, "podSecurity": "privileged
 ROOT_MOUNT: dict[str, Any] = {"node": {"hostAccess": True, "host": {"root": True, "logs": False}}}
 ALL = {"defaults": {}, "full": FULL, "host": HOST, "root": ROOT_MOUNT}
 VERSIONS = ("1.25", "1.28", "1.31", "1.34", "1.36", "1.37")
+slow = pytest.mark.slow  # what `make lint-packaging` leaves out
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +124,7 @@ def test_the_chart_is_whole_when_it_is_packed(chart: Any, tmp_path: Path) -> Non
     assert {Path(name).name: text for name, text in texts.items()} == chart.render({})
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", [*(pytest.param(one, marks=slow) for one in VERSIONS[:-1]), VERSIONS[-1]])
 @pytest.mark.parametrize("name", ALL)
 def test_every_object_is_valid_for_the_api(made: dict[str, Any], name: str, version: str) -> None:
     assert len(made[name]) > 10
@@ -256,6 +255,11 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
             {"namespace": {"create": True}, "cluster": {"extraVolumes": [{"name": "x", "nfs": {"server": "x"}}]}},
             "cluster.extraVolumes: nfs volumes are forbidden by PodSecurity restricted",
         ),
+        (
+            {"terminationGracePeriodSeconds": 30, "node": {"agent": {"stop_timeout": "0.5m"}}},
+            "terminationGracePeriodSeconds: 30 is not more than stop_timeout of the node agents, 0.5m: ",
+        ),
+        ({"agent": {"stop_timeout": "${env:STOP}"}}, "${env:STOP}, which only they can read: set terminationGrace"),
         ({"secrets": {"existing": ["values"], "values": {"a": "b"}}}, "secrets.existing: values is the folder of"),
     ],
 )
@@ -265,6 +269,7 @@ def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, 
     assert said in str(refused.value)
 
 
+@slow
 def test_what_looks_like_a_number_stays_a_name(chart: Any) -> None:
     values = {"imagePullSecrets": ["123"], "fullnameOverride": "123", "secrets": {"existing": ["1.5"]}, **PAGE}
     for one in chart.objects(values, "456"):
@@ -404,6 +409,7 @@ def test_a_token_is_there_for_who_names_it_and_rights_for_who_lists_them(chart: 
 # Configuration
 
 
+@slow
 @pytest.mark.parametrize("role", ["node", "cluster"])
 @pytest.mark.parametrize("name", ALL)
 def test_vedette_accepts_the_configuration_of_both_roles(
@@ -462,7 +468,8 @@ def test_who_is_let_in(made: dict[str, Any]) -> None:
     assert node["ingress"] == [{"ports": [{"port": "probes"}, statsd]}, scrape]
     assert cluster["ingress"] == [{"ports": [{"port": "probes"}]}, scrape]
     names = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
-    assert cluster["egress"] == [names, *FULL["networkPolicy"]["egress"]]
+    api_server = {"ports": [{"port": 443}, {"port": 6443}, {"port": 10250}]}
+    assert cluster["egress"] == node["egress"] == [names, api_server, *FULL["networkPolicy"]["egress"]]
     assert cluster["policyTypes"] == ["Ingress", "Egress"]
     service = named(made["full"], "Service", "vedette-statsd")["spec"]
     assert (service["internalTrafficPolicy"], service["ports"][0]["targetPort"]) == ("Local", "statsd")
@@ -489,6 +496,25 @@ def test_the_ports_of_statsd_are_those_of_its_instances(chart: Any) -> None:
         assert {one["port"] for one in let_in["ports"]} == {"probes", *(name for name, _ in ports)}
 
 
+def test_only_who_asks_the_api_server_is_let_out_to_it(chart: Any) -> None:
+    out = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
+    server = [{"to": [{"ipBlock": {"cidr": "10.96.0.1/32"}}], "ports": [{"port": 443}]}]
+    values = {"networkPolicy": {"egress": out, "apiServer": server}, "node": {"conf": {"k8s.yaml": None}}}
+    objects = chart.objects(values)
+    assert named(objects, "NetworkPolicy", "vedette-node")["spec"]["egress"][1:] == out
+    assert named(objects, "NetworkPolicy", "vedette")["spec"]["egress"][1:] == [*server, *out]
+    assert "egress" not in named(chart.objects({}), "NetworkPolicy", "vedette")["spec"]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "seconds"), [(None, 30), ("500ms", 21), (90, 110), ("1.5m", 110), ("1h", 3620), ("0.25d", 21620)]
+)
+def test_pods_have_longer_to_stop_than_their_agents_take(chart: Any, timeout: Any, seconds: int) -> None:
+    objects = chart.objects({"cluster": {"agent": {"stop_timeout": timeout} if timeout else {}}})
+    assert pod(objects, "cluster")["terminationGracePeriodSeconds"] == seconds
+    assert pod(objects, "node")["terminationGracePeriodSeconds"] == 30
+
+
 def test_the_page_listens_as_the_probes_do(chart: Any) -> None:
     objects = chart.objects({**PAGE, "probes": {"listen": "[::]:8128"}, "terminationGracePeriodSeconds": 90})
     assert yaml.safe_load(conf(objects, "cluster")["agent.yaml"])["sinks"][0]["listen"] == "[::]:9464"
@@ -508,6 +534,7 @@ def test_prometheus_operator_is_told_how_to_scrape(chart: Any) -> None:
         assert endpoint["basicAuth"]["password"] == {"name": "vedette-scrape", "key": "password"}
 
 
+@slow
 def test_a_changed_configmap_reaches_the_agent_which_stays_ready(chart: Any, tmp_path: Path) -> None:
     """The volume as the kubelet writes it: a folder for each version, and a link that flips."""
     probes, statsd = free_port(), free_port()
@@ -556,11 +583,9 @@ def asked(port: int, path: str) -> tuple[int, str]:
 # What is made from it
 
 
-def test_manifests_and_readme_are_those_of_the_chart() -> None:
-    renderer()
-    script = ROOT / "packaging" / "helm" / "render.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{done.stdout}run: make manifests"
+def test_manifests_and_readme_are_those_of_the_chart(chart: Any) -> None:
+    stale = [path.name for path, text in chart.made().items() if not path.exists() or path.read_text() != text]
+    assert stale == [], "run: make manifests"
 
 
 def test_every_option_is_in_the_schema_and_in_the_readme(chart: Any) -> None:
@@ -588,6 +613,7 @@ def every(node: Any) -> list[dict[str, Any]]:
     return []
 
 
+@slow
 @pytest.mark.parametrize("block", re.findall(
     r"^```yaml\n(# values\.yaml\n.*?)^```$", (ROOT / "docs" / "kubernetes.md").read_text(), re.MULTILINE | re.DOTALL
 ), ids=lambda text: text.splitlines()[1])  # fmt: skip

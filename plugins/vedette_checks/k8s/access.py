@@ -1,12 +1,14 @@
-"""The way to an API server: kubernetes-asyncio reads the configuration, logs in and brings the transport.
+"""The way to an API server: who the agent is to it, read anew when token, certificate or kubeconfig change.
 
-What it does not do: notice that a token, certificate or kubeconfig was changed while connections are kept for days.
+Connections are kept for days; kubernetes-asyncio, which reads kubeconfigs and logs in, does not notice such a change.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import importlib.util
 import os
 import re
 import time
@@ -17,11 +19,14 @@ from typing import Any
 import aiohttp
 import psutil
 import yaml
-from kubernetes_asyncio.client import Configuration
-from kubernetes_asyncio.client.rest import RESTClientObject
-from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
 from vedette import CheckError
+from vedette_checks.k8s.login import Connections, Login, of_service_account
+
+if importlib.util.find_spec("kubernetes_asyncio") is None:
+    raise ModuleNotFoundError("No module named 'kubernetes_asyncio'", name="kubernetes_asyncio")
+if not os.environ.get("KUBERNETES_SERVICE_HOST"):  # outside of pods all need it, and no request is to wait for it
+    importlib.import_module("kubernetes_asyncio.config")
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes mounts a pod's token and the cluster's certificate authority."""
@@ -48,8 +53,8 @@ class Access:
     kubeconfig: Path | None = None
     context: str = ""
     account: Path = SERVICE_ACCOUNT
-    _configuration: Any = None
-    _rest: Any = None
+    _login: Login | None = None
+    _connections: Connections | None = None
     _print: tuple[Any, ...] = ()
     _renewed: float = 0.0
     _due: float = 0.0
@@ -59,18 +64,18 @@ class Access:
     @property
     def server(self) -> str:
         """Address of the API server, without login; empty before `open`."""
-        return str(self._configuration.host) if self._configuration is not None else ""
+        return self._login.host if self._login is not None else ""
 
     @property
     def authority(self) -> Path | None:
         """The file with the cluster's certificate authority."""
-        path = self._configuration.ssl_ca_cert if self._configuration is not None else None
+        path = self._login.ssl_ca_cert if self._login is not None else None
         return Path(path) if path else None
 
     @property
     def verify(self) -> bool:
         """Whether the API server's certificate is checked."""
-        return self._configuration is None or bool(self._configuration.verify_ssl)
+        return self._login is None or self._login.verify_ssl
 
     async def open(self) -> None:
         """Read the configuration and log in; nothing is sent to the API server.
@@ -119,11 +124,9 @@ class Access:
         if url.startswith("/"):
             url = self.server + url
         head = {"User-Agent": _USER_AGENT, **headers, **self._authorization()}
-        rest: Any = self._rest
-        answer: aiohttp.ClientResponse = await rest.request(
-            method, url, headers=head, body=body, _preload_content=False, _request_timeout=timeout
-        )
-        return answer
+        if self._connections is None:
+            raise aiohttp.ClientConnectionError("closed")
+        return await self._connections.request(method, url, head, timeout, body)
 
     async def authorization(self) -> dict[str, str]:
         """The header that logs in with a token that is current, for a client of one's own. Raises as `open`."""
@@ -132,9 +135,9 @@ class Access:
 
     async def close(self) -> None:
         """Drop the connections."""
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            await rest.close()
+        old, self._connections = self._connections, None
+        if old is not None:
+            await old.close()
 
     async def _refresh(self) -> None:
         if self._outdated():
@@ -143,11 +146,11 @@ class Access:
                     await self._load()
 
     def _authorization(self) -> dict[str, str]:
-        value = self._configuration.api_key.get("BearerToken")
-        return {"Authorization": str(value).strip()} if value else {}
+        value = self._login.api_key.get("BearerToken") if self._login is not None else None
+        return {"Authorization": value.strip()} if value else {}
 
     def _outdated(self) -> bool:
-        return self._rest is None or time.monotonic() >= self._due or self._stamp() != self._written
+        return self._connections is None or time.monotonic() >= self._due or self._stamp() != self._written
 
     def _stamp(self) -> int:
         """When the kubeconfig was written, in ns; 0 for a service account."""
@@ -167,33 +170,22 @@ class Access:
 
     async def _load(self) -> None:
         self._renewed, self._written = time.monotonic(), self._stamp()
-        configuration = Configuration()
-        configuration.host = ""  # else it would be localhost
-        configuration.connection_pool_maxsize = 0  # no limit: each watch keeps a connection, whose number is bounded
-        configuration.disable_strict_ssl_verification = True  # as Go and Python 3.12 do: clusters' own CAs lack fields
         file = self._file()
         try:
             if file is None:
                 self._due = self._renewed + _REREAD
-                self._load_account(configuration)
+                login = of_service_account(self.account)
             else:
-                self._due = await self._load_file(configuration, file)
+                login = Login()
+                self._due = await self._load_file(login, file)
         except CheckError:
             raise
         except Exception as error:  # whatever a broken file makes the library trip over
             raise _unusable(error, file) from None
-        self._configuration = configuration
-        await self._reconnect(configuration)
+        self._login = login
+        await self._reconnect(login)
 
-    def _load_account(self, configuration: Any) -> None:
-        load_incluster_config(  # type: ignore[no-untyped-call]
-            client_configuration=configuration,
-            token_filename=str(self.account / "token"),
-            cert_filename=str(self.account / "ca.crt"),
-            try_refresh_token=False,
-        )
-
-    async def _load_file(self, configuration: Any, file: Path) -> float:
+    async def _load_file(self, login: Login, file: Path) -> float:
         """Load a kubeconfig; the time of the monotonic clock at which to do so again."""
         if not _is_there(file):
             where = "" if self.kubeconfig is not None else "this is no pod, and "
@@ -201,13 +193,14 @@ class Access:
                 f"{where}there is no kubeconfig {file}",
                 hint="give the path in `kubeconfig`, or run the agent in the cluster",
             )
+        library = await asyncio.to_thread(importlib.import_module, "kubernetes_asyncio.config")
         begun = time.time()
         try:
             async with asyncio.timeout(_LOGIN):
-                loader = await load_kube_config(
+                loader = await library.load_kube_config(
                     config_file=str(file),
                     context=self.context or None,
-                    client_configuration=configuration,
+                    client_configuration=login,
                     persist_config=False,
                 )
         except (TimeoutError, asyncio.CancelledError) as error:
@@ -218,7 +211,7 @@ class Access:
                 f"the login program of {file} did not end within {_LOGIN:g}s",
                 hint="run kubectl with this kubeconfig to see what it waits for",
             ) from None
-        if not str(configuration.host).startswith(("http://", "https://")):
+        if not str(login.host).startswith(("http://", "https://")):
             raise CheckError(f"the cluster in {file} has no `server`", hint="see `clusters:` of the kubeconfig")
         if loader.provider is not None:
             return self._renewed + _REREAD
@@ -227,24 +220,19 @@ class Access:
             return float("inf")
         return self._renewed + float(max(expires.timestamp() - time.time() - _SPARE, _LEAST))
 
-    async def _reconnect(self, configuration: Any) -> None:
+    async def _reconnect(self, login: Login) -> None:
         """New connections where anything but the token has changed."""
-        options = ("host", "verify_ssl", "tls_server_name", "proxy")
-        files = ("ssl_ca_cert", "cert_file", "key_file")
-        new = (
-            *(getattr(configuration, name) for name in options),
-            *(_content(getattr(configuration, name)) for name in files),
-        )
-        if self._rest is not None and new == self._print:
-            return
         try:
-            made = RESTClientObject(configuration)
+            new = login.of_its_connections()
+            if self._connections is not None and new == self._print:
+                return
+            made = Connections(login)
         except (OSError, ValueError) as error:
             raise CheckError(
                 f"the certificate files of the cluster cannot be used: {getattr(error, 'strerror', '') or 'not PEM'}",
                 hint="see certificate-authority, client-certificate and client-key",
             ) from None
-        old, self._rest, self._print = self._rest, made, new
+        old, self._connections, self._print = self._connections, made, new
         if old is not None:
             await old.close()
 
@@ -259,10 +247,6 @@ def _end_logins(begun: float) -> None:
 
 def _is_there(path: Path) -> bool:
     return path.exists()
-
-
-def _content(path: str | None) -> int:
-    return hash(Path(path).read_bytes()) if path else 0
 
 
 _MISSING = re.compile(r"Expected (?:key|object with name) ([\w.:/@-]+)")
@@ -284,7 +268,7 @@ def _unusable(error: Exception, file: Path | None) -> CheckError:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark is not None else ""
         return CheckError(f"{file} is not YAML{place}")
-    if isinstance(error, ConfigException):
+    if type(error).__name__ == "ConfigException":  # the library's, imported only where there is a kubeconfig
         text = str(error)
         if text.startswith("exec:"):
             return CheckError(f"the login program of {file} failed", hint="run kubectl with this kubeconfig to see why")

@@ -28,6 +28,7 @@ from vedette.advice import Grade
 from vedette_checks.k8s import access as access_module
 from vedette_checks.k8s.access import Access
 from vedette_checks.k8s.client import Client, same_origin
+from vedette_checks.k8s.login import of_service_account
 
 pytestmark = pytest.mark.anyio
 
@@ -441,3 +442,28 @@ def test_without_the_driver_the_extra_is_named(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
     )
     assert "needs kubernetes_asyncio, which is not installed: pip install 'vedette[k8s]'" in done.stderr
+
+
+def test_a_pod_does_without_the_forty_mebibytes_of_the_library() -> None:
+    code = (
+        "import sys\n"
+        "import os\n"
+        "os.environ['KUBERNETES_SERVICE_HOST'] = '10.96.0.1'\n"
+        "import vedette_checks.k8s, vedette_checks.k8s.discovery, vedette_checks.k8s.engine\n"
+        "print([name for name in sys.modules if name.startswith('kubernetes')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_a_service_account_is_its_two_files_and_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "6443")
+    (tmp_path / "token").write_text(f"{SECRET}\n")
+    (tmp_path / "ca.crt").write_text("-----BEGIN")
+    login = of_service_account(tmp_path)
+    assert (login.host, login.api_key) == ("https://[fd00::1]:6443", {"BearerToken": f"Bearer {SECRET}"})
+    assert SECRET not in repr(login)
+    (tmp_path / "ca.crt").write_text("")
+    with pytest.raises(ValueError, match="empty"):
+        of_service_account(tmp_path)

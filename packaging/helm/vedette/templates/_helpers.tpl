@@ -103,6 +103,23 @@ secret-{{ . }}
 {{- toYaml $made -}}
 {{- end -}}
 
+{{/* Seconds that pods of a role have to stop: those that are said, else 20 more than the agent's stop_timeout. */}}
+{{- define "vedette.grace" -}}
+{{- $said := .root.Values.terminationGracePeriodSeconds -}}
+{{- $timeout := toString (default "10s" (include "vedette.agent" . | fromYaml).stop_timeout) -}}
+{{- $most := "" -}}
+{{- if regexMatch "^[0-9]+([.][0-9]+)?(ms|s|m|h|d)?$" $timeout -}}
+{{- $seconds := get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 "d" 86400.0) (default "s" (regexFind "[a-z]+$" $timeout)) -}}
+{{- $most = mulf (float64 (regexFind "^[0-9.]+" $timeout)) $seconds | ceil | int -}}
+{{- else if not $said -}}
+{{- fail (printf "agent.stop_timeout of the %s agents is %s, which only they can read: set terminationGracePeriodSeconds too" .role $timeout) -}}
+{{- end -}}
+{{- if and $said (not (kindIs "string" $most)) (le (int $said) (int $most)) -}}
+{{- fail (printf "terminationGracePeriodSeconds: %d is not more than stop_timeout of the %s agents, %s: kubelets would kill them before they have sent what they hold" (int $said) .role $timeout) -}}
+{{- end -}}
+{{- default (add (int $most) 20) $said -}}
+{{- end -}}
+
 {{/* Every instance of a role's conf.d, with its file's defaults: a YAML list of file, check and options. */}}
 {{- define "vedette.instances" -}}
 {{- $found := list -}}
@@ -235,15 +252,20 @@ subjects:
     namespace: {{ .root.Release.Namespace | quote }}
 {{- end -}}
 
+{{/* Whether a role asks this cluster's API server, or a kubelet: nothing, or a word. */}}
+{{- define "vedette.asksApi" -}}
+{{- $asks := include "vedette.asks" . | fromYaml -}}
+{{- if or $asks.node $asks.cluster $asks.namespaces $asks.pods $asks.leases }}yes{{ end -}}
+{{- end -}}
+
 {{/* Whether a role needs its account's token, for the API server or what else takes it: nothing, or a word. */}}
 {{- define "vedette.needsToken" -}}
-{{- $asks := include "vedette.asks" . | fromYaml -}}
 {{- $account := (index .root.Values .role).serviceAccount -}}
 {{- $named := false -}}
 {{- range (include "vedette.instances" . | fromYamlArray) -}}
 {{- if regexMatch "^(/var)?/run/secrets/kubernetes.io/serviceaccount/" (toString .options.token_file) }}{{ $named = true }}{{ end -}}
 {{- end -}}
-{{- if or $named $account.automount $account.rules $asks.node $asks.cluster $asks.namespaces $asks.pods $asks.leases }}yes{{ end -}}
+{{- if or $named $account.automount $account.rules (include "vedette.asksApi" .) }}yes{{ end -}}
 {{- end -}}
 
 {{/* Names of the Secrets that a role mounts, one a line: the name below /etc/vedette/secrets, `=`, the Secret's. */}}

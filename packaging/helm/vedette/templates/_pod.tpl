@@ -18,7 +18,7 @@ spec:
   serviceAccountName: {{ include "vedette.serviceAccount" . | quote }}
   automountServiceAccountToken: {{ not (empty (include "vedette.needsToken" .)) }}
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ include "vedette.grace" . }}
   {{- with $values.imagePullSecrets }}
   imagePullSecrets:
     {{- range . }}
