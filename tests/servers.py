@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import sysconfig
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +32,30 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+@asynccontextmanager
+async def http_server(
+    method: str,
+    path: str,
+    handler: Callable[[Any], Awaitable[Any]],
+    *,
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+    **options: Any,
+) -> AsyncIterator[str]:
+    """An aiohttp server on loopback with one handler; gives its address. The options are the runner's."""
+    from aiohttp import web  # here, since conftest.py reads this file in every worker
+
+    app = web.Application(client_max_size=64_000_000)
+    app.router.add_route(method, path, handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, **options)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
+    try:
+        yield f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 class Waited:
