@@ -1,7 +1,7 @@
 """Runs `vedette` as a process without starting Python anew: one that has imported everything forks for each command.
 
 A command is a process all the same, with its own arguments, folder, environment, output and end; what is saved is the
-half second of imports. What Python itself reads at its start (`PYTHON…`) or the loader (`LD_…`) needs a start, though.
+half second of imports. Where Python or the loader would read something at the start, the fork starts Python after all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -33,11 +33,6 @@ _WARM = {
     "notifiers": ("webhook",),
 }
 """What most commands of the tests load; SDKs that take half a second are left to the few that need them."""
-
-
-def can_fork(environment: Iterable[str]) -> bool:
-    """Whether none of these variables is read before the first import."""
-    return not any(name.startswith(_READ_AT_START) for name in environment)
 
 
 class Forked:
@@ -181,6 +176,14 @@ def _tell_ends(lives: dict[int, int]) -> None:
         os.close(end)
 
 
+def _needs_a_start(environment: Mapping[str, str], path: Sequence[Path]) -> bool:
+    """Whether something is read before the first import, or would be imported instead of what is already."""
+    if any(name.startswith(_READ_AT_START) for name in environment if name != "PYTHONPATH"):
+        return True
+    names = {one.stem for folder in path if folder.is_dir() for one in folder.iterdir()}
+    return not names.isdisjoint({*sys.modules, "sitecustomize", "usercustomize"})
+
+
 def _become(job: _Job) -> None:
     os.dup2(job.ends[0], 1)
     os.dup2(job.ends[1], 2)
@@ -190,6 +193,10 @@ def _become(job: _Job) -> None:
     os.environ.clear()
     os.environ.update(job.environment)
     time.tzset()
+    path = [Path(one) for one in job.environment.get("PYTHONPATH", "").split(os.pathsep) if one]
+    if _needs_a_start(job.environment, path):
+        os.execve(sys.executable, [sys.executable, "-m", "vedette", *job.arguments], job.environment)
+    sys.path[1:1] = map(str, path)
     sys.argv = ["vedette", *job.arguments]
     runpy.run_module("vedette", run_name="__main__", alter_sys=True)
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.nursery import Forked, Nursery, can_fork
+from cli.nursery import Forked, Nursery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,18 +38,7 @@ def nursery() -> Nursery:
 
 def vedette(*arguments: str | Path, cwd: Path, timeout: float = 60, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    words, env = [*map(str, arguments)], environ(cwd / "state", **more)
-    if can_fork(more):
-        return nursery().run(words, cwd=cwd, env=env, timeout=timeout)
-    return subprocess.run(
-        [*COMMAND, *words],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    return nursery().run([*map(str, arguments)], cwd=cwd, env=environ(cwd / "state", **more), timeout=timeout)
 
 
 class Running:
@@ -62,7 +51,7 @@ class Running:
         words = ["run", *map(str, arguments)]
         reading, writing = os.pipe()
         self.process: Forked | subprocess.Popen[bytes]
-        if program is COMMAND and can_fork(more):
+        if program is COMMAND:
             self.process = nursery().start(words, cwd=cwd, env=self.env, out=writing, err=writing)
         else:
             self.process = subprocess.Popen([*program, *words], cwd=cwd, env=self.env, stdout=writing, stderr=writing)
