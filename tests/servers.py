@@ -63,6 +63,16 @@ class Waited:
 
     seconds = 0.0
 
+    @classmethod
+    @contextmanager
+    def counting(cls) -> Iterator[None]:
+        """What takes place meanwhile is such waiting."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            cls.seconds += time.monotonic() - start
+
 
 def until(condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT) -> None:
     """Wait until the condition holds, asking every 5 ms.
@@ -70,14 +80,12 @@ def until(condition: Callable[[], bool], what: str, timeout: float = START_TIMEO
     Raises:
         TimeoutError: it did not in time; the text says what was waited for.
     """
-    start = time.monotonic()
-    try:
+    deadline = time.monotonic() + timeout
+    with Waited.counting():
         while not condition():
-            if time.monotonic() > start + timeout:
+            if time.monotonic() > deadline:
                 raise TimeoutError(f"waited {timeout:g}s in vain for {what}")
             time.sleep(0.005)
-    finally:
-        Waited.seconds += time.monotonic() - start
 
 
 class Server:
@@ -166,14 +174,12 @@ class Server:
         with suppress(ProcessLookupError):
             process.send_signal(number)
             process.send_signal(signal.SIGCONT)
-        start = time.monotonic()
-        try:
-            process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        finally:
-            Waited.seconds += time.monotonic() - start
+        with Waited.counting():
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def restart(self) -> None:
         """Stop it and start it again on the same port."""

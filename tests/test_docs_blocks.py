@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from cli.process import Running
-from servers import free_port, until
+from servers import RedisServer, free_port, redis62, until
 from vedette.cli import main, parser
 
 ROOT = Path(__file__).parents[1]
@@ -207,7 +207,10 @@ def test_every_command_line_is_understood() -> None:
 
 
 def test_the_commands_of_operate_in_a_running_agent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     """Each does what is said beside it, in the page's order; `curl` asks the page's address."""
     port = str(free_port())
@@ -216,7 +219,10 @@ def test_the_commands_of_operate_in_a_running_agent(
     conf.mkdir()
     (options,) = re.findall(r"^# conf\.d/agent\.yaml\n(http:\n.*?)^```", OPERATE, re.MULTILINE | re.DOTALL)
     (conf / "agent.yaml").write_text(f"sinks: []\nreload: {{watch: false}}\n{options}".replace("8127", port))
-    (conf / "redis.yaml").write_text(f"instances: [{{name: cache, port: {free_port()}, interval: 30s}}]\n")
+    redis = RedisServer(redis62(), tmp_path / "redis")  # its first run may come before the first line is done
+    redis.start()
+    request.addfinalizer(redis.stop)
+    (conf / "redis.yaml").write_text(f"instances: [{{name: cache, port: {redis.port}, interval: 30s}}]\n")
     said = []
     with Running(cwd=tmp_path, VEDETTE_TOKEN="page-token") as agent:
         until(lambda: (tmp_path / "state" / "control.sock").exists(), "the agent's socket")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.nursery import Forked, Nursery
+from servers import Waited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,7 +53,8 @@ class Running:
         reading, writing = os.pipe()
         self.process: Forked | subprocess.Popen[bytes]
         if program is COMMAND:
-            self.process = nursery().start(words, cwd=cwd, env=self.env, out=writing, err=writing)
+            with Waited.counting():  # for all the imports, the first time
+                self.process = nursery().start(words, cwd=cwd, env=self.env, out=writing, err=writing)
         else:
             self.process = subprocess.Popen([*program, *words], cwd=cwd, env=self.env, stdout=writing, stderr=writing)
         os.close(writing)
