@@ -8,7 +8,8 @@ WORKERS ?= 3
 ARGS ?=
 # Thousands of small files: in memory where there is room for them.
 MEMORY := $(shell [ -w /dev/shm ] && [ "$$(df -k --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 4194304 ] && echo /dev/shm)
-PYTEST := $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# Some hundred processes of `vedette` are started: where the environment forbids it, each would compile its sources anew.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test test-packaging soak manifests lint lint-packaging format docs bench deb clean
 help:  ## list the targets

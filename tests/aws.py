@@ -132,9 +132,8 @@ class AwsServer:
                 self._makers[service, region] = self.client(service, region)
             return self._makers[service, region]
 
-        begun = time.monotonic()
-        yield client
-        Waited.seconds += time.monotonic() - begun
+        with Waited.counting():
+            yield client
         self.calls[:] = [call for call in self.calls if call.key != "maker"]
 
     def points(

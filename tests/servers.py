@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import sysconfig
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,10 +34,44 @@ def free_port() -> int:
         return port
 
 
+@asynccontextmanager
+async def http_server(
+    method: str,
+    path: str,
+    handler: Callable[[Any], Awaitable[Any]],
+    *,
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+    **options: Any,
+) -> AsyncIterator[str]:
+    """An aiohttp server on loopback with one handler; gives its address. The options are the runner's."""
+    from aiohttp import web  # here, since conftest.py reads this file in every worker
+
+    app = web.Application(client_max_size=64_000_000)
+    app.router.add_route(method, path, handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, **options)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
+    try:
+        yield f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
 class Waited:
     """How long tests have waited for servers in this process: time that is not held against the event loop."""
 
     seconds = 0.0
+
+    @classmethod
+    @contextmanager
+    def counting(cls) -> Iterator[None]:
+        """What takes place meanwhile is such waiting."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            cls.seconds += time.monotonic() - start
 
 
 def until(condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT) -> None:
@@ -46,14 +80,12 @@ def until(condition: Callable[[], bool], what: str, timeout: float = START_TIMEO
     Raises:
         TimeoutError: it did not in time; the text says what was waited for.
     """
-    start = time.monotonic()
-    try:
+    deadline = time.monotonic() + timeout
+    with Waited.counting():
         while not condition():
-            if time.monotonic() > start + timeout:
+            if time.monotonic() > deadline:
                 raise TimeoutError(f"waited {timeout:g}s in vain for {what}")
             time.sleep(0.005)
-    finally:
-        Waited.seconds += time.monotonic() - start
 
 
 class Server:
@@ -142,14 +174,12 @@ class Server:
         with suppress(ProcessLookupError):
             process.send_signal(number)
             process.send_signal(signal.SIGCONT)
-        start = time.monotonic()
-        try:
-            process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        finally:
-            Waited.seconds += time.monotonic() - start
+        with Waited.counting():
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def restart(self) -> None:
         """Stop it and start it again on the same port."""

@@ -38,7 +38,19 @@ FLOORS: dict[str, int] = {
     ),
     **dict.fromkeys(["filters", "emit", "check", "sink", "notifier", "discovery", "engine", "hookspecs", "kit"], 1),
     **dict.fromkeys(
-        ["advice", "probes", "listen", "outgoing", "ownmetrics", "resolver", "spool", "courier", "prose"], 1
+        [
+            "advice",
+            "probes",
+            "listen",
+            "outgoing",
+            "ownmetrics",
+            "resolver",
+            "spool",
+            "courier",
+            "prose",
+            "certificates",
+        ],
+        1,
     ),
     **dict.fromkeys(["plugins", "loading", "config", "render", "rules", "state", "logs"], 2),
     **dict.fromkeys(["runner", "transitions", "vitals", "isolation", "watchdog", "schedule", "outbox"], 3),
@@ -77,6 +89,13 @@ SHARED = {
     ),
     "vedette_checks.ending": ("vedette_checks.datadog_check", "vedette_checks.exec"),
     "vedette_checks.exposition": ("vedette_checks.exec", "vedette_checks.openmetrics"),
+    "vedette_checks.options": (
+        "vedette_checks.host",
+        "vedette_checks.openmetrics",
+        "vedette_checks.process",
+        "vedette_checks.rabbitmq",
+        "vedette_checks.tls",
+    ),
 }
 """Rooms without a check of their own, and the siblings that may look into them."""
 APART = "vedette.instrument"

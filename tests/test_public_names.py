@@ -42,7 +42,7 @@ PUBLIC = {
         "given", "headline", "http_date", "json_objects", "links", "mask", "moment", "plot_line", "probe_clock",
         "probe_dns",
         "probe_file", "probe_tcp", "probe_tls", "probe_unix", "retry_after", "sparkline", "ssl_context",
-        "tells_of_secret", "title_of",
+        "tells_of_secret", "title_of", "tls_context",
     ],
     vedette.testing: [
         "CheckRun", "Serving", "UdpCapture", "assert_declared", "run_check", "serve_check", "udp_capture",

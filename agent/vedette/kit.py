@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-import ssl
 from collections import OrderedDict
-from functools import lru_cache
 from operator import ge
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from vedette import cards
+from vedette.certificates import ssl_context, tls_context
 from vedette.courier import Courier, Reply, http_date, retry_after
 from vedette.listen import ListenOptions
 from vedette.metrics import Kind, Sample, Sketch
@@ -84,6 +82,7 @@ __all__ = [
     "ssl_context",
     "tells_of_secret",
     "title_of",
+    "tls_context",
 ]
 
 _RENAMED: dict[str, tuple[str, str]] = {}
@@ -310,42 +309,6 @@ class PromNames:
                 label = f"tag{label}"
             pairs.setdefault(label, []).append(value if colon else "true")
         return tuple((key, ",".join(values)) for key, values in sorted(pairs.items()))
-
-
-def ssl_context(
-    *,
-    ca_file: Path | None = None,
-    cert_file: Path | None = None,
-    key_file: Path | None = None,
-    verify: bool = True,
-    check_hostname: bool = True,
-) -> ssl.SSLContext:
-    """A client TLS context, one and the same for the same files as they are now on disk (making one costs 20 ms).
-
-    Args:
-        ca_file: certificate authorities to trust instead of the system's.
-        cert_file: client certificate chain.
-        key_file: its private key, if not in `cert_file`.
-        verify: False accepts any certificate and host name.
-        check_hostname: False accepts any host name in a valid certificate.
-
-    Raises:
-        OSError: a file cannot be read, or ssl.SSLError: it holds no usable certificate or key.
-    """
-    files = tuple((path, path.stat().st_mtime_ns) if path else None for path in (ca_file, cert_file, key_file))
-    return _ssl_context(files, verify, check_hostname and verify)
-
-
-@lru_cache(maxsize=64)
-def _ssl_context(files: tuple[tuple[Path, int] | None, ...], verify: bool, check_hostname: bool) -> ssl.SSLContext:
-    ca_file, cert_file, key_file = (file[0] if file else None for file in files)
-    context = ssl.create_default_context(cafile=ca_file)
-    if cert_file is not None:
-        context.load_cert_chain(cert_file, key_file)
-    context.check_hostname = check_hostname
-    if not verify:
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def given(config: Any, names: Collection[str]) -> list[str]:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
 
 from aiohttp import web
 from cluster import EXPIRED, OLD_ETCD, Cluster, Collection, line_of
@@ -317,9 +316,3 @@ async def hang_up(request: web.Request) -> web.StreamResponse:
 def headers_of(found: Recording) -> list[tuple[str, str]]:
     """The recorded headers that are not about the framing."""
     return [(name, value) for name, value in found.headers if name.lower() not in _SKIPPED]
-
-
-def query_of(found: Recording) -> dict[str, str]:
-    """The query of a recorded request, unquoted."""
-    _, _, text = found.path.partition("?")
-    return {name: unquote(value) for name, _, value in (part.partition("=") for part in text.split("&")) if name}

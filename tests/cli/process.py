@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import queue
 import subprocess
 import sys
 import threading
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cli.nursery import Forked, Nursery
+from servers import Waited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,17 +29,17 @@ def environ(state: Path, **more: str) -> dict[str, str]:
     return {**kept, "STATE_DIRECTORY": str(state), "COLUMNS": "200", **more}
 
 
+@cache
+def nursery() -> Nursery:
+    """This worker's, until it ends."""
+    made = Nursery(environ(Path("/nowhere")))
+    atexit.register(made.close)
+    return made
+
+
 def vedette(*arguments: str | Path, cwd: Path, timeout: float = 60, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        env=environ(cwd / "state", **more),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    return nursery().run([*map(str, arguments)], cwd=cwd, env=environ(cwd / "state", **more), timeout=timeout)
 
 
 class Running:
@@ -44,20 +49,21 @@ class Running:
         self.lines: list[str] = []
         self.env = environ(cwd / "state", **more)
         self._news: queue.Queue[str | None] = queue.Queue()
-        self.process = subprocess.Popen(
-            [*program, "run", *map(str, arguments)],
-            cwd=cwd,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        words = ["run", *map(str, arguments)]
+        reading, writing = os.pipe()
+        self.process: Forked | subprocess.Popen[bytes]
+        if program is COMMAND:
+            with Waited.counting():  # for all the imports, the first time
+                self.process = nursery().start(words, cwd=cwd, env=self.env, out=writing, err=writing)
+        else:
+            self.process = subprocess.Popen([*program, *words], cwd=cwd, env=self.env, stdout=writing, stderr=writing)
+        os.close(writing)
+        self._output = os.fdopen(reading, encoding="utf-8")
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+        for line in self._output:
             self._news.put(line.rstrip("\n"))
         self._news.put(None)
 
@@ -84,8 +90,7 @@ class Running:
         self._reader.join(timeout)
         while (line := self._news.get()) is not None:
             self.lines.append(line)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self._output.close()
         return status
 
     def __enter__(self) -> Running:

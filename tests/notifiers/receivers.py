@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from servers import http_server
 from vedette import Alert, Evidence
 
 ROUTING_KEY = "R0KEY0123456789abcdef0123456789a"
@@ -180,14 +181,5 @@ def _texts(block: dict[str, Any]) -> list[tuple[str, int]]:
 async def receiving() -> AsyncIterator[Receiver]:
     """A receiver on a free port of loopback."""
     made = Receiver()
-    app = web.Application()
-    app.router.add_post("/{path:.*}", made.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with http_server("POST", "/{path:.*}", made.handle) as made.url:
         yield made
-    finally:
-        await runner.cleanup()

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 from backports import zstd
 
-from servers import pump
+from servers import http_server, pump
 
 KEY = "0123456789abcdef0123456789abcdef"
 APP_KEY = "fedcba9876543210fedcba9876543210fedcba98"
@@ -182,17 +182,8 @@ class Intake:
 async def intake(port: int = 0, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[Intake]:
     """An intake at work on a port of 127.0.0.1."""
     made = Intake(**options)
-    app = web.Application(client_max_size=64_000_000)
-    app.router.add_route("*", "/{rest:.*}", made.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1, auto_decompress=False, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls)
-    await site.start()
-    made.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with http_server("*", "/{path:.*}", made.handle, port=port, tls=tls, auto_decompress=False) as made.url:
         yield made
-    finally:
-        await runner.cleanup()
 
 
 @dataclass

@@ -6,9 +6,10 @@ import re
 from fnmatch import translate
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vedette import CheckConfig
+from vedette_checks.options import ProcfsPath
 
 COLLECTORS = ("cpu", "load", "memory", "swap", "disk", "io", "network", "protocols", "connections", "uptime")
 """The options that each switch a part of the check on or off."""
@@ -111,14 +112,7 @@ class HostConfig(CheckConfig):
         description="Mount points that are read-only on purpose (glob patterns): `disk.read_write` is OK there.",
         examples=[["/usr", "/nix/store"]],
     )
-    procfs_path: str = Field("/proc", description="Where the machine's procfs is mounted.", examples=["/host/proc"])
-
-    @field_validator("procfs_path")
-    @classmethod
-    def _absolute(cls, value: str) -> str:
-        if not value.startswith("/"):
-            raise ValueError("must be an absolute path such as /host/proc")
-        return value.rstrip("/") or "/"
+    procfs_path: ProcfsPath = "/proc"
 
     @model_validator(mode="after")
     def _something(self) -> Self:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from vedette import CheckConfig, Secret
 from vedette.kit import Size
+from vedette_checks.options import CaFile, CertFile, KeyFile, Verify
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNSENDABLE = "holds a line break or another character that HTTP does not allow in a header"
@@ -55,10 +56,10 @@ class OpenMetricsConfig(CheckConfig):
     headers: dict[str, Secret] = Field(
         default_factory=dict, description="Headers to send as well.", examples=[{"X-Scope-OrgID": "payments"}]
     )
-    ca_file: Path | None = Field(None, description="Certificate authorities (PEM) to trust instead of the system's.")
-    cert_file: Path | None = Field(None, description="Certificate (PEM) to show to the server.")
-    key_file: Path | None = Field(None, description="Its key (PEM), if it is in a file of its own.")
-    verify: bool = Field(True, description="Look at the server's certificate.")
+    ca_file: CaFile = None
+    cert_file: CertFile = None
+    key_file: KeyFile = None
+    verify: Verify = True
     max_body: Size = Field(32 << 20, description="Longest answer that is read, unpacked.", gt=0)
     max_samples: int = Field(
         50_000, description="Most samples of an answer, before `metrics` chooses; the rest is cut and counted.", gt=0

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from vedette import CheckError
-from vedette.kit import cut_text, probe_tcp, probe_tls
+from vedette.kit import cut_text, probe_tcp, probe_tls, tls_context
 from vedette_checks.exposition import exposed
-from vedette_checks.openmetrics.scrape import Scraper, tls
+from vedette_checks.openmetrics.scrape import Scraper
 
 if TYPE_CHECKING:
     from vedette import Diagnosis
@@ -23,9 +23,11 @@ async def diagnose(config: OpenMetricsConfig, diagnosis: Diagnosis) -> None:
         diagnosis.not_reached("metrics")
         return
     try:
-        if parts.scheme == "https" and not await probe_tls(diagnosis, host, port, tls(config)):
-            diagnosis.not_reached("metrics")
-            return
+        if parts.scheme == "https":
+            context = tls_context(config, verify=config.verify)
+            if not await probe_tls(diagnosis, host, port, context):
+                diagnosis.not_reached("metrics")
+                return
         scraper = Scraper(config)
         try:
             page = await scraper.scrape()

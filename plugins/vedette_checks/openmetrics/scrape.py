@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import httpx
 
 from vedette import CheckError
-from vedette.kit import HttpOptions, cut_text, ssl_context
+from vedette.kit import HttpOptions, cut_text, tls_context
 from vedette_checks.openmetrics.config import sendable
 
 if TYPE_CHECKING:
@@ -50,10 +50,9 @@ class Scraper:
 
     def __init__(self, config: OpenMetricsConfig) -> None:
         self._config = config
-        context = tls(config)
         proxy = HttpOptions().proxy_for(config.url)
         self._client = httpx.AsyncClient(
-            verify=context,
+            verify=tls_context(config, verify=config.verify),
             trust_env=False,  # else it reads proxies, and passwords from ~/.netrc, by rules of its own
             proxy=proxy,
             timeout=None,  # noqa: S113 - the run's own deadline ends it
@@ -144,22 +143,6 @@ class _Gunzip:
             yield self._member.decompress(data, _AT_ONCE)
             data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
         self.ended = self._member.eof
-
-
-def tls(config: OpenMetricsConfig) -> ssl.SSLContext:
-    """The context of TLS connections.
-
-    Raises:
-        CheckError: a file cannot be used.
-    """
-    try:
-        return ssl_context(
-            ca_file=config.ca_file, cert_file=config.cert_file, key_file=config.key_file, verify=config.verify
-        )
-    except (OSError, ValueError) as error:
-        raise CheckError(
-            f"the certificate files cannot be used: {error}", hint="see ca_file, cert_file, key_file"
-        ) from error
 
 
 def _refused(status: int) -> CheckError:

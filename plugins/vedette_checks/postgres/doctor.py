@@ -9,8 +9,8 @@ from pathlib import Path
 
 from asyncpg import InterfaceError, PostgresError, exceptions
 
-from vedette import Diagnosis
-from vedette.kit import probe_clock, probe_tcp, probe_tls, probe_unix, ssl_context
+from vedette import CheckError, Diagnosis
+from vedette.kit import probe_clock, probe_tcp, probe_tls, probe_unix, tls_context
 from vedette_checks.postgres.config import PostgresConfig
 from vedette_checks.postgres.findings import denied_function, failure, refusal_of_own
 from vedette_checks.postgres.masking import mask_sql
@@ -125,16 +125,9 @@ async def _reach(target: Target, diagnosis: Diagnosis) -> bool:
     if target.sslmode not in ("require", "verify-ca", "verify-full"):
         return True
     try:
-        context = ssl_context(
-            ca_file=target.ca_file,
-            cert_file=target.cert_file,
-            key_file=target.key_file,
-            verify=target.verified,
-            check_hostname=target.sslmode == "verify-full",
-        )
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        diagnosis.failed("TLS", f"the certificate files cannot be used: {why}", "check ca_file, cert_file, key_file")
+        context = tls_context(target, verify=target.verified, check_hostname=target.sslmode == "verify-full")
+    except CheckError as error:
+        diagnosis.failed("TLS", error.message, error.hint)
         return False
     return await probe_tls(diagnosis, target.host, target.port, context, upgrade=_ask_for_tls)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from vedette import CheckConfig, Duration
+from vedette_checks.options import ProcfsPath
 
 Bounds = tuple[Annotated[float, Field(ge=0)], ...]
 _AT_LEAST_ONE: Bounds = (1.0, float("inf"))
@@ -64,14 +65,7 @@ class ProcessConfig(CheckConfig):
         "hold any more, it is read anew.",
         ge=0,
     )
-    procfs_path: str = Field("/proc", description="Where the machine's procfs is mounted.", examples=["/host/proc"])
-
-    @field_validator("procfs_path")
-    @classmethod
-    def _absolute(cls, value: str) -> str:
-        if not value.startswith("/"):
-            raise ValueError("must be an absolute path such as /host/proc")
-        return value.rstrip("/") or "/"
+    procfs_path: ProcfsPath = "/proc"
 
     @model_validator(mode="after")
     def _one_of_three(self) -> Self:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from vedette import CheckError
-from vedette.kit import HttpOptions, cut_text, ssl_context
+from vedette.kit import HttpOptions, cut_text, tls_context
 
 if TYPE_CHECKING:
     from vedette_checks.rabbitmq.config import RabbitMQConfig
@@ -77,7 +77,7 @@ class Api:
         self._config = config
         self.requests = self.bytes = 0
         self._client = httpx.AsyncClient(
-            verify=tls(config),
+            verify=tls_context(config, verify=config.verify),
             trust_env=False,  # else it reads proxies, and passwords from ~/.netrc, by rules of its own
             proxy=HttpOptions().proxy_for(config.api),
             timeout=None,  # noqa: S113 - the run's own deadline ends it
@@ -140,21 +140,6 @@ class Api:
                 raise CheckError(f"an answer is longer than {most:,} bytes", hint="raise max_body, or ask for less")
         self.bytes += len(body)
         return bytes(body)
-
-
-def tls(config: RabbitMQConfig) -> ssl.SSLContext:
-    """The context of TLS connections.
-
-    Raises:
-        CheckError: a file cannot be used.
-    """
-    try:
-        return ssl_context(
-            ca_file=config.ca_file, cert_file=config.cert_file, key_file=config.key_file, verify=config.verify
-        )
-    except (OSError, ValueError) as error:
-        hint = "see ca_file, cert_file, key_file"
-        raise CheckError(f"the certificate files cannot be used: {error}", hint=hint) from error
 
 
 def strange() -> CheckError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -12,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from vedette import CheckConfig, Secret
 from vedette.kit import Size
+from vedette_checks.options import CaFile, CertFile, KeyFile, Verify
 
 _LONGEST = 1_000
 
@@ -74,10 +74,10 @@ class RabbitMQConfig(CheckConfig):
     bindings: bool = Field(
         False, description="Count the bindings of each queue, by a list of all bindings, which may be long."
     )
-    ca_file: Path | None = Field(None, description="Certificate authorities (PEM) to trust instead of the system's.")
-    cert_file: Path | None = Field(None, description="Certificate (PEM) to show to the server.")
-    key_file: Path | None = Field(None, description="Its key (PEM), if it is in a file of its own.")
-    verify: bool = Field(True, description="Look at the server's certificate.")
+    ca_file: CaFile = None
+    cert_file: CertFile = None
+    key_file: KeyFile = None
+    verify: Verify = True
     max_body: Size = Field(32 << 20, description="Longest answer that is read, unpacked.", gt=0)
 
     @field_validator("url")

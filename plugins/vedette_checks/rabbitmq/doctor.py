@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from vedette import CheckError
-from vedette.kit import probe_tcp, probe_tls
-from vedette_checks.rabbitmq.api import Api, Refused, tls
+from vedette.kit import probe_tcp, probe_tls, tls_context
+from vedette_checks.rabbitmq.api import Api, Refused
 
 if TYPE_CHECKING:
     from vedette import Diagnosis
@@ -24,7 +24,7 @@ async def diagnose(config: RabbitMQConfig, diagnosis: Diagnosis) -> None:
     try:
         reached = await probe_tcp(diagnosis, host, port)
         if reached and urlsplit(config.url).scheme == "https":
-            reached = await probe_tls(diagnosis, host, port, tls(config))
+            reached = await probe_tls(diagnosis, host, port, tls_context(config, verify=config.verify))
         if not reached:
             diagnosis.not_reached("login")
             return

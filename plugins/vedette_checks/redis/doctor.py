@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 
 from redis import exceptions
 
-from vedette import Diagnosis
-from vedette.kit import probe_clock, probe_tcp, probe_tls, probe_unix, ssl_context
+from vedette import CheckError, Diagnosis
+from vedette.kit import probe_clock, probe_tcp, probe_tls, probe_unix, tls_context
 from vedette_checks.redis.address import Address, ServerOptions
 from vedette_checks.redis.config import RedisConfig
 from vedette_checks.redis.counters import Counter
@@ -104,12 +104,9 @@ async def reach(config: ServerOptions, address: Address, diagnosis: Diagnosis) -
     if not address.tls:
         return True
     try:
-        context = ssl_context(
-            ca_file=config.ca_file, cert_file=config.cert_file, key_file=config.key_file, verify=config.verify
-        )
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        diagnosis.failed("TLS", f"the certificate files cannot be used: {why}", "check ca_file, cert_file, key_file")
+        context = tls_context(config, verify=config.verify)
+    except CheckError as error:
+        diagnosis.failed("TLS", error.message, error.hint)
         return False
     return await probe_tls(diagnosis, address.host, address.port, context)
 

@@ -13,8 +13,8 @@ from uuid import uuid4
 import httpx
 from anyio.lowlevel import checkpoint
 
-from vedette import Check, CheckError, Diagnosis, Emit, Estimate, Metric, Remark
-from vedette.kit import given, ssl_context
+from vedette import Check, Diagnosis, Emit, Estimate, Metric, Remark
+from vedette.kit import given, tls_context
 from vedette_checks.synthetic.config import SyntheticConfig
 from vedette_checks.synthetic.exchange import Caller, Rules
 from vedette_checks.synthetic.extract import fields_in
@@ -100,16 +100,7 @@ class Synthetic(Check[SyntheticConfig]):
         """
         await checkpoint()  # anyio imports its backend at first use, which must not count as a server's response time
         config = self.config
-        try:
-            context = ssl_context(
-                ca_file=config.ca_file, cert_file=config.cert_file, key_file=config.key_file, verify=config.verify
-            )
-        except OSError as error:
-            why = getattr(error, "reason", None) or error.strerror or type(error).__name__
-            raise CheckError(
-                f"the certificate files cannot be used: {str(why).replace('_', ' ').lower()}",
-                hint="see ca_file, cert_file and key_file",
-            ) from None
+        context = tls_context(config, verify=config.verify)
         proxy = config.proxy.reveal() if config.proxy is not None else ""
         self._reach = Reach(context, config.http2, proxy, keep=config.connections == "flow")
 

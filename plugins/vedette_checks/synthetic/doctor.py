@@ -9,8 +9,8 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from vedette import Diagnosis
-from vedette.kit import probe_clock, probe_tcp, probe_tls, ssl_context
+from vedette import CheckError, Diagnosis
+from vedette.kit import probe_clock, probe_tcp, probe_tls, tls_context
 from vedette_checks.synthetic.config import SyntheticConfig
 
 _PATIENCE = 5.0
@@ -20,13 +20,9 @@ _PORTS = {"http": 80, "https": 443}
 async def diagnose(config: SyntheticConfig, diagnosis: Diagnosis) -> None:
     """Look at each server, layer by layer; of each one HEAD / is asked, for its clock."""
     try:
-        context = ssl_context(
-            ca_file=config.ca_file, cert_file=config.cert_file, key_file=config.key_file, verify=config.verify
-        )
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        hint = "see ca_file, cert_file and key_file"
-        diagnosis.failed("certificates", f"they cannot be used: {str(why).replace('_', ' ').lower()}", hint)
+        context = tls_context(config, verify=config.verify)
+    except CheckError as error:
+        diagnosis.failed("certificates", error.message, error.hint)
         return
     if config.proxy is not None:
         proxy = httpx.URL(config.proxy.reveal())

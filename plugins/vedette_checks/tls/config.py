@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from vedette import CheckConfig
+from vedette_checks.options import CaFile, CertFile, KeyFile
 
 Version = Literal["TLSv1.2", "TLSv1.3"]
 
@@ -31,9 +32,9 @@ class TlsConfig(CheckConfig):
     versions: tuple[Version, ...] = Field(
         ("TLSv1.2", "TLSv1.3"), description="Versions of TLS that the server may choose.", min_length=1
     )
-    ca_file: Path | None = Field(None, description="Certificate authorities (PEM) to trust instead of the system's.")
-    cert_file: Path | None = Field(None, description="Certificate (PEM) to show to the server.")
-    key_file: Path | None = Field(None, description="Its key (PEM), if it is in a file of its own.")
+    ca_file: CaFile = None
+    cert_file: CertFile = None
+    key_file: KeyFile = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> TlsConfig:

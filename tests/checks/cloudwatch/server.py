@@ -19,6 +19,8 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
+from servers import http_server
+
 NS = "http://monitoring.amazonaws.com/doc/2010-08-01/"
 Key = tuple[str, str, tuple[tuple[str, str], ...]]
 """Namespace, metric, sorted dimensions."""
@@ -87,17 +89,8 @@ class FakeCloudWatch:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[FakeCloudWatch]:
-        app = web.Application(client_max_size=10 << 20)
-        app.router.add_post("/", self._answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with http_server("POST", "/", self._answer) as self.url:
             yield self
-        finally:
-            await runner.cleanup()
 
     async def _answer(self, request: web.Request) -> web.Response:
         if "X-Amz-Target" in request.headers:

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from checks.exposed import Series, by_other_means, types
 from core.parts import Recorder, instance
-from servers import Certificates, Server, free_port
+from servers import Certificates, Server, free_port, http_server
 from vedette import Diagnosis, Kind, Status
 from vedette.runner import Runner
 from vedette.testing import CheckRun, assert_declared, run_check
@@ -80,16 +80,9 @@ class Endpoint:
 @asynccontextmanager
 async def serving(tls: Any = None) -> AsyncIterator[Endpoint]:
     made = Endpoint()
-    app = web.Application()
-    app.router.add_get("/metrics", made.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    made.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}/metrics"
-    try:
+    async with http_server("GET", "/metrics", made.answer, tls=tls) as address:
+        made.url = f"{address}/metrics"
         yield made
-    finally:
-        await runner.cleanup()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from core.parts import Recorder, instance
-from servers import Certificates, free_port
+from servers import Certificates, free_port, http_server
 from vedette import Diagnosis, Status
 from vedette.runner import Runner
 from vedette.testing import CheckRun, assert_declared, run_check
@@ -53,16 +53,8 @@ class Replayed:
 @asynccontextmanager
 async def serving(tls: Any = None) -> AsyncIterator[Replayed]:
     made = Replayed()
-    app = web.Application()
-    app.router.add_get("/{path:.*}", made.answer)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    made.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with http_server("GET", "/{path:.*}", made.answer, tls=tls) as made.url:
         yield made
-    finally:
-        await runner.cleanup()
 
 
 @pytest.fixture
