@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vedette.control import is_wrong, overall
 from vedette.units import format_duration
+from vedette.vitals import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -27,6 +28,8 @@ LEFT_UNSTARTED = 60.0
 """Seconds after its tick at which an instance counts as forgotten by the scheduler, and not as late."""
 _LOOK = 10.0
 """Seconds between two status lines where systemd wants no sign of life."""
+_AT_FIRST = 1.0
+"""Seconds between two status lines for `_LOOK` seconds: while the first runs come in."""
 _BEATS = 3
 """Signs of life within the time after which systemd acts; sd_watchdog_enabled(3) recommends two."""
 _SHOWN = 3
@@ -109,13 +112,17 @@ class ServiceManager:
         if self._socket is None:
             return
         pause = min(_LOOK, self.watchdog / _BEATS) if self.watchdog else _LOOK
+        clock = asyncio.get_running_loop().time
+        begun = due = clock()
         while True:
-            now = asyncio.get_running_loop().time()
-            messages = self._alive() if self._progresses(runners(), now) else {}
+            now, messages = clock(), dict[str, str]()
+            if now >= due:
+                due = now + pause
+                messages = self._alive() if self._progresses(runners(), now) else {}
             if (status := summary(picture())) != self._status:
                 self._status = messages["STATUS"] = status
             self._tell(**messages)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(due - now if now - begun >= _LOOK else min(due - now, _AT_FIRST))
 
     def _progresses(self, runners: Iterable[Runner], now: float) -> bool:
         left = {one.instance.id: late for one in runners if (late := one.overdue(now)) > LEFT_UNSTARTED}
@@ -160,6 +167,8 @@ def summary(snapshot: Snapshot) -> str:
         parts.append(f"sinks in trouble: {_named(sinks)}")
     if files := sorted({one.file for one in snapshot.problems if one.severity == "error"}):
         parts.append(f"mistakes in {_named(files)}")
+    if waiting := sum(vitals.state is State.STARTING for vitals in snapshot.instances):
+        parts.append(f"{waiting} not run yet")
     if len(parts) == 1:
         parts.append("all is well" if not overall(snapshot) else "a warning: see `vedette status`")
     return "; ".join(parts)

@@ -229,6 +229,7 @@ def test_the_status_line_says_what_is_wrong_first() -> None:
     fine = Vitals("host/host", "host", state=State.OK)
     bad = [Vitals(f"redis/{name}", "redis", state=State.FAILING) for name in "abcd"]
     assert summary(picture(fine)) == "1 instance; all is well"
+    assert summary(picture(fine, Vitals("tcp/x", "tcp"))) == "2 instances; 1 not run yet"
     assert summary(picture(fine, Vitals("tcp/x", "tcp", state=State.WARNING))).endswith(
         "a warning: see `vedette status`"
     )
