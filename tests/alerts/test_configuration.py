@@ -143,6 +143,15 @@ def test_a_typo_in_one_file_changes_no_rule_of_another(tmp_path: Path) -> None:
     assert str(after.rulebook.rules[0].when) == "avg(system.cpu.user) over 5m > 90"
 
 
+@pytest.mark.parametrize("wrong", [REDIS.replace(" 127.0.0.1}", " [127}"), REDIS.replace("host", "hots")])
+def test_a_typo_in_one_file_keeps_no_rule_of_another_from_a_start(wrong: str, tmp_path: Path) -> None:
+    configuration = loaded(tmp_path, redis=wrong, alerts="alerts: [{name: full, when: redis.mem.peak > 1000}]")
+    assert [problem.file.rpartition("/")[2] for problem in configuration.problems if problem.severity == "error"] == [
+        "redis.yaml"
+    ]
+    assert "full" in names(configuration)
+
+
 def test_what_several_agents_see_in_part_is_a_warning() -> None:
     text = "alerts: [{name: x, when: 'status(*/*) == critical%s'}]"
     _, problems = read(text % "", FLOW, DB)

@@ -95,7 +95,8 @@ def load(
         _warn_of_templates(templates, documents)
     rulebook = None
     if sinks and only is None:
-        whole = not (agent.discoveries or templates or broken or any(one.report.failed for one in checks))
+        unread = any(report.failed for report in (*reports, *(document.report for document in checks)))
+        whole = not (agent.discoveries or templates or broken or unread)
         rulebook = _rulebook(documents, instances, None if agent_report.failed else agent, masker, complete=whole)
         if any(report.failed for report in (*reports, *(document.report for document in documents))):
             from vedette.rules.model import Rulebook  # only where there may be rules that were not understood
