@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.history import Window, tolerated
@@ -94,8 +95,10 @@ class Route:
         known = self.brought
         known[brought] = counted, value
         reach = max([store.reach for store in self.stores if isinstance(store, Window)], default=0.0)
-        while len(known) > _CORRECTABLE or known[first := next(iter(known))][0] < counted - reach:
+        for first in [one for one, (at, _) in islice(known.items(), 2) if at < counted - reach]:
             del known[first]
+        if len(known) > _CORRECTABLE:
+            del known[next(iter(known))]
 
     def resume(self, time: float) -> None:
         """A window in which nothing was seen for all of its length has no verdict until it is full again."""
