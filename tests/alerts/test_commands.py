@@ -168,8 +168,12 @@ def test_alert_me(tmp_path: Path) -> None:
     (folder / "agent.yaml").write_text("control_socket: c.sock")
     with Running(cwd=tmp_path) as agent:
         agent.wait_for("firing cache down")
-        for command in rest:
-            done = run(command, tmp_path)
-            assert done.returncode in (0, 2), (command, done.stderr)
-            assert "cache" in done.stdout
+        fires, sees, silences, takes_on = (run(command, tmp_path) for command in rest)
+        shown = run("vedette alerts --conf conf.d", tmp_path)
+        assert [one.returncode for one in (fires, sees, silences, takes_on, shown)] == [2, 0, 0, 0, 2]
+        assert "cache down  firing  critical" in fires.stdout
+        assert "when: status(redis/cache) == critical for 2 of 3 runs\n  runbook: https://runbooks" in sees.stdout
+        assert silences.stdout == "silence 1: nobody is told of cache* for 2h\n"
+        assert takes_on.stdout == "cache down is acknowledged: no reminders until it is over\n"
+        assert "cache down  acknowledged (silence 1)  critical" in shown.stdout
         assert agent.end(signal.SIGTERM) == 0

@@ -146,10 +146,18 @@ def test_a_typo_in_one_file_changes_no_rule_of_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [REDIS.replace(" 127.0.0.1}", " [127}"), REDIS.replace("host", "hots")])
 def test_a_typo_in_one_file_keeps_no_rule_of_another_from_a_start(wrong: str, tmp_path: Path) -> None:
     configuration = loaded(tmp_path, redis=wrong, alerts="alerts: [{name: full, when: redis.mem.peak > 1000}]")
-    assert [problem.file.rpartition("/")[2] for problem in configuration.problems if problem.severity == "error"] == [
-        "redis.yaml"
-    ]
+    broken = {problem.file for problem in configuration.problems if problem.severity == "error"}
+    assert broken == {f"{tmp_path}/redis.yaml"}
     assert "full" in names(configuration)
+
+
+def test_a_window_that_is_finer_than_what_is_kept_is_a_warning() -> None:
+    rule = "alerts: [{name: x, when: 'change(sum(payments.all) over OVER, 7d) < -30%'}]"
+    assert read(rule.replace("OVER", "10m"))[1] == []
+    assert read(rule.replace("OVER", "5m"))[1] == [
+        "alerts.yaml:1: alerts[0].when: warning: of what came in 7d a point for every 4m 55s is kept, too little for a "
+        "window of 5m; make the window 10m long at least, where it runs more often than every 4m 55s"
+    ]
 
 
 def test_what_several_agents_see_in_part_is_a_warning() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,28 @@ def test_a_fault_in_one_part_stops_no_other(part: str, monkeypatch: pytest.Monke
     stage.at(70)
     assert stage.engine.faults > 0
     assert stage.told == ["0 firing old", "60 firing nd"]
+
+
+@pytest.mark.parametrize("part", ["_memory.keep", "_teller.alert", "tell"])
+@pytest.mark.parametrize("at", ["firing", "resolved"])
+def test_a_fault_in_telling_once_ends_no_alert(part: str, at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage("alerts: [{name: old, when: sqs.age > 5}]")
+    owner, _, name = f"engine.{part}".rpartition(".")
+    place: Any = attrgetter(owner)(stage)
+    act, faults = getattr(place, name), [OSError(28, "No space left on device")]
+
+    def once(*args: Any, **more: Any) -> Any:
+        if faults and (stage.now - stage.start >= 100) is (at == "resolved"):
+            raise faults.pop()
+        return act(*args, **more)
+
+    monkeypatch.setattr(place, name, once)
+    for now in range(0, 300, 10):
+        stage.at(now)
+        stage.values(QUEUES, ("sqs.age", Kind.GAUGE, 9.0 if now < 100 else 1.0))
+    assert (faults, stage.engine.faults, stage.states) == ([], 1, {"old": "ok"})
+    told = [one.split(maxsplit=1)[1] for one in dict.fromkeys(stage.told)]
+    assert list(dict.fromkeys(told)) == ["firing old", "resolved old"]
 
 
 def test_what_is_kept_of_groups_goes_with_their_rule() -> None:

@@ -347,6 +347,22 @@ def test_one_giant_sample_takes_nothing_of_the_others_along() -> None:
     assert stage.told == []
 
 
+def test_samples_with_their_own_times_count_once_and_as_they_were_corrected() -> None:
+    text = "alerts: [{name: failed, when: sum(payments.failed) over 10m > 990}]"
+    stage, sums = Stage(text), []
+    for minute in range(30):
+        stage.at(60 * minute)
+        mine = [(stage.now - 60 * back, 10.0) for back in range(5, 0, -1)]  # its last five minutes, each time
+        if minute >= 20:
+            mine[0] = (mine[0][0], 12.0)
+        stage._run(ORDERS, tuple(Sample("payments.failed", Kind.COUNT, value, (), at) for at, value in mine), (), None)
+        sums.append(stage.engine.cases[0].compiler.leaves[0].read(stage.now))
+        if minute == 15:
+            stage = stage.restart(text)
+    assert sums[12:20] == [100.0] * 8
+    assert sums[20:26] == [102.0, 104.0, 106.0, 108.0, 110.0, 112.0]
+
+
 def test_a_late_sample_makes_no_later_one_forgotten() -> None:
     window = Window(300.0, 0.0)
     for time, value in ((100.0, 5.0), (200.0, 3.0), (300.0, 2.0), (150.0, 4.0)):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vedette.alerts.history import Past, Window
+from vedette.alerts.memory import _packed, _unpacked
 from vedette.alerts.points import MOST_POINTS
 from vedette.alerts.ring import Ring
 from vedette.alerts.verdicts import COMPARE, against, among
@@ -59,12 +60,14 @@ def test_a_window_answers_as_its_samples_do(seed: int, ago: float) -> None:
         assert asked(window, now) == counted([one for one in came if now - ago - 300.0 < one[0] <= now - ago])
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_many_samples_become_few_points_and_none_is_lost(seed: int) -> None:
-    random, came, now = Random(seed), Samples(), 0.0
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("late", [0.0, 15.0])
+def test_many_samples_become_few_points_and_none_is_lost(seed: int, late: float) -> None:
+    random, came, newest = Random(seed), Samples(), 0.0
     window = Window(3_600.0, NEVER)
     for _ in range(6_000):
-        now += random.uniform(0.0, 2.0)
+        newest += random.uniform(0.0, 2.0)
+        now = max(0.0, newest - random.uniform(0.0, late))
         value = random.uniform(-1.0, 1.0)
         if random.random() < 0.01:
             window.put_bundle(now, (2.0, 2 * value, value, value), value)
@@ -73,14 +76,28 @@ def test_many_samples_become_few_points_and_none_is_lost(seed: int) -> None:
             window.put(now, value)
         came.append((now, value))
     slot = 3_600.0 / MOST_POINTS
-    surely, perhaps = ([one for one in came if one[0] > now - 3_600.0 + more] for more in (slot, -slot))
-    number, low, high = window.number(now), window.min(now), window.max(now)
-    assert len(window.times) <= 2 * MOST_POINTS
+    came.sort()
+    surely, perhaps = ([one for one in came if one[0] > newest - 3_600.0 + more] for more in (slot, -slot))
+    number, low, high = window.number(newest), window.min(newest), window.max(newest)
+    assert len(window.times) <= 3 * MOST_POINTS
     assert number is not None
     assert len(surely) <= number <= len(perhaps)
     assert counted(perhaps)[2] <= low <= counted(surely)[2]  # type: ignore[operator]
     assert counted(surely)[3] <= high <= counted(perhaps)[3]  # type: ignore[operator]
-    assert window.sum(now) == pytest.approx(counted(came[-int(number) :])[0])
+    if not late:
+        assert window.sum(newest) == pytest.approx(counted(came[-int(number) :])[0])
+
+
+@pytest.mark.parametrize(("over", "ago", "pace"), [(300.0, 0.0, 10.0), (300.0, 86_400.0, 20.0), (3_600.0, 0.0, 2.0)])
+def test_what_is_kept_of_a_window_is_all_of_it(over: float, ago: float, pace: float) -> None:
+    before, after = ((Past(over, NEVER, ago) if ago else Window(over, NEVER)) for _ in range(2))
+    for place in range(int(1.5 * (over + ago) / pace)):
+        before.put(pace * place, float(place % 17))
+    now = before.came
+    after.restore(_unpacked([*_packed(before.kept(), 1_000.0)], 1_000.0), now)
+    for later in range(0, int(over), 60):
+        assert asked(after, now + later) == asked(before, now + later)
+    assert before.number(now) is not None
 
 
 @pytest.mark.parametrize("seed", range(10))

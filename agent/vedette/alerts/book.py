@@ -155,8 +155,9 @@ class Book:
             self.terms[key] = term
 
     def restored(self, window: Window, term: Term, group: Group, tags: Group = ()) -> None:
-        """Fill a new window with what was kept of it."""
-        self._restore(window_name(term, group, tags), window)
+        """Name a new window, and fill it with what was kept of it."""
+        window.name = window_name(term, group, tags)
+        self._restore(window.name, window)
 
     def _watch(self) -> None:
         metrics = [term for term in self.terms.values() if term.selector is not None and term.text[0] != "s"]
@@ -290,7 +291,7 @@ class Book:
         """
         for term in self.terms.values():
             if any(one.instance == instance for one in term.sources):
-                for _, window in self._windows_of(term):
+                for window in self._windows_of(term):
                     if now - seen > tolerated(window.over):
                         window.ready = max(window.ready, now + window.reach)
                 if now - seen > _HOLE:
@@ -312,7 +313,7 @@ class Book:
             return
         for term in self.terms.values():
             if term.counted and any(instance in term.emitters(group) for group in term.stores):
-                for _, window in self._windows_of(term):
+                for window in self._windows_of(term):
                     if not window.means(now) and now - before > window.over and not window.is_zero(now):
                         window.ready = max(window.ready, now + window.reach)
 
@@ -362,20 +363,18 @@ class Book:
                 self.router.drop([left])
                 _free(term, case.group)
 
-    def windows(self) -> Iterator[tuple[str, Window]]:
-        """Every window with its name."""
+    def windows(self) -> Iterator[Window]:
+        """Every window."""
         for term in self.terms.values():
             yield from self._windows_of(term)
 
     @staticmethod
-    def _windows_of(term: Term) -> Iterator[tuple[str, Window]]:
-        for group, store in term.stores.items():
+    def _windows_of(term: Term) -> Iterator[Window]:
+        for store in term.stores.values():
             if isinstance(store, Window):
-                yield window_name(term, group), store
+                yield store
             elif isinstance(store, Each) and store.over:
-                for tags, one in store.members.items():
-                    if isinstance(one, Window):
-                        yield window_name(term, group, tags), one
+                yield from (one for one in store.members.values() if isinstance(one, Window))
 
 
 def looked_at(rule: Rule) -> Iterator[Looked]:

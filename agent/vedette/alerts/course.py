@@ -57,13 +57,13 @@ class Course:
             asked = (lambda: keep(now)) if keep is not None else _no
             done = incident.step(verdict, asked, case.rule, now, fresh=pace is not None)
         if done == "resolved":
-            case.over = now
-            self._teller.end(case, now)
-        told = incident.stage == "firing" and self._teller.speak(case, now)
-        if not told and done != "resolved" and (done or incident.lost != was_lost or (was_dark and not incident.dark)):
-            self._teller.keep(case, now)
+            self.end(case, now)
+            return
         if done:
             self.note(case)
+        told = incident.stage == "firing" and self._teller.speak(case, now)
+        if not told and (done or incident.lost != was_lost or (was_dark and not incident.dark)):
+            self._teller.keep(case, now)
 
     def _wait(self, case: Case, now: float, *, blind: bool) -> None:
         """Nothing has come: what is pending ends after a while, and so does what fires and cannot come any more."""
@@ -103,8 +103,10 @@ class Course:
         """It is over."""
         if case.incident.stage == "firing":
             case.over = now
-        self._teller.end(case, now, why)
-        self.note(case)
+        try:
+            self._teller.end(case, now, why)
+        finally:
+            self.note(case)
 
 
 def _no() -> bool:

@@ -6,12 +6,12 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.points import MOST_POINTS, Points, thinned
+from vedette.rules.tree import FINEST
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Callable, Iterable
 
-_FINEST: Final = 4 * MOST_POINTS
-"""Points of a window that is short and long ago."""
 _GAP: Final = 60.0
 _SHARE: Final = 0.1
 _NOTHING: Final[Callable[[float], bool]] = lambda _: False  # noqa: E731
@@ -25,16 +25,16 @@ class Window(Points):
         ready: the time from which it has seen all of its length: before, it has no verdict.
     """
 
-    __slots__ = ("early", "instance", "is_zero", "over", "ready", "users")
+    __slots__ = ("early", "instance", "is_zero", "name", "over", "ready", "users")
 
     def __init__(self, over: float, ready: float, ago: float = 0.0) -> None:
         reach = over + ago  # how far back it goes
-        super().__init__(reach, min(_FINEST, int(MOST_POINTS * reach / over)))
+        super().__init__(reach, min(FINEST, int(MOST_POINTS * reach / over)))
         self.over = over
         self.ready = ready
         self.early = ready
         """The time from which what was counted so far may say that it is too much already."""
-        self.instance = ""
+        self.instance = self.name = ""
         self.users: list[Any] = []
         self.is_zero: Callable[[float], bool] = _NOTHING
         """Whether nothing in it means 0: somebody looked, and there was nothing to count."""
@@ -144,15 +144,21 @@ class Window(Points):
         """Time and mean of what is in it as of its last sample, at most 120 points."""
         return thinned(self.means(self.came))
 
-    def kept(self) -> list[list[float]]:
-        """What is in it or waits, as plain data."""
-        return [list(one) for one in self.rows(Window.span(self, self.came))]
+    def kept(self) -> tuple[array[float], ...]:
+        """The columns of what is in it or waits."""
+        span = Window.span(self, self.came)
+        return tuple(column[span] for column in self.columns())
 
-    def restore(self, rows: Iterable[Iterable[float]]) -> None:
-        """Put back what `kept` gave."""
-        for row in rows:
-            time, number, total, low, high, last = row
-            self.put_bundle(time, (number, total, low, high), last)
+    def restore(self, columns: Iterable[Iterable[float]], now: float) -> None:
+        """Put back what `kept` gave, but for what is later than now.
+
+        Raises:
+            ValueError: they are no such columns.
+        """
+        for time, *bundle, last in zip(*columns, strict=True):
+            number, total, low, high = bundle or (1.0, last, last, last)
+            if time <= now:
+                self.put_bundle(time, (number, total, low, high), last)
 
 
 class Past(Window):

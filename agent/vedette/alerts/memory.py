@@ -11,12 +11,10 @@ from array import array
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
-from zlib import crc32
 
 from vedette.alerts.history import Window, tolerated
-from vedette.alerts.points import PLOTTED
 from vedette.alerts.ringrows import RingRows
 from vedette.alerts.rule import TIMES
 from vedette.alerts.terms import MOST_GROUPS
@@ -42,6 +40,7 @@ _WINDOW: Final = f"{BESIDE}window:"
 _SEEN: Final = f"{BESIDE}seen:"
 _RINGS: Final = f"{BESIDE}rings"
 _KINDS: Final = "kinds"
+_BROUGHT: Final = "brought"
 _BEAT: Final = f"{BESIDE}beat"
 EVERY: Final = 10
 """Seconds in which each window has its turn to be kept."""
@@ -96,6 +95,9 @@ class Memory:
         self.kinds: dict[str, tuple[str, str]] = _kinds(own.get(_KINDS))
         """What the numbers of metrics mean that no configuration tells of, as far as they were seen."""
         self._kept_kinds = len(self.kinds)
+        self.brought = {key: at for key, row in _mapping(own.get(_BROUGHT)).items() if (at := _number(row))}
+        """The newest time that samples brought along, by their series."""
+        self._kept_brought = self.brought
 
     # Incidents
 
@@ -168,8 +170,7 @@ class Memory:
         offset = self._clock.offset
         try:
             saved, ready = float(row["saved"]) + offset, float(row["ready"]) + offset
-            points = _unpacked(row["points"], offset)
-            window.restore([one for one in points if one[0] <= now])
+            window.restore(_unpacked(row["columns"], offset), now)
         except (TypeError, ValueError, KeyError, IndexError):
             log.warning("what was kept of %s makes no sense to this version, and is left out", name)
             return
@@ -214,12 +215,21 @@ class Memory:
         if len(self.kinds) != self._kept_kinds:
             self._kept_kinds = len(self.kinds)
             self._keep(_KINDS, {name: kind for name, (kind, _) in self.kinds.items()})
+        self._save_brought(book)
         for rule in book.rules.values():
             if _waits(rule, book):
                 self._save_groups(rule, book, now, everything=everything)
         wanted = {one for rule in book.rules.values() for one in rule.config.depends_on}
         self.alive = self._clock.wall(now)
         self._keeper.keep(OWN, _BEAT, {"at": self.alive, "statuses": runs.kept(wanted), "held": self._held_by(held)})
+
+    def _save_brought(self, book: Book) -> None:
+        oldest = self.alive - _LEFT
+        rows = {key: self._clock.wall(at) for key, at in islice(book.router.newest.items(), _MOST)}
+        rows = {key: at for key, at in rows.items() if at > oldest}
+        if rows != self._kept_brought:
+            self._kept_brought = rows
+            self._keep(_BROUGHT, rows)
 
     def _held_by(self, held: Iterable[str]) -> dict[str, float]:
         """When this agent had the say last about what is or was under a lease: the next start may come before it is."""
@@ -228,16 +238,15 @@ class Memory:
 
     def _save_windows(self, book: Book, now: float, *, everything: bool) -> None:
         turn, names = int(now % EVERY), set[str]()
-        for name, window in book.windows():
-            if len(names) >= _MOST:
-                break
-            if window.is_empty(now) and window.ready > now:
+        for window in islice(book.windows(), _MOST):
+            mine = everything or hash(window.name) % EVERY == turn
+            if not (mine or turn == 0) or (window.is_empty(now) and window.ready > now):
                 continue
-            names.add(name)
-            due = self._saved.get(name, 0.0) + tolerated(window.over) / 2 - EVERY
-            if everything or (crc32(name.encode()) % EVERY == turn and (now >= due or now < self._saved[name])):
-                self._saved[name] = now
-                self._keep(_WINDOW + name, self._row_of(window, now))
+            names.add(window.name)
+            saved = self._saved.get(window.name, 0.0)
+            if everything or (mine and not saved <= now < saved + tolerated(window.over) / 2 - EVERY):
+                self._saved[window.name] = now
+                self._keep(_WINDOW + window.name, self._row_of(window, now))
         if turn == 0 or everything:
             self._let_go(names, now)
             self._let_groups_go(book, now)
@@ -268,8 +277,8 @@ class Memory:
 
     def _row_of(self, window: Window, now: float) -> dict[str, Any]:
         offset = self._clock.offset
-        packed = _packed(window.kept(), offset)
-        return {"saved": now - offset, "over": window.over, "ready": window.ready - offset, "points": packed}
+        columns = _packed(window.kept(), offset)
+        return {"saved": now - offset, "over": window.over, "ready": window.ready - offset, "columns": columns}
 
     def _save_groups(self, rule: Rule, book: Book, now: float, *, everything: bool) -> None:
         name = _SEEN + rule.name
@@ -318,19 +327,14 @@ def _kinds(kept: Any) -> dict[str, tuple[str, str]]:
     return {name: (kind, "") for name, kind in kept.items() if isinstance(kind, str)} if isinstance(kept, dict) else {}
 
 
-def _packed(rows: list[list[float]], offset: float) -> str:
-    """Points as text: at most twice 120, neighbours joined. Base 64 of doubles, a tenth of the time that JSON takes."""
-    while len(rows) > 2 * PLOTTED:
-        odd = rows[-1:] if len(rows) % 2 else []
-        rows = [
-            [a[0], a[1] + b[1], a[2] + b[2], a[3] if a[3] < b[3] else b[3], a[4] if a[4] > b[4] else b[4], b[5]]
-            for a, b in zip(rows[::2], rows[1::2], strict=False)
-        ] + odd
+def _packed(columns: tuple[array[float], ...], offset: float) -> list[str]:
+    """Columns as text, times by the clock. Base 64 of doubles: a tenth of the time and half of the room of digits."""
+    times, *others = columns
     if offset:
-        rows = [[one[0] - offset, *one[1:]] for one in rows]
-    return b64encode(array("d", chain.from_iterable(rows)).tobytes()).decode()
+        times = array("d", [time - offset for time in times])
+    return [b64encode(column.tobytes()).decode() for column in (times, *others)]
 
 
-def _unpacked(text: str, offset: float) -> list[tuple[float, ...]]:
-    numbers = array("d", b64decode(text, validate=True))
-    return [(numbers[at] + offset, *numbers[at + 1 : at + 6]) for at in range(0, len(numbers) - 5, 6)]
+def _unpacked(columns: list[str], offset: float) -> list[array[float]]:
+    times, *others = (array("d", b64decode(one, validate=True)) for one in columns)
+    return [array("d", [time + offset for time in times]), *others]

@@ -91,31 +91,31 @@ class Points:
         if self.numbers is None and (len(times) >= self._most or bundle[0] != 1):
             self._bundle()
         self.high, self.low = max(self.high, bundle[3]), min(self.low, bundle[2])
-        if times and time < times[-1]:
-            self._insert(bisect_right(times, time), time, bundle, last)
-        elif len(times) >= self._most and time - times[-1] < self._slot:
-            self._join(bundle, last)
+        place = bisect_right(times, time)
+        if len(times) >= self._most and place and time - times[place - 1] < self._slot:
+            self._join(place - 1, bundle, last)
         else:
-            self._insert(len(times), time, bundle, last)
+            self._insert(place, time, bundle, last)
         self.ends = times[-1] + self.reach
 
-    def _columns(self) -> tuple[array[float], ...]:
+    def columns(self) -> tuple[array[float], ...]:
+        """Times and values; with bundles times, numbers, sums, smallest, largest and values."""
         if self.numbers is None:
             return self.times, self.values
         return self.times, self.numbers, self.totals, self.lows, self.highs, self.values
 
     def _insert(self, place: int, time: float, bundle: Bundle, last: float) -> None:
         row = (time, last) if self.numbers is None else (time, *bundle, last)
-        for column, value in zip(self._columns(), row, strict=True):
+        for column, value in zip(self.columns(), row, strict=True):
             column.insert(place, value)
 
-    def _join(self, bundle: Bundle, last: float) -> None:
+    def _join(self, place: int, bundle: Bundle, last: float) -> None:
         assert self.numbers is not None  # noqa: S101 - for type checkers
-        self.numbers[-1] += bundle[0]
-        self.totals[-1] += bundle[1]
-        self.lows[-1] = min(self.lows[-1], bundle[2])
-        self.highs[-1] = max(self.highs[-1], bundle[3])
-        self.values[-1] = last
+        self.numbers[place] += bundle[0]
+        self.totals[place] += bundle[1]
+        self.lows[place] = min(self.lows[place], bundle[2])
+        self.highs[place] = max(self.highs[place], bundle[3])
+        self.values[place] = last
         self._before += 1
 
     def _bundle(self) -> None:
@@ -129,7 +129,7 @@ class Points:
         if old == len(self.times):
             self.clear()
         elif old:
-            for column in self._columns():
+            for column in self.columns():
                 del column[:old]
             self._before += old
             self.low, self.high = min(self.lows), max(self.highs)

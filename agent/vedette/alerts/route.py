@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.history import Window, tolerated
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 IDLE: Final = 3_600.0
 """Seconds, and more where the interval is longer, after which a series that does not come is forgotten."""
-_CORRECTABLE: Final = 64
-"""Samples of a series that came with their times and that may be corrected: the latest."""
+_CORRECTABLE: Final = 2_048
+"""Samples of a series that came with their times and may be corrected, at the most: as long as a window has them."""
 _COUNTER: Final = Kind.COUNTER
 _RATE: Final = Kind.RATE
 
@@ -91,9 +92,13 @@ class Route:
         touched += self.stores
 
     def _note(self, brought: float, counted: float, value: float) -> None:
-        self.brought[brought] = counted, value
-        if len(self.brought) > _CORRECTABLE:
-            del self.brought[next(iter(self.brought))]
+        known = self.brought
+        known[brought] = counted, value
+        reach = max([store.reach for store in self.stores if isinstance(store, Window)], default=0.0)
+        for first in [one for one, (at, _) in islice(known.items(), 2) if at < counted - reach]:
+            del known[first]
+        if len(known) > _CORRECTABLE:
+            del known[next(iter(known))]
 
     def resume(self, time: float) -> None:
         """A window in which nothing was seen for all of its length has no verdict until it is full again."""

@@ -67,6 +67,8 @@ class Router:
         self._refused: list[Key] = []
         self._waiting: dict[Key, Route] = {}
         self._again = 0.0
+        self.brought: dict[str, float] = {}
+        """The newest time that samples of a series had before the start, as long as nothing came of it since."""
 
     @property
     def pace(self) -> float:
@@ -156,13 +158,19 @@ class Router:
                 route.newest = time
                 route.put(one, time + delay, time, until, touched)
 
+    @property
+    def newest(self) -> dict[str, float]:
+        """The newest time that samples of a series had, of those whose samples bring their time."""
+        now = {_text_of(key): route.newest for key, route in self._routes.items() if route.newest}
+        return {**self.brought, **now}
+
     # Routes
 
     def _find(self, key: Key, instance: str, before: Route | None) -> Route:
         """The route of a series that is seen for the first time, or for which there was no room before."""
         name, tags = key
         if before is None:
-            route = Route(instance)
+            route = Route(instance, newest=self.brought.pop(_text_of(key), 0.0))
         else:
             route = Route(instance, until=before.until, brought=before.brought)
             route.total, route.newest = before.total, before.newest
@@ -299,3 +307,7 @@ class Router:
                     store.until = 0.0
         self._sweep(self.now, mine)
         self.ended(instance)
+
+
+def _text_of(key: Key) -> str:
+    return "|".join((key[0], *key[1]))

@@ -183,32 +183,44 @@ class Bounded:
     def below(self, now: float) -> bool | None:
         """Whether it is less."""
         window, limit = self.window, self.limit
-        if window.low >= limit and window.ready <= now < window.ends:
-            return False
+        if window.ready <= now < window.ends:
+            if window.low >= limit:
+                return False
+            if window.high < limit:
+                return True
         value = self.read(now)
         return None if value is None else value < limit
 
     def at_most(self, now: float) -> bool | None:
         """Whether it is less or the same."""
         window, limit = self.window, self.limit
-        if window.low > limit and window.ready <= now < window.ends:
-            return False
+        if window.ready <= now < window.ends:
+            if window.low > limit:
+                return False
+            if window.high <= limit:
+                return True
         value = self.read(now)
         return None if value is None else value <= limit
 
     def above(self, now: float) -> bool | None:
         """Whether it is more."""
         window, limit = self.window, self.limit
-        if window.high <= limit and window.ready <= now < window.ends:
-            return False
+        if window.ready <= now < window.ends:
+            if window.high <= limit:
+                return False
+            if window.low > limit:
+                return True
         value = self.read(now)
         return None if value is None else value > limit
 
     def at_least(self, now: float) -> bool | None:
         """Whether it is more or the same."""
         window, limit = self.window, self.limit
-        if window.high < limit and window.ready <= now < window.ends:
-            return False
+        if window.ready <= now < window.ends:
+            if window.high < limit:
+                return False
+            if window.low >= limit:
+                return True
         value = self.read(now)
         return None if value is None else value >= limit
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from vedette.config.problems import suggest
@@ -12,9 +13,11 @@ from vedette.ownmetrics import HEALTH_METRICS, METRICS
 from vedette.rules.model import Source
 from vedette.rules.scanner import ConditionError
 from vedette.rules.tree import (
+    FINEST,
     Absent,
     Arithmetic,
     Both,
+    Change,
     Compare,
     Condition,
     Not,
@@ -23,9 +26,10 @@ from vedette.rules.tree import (
     Selector,
     StatusIs,
     Value,
+    span,
     walk,
 )
-from vedette.units import parse_duration
+from vedette.units import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -158,6 +162,8 @@ class Catalogue:
                     self._metric(target, found)
                 case Absent(target=str() as target):
                     self._instance(target, found)
+                case Change(value=Value(over=float() as over), ago=ago) if over * FINEST < 2 * (over + ago):
+                    found.warnings.append(_too_fine(over, ago))
                 case StatusIs() if node.of_instance:
                     self._instance(node.target, found)
                 case StatusIs():
@@ -223,6 +229,13 @@ class Catalogue:
         for tag in node.tags:
             self._tag(tag.key, found)
         found.sources[node.target] = sources
+
+
+def _too_fine(over: float, ago: float) -> tuple[str, str]:
+    slot = format_duration((over + ago) / FINEST)
+    least = format_duration(60.0 * ceil(2 * (over + ago) / FINEST / 60.0))
+    what = f"of what came in {span(ago)} a point for every {slot} is kept, too little for a window of {span(over)}"
+    return what, f"make the window {least} long at least, where it runs more often than every {slot}"
 
 
 def _selector(node: Node) -> Selector | None:

@@ -86,6 +86,10 @@ class Value:
         return f"{self.function}({self.selector}){over}"
 
 
+FINEST: Final = 2_048
+"""Points, at the most, that are kept of a window and of all that came since."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """By which part of what it was `ago` seconds earlier a value has changed: 0.5 is 50 % more."""
