@@ -363,6 +363,35 @@ def test_samples_with_their_own_times_count_once_and_as_they_were_corrected() ->
     assert sums[20:26] == [102.0, 104.0, 106.0, 108.0, 110.0, 112.0]
 
 
+def own(stage: Stage, name: str, value: float, at: float) -> None:
+    kind = Kind.GAUGE if name == "sqs.age" else Kind.COUNT
+    stage._run(QUEUES, (Sample(name, kind, value, (PAY,), at),), (), None)
+
+
+@pytest.mark.parametrize("ahead", [30.0, 3_600.0, 1.8e12])
+def test_a_sample_of_the_future_silences_no_later_one(ahead: float) -> None:
+    text = "alerts: [{name: old, when: sqs.age > 5}]"
+    stage = Stage(text)
+    own(stage, "sqs.age", 1.0, stage.now + ahead)
+    for now in (60, 120):
+        stage.at(now)
+        own(stage, "sqs.age", 9.0, stage.now - 10)
+    assert stage.told == ["60 firing old"]
+    stage = stage.restart(text)
+    stage.at(180)
+    own(stage, "sqs.age", 1.0, stage.now - 10)
+    assert stage.told == ["180 resolved old"]
+
+
+def test_a_latest_value_that_is_sent_again_counts_after_a_restart() -> None:
+    text = "alerts: [{name: old, when: sqs.age > 5}]"
+    stage = Stage(text)
+    own(stage, "sqs.age", 9.0, taken := stage.now - 10)
+    stage = stage.at(5).restart(text)
+    own(stage, "sqs.age", 9.0, taken)
+    assert stage.engine.cases[0].last is True
+
+
 def test_a_late_sample_makes_no_later_one_forgotten() -> None:
     window = Window(300.0, 0.0)
     for time, value in ((100.0, 5.0), (200.0, 3.0), (300.0, 2.0), (150.0, 4.0)):

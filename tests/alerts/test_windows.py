@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from random import Random
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from vedette.alerts.clock import Steady
 from vedette.alerts.history import Past, Window
-from vedette.alerts.memory import _packed, _unpacked
 from vedette.alerts.points import MOST_POINTS
 from vedette.alerts.ring import Ring
 from vedette.alerts.verdicts import COMPARE, against, among
+from vedette.alerts.windowrows import WindowRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,16 +90,62 @@ def test_many_samples_become_few_points_and_none_is_lost(seed: int, late: float)
         assert window.sum(newest) == pytest.approx(counted(came[-int(number) :])[0])
 
 
-@pytest.mark.parametrize(("over", "ago", "pace"), [(300.0, 0.0, 10.0), (300.0, 86_400.0, 20.0), (3_600.0, 0.0, 2.0)])
-def test_what_is_kept_of_a_window_is_all_of_it(over: float, ago: float, pace: float) -> None:
-    before, after = ((Past(over, NEVER, ago) if ago else Window(over, NEVER)) for _ in range(2))
+def test_late_samples_that_come_in_falling_order_are_joined_too() -> None:
+    window, number = Window(3_600.0, NEVER), 0
+    for minute in range(90):
+        for instance in range(100, 0, -1):
+            window.put(60.0 * minute + 0.6 * instance, 1.0)
+            number += minute >= 30
+    assert len(window.times) <= 3 * MOST_POINTS
+    assert window.sum(5_399.5) == pytest.approx(number, abs=15)
+
+
+@pytest.mark.parametrize(
+    ("over", "ago", "pace"), [(300.0, 0.0, 10.0), (300.0, 86_400.0, 20.0), (3_600.0, 0.0, 2.0), (3_600.0, 0.0, 12.0)]
+)
+def test_a_kill_leaves_of_a_window_what_was_kept_last(over: float, ago: float, pace: float) -> None:
+    """Whole rows where they are short, else each ten minutes, and what came since."""
+    store: dict[str, Any] = {}
+    clock = Steady(lambda: 0.0)
+    clock.offset = 1_000.0
+    rows = WindowRows({}, clock, lambda key, row: store.update({key: json.loads(json.dumps(row))}))
+
+    def made() -> Window:
+        window = Past(over, NEVER, ago) if ago else Window(over, NEVER)
+        window.name = "a window"
+        return window
+
+    before, written = made(), list[int]()
     for place in range(int(1.5 * (over + ago) / pace)):
-        before.put(pace * place, float(place % 17))
-    now = before.came
-    after.restore(_unpacked([*_packed(before.kept(), 1_000.0)], 1_000.0), now)
-    for later in range(0, int(over), 60):
-        assert asked(after, now + later) == asked(before, now + later)
-    assert before.number(now) is not None
+        now = pace * place
+        before.put(now, float(place % 17))
+        if now > 1.4 * (over + ago):
+            old = {**store}
+            rows.save([before], now, everything=place % 10 == 0)
+            written.append(sum(len(str(row)) for key, row in store.items() if row != old.get(key)))
+            if place % 10 == 0:
+                after = made()
+                WindowRows(
+                    {key: row for key, row in store.items() if row is not None}, clock, dict[str, Any]().__setitem__
+                ).restore(after, now)
+                assert [asked(after, now + later) for later in (0, over / 2)] == [
+                    asked(before, now + later) for later in (0, over / 2)
+                ]
+    if max(written) > 20_000:
+        assert sum(written) < 0.3 * len([one for one in written if one]) * max(written)
+
+
+@pytest.mark.parametrize("row", [{"columns": []}, {"columns": ["AAAA"]}, {"columns": 3}, {"since": 1}, {"saved": "x"}])
+def test_a_row_that_makes_no_sense_leaves_an_empty_window(row: dict[str, Any]) -> None:
+    clock = Steady(lambda: 0.0)
+    store: dict[str, Any] = {}
+    rows = WindowRows({}, clock, store.__setitem__)
+    window = Window(300.0, NEVER)
+    window.put(10.0, 1.0)
+    rows.save([window], 10.0, everything=True)
+    (key,) = store
+    WindowRows({key: {**store[key], **row}}, clock, store.__setitem__).restore(other := Window(300.0, NEVER), 10.0)
+    assert other.sum(10.0) == (1.0 if "since" in row else None)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ WHO = "payments/{}: vedette.dev/checks"
 
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vedette.plugins, "entry_points", find)
+    monkeypatch.setattr(vedette.plugins, "entry_points", lambda: SimpleNamespace(select=find))
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ class Book:
         completed: when each instance completed a run last.
         runs: how many runs each has completed.
         alive: whether an instance runs here.
-        restore: fills a window with what was kept of it; called with its name.
+        restore: fills a window with what was kept of it.
         born: called with each new case.
         kinds: what was seen before of metrics that no configuration tells of.
     """
@@ -45,7 +45,7 @@ class Book:
         completed: dict[str, float],
         runs: dict[str, int],
         alive: Callable[[Source], bool],
-        restore: Callable[[str, Window], None],
+        restore: Callable[[Window], None],
         born: Callable[[Case], None],
         kinds: dict[str, tuple[str, str]] | None = None,
     ) -> None:
@@ -157,7 +157,7 @@ class Book:
     def restored(self, window: Window, term: Term, group: Group, tags: Group = ()) -> None:
         """Name a new window, and fill it with what was kept of it."""
         window.name = window_name(term, group, tags)
-        self._restore(window.name, window)
+        self._restore(window)
 
     def _watch(self) -> None:
         metrics = [term for term in self.terms.values() if term.selector is not None and term.text[0] != "s"]

@@ -140,8 +140,8 @@ class AlertEngine:
     def _is_here(self, source: Source) -> bool:
         return not source.owned or self._claims.holds(source.instance)
 
-    def _restore_window(self, name: str, window: Window) -> None:
-        self._memory.restore(name, window, self._now)
+    def _restore_window(self, window: Window) -> None:
+        self._memory.windows.restore(window, self._now)
 
     def _came(self, case: Case) -> None:
         """A case is new: go on where it was, if it was before the start."""

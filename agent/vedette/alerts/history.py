@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.points import MOST_POINTS, Points, thinned
@@ -10,8 +10,9 @@ from vedette.rules.tree import FINEST
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
+_EVER: Final = float("-inf")
 _GAP: Final = 60.0
 _SHARE: Final = 0.1
 _NOTHING: Final[Callable[[float], bool]] = lambda _: False  # noqa: E731
@@ -144,17 +145,22 @@ class Window(Points):
         """Time and mean of what is in it as of its last sample, at most 120 points."""
         return thinned(self.means(self.came))
 
-    def kept(self) -> tuple[array[float], ...]:
-        """The columns of what is in it or waits."""
-        span = Window.span(self, self.came)
-        return tuple(column[span] for column in self.columns())
+    def kept(self, since: float = _EVER) -> tuple[array[float], ...]:
+        """The columns of what is in it or waits, from that time on."""
+        first = max(bisect_right(self.times, self.came - self.reach), bisect_left(self.times, since))
+        return tuple(column[first:] for column in self.columns())
 
-    def restore(self, columns: Iterable[Iterable[float]], now: float) -> None:
+    def restore(self, columns: Sequence[array[float]], now: float) -> None:
         """Put back what `kept` gave, but for what is later than now.
 
         Raises:
             ValueError: they are no such columns.
         """
+        if len(columns) not in (2, 6) or len({len(one) for one in columns}) > 1:
+            raise ValueError("no columns of points")
+        if not self.times:
+            self.adopt([one[: bisect_right(columns[0], now)] for one in columns])
+            return
         for time, *bundle, last in zip(*columns, strict=True):
             number, total, low, high = bundle or (1.0, last, last, last)
             if time <= now:

@@ -7,17 +7,16 @@ store are by the clock; see `Steady`.
 from __future__ import annotations
 
 import logging
-from array import array
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from vedette.alerts.history import Window, tolerated
+from vedette.alerts.history import Window
 from vedette.alerts.ringrows import RingRows
 from vedette.alerts.rule import TIMES
 from vedette.alerts.terms import MOST_GROUPS
+from vedette.alerts.windowrows import EVERY, WindowRows
 from vedette.rules.tree import Absent, walk
 from vedette.state import BESIDE
 
@@ -36,14 +35,11 @@ log = logging.getLogger("vedette.alerts")
 OWN: Final = "vedette/alerts"
 """Where the state store keeps what belongs to no instance."""
 ALERT: Final = f"{BESIDE}alert:"
-_WINDOW: Final = f"{BESIDE}window:"
 _SEEN: Final = f"{BESIDE}seen:"
 _RINGS: Final = f"{BESIDE}rings"
 _KINDS: Final = "kinds"
 _BROUGHT: Final = "brought"
 _BEAT: Final = f"{BESIDE}beat"
-EVERY: Final = 10
-"""Seconds in which each window has its turn to be kept."""
 _SLOWLY: Final = 20.0
 _USELESS: Final = 3_600.0
 """Seconds after which what was kept for a rule that is not there is let go: its file may have had an error."""
@@ -80,7 +76,8 @@ class Memory:
         self._clock = clock
         own = dict(keeper.view(OWN)) if keeper is not None else {}
         self.silences: Any = own.get("silences") or ()
-        self._windows = {key.removeprefix(_WINDOW): row for key, row in own.items() if key.startswith(_WINDOW)}
+        self.windows = WindowRows(own, clock, self._keep)
+        """What was seen by windows."""
         self._groups = {key.removeprefix(_SEEN): row for key, row in own.items() if key.startswith(_SEEN)}
         beat = _mapping(own.get(_BEAT))
         self.alive = _number(beat.get("at"))
@@ -95,7 +92,8 @@ class Memory:
         self.kinds: dict[str, tuple[str, str]] = _kinds(own.get(_KINDS))
         """What the numbers of metrics mean that no configuration tells of, as far as they were seen."""
         self._kept_kinds = len(self.kinds)
-        self.brought = {key: at for key, row in _mapping(own.get(_BROUGHT)).items() if (at := _number(row))}
+        brought = _mapping(own.get(_BROUGHT))
+        self.brought = {key: at for key, row in brought.items() if 0 < (at := _number(row)) <= clock.now()}
         """The newest time that samples brought along, by their series."""
         self._kept_brought = self.brought
 
@@ -161,22 +159,6 @@ class Memory:
         at = self._held.pop(instance, 0.0)
         return at + self._clock.offset if at else 0.0
 
-    def restore(self, name: str, window: Window, now: float) -> None:
-        """Fill a new window with what was kept of it, unless too much is missing since."""
-        row = self._windows.pop(name, None)
-        if row is None:
-            return
-        self._saved[name] = 0.0  # to be let go, if nothing of it is worth anything
-        offset = self._clock.offset
-        try:
-            saved, ready = float(row["saved"]) + offset, float(row["ready"]) + offset
-            window.restore(_unpacked(row["columns"], offset), now)
-        except (TypeError, ValueError, KeyError, IndexError):
-            log.warning("what was kept of %s makes no sense to this version, and is left out", name)
-            return
-        if -tolerated(window.over) <= now - saved <= tolerated(window.over):
-            window.ready = min(window.ready, ready)
-
     def groups(self, rule: Rule, now: float) -> list[tuple[Group, float]]:
         """The groups of a rule that were known, and when each was seen last, as if no time had passed since."""
         row = self._groups.pop(rule.name, None)
@@ -205,7 +187,7 @@ class Memory:
         """
         if self._keeper is None:
             return
-        self._save_windows(book, now, everything=everything)
+        self.windows.save(book.windows(), now, everything=everything)
         rings = self.rings.changed(book, runs, now)
         if rings is not None:
             self._keep(_RINGS, rings)
@@ -216,6 +198,7 @@ class Memory:
             self._kept_kinds = len(self.kinds)
             self._keep(_KINDS, {name: kind for name, (kind, _) in self.kinds.items()})
         self._save_brought(book)
+        self._let_groups_go(book, now)
         for rule in book.rules.values():
             if _waits(rule, book):
                 self._save_groups(rule, book, now, everything=everything)
@@ -224,9 +207,7 @@ class Memory:
         self._keeper.keep(OWN, _BEAT, {"at": self.alive, "statuses": runs.kept(wanted), "held": self._held_by(held)})
 
     def _save_brought(self, book: Book) -> None:
-        oldest = self.alive - _LEFT
         rows = {key: self._clock.wall(at) for key, at in islice(book.router.newest.items(), _MOST)}
-        rows = {key: at for key, at in rows.items() if at > oldest}
         if rows != self._kept_brought:
             self._kept_brought = rows
             self._keep(_BROUGHT, rows)
@@ -235,21 +216,6 @@ class Memory:
         """When this agent had the say last about what is or was under a lease: the next start may come before it is."""
         self._held = {one: at for one, at in self._held.items() if abs(self.alive - at) < _LEFT}
         return {**self._held, **dict.fromkeys(held, self.alive)}
-
-    def _save_windows(self, book: Book, now: float, *, everything: bool) -> None:
-        turn, names = int(now % EVERY), set[str]()
-        for window in islice(book.windows(), _MOST):
-            mine = everything or hash(window.name) % EVERY == turn
-            if not (mine or turn == 0) or (window.is_empty(now) and window.ready > now):
-                continue
-            names.add(window.name)
-            saved = self._saved.get(window.name, 0.0)
-            if everything or (mine and not saved <= now < saved + tolerated(window.over) / 2 - EVERY):
-                self._saved[window.name] = now
-                self._keep(_WINDOW + window.name, self._row_of(window, now))
-        if turn == 0 or everything:
-            self._let_go(names, now)
-            self._let_groups_go(book, now)
 
     def _let_groups_go(self, book: Book, now: float) -> None:
         """Delete the groups of rules that wait for none any more."""
@@ -264,21 +230,6 @@ class Memory:
             del self._groups[name]
             if _SEEN + name not in self._saved:
                 self._keep(_SEEN + name, None)
-
-    def _let_go(self, names: set[str], now: float) -> None:
-        """Delete what is of no use any more."""
-        for name in [name for name in self._saved if name not in names and not name.startswith(_SEEN)]:
-            del self._saved[name]
-            self._keep(_WINDOW + name, None)
-        for name in [name for name, row in self._windows.items() if _is_old(row, self._clock.wall(now))]:
-            del self._windows[name]
-            if name not in names:
-                self._keep(_WINDOW + name, None)
-
-    def _row_of(self, window: Window, now: float) -> dict[str, Any]:
-        offset = self._clock.offset
-        columns = _packed(window.kept(), offset)
-        return {"saved": now - offset, "over": window.over, "ready": window.ready - offset, "columns": columns}
 
     def _save_groups(self, rule: Rule, book: Book, now: float, *, everything: bool) -> None:
         name = _SEEN + rule.name
@@ -306,11 +257,6 @@ def _seen(case: Case) -> float:
     return max((store.at for store in stores if not isinstance(store, Window)), default=0.0)
 
 
-def _is_old(row: Any, wall: float) -> bool:
-    """Whether a window that nobody asked for is of no use any more."""
-    return _age(row, wall) > tolerated(_number(_mapping(row).get("over")))
-
-
 def _age(row: Any, wall: float) -> float:
     return abs(wall - _number(_mapping(row).get("saved")))
 
@@ -325,16 +271,3 @@ def _number(value: Any) -> float:
 
 def _kinds(kept: Any) -> dict[str, tuple[str, str]]:
     return {name: (kind, "") for name, kind in kept.items() if isinstance(kind, str)} if isinstance(kept, dict) else {}
-
-
-def _packed(columns: tuple[array[float], ...], offset: float) -> list[str]:
-    """Columns as text, times by the clock. Base 64 of doubles: a tenth of the time and half of the room of digits."""
-    times, *others = columns
-    if offset:
-        times = array("d", [time - offset for time in times])
-    return [b64encode(column.tobytes()).decode() for column in (times, *others)]
-
-
-def _unpacked(columns: list[str], offset: float) -> list[array[float]]:
-    times, *others = (array("d", b64decode(one, validate=True)) for one in columns)
-    return [array("d", [time + offset for time in times]), *others]

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 Bundle = tuple[float, float, float, float]
 """What stands for several samples: their number, sum, smallest and largest."""
@@ -92,8 +92,11 @@ class Points:
             self._bundle()
         self.high, self.low = max(self.high, bundle[3]), min(self.low, bundle[2])
         place = bisect_right(times, time)
-        if len(times) >= self._most and place and time - times[place - 1] < self._slot:
+        many = len(times) >= self._most
+        if many and place and time - times[place - 1] < self._slot:
             self._join(place - 1, bundle, last)
+        elif many and place < len(times) and times[place] - time < self._slot:
+            self._join(place, bundle, self.values[place])
         else:
             self._insert(place, time, bundle, last)
         self.ends = times[-1] + self.reach
@@ -137,6 +140,16 @@ class Points:
         self._limit = min(2 * live + _ROOM, max(self._most, live + _MORE_ROOM))
         self._room = self._limit if self.numbers is None else 0
 
+    def adopt(self, columns: Sequence[array[float]]) -> None:
+        """Have these, as `columns` gave them, where there is none yet."""
+        self.times, self.values = columns[0], columns[-1]
+        self.totals = self.lows = self.highs = self.values
+        if len(columns) > 2:
+            self.numbers, self.totals, self.lows, self.highs = columns[1:5]
+        if self.times:
+            self.low, self.high, self.ends = min(self.lows), max(self.highs), self.times[-1] + self.reach
+            self._make_room(self.times[-1])
+
     def clear(self) -> None:
         """All have left."""
         self._before += len(self.values)
@@ -147,13 +160,19 @@ class Points:
         self._limit = self._room = 0
 
     def correct(self, time: float, old: float, new: float) -> None:
-        """Of a time and value a single sample gets another value, if there is one."""
+        """A sample of that time and value gets another value; one of several has them reach to the old one still."""
+        self.high, self.low = max(self.high, new), min(self.low, new)
         for place in range(bisect_left(self.times, time), bisect_right(self.times, time)):
             if self.values[place] == old and (self.numbers is None or self.numbers[place] == 1):
                 for column in (self.totals, self.lows, self.highs, self.values):
                     column[place] = new
-                self.high, self.low = max(self.high, new), min(self.low, new)
                 return
+        place = bisect_right(self.times, time) - 1
+        if place >= 0 and self.numbers is not None and self.numbers[place] > 1:
+            self.totals[place] += new - old
+            self.lows[place], self.highs[place] = min(self.lows[place], new), max(self.highs[place], new)
+            if self.values[place] == old:
+                self.values[place] = new
 
     def rows(self, span: slice) -> list[Point]:
         """Those in a range of places."""

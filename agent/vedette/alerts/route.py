@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from array import array
+from bisect import bisect_left
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.history import Window, tolerated
@@ -19,8 +20,48 @@ IDLE: Final = 3_600.0
 """Seconds, and more where the interval is longer, after which a series that does not come is forgotten."""
 _CORRECTABLE: Final = 2_048
 """Samples of a series that came with their times and may be corrected, at the most: as long as a window has them."""
+_NONE: Final[array[float]] = array("d")
 _COUNTER: Final = Kind.COUNTER
 _RATE: Final = Kind.RATE
+
+
+class Brought:
+    """The latest samples of a series that brought their times: those that may be reported again with another value."""
+
+    __slots__ = ("_counted", "_times", "_values")
+
+    def __init__(self) -> None:
+        self._times = self._counted = self._values = _NONE
+
+    def __contains__(self, time: float) -> bool:
+        place = bisect_left(self._times, time)
+        return place < len(self._times) and self._times[place] == time
+
+    def note(self, time: float, counted: float, value: float, oldest: float) -> None:
+        """One more.
+
+        Args:
+            time: that it brought.
+            counted: the time as of which it counts.
+            value: its value.
+            oldest: what counted before that is forgotten.
+        """
+        if self._times is _NONE:
+            self._times, self._counted, self._values = array("d"), array("d"), array("d")
+        place = bisect_left(self._times, time)
+        for column, one in ((self._times, time), (self._counted, counted), (self._values, value)):
+            column.insert(place, one)
+        gone = max(bisect_left(self._counted, oldest), len(self._times) - _CORRECTABLE)
+        for column in (self._times, self._counted, self._values):
+            del column[: max(gone, 0)]
+
+    def replace(self, time: float, value: float) -> tuple[float, float] | None:
+        """Another value; returns when the sample counts and its value before, None where it is not known any more."""
+        if time not in self:
+            return None
+        place = bisect_left(self._times, time)
+        old, self._values[place] = self._values[place], value
+        return self._counted[place], old
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +75,7 @@ class Route:
         until: when the next sample should have come.
         total: the last value and time of what is cumulative.
         newest: the newest time that a sample brought with it.
-        brought: when the latest of such samples counted, and their values, by that time.
+        brought: such samples.
     """
 
     instance: str
@@ -43,19 +84,32 @@ class Route:
     until: float = 0.0
     total: tuple[float, float] | None = None
     newest: float = 0.0
-    brought: dict[float, tuple[float, float]] = field(default_factory=dict)
+    brought: Brought = field(default_factory=Brought)
 
-    def correct(self, sample: Sample) -> None:
-        """What was reported again replaces what was reported before, if that is still here."""
-        time = sample.time or 0.0
-        if isinstance(sample.value, str | Sketch) or sample.kind in (_COUNTER, _RATE) or time not in self.brought:
+    def put_again(self, sample: Sample, counted: float, until: float, touched: list[Store]) -> None:
+        """Take a sample that was reported before: as of now where nothing newer is known, else as a correction.
+
+        Args:
+            sample: of this series, with its time.
+            counted: when it counts, where it does as of now: after a restart.
+            until: how long it is the latest.
+            touched: the stores that got it are added.
+        """
+        if isinstance(sample.value, str | Sketch):
             return
-        counted, old = self.brought[time]
-        new = _float(sample.value)
-        self.brought[time] = counted, new
-        for store in self.stores if new != old else ():
-            if isinstance(store, Window):
-                store.correct(counted, old, new)
+        time, new = sample.time or 0.0, _float(sample.value)
+        if sample.kind in (_COUNTER, _RATE):
+            self.total = self.total or (new, time)
+            return
+        old = self.brought.replace(time, new)
+        for store in self.stores:
+            if isinstance(store, Latest):
+                if store.value is None and time == self.newest:
+                    store.put(counted, new, until)
+                    touched.append(store)
+            elif old is not None and old[1] != new:
+                store.correct(*old, new)
+                touched.append(store)
 
     def put(self, sample: Sample, time: float, taken: float, until: float, touched: list[Store]) -> None:
         """Take a sample.
@@ -88,17 +142,9 @@ class Route:
             for store in self.stores:
                 store.put(time, number, until)
             if sample.time is not None:
-                self._note(sample.time, time, number)
+                reach = max([store.reach for store in self.stores if isinstance(store, Window)], default=0.0)
+                self.brought.note(sample.time, time, number, time - reach)
         touched += self.stores
-
-    def _note(self, brought: float, counted: float, value: float) -> None:
-        known = self.brought
-        known[brought] = counted, value
-        reach = max([store.reach for store in self.stores if isinstance(store, Window)], default=0.0)
-        for first in [one for one, (at, _) in islice(known.items(), 2) if at < counted - reach]:
-            del known[first]
-        if len(known) > _CORRECTABLE:
-            del known[next(iter(known))]
 
     def resume(self, time: float) -> None:
         """A window in which nothing was seen for all of its length has no verdict until it is full again."""

@@ -27,6 +27,8 @@ _STALE: Final = 3
 _AGAIN: Final = 60.0
 """Seconds between two attempts to make room for new groups."""
 _SWEEP: Final = 300.0
+_LEFT: Final = 86_400.0
+"""Seconds after which nobody sends samples again."""
 _FOREVER: Final = float("inf")
 _COUNTER: Final = Kind.COUNTER
 _RATE: Final = Kind.RATE
@@ -109,6 +111,7 @@ class Router:
         if not self._swept <= time < self._swept + _SWEEP:
             self._swept = time
             self._sweep(time, list(self._routes))
+            self.brought = {key: one for key, one in self.brought.items() if time - one < _LEFT}
             self._waiting = {key: one for key, one in self._waiting.items() if time - one.until < IDLE}
         routes, metrics = self._routes, self._metrics
         if self._refused and time >= self._again:
@@ -152,17 +155,18 @@ class Router:
             key = (one.name, one.tags)
             route, time = self._routes[key], one.time or 0.0
             delay = max(0.0, now - max(newest[key], route.newest))
-            if time <= route.newest:
-                route.correct(one)
+            counted = min(time + delay, now)  # whoever's clock is ahead
+            if time <= route.newest or time in route.brought:
+                route.put_again(one, counted, until, touched)
             else:
-                route.newest = time
-                route.put(one, time + delay, time, until, touched)
+                route.newest = min(time, now)
+                route.put(one, counted, time, until, touched)
 
     @property
     def newest(self) -> dict[str, float]:
         """The newest time that samples of a series had, of those whose samples bring their time."""
-        now = {_text_of(key): route.newest for key, route in self._routes.items() if route.newest}
-        return {**self.brought, **now}
+        routes = {**self._waiting, **self._routes}
+        return {**{_text_of(key): one.newest for key, one in routes.items() if one.newest}, **self.brought}
 
     # Routes
 

@@ -95,7 +95,8 @@ def load(
         _warn_of_templates(templates, documents)
     rulebook = None
     if sinks and only is None:
-        unread = any(report.failed for report in (*reports, *(document.report for document in checks)))
+        theirs = {file.shown for file in found if _role(file) == "check"}
+        unread = any(one.failed and one.file in theirs for one in (*reports, *(document.report for document in checks)))
         whole = not (agent.discoveries or templates or broken or unread)
         rulebook = _rulebook(documents, instances, None if agent_report.failed else agent, masker, complete=whole)
         if any(report.failed for report in (*reports, *(document.report for document in documents))):

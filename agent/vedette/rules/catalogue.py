@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 AGENT: Final = "vedette/agent"
 """The instance of the agent's own batches."""
+_SLOTS: Final = 8
+"""Points that a window long ago has at least: those at its edges count wholly or not at all."""
 _TIME: Final = {
     "day": 86_400.0,
     "hour": 3_600.0,
@@ -162,7 +164,7 @@ class Catalogue:
                     self._metric(target, found)
                 case Absent(target=str() as target):
                     self._instance(target, found)
-                case Change(value=Value(over=float() as over), ago=ago) if over * FINEST < 2 * (over + ago):
+                case Change(value=Value(over=float() as over), ago=ago) if over * FINEST < _SLOTS * (over + ago):
                     found.warnings.append(_too_fine(over, ago))
                 case StatusIs() if node.of_instance:
                     self._instance(node.target, found)
@@ -233,7 +235,7 @@ class Catalogue:
 
 def _too_fine(over: float, ago: float) -> tuple[str, str]:
     slot = format_duration((over + ago) / FINEST)
-    least = format_duration(60.0 * ceil(2 * (over + ago) / FINEST / 60.0))
+    least = format_duration(60.0 * ceil(_SLOTS * (over + ago) / FINEST / 60.0))
     what = f"of what came in {span(ago)} a point for every {slot} is kept, too little for a window of {span(over)}"
     return what, f"make the window {least} long at least, where it runs more often than every {slot}"
 
