@@ -35,6 +35,7 @@ def merged(*parts: dict[str, Any]) -> dict[str, Any]:
 
 
 PAGE: dict[str, Any] = {"prometheus": {"enabled": True, "tlsSecret": "tls", "authSecret": "scrape"}}
+API_SERVER = [{"to": [{"ipBlock": {"cidr": "192.0.2.10/32"}}], "ports": [{"port": 6443}]}]
 FULL: dict[str, Any] = {
     "image": {"repository": "registry.example.com/vedette", "digest": "sha256:" + "0" * 64},
     "imagePullSecrets": ["registry"],
@@ -45,7 +46,7 @@ FULL: dict[str, Any] = {
     },
     "secrets": {"existing": ["datadog"], "values": {"token": "a secret of both"}},
     "env": [{"name": "ENVIRONMENT", "value": "production"}],
-    "networkPolicy": {"egress": [{"ports": [{"port": 443}]}]},
+    "networkPolicy": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}], "apiServer": API_SERVER},
     "prometheus": {
         "enabled": True,
         "tlsSecret": "vedette-tls",
@@ -261,6 +262,9 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ),
         ({"agent": {"stop_timeout": "${env:STOP}"}}, "${env:STOP}, which only they can read: set terminationGrace"),
         ({"secrets": {"existing": ["values"], "values": {"a": "b"}}}, "secrets.existing: values is the folder of"),
+        ({"networkPolicy": {"egress": [{"ports": [{"port": 443}]}]}}, "networkPolicy.egress: the node agents ask the"),
+        ({"networkPolicy": {"apiServer": [{"ports": [{"port": 443}]}]}}, "missing property 'to'"),
+        ({"networkPolicy": {"apiServer": [{"to": []}]}}, "/networkPolicy/apiServer/0/to': minItems"),
     ],
 )
 def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, Any], said: str) -> None:
@@ -468,8 +472,7 @@ def test_who_is_let_in(made: dict[str, Any]) -> None:
     assert node["ingress"] == [{"ports": [{"port": "probes"}, statsd]}, scrape]
     assert cluster["ingress"] == [{"ports": [{"port": "probes"}]}, scrape]
     names = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
-    api_server = {"ports": [{"port": 443}, {"port": 6443}, {"port": 10250}]}
-    assert cluster["egress"] == node["egress"] == [names, api_server, *FULL["networkPolicy"]["egress"]]
+    assert cluster["egress"] == node["egress"] == [names, *API_SERVER, *FULL["networkPolicy"]["egress"]]
     assert cluster["policyTypes"] == ["Ingress", "Egress"]
     service = named(made["full"], "Service", "vedette-statsd")["spec"]
     assert (service["internalTrafficPolicy"], service["ports"][0]["targetPort"]) == ("Local", "statsd")
@@ -498,12 +501,33 @@ def test_the_ports_of_statsd_are_those_of_its_instances(chart: Any) -> None:
 
 def test_only_who_asks_the_api_server_is_let_out_to_it(chart: Any) -> None:
     out = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
-    server = [{"to": [{"ipBlock": {"cidr": "10.96.0.1/32"}}], "ports": [{"port": 443}]}]
-    values = {"networkPolicy": {"egress": out, "apiServer": server}, "node": {"conf": {"k8s.yaml": None}}}
+    values = {"networkPolicy": {"egress": out, "apiServer": API_SERVER}, "node": {"conf": {"k8s.yaml": None}}}
     objects = chart.objects(values)
     assert named(objects, "NetworkPolicy", "vedette-node")["spec"]["egress"][1:] == out
-    assert named(objects, "NetworkPolicy", "vedette")["spec"]["egress"][1:] == [*server, *out]
-    assert "egress" not in named(chart.objects({}), "NetworkPolicy", "vedette")["spec"]
+    assert named(objects, "NetworkPolicy", "vedette")["spec"]["egress"][1:] == [*API_SERVER, *out]
+    assert named(chart.objects({}), "NetworkPolicy", "vedette")["spec"]["policyTypes"] == ["Ingress"]
+    token = {"node": {"serviceAccount": {"automount": True}}}
+    objects = chart.objects(merged(values, token))
+    assert named(objects, "NetworkPolicy", "vedette-node")["spec"]["egress"][1:] == [*API_SERVER, *out]
+
+
+def test_a_tight_policy_stays_tight(chart: Any) -> None:
+    """No rule but the one for names is without addresses, whatever is left away."""
+    out = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
+    nobody_asks = {"node": {"conf": {"k8s.yaml": None}}, "cluster": {"enabled": False}}
+    for policy, rest in (
+        ({"egress": out, "apiServer": API_SERVER}, {}),
+        ({"apiServer": API_SERVER, "dnsPorts": [5353]}, {}),
+        ({"egress": out}, nobody_asks),
+        ({"apiServer": API_SERVER, "dnsPorts": []}, nobody_asks),
+    ):
+        for made_policy in of_kind(chart.objects({"networkPolicy": policy, **rest}), "NetworkPolicy"):
+            spec = made_policy["spec"]
+            assert spec["policyTypes"] == ["Ingress", "Egress"]
+            everywhere = [one["ports"] for one in spec.get("egress", []) if not one.get("to")]
+            ports = policy.get("dnsPorts", [53])
+            names = [{"port": port, "protocol": kind} for port in ports for kind in ("UDP", "TCP")]
+            assert everywhere == ([names] if names else [])
 
 
 @pytest.mark.parametrize(
