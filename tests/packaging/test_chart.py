@@ -262,6 +262,32 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ),
         ({"agent": {"stop_timeout": "${env:STOP}"}}, "${env:STOP}, which only they can read: set terminationGrace"),
         ({"secrets": {"existing": ["values"], "values": {"a": "b"}}}, "secrets.existing: values is the folder of"),
+        ({"cluster": {"conf": {"k8s.yaml": None}}}, "cluster.conf has no instance, and an agent with nothing to do"),
+        ({"node": {"conf": dict.fromkeys(("k8s.yaml", "host.yaml", "statsd.yaml"))}}, "set node.enabled: false"),
+        (merged(PAGE, {"probes": {"listen": "0.0.0.0:9464"}}), "is on the port of the node agents' Prometheus page"),
+        ({"probes": {"listen": "0.0.0.0:9464"}}, "is on the port of the node agents' Prometheus page"),
+        ({"probes": {"listen": "0.0.0.0:8127"}}, "is on the port of the node agents' status page"),
+        ({"fullnameOverride": "Vedette_X"}, "/fullnameOverride': 'Vedette_X' does not match"),
+        ({"fullnameOverride": "123"}, "/fullnameOverride': '123' does not match"),
+        ({"fullnameOverride": "vedette-node"}, "as those on nodes of a release vedette would be called"),
+        ({"nameOverride": "a b"}, "/nameOverride': 'a b' does not match"),
+        ({"nameOverride": "x" * 64}, "/nameOverride': maxLength"),
+        (
+            merged(HOST, {"node": {"updateStrategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}}}),
+            "node.updateStrategy: maxSurge: 1 starts the new agent beside the old one",
+        ),
+        ({"cluster": {"conf": {"k8s.yaml": {"instances": [{"namespaces": ["${env:NS}"]}]}}}}, "namespaces has a var"),
+        ({"cluster": {"agent": {"fleet": {"namespace": "${env:NS}"}}}}, "fleet.namespace of the cluster agents is a"),
+        ({"node": {"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}}, "node.extraVolumes: tmp is the name of"),
+        (
+            {"secrets": {"existing": ["x"]}, "cluster": {"extraVolumes": [{"name": "secret-x", "emptyDir": {}}]}},
+            "cluster.extraVolumes: secret-x is the name of another volume",
+        ),
+        ({"env": [{"name": "NODE_NAME", "value": "x"}]}, "env: NODE_NAME is there twice for the node agents"),
+        ({"env": [{"name": "A"}], "cluster": {"env": [{"name": "A"}]}}, "env: A is there twice for the cluster"),
+        ({"commonLabels": {"a": "b"}, "node": {"podLabels": {"a": "c"}}}, "node.podLabels: a is in commonLabels too"),
+        ({"commonLabels": {"pod-security.kubernetes.io/enforce": "x"}}, "set namespace.podSecurity"),
+        ({"cluster": {"serviceAccount": {"create": False}}}, "to the namespace's account default, that is to every"),
         ({"networkPolicy": {"egress": [{"ports": [{"port": 443}]}]}}, "networkPolicy.egress: the node agents ask the"),
         ({"networkPolicy": {"apiServer": [{"ports": [{"port": 443}]}]}}, "missing property 'to'"),
         ({"networkPolicy": {"apiServer": [{"to": []}]}}, "/networkPolicy/apiServer/0/to': minItems"),
@@ -273,12 +299,32 @@ def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, 
     assert said in str(refused.value)
 
 
-@slow
 def test_what_looks_like_a_number_stays_a_name(chart: Any) -> None:
-    values = {"imagePullSecrets": ["123"], "fullnameOverride": "123", "secrets": {"existing": ["1.5"]}, **PAGE}
-    for one in chart.objects(values, "456"):
+    host = {"stateDirectory": "/var/lib/a: b", "socketDirectory": "/var/run/c #d"}
+    values: dict[str, Any] = merged(HOST, PAGE, {
+        "imagePullSecrets": ["123"], "secrets": {"existing": ["1.5"], "values": {"1e3": "x"}},
+        "node": {"priorityClassName": "123", "host": host}, "cluster": {"priorityClassName": "0x10"},
+    })  # fmt: skip
+    objects = chart.objects(values, "456")
+    for one in objects:
         kubernetes_validate.validate(one, VERSIONS[-1], strict=True)
         assert one["metadata"].get("namespace", "456") == "456"
+    assert of_kind(objects, "Namespace")[0]["metadata"]["name"] == "456"
+    assert [pod(objects, role)["priorityClassName"] for role in ("node", "cluster")] == ["123", "0x10"]
+    paths = {one["name"]: one["hostPath"]["path"] for one in pod(objects, "node")["volumes"] if "hostPath" in one}
+    assert (paths["state"], paths["sockets"]) == tuple(host.values())
+    assert list(named(objects, "Secret", "vedette")["data"]) == ["1e3"]
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8125", "localhost:8125", "[::1]:8125"])
+def test_statsd_that_only_its_own_pod_reaches_has_no_service(chart: Any, listen: str) -> None:
+    texts = chart.render({"node": {"conf": {"statsd.yaml": {"instances": [{"listen": listen}]}}}})
+    assert "statsd" not in texts["service.yaml"] + texts["networkpolicy.yaml"] + texts["NOTES.txt"]
+
+
+def test_the_notes_say_the_port_of_statsd(chart: Any) -> None:
+    values = {"node": {"conf": {"statsd.yaml": {"instances": [{"listen": "0.0.0.0:9125"}]}}}}
+    assert "vedette-statsd.vedette, port 9125." in chart.render(values)["NOTES.txt"]
 
 
 def test_a_strategy_has_no_options_of_another_type(chart: Any) -> None:
@@ -531,7 +577,17 @@ def test_a_tight_policy_stays_tight(chart: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("timeout", "seconds"), [(None, 30), ("500ms", 21), (90, 110), ("1.5m", 110), ("1h", 3620), ("0.25d", 21620)]
+    ("timeout", "seconds"),
+    [
+        (None, 30),
+        ("500ms", 21),
+        (90, 110),
+        ("1.5m", 110),
+        ("1h", 3620),
+        ("0.25d", 21620),
+        (" 30s ", 50),
+        (2000000, 2000020),
+    ],
 )
 def test_pods_have_longer_to_stop_than_their_agents_take(chart: Any, timeout: Any, seconds: int) -> None:
     objects = chart.objects({"cluster": {"agent": {"stop_timeout": timeout} if timeout else {}}})

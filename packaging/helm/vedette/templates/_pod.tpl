@@ -39,7 +39,7 @@ spec:
   {{- if and $host (or $own.host.socketDirectory $own.host.stateDirectory) }}
   initContainers:
     - name: folders  # the kubelet makes them root's
-      image: {{ include "vedette.image" .root }}
+      image: {{ include "vedette.image" .root | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
       command:
         - chown
@@ -72,7 +72,7 @@ spec:
   {{- end }}
   containers:
     - name: vedette
-      image: {{ include "vedette.image" .root }}
+      image: {{ include "vedette.image" .root | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
       args: [run, --conf, /etc/vedette/conf.d]
       env:
@@ -154,11 +154,11 @@ spec:
     - name: state
       {{- if and $host $own.host.stateDirectory }}
       hostPath:
-        path: {{ $own.host.stateDirectory }}
+        path: {{ $own.host.stateDirectory | quote }}
         type: DirectoryOrCreate
       {{- else }}
       emptyDir:
-        sizeLimit: {{ $own.stateSizeLimit }}
+        sizeLimit: {{ $own.stateSizeLimit | quote }}
       {{- end }}
     - name: tmp
       emptyDir:
@@ -178,7 +178,7 @@ spec:
     {{- if and $host $own.host.socketDirectory }}
     - name: sockets
       hostPath:
-        path: {{ $own.host.socketDirectory }}
+        path: {{ $own.host.socketDirectory | quote }}
         type: DirectoryOrCreate
     {{- end }}
     {{- if and $host $own.host.root }}
@@ -213,6 +213,6 @@ spec:
                 {{- include "vedette.selector" . | nindent 16 }}
   {{- end }}
   {{- with $own.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
 {{- end -}}
