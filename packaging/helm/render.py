@@ -99,6 +99,21 @@ def _without_helm(node: Any) -> Any:
     return node
 
 
+def chart_version(version: str) -> str:
+    """A version of PEP 440 as Helm takes it: `0.2.0rc1` is `0.2.0-rc.1`. SemVer sorts `0` before letters, dev thus before a.
+
+    Source: https://semver.org, items 9 and 11.
+
+    Raises:
+        ValueError: SemVer has no such version.
+    """
+    found = re.fullmatch(r"(\d+\.\d+\.\d+)(?:(a|b|rc)(\d+)|\.dev(\d+))?", version)
+    if found is None:
+        raise ValueError(f"version {version}: a chart's is 1.2.3, with a1, b1, rc1 or .dev1 behind it at most")
+    release, kind, number, dev = found.groups()
+    return f"{release}-{kind}.{number}" if kind else f"{release}-0.dev.{dev}" if dev else release
+
+
 def options() -> Iterator[tuple[str, Any, str]]:
     """Every option of values.yaml: its path, its default, and the comment above it.
 

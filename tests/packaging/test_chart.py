@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,23 @@ def test_helm_finds_nothing_to_complain_about(chart: Any) -> None:
     about = yaml.safe_load((CHART / "Chart.yaml").read_text())
     version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
-    assert (about["version"], about["appVersion"]) == (version[1], version[1])
+    assert (about["version"], about["appVersion"]) == (chart.chart_version(version[1]), version[1])
+
+
+def test_a_release_candidate_has_a_version_that_helm_takes(chart: Any, tmp_path: Path) -> None:
+    order = ["0.2.0.dev1", "0.2.0a1", "0.2.0b1", "0.2.0rc1", "0.2.0rc2", "0.2.0"]
+    assert [chart.chart_version(one) for one in order] == [
+        "0.2.0-0.dev.1", "0.2.0-a.1", "0.2.0-b.1", "0.2.0-rc.1", "0.2.0-rc.2", "0.2.0",
+    ]  # fmt: skip
+    for wrong in ("0.2", "0.2.0.post1", "0.2.0rc1.dev1"):
+        with pytest.raises(ValueError, match=f"version {wrong}: a chart's is 1.2.3"):
+            chart.chart_version(wrong)
+    copied = Path(shutil.copytree(CHART, tmp_path / "vedette"))
+    about = re.sub(r"(?m)^version: .*$", "version: 0.2.0-rc.1", (copied / "Chart.yaml").read_text())
+    (copied / "Chart.yaml").write_text(re.sub(r"(?m)^appVersion: .*$", "appVersion: 0.2.0rc1", about))
+    assert chart.helm_python.lint(str(copied))["errors"] == []
+    with chart.helm_python.Chart.load(str(copied)) as loaded:
+        assert Path(loaded.save(str(tmp_path))).name == "vedette-0.2.0-rc.1.tgz"
 
 
 def test_the_chart_is_whole_when_it_is_packed(chart: Any, tmp_path: Path) -> None:
