@@ -36,7 +36,7 @@ _LEAVES = {
     *(f"{role}.{name}" for role in ("node", "cluster") for name in (
         "agent", "conf", "resources", "nodeSelector", "tolerations", "affinity", "updateStrategy", "secrets",
         "serviceAccount.annotations", "podAnnotations", "podLabels")),
-    "node.host.conf",
+    "node.host.conf", "node.host.seLinuxOptions",
 }  # fmt: skip
 """Options that are mappings of the user's own."""
 _BEGIN, _END = "<!-- values -->", "<!-- /values -->"
@@ -100,9 +100,9 @@ def _without_helm(node: Any) -> Any:
 
 
 def chart_version(version: str) -> str:
-    """A version of PEP 440 as Helm takes it: `0.2.0rc1` is `0.2.0-rc.1`. SemVer sorts `0` before letters, dev thus before a.
+    """A version of PEP 440 as Helm takes it: `0.2.0rc1` is `0.2.0-rc.1`.
 
-    Source: https://semver.org, items 9 and 11.
+    SemVer sorts numbers before letters: `0` puts dev before a. Source: https://semver.org, items 9 and 11.
 
     Raises:
         ValueError: SemVer has no such version.

@@ -227,6 +227,21 @@ def test_host_access_mounts_what_it_says_and_the_agent_stays_unprivileged(made: 
     assert "log_file.yaml" not in conf(made["root"], "node")
 
 
+def test_a_namespace_may_give_the_user_and_selinux_its_context(chart: Any) -> None:
+    for role in ("node", "cluster"):
+        spec = pod(chart.objects({"runAs": None}), role)
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & spec["securityContext"].keys()
+        assert violations(spec) == []
+    objects = chart.objects(
+        merged(HOST, {"runAs": 1000680000, "node": {"host": {"seLinuxOptions": {"type": "spc_t"}}}})
+    )
+    spec = pod(objects, "node")
+    assert spec["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}
+    assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["fsGroup"] == 1000680000
+    assert spec["initContainers"][0]["command"][1] == "1000680000:1000680000"
+    assert "seLinuxOptions" not in pod(objects, "cluster")["securityContext"]
+
+
 def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
     notes = chart.render(HOST)["NOTES.txt"]
     assert "pod-security.kubernetes.io/enforce=privileged" in notes
@@ -279,6 +294,7 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ),
         ({"agent": {"stop_timeout": "${env:STOP}"}}, "${env:STOP}, which only they can read: set terminationGrace"),
         ({"secrets": {"existing": ["values"], "values": {"a": "b"}}}, "secrets.existing: values is the folder of"),
+        (merged(HOST, {"runAs": None}), "runAs: null leaves open whose the folders of node.hostAccess are to be"),
         ({"cluster": {"conf": {"k8s.yaml": None}}}, "cluster.conf has no instance, and an agent with nothing to do"),
         ({"node": {"conf": dict.fromkeys(("k8s.yaml", "host.yaml", "statsd.yaml"))}}, "set node.enabled: false"),
         (merged(PAGE, {"probes": {"listen": "0.0.0.0:9464"}}), "is on the port of the node agents' Prometheus page"),
@@ -628,7 +644,12 @@ def test_prometheus_operator_is_told_how_to_scrape(chart: Any) -> None:
         (endpoint,) = one["spec"]["endpoints"]
         assert (endpoint["port"], endpoint["scheme"]) == ("metrics", "https")
         assert endpoint["tlsConfig"]["serverName"] == "vedette.vedette.svc"
+        assert endpoint["tlsConfig"]["ca"]["secret"] == {"name": "vedette-tls", "key": "ca.crt"}
         assert endpoint["basicAuth"]["password"] == {"name": "vedette-scrape", "key": "password"}
+
+    public = merged(values, {"prometheus": {"publicCertificate": True}})
+    for one in of_kind(chart.objects(public), "ServiceMonitor"):
+        assert one["spec"]["endpoints"][0]["tlsConfig"] == {"serverName": "vedette.vedette.svc"}
 
 
 @slow

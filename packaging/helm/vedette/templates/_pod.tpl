@@ -27,9 +27,17 @@ spec:
   {{- end }}
   securityContext:
     runAsNonRoot: true
-    runAsUser: 10001
-    runAsGroup: 10001
-    fsGroup: 10001
+    {{- with $values.runAs }}
+    runAsUser: {{ int64 . }}
+    runAsGroup: {{ int64 . }}
+    fsGroup: {{ int64 . }}
+    {{- end }}
+    {{- if $host }}
+    {{- with $own.host.seLinuxOptions }}
+    seLinuxOptions:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- end }}
     fsGroupChangePolicy: OnRootMismatch
     {{- if and $host $own.host.logs }}
     supplementalGroups: [0]  # containers' logs are root:root 0640
@@ -43,7 +51,7 @@ spec:
       imagePullPolicy: {{ $values.image.pullPolicy }}
       command:
         - chown
-        - 10001:10001
+        - {{ printf "%d:%d" (int64 $values.runAs) (int64 $values.runAs) | quote }}
         {{- if $own.host.socketDirectory }}
         - /var/run/vedette
         {{- end }}
