@@ -11,7 +11,7 @@ MEMORY := $(shell [ -w /dev/shm ] && [ "$$(df -k --output=avail /dev/shm 2>/dev/
 # Some hundred processes of `vedette` are started: where the environment forbids it, each would compile its sources anew.
 PYTEST := env -u PYTHONDONTWRITEBYTECODE $(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help demo test test-packaging soak manifests lint lint-packaging format docs bench deb clean
+.PHONY: help demo test test-packaging test-wheel soak manifests lint lint-packaging format docs bench deb clean
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -50,6 +50,10 @@ test-packaging: $(VENV)/.packaging  ## install package, image and chart for real
 lint-packaging: $(VENV)/.packaging  ## of test-packaging what takes seconds: chart, manifests, Dockerfile, the wheel's bytes
 	@$(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n0 -rs -m "packaging and not slow" \
 		tests/packaging/test_chart.py tests/packaging/test_image.py tests/packaging/test_wheel.py $(ARGS)
+
+test-wheel: $(VENV)/.packaging  ## install the wheel with pip on every Python from 3.11 on that is here, and run it (a minute)
+	@$(if $(MEMORY),PYTEST_DEBUG_TEMPROOT=$(MEMORY)) $(BIN)/python -m pytest -n0 -rs -m packaging \
+		tests/packaging/test_wheel.py -k test_it_installs $(ARGS)
 
 deb: $(VENV)/.packaging  ## build the Debian package into dist
 	@$(BIN)/python packaging/deb/build.py $(ARGS)

@@ -36,7 +36,7 @@ _LEAVES = {
     *(f"{role}.{name}" for role in ("node", "cluster") for name in (
         "agent", "conf", "resources", "nodeSelector", "tolerations", "affinity", "updateStrategy", "secrets",
         "serviceAccount.annotations", "podAnnotations", "podLabels")),
-    "node.host.conf",
+    "node.host.conf", "node.host.seLinuxOptions",
 }  # fmt: skip
 """Options that are mappings of the user's own."""
 _BEGIN, _END = "<!-- values -->", "<!-- /values -->"
@@ -97,6 +97,21 @@ def _without_helm(node: Any) -> Any:
     if isinstance(node, list):
         return [_without_helm(item) for item in node]
     return node
+
+
+def chart_version(version: str) -> str:
+    """A version of PEP 440 as Helm takes it: `0.2.0rc1` is `0.2.0-rc.1`.
+
+    SemVer sorts numbers before letters: `0` puts dev before a. Source: https://semver.org, items 9 and 11.
+
+    Raises:
+        ValueError: SemVer has no such version.
+    """
+    found = re.fullmatch(r"(\d+\.\d+\.\d+)(?:(a|b|rc)(\d+)|\.dev(\d+))?", version)
+    if found is None:
+        raise ValueError(f"version {version}: a chart's is 1.2.3, with a1, b1, rc1 or .dev1 behind it at most")
+    release, kind, number, dev = found.groups()
+    return f"{release}-{kind}.{number}" if kind else f"{release}-0.dev.{dev}" if dev else release
 
 
 def options() -> Iterator[tuple[str, Any, str]]:

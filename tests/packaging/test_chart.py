@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def merged(*parts: dict[str, Any]) -> dict[str, Any]:
 
 
 PAGE: dict[str, Any] = {"prometheus": {"enabled": True, "tlsSecret": "tls", "authSecret": "scrape"}}
+API_SERVER = [{"to": [{"ipBlock": {"cidr": "192.0.2.10/32"}}], "ports": [{"port": 6443}]}]
 FULL: dict[str, Any] = {
     "image": {"repository": "registry.example.com/vedette", "digest": "sha256:" + "0" * 64},
     "imagePullSecrets": ["registry"],
@@ -45,7 +47,7 @@ FULL: dict[str, Any] = {
     },
     "secrets": {"existing": ["datadog"], "values": {"token": "a secret of both"}},
     "env": [{"name": "ENVIRONMENT", "value": "production"}],
-    "networkPolicy": {"egress": [{"ports": [{"port": 443}]}]},
+    "networkPolicy": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}], "apiServer": API_SERVER},
     "prometheus": {
         "enabled": True,
         "tlsSecret": "vedette-tls",
@@ -113,7 +115,23 @@ def test_helm_finds_nothing_to_complain_about(chart: Any) -> None:
     about = yaml.safe_load((CHART / "Chart.yaml").read_text())
     version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
-    assert (about["version"], about["appVersion"]) == (version[1], version[1])
+    assert (about["version"], about["appVersion"]) == (chart.chart_version(version[1]), version[1])
+
+
+def test_a_release_candidate_has_a_version_that_helm_takes(chart: Any, tmp_path: Path) -> None:
+    order = ["0.2.0.dev1", "0.2.0a1", "0.2.0b1", "0.2.0rc1", "0.2.0rc2", "0.2.0"]
+    assert [chart.chart_version(one) for one in order] == [
+        "0.2.0-0.dev.1", "0.2.0-a.1", "0.2.0-b.1", "0.2.0-rc.1", "0.2.0-rc.2", "0.2.0",
+    ]  # fmt: skip
+    for wrong in ("0.2", "0.2.0.post1", "0.2.0rc1.dev1"):
+        with pytest.raises(ValueError, match=f"version {wrong}: a chart's is 1.2.3"):
+            chart.chart_version(wrong)
+    copied = Path(shutil.copytree(CHART, tmp_path / "vedette"))
+    about = re.sub(r"(?m)^version: .*$", "version: 0.2.0-rc.1", (copied / "Chart.yaml").read_text())
+    (copied / "Chart.yaml").write_text(re.sub(r"(?m)^appVersion: .*$", "appVersion: 0.2.0rc1", about))
+    assert chart.helm_python.lint(str(copied))["errors"] == []
+    with chart.helm_python.Chart.load(str(copied)) as loaded:
+        assert Path(loaded.save(str(tmp_path))).name == "vedette-0.2.0-rc.1.tgz"
 
 
 def test_the_chart_is_whole_when_it_is_packed(chart: Any, tmp_path: Path) -> None:
@@ -209,6 +227,21 @@ def test_host_access_mounts_what_it_says_and_the_agent_stays_unprivileged(made: 
     assert "log_file.yaml" not in conf(made["root"], "node")
 
 
+def test_a_namespace_may_give_the_user_and_selinux_its_context(chart: Any) -> None:
+    for role in ("node", "cluster"):
+        spec = pod(chart.objects({"runAs": None}), role)
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & spec["securityContext"].keys()
+        assert violations(spec) == []
+    objects = chart.objects(
+        merged(HOST, {"runAs": 1000680000, "node": {"host": {"seLinuxOptions": {"type": "spc_t"}}}})
+    )
+    spec = pod(objects, "node")
+    assert spec["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}
+    assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["fsGroup"] == 1000680000
+    assert spec["initContainers"][0]["command"][1] == "1000680000:1000680000"
+    assert "seLinuxOptions" not in pod(objects, "cluster")["securityContext"]
+
+
 def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
     notes = chart.render(HOST)["NOTES.txt"]
     assert "pod-security.kubernetes.io/enforce=privileged" in notes
@@ -261,6 +294,36 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ),
         ({"agent": {"stop_timeout": "${env:STOP}"}}, "${env:STOP}, which only they can read: set terminationGrace"),
         ({"secrets": {"existing": ["values"], "values": {"a": "b"}}}, "secrets.existing: values is the folder of"),
+        (merged(HOST, {"runAs": None}), "runAs: null leaves open whose the folders of node.hostAccess are to be"),
+        ({"cluster": {"conf": {"k8s.yaml": None}}}, "cluster.conf has no instance, and an agent with nothing to do"),
+        ({"node": {"conf": dict.fromkeys(("k8s.yaml", "host.yaml", "statsd.yaml"))}}, "set node.enabled: false"),
+        (merged(PAGE, {"probes": {"listen": "0.0.0.0:9464"}}), "is on the port of the node agents' Prometheus page"),
+        ({"probes": {"listen": "0.0.0.0:9464"}}, "is on the port of the node agents' Prometheus page"),
+        ({"probes": {"listen": "0.0.0.0:8127"}}, "is on the port of the node agents' status page"),
+        ({"fullnameOverride": "Vedette_X"}, "/fullnameOverride': 'Vedette_X' does not match"),
+        ({"fullnameOverride": "123"}, "/fullnameOverride': '123' does not match"),
+        ({"fullnameOverride": "vedette-node"}, "as those on nodes of a release vedette would be called"),
+        ({"nameOverride": "a b"}, "/nameOverride': 'a b' does not match"),
+        ({"nameOverride": "x" * 64}, "/nameOverride': maxLength"),
+        (
+            merged(HOST, {"node": {"updateStrategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}}}),
+            "node.updateStrategy: maxSurge: 1 starts the new agent beside the old one",
+        ),
+        ({"cluster": {"conf": {"k8s.yaml": {"instances": [{"namespaces": ["${env:NS}"]}]}}}}, "namespaces has a var"),
+        ({"cluster": {"agent": {"fleet": {"namespace": "${env:NS}"}}}}, "fleet.namespace of the cluster agents is a"),
+        ({"node": {"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}}, "node.extraVolumes: tmp is the name of"),
+        (
+            {"secrets": {"existing": ["x"]}, "cluster": {"extraVolumes": [{"name": "secret-x", "emptyDir": {}}]}},
+            "cluster.extraVolumes: secret-x is the name of another volume",
+        ),
+        ({"env": [{"name": "NODE_NAME", "value": "x"}]}, "env: NODE_NAME is there twice for the node agents"),
+        ({"env": [{"name": "A"}], "cluster": {"env": [{"name": "A"}]}}, "env: A is there twice for the cluster"),
+        ({"commonLabels": {"a": "b"}, "node": {"podLabels": {"a": "c"}}}, "node.podLabels: a is in commonLabels too"),
+        ({"commonLabels": {"pod-security.kubernetes.io/enforce": "x"}}, "set namespace.podSecurity"),
+        ({"cluster": {"serviceAccount": {"create": False}}}, "to the namespace's account default, that is to every"),
+        ({"networkPolicy": {"egress": [{"ports": [{"port": 443}]}]}}, "networkPolicy.egress: the node agents ask the"),
+        ({"networkPolicy": {"apiServer": [{"ports": [{"port": 443}]}]}}, "missing property 'to'"),
+        ({"networkPolicy": {"apiServer": [{"to": []}]}}, "/networkPolicy/apiServer/0/to': minItems"),
     ],
 )
 def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, Any], said: str) -> None:
@@ -269,12 +332,32 @@ def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, 
     assert said in str(refused.value)
 
 
-@slow
 def test_what_looks_like_a_number_stays_a_name(chart: Any) -> None:
-    values = {"imagePullSecrets": ["123"], "fullnameOverride": "123", "secrets": {"existing": ["1.5"]}, **PAGE}
-    for one in chart.objects(values, "456"):
+    host = {"stateDirectory": "/var/lib/a: b", "socketDirectory": "/var/run/c #d"}
+    values: dict[str, Any] = merged(HOST, PAGE, {
+        "imagePullSecrets": ["123"], "secrets": {"existing": ["1.5"], "values": {"1e3": "x"}},
+        "node": {"priorityClassName": "123", "host": host}, "cluster": {"priorityClassName": "0x10"},
+    })  # fmt: skip
+    objects = chart.objects(values, "456")
+    for one in objects:
         kubernetes_validate.validate(one, VERSIONS[-1], strict=True)
         assert one["metadata"].get("namespace", "456") == "456"
+    assert of_kind(objects, "Namespace")[0]["metadata"]["name"] == "456"
+    assert [pod(objects, role)["priorityClassName"] for role in ("node", "cluster")] == ["123", "0x10"]
+    paths = {one["name"]: one["hostPath"]["path"] for one in pod(objects, "node")["volumes"] if "hostPath" in one}
+    assert (paths["state"], paths["sockets"]) == tuple(host.values())
+    assert list(named(objects, "Secret", "vedette")["data"]) == ["1e3"]
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8125", "localhost:8125", "[::1]:8125"])
+def test_statsd_that_only_its_own_pod_reaches_has_no_service(chart: Any, listen: str) -> None:
+    texts = chart.render({"node": {"conf": {"statsd.yaml": {"instances": [{"listen": listen}]}}}})
+    assert "statsd" not in texts["service.yaml"] + texts["networkpolicy.yaml"] + texts["NOTES.txt"]
+
+
+def test_the_notes_say_the_port_of_statsd(chart: Any) -> None:
+    values = {"node": {"conf": {"statsd.yaml": {"instances": [{"listen": "0.0.0.0:9125"}]}}}}
+    assert "vedette-statsd.vedette, port 9125." in chart.render(values)["NOTES.txt"]
 
 
 def test_a_strategy_has_no_options_of_another_type(chart: Any) -> None:
@@ -468,8 +551,7 @@ def test_who_is_let_in(made: dict[str, Any]) -> None:
     assert node["ingress"] == [{"ports": [{"port": "probes"}, statsd]}, scrape]
     assert cluster["ingress"] == [{"ports": [{"port": "probes"}]}, scrape]
     names = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
-    api_server = {"ports": [{"port": 443}, {"port": 6443}, {"port": 10250}]}
-    assert cluster["egress"] == node["egress"] == [names, api_server, *FULL["networkPolicy"]["egress"]]
+    assert cluster["egress"] == node["egress"] == [names, *API_SERVER, *FULL["networkPolicy"]["egress"]]
     assert cluster["policyTypes"] == ["Ingress", "Egress"]
     service = named(made["full"], "Service", "vedette-statsd")["spec"]
     assert (service["internalTrafficPolicy"], service["ports"][0]["targetPort"]) == ("Local", "statsd")
@@ -498,16 +580,47 @@ def test_the_ports_of_statsd_are_those_of_its_instances(chart: Any) -> None:
 
 def test_only_who_asks_the_api_server_is_let_out_to_it(chart: Any) -> None:
     out = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
-    server = [{"to": [{"ipBlock": {"cidr": "10.96.0.1/32"}}], "ports": [{"port": 443}]}]
-    values = {"networkPolicy": {"egress": out, "apiServer": server}, "node": {"conf": {"k8s.yaml": None}}}
+    values = {"networkPolicy": {"egress": out, "apiServer": API_SERVER}, "node": {"conf": {"k8s.yaml": None}}}
     objects = chart.objects(values)
     assert named(objects, "NetworkPolicy", "vedette-node")["spec"]["egress"][1:] == out
-    assert named(objects, "NetworkPolicy", "vedette")["spec"]["egress"][1:] == [*server, *out]
-    assert "egress" not in named(chart.objects({}), "NetworkPolicy", "vedette")["spec"]
+    assert named(objects, "NetworkPolicy", "vedette")["spec"]["egress"][1:] == [*API_SERVER, *out]
+    assert named(chart.objects({}), "NetworkPolicy", "vedette")["spec"]["policyTypes"] == ["Ingress"]
+    token = {"node": {"serviceAccount": {"automount": True}}}
+    objects = chart.objects(merged(values, token))
+    assert named(objects, "NetworkPolicy", "vedette-node")["spec"]["egress"][1:] == [*API_SERVER, *out]
+
+
+def test_a_tight_policy_stays_tight(chart: Any) -> None:
+    """No rule but the one for names is without addresses, whatever is left away."""
+    out = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
+    nobody_asks = {"node": {"conf": {"k8s.yaml": None}}, "cluster": {"enabled": False}}
+    for policy, rest in (
+        ({"egress": out, "apiServer": API_SERVER}, {}),
+        ({"apiServer": API_SERVER, "dnsPorts": [5353]}, {}),
+        ({"egress": out}, nobody_asks),
+        ({"apiServer": API_SERVER, "dnsPorts": []}, nobody_asks),
+    ):
+        for made_policy in of_kind(chart.objects({"networkPolicy": policy, **rest}), "NetworkPolicy"):
+            spec = made_policy["spec"]
+            assert spec["policyTypes"] == ["Ingress", "Egress"]
+            everywhere = [one["ports"] for one in spec.get("egress", []) if not one.get("to")]
+            ports = policy.get("dnsPorts", [53])
+            names = [{"port": port, "protocol": kind} for port in ports for kind in ("UDP", "TCP")]
+            assert everywhere == ([names] if names else [])
 
 
 @pytest.mark.parametrize(
-    ("timeout", "seconds"), [(None, 30), ("500ms", 21), (90, 110), ("1.5m", 110), ("1h", 3620), ("0.25d", 21620)]
+    ("timeout", "seconds"),
+    [
+        (None, 30),
+        ("500ms", 21),
+        (90, 110),
+        ("1.5m", 110),
+        ("1h", 3620),
+        ("0.25d", 21620),
+        (" 30s ", 50),
+        (2000000, 2000020),
+    ],
 )
 def test_pods_have_longer_to_stop_than_their_agents_take(chart: Any, timeout: Any, seconds: int) -> None:
     objects = chart.objects({"cluster": {"agent": {"stop_timeout": timeout} if timeout else {}}})
@@ -531,7 +644,12 @@ def test_prometheus_operator_is_told_how_to_scrape(chart: Any) -> None:
         (endpoint,) = one["spec"]["endpoints"]
         assert (endpoint["port"], endpoint["scheme"]) == ("metrics", "https")
         assert endpoint["tlsConfig"]["serverName"] == "vedette.vedette.svc"
+        assert endpoint["tlsConfig"]["ca"]["secret"] == {"name": "vedette-tls", "key": "ca.crt"}
         assert endpoint["basicAuth"]["password"] == {"name": "vedette-scrape", "key": "password"}
+
+    public = merged(values, {"prometheus": {"publicCertificate": True}})
+    for one in of_kind(chart.objects(public), "ServiceMonitor"):
+        assert one["spec"]["endpoints"][0]["tlsConfig"] == {"serverName": "vedette.vedette.svc"}
 
 
 @slow

@@ -109,8 +109,9 @@ def test_the_sdist_builds_the_same_wheel(builds: list[Path], wheel: Path, tmp_pa
 def test_it_installs_and_runs_on_every_python_that_can_be_had(version: str, wheel: Path, tmp_path: Path) -> None:
     if not (python := interpreter(version)):
         pytest.skip(f"NOT TRIED: there is no python{version} on this machine")
-    subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
-    pip = [tmp_path / "venv/bin/python", "-m", "pip", "--disable-pip-version-check", "-q", "install"]
+    subprocess.run([python, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True, timeout=120)
+    own = ["--python", tmp_path / "venv/bin/python", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", *own, "-q", "install", "--no-compile"]
     done = subprocess.run([*pip, f"{wheel}[redis]"], capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, "pip could not install it"
     said = subprocess.run([tmp_path / "venv/bin/vedette", "--version"], capture_output=True, text=True, check=True)

@@ -33,6 +33,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _REREAD = 60.0  # seconds; a projected token is replaced long before it ends
 _SPARE = 30.0  # seconds before a token ends
 _LEAST = 5.0  # seconds between two renewals
+_AGAIN = 10.0  # seconds until a service account that could not be read is read again
 _LOGIN = 20.0  # seconds for a login program, which all requests wait for
 _AT_ONCE = 5.0  # seconds within which it has been started
 _LOGIN_MARK = "KUBERNETES_EXEC_INFO"
@@ -59,6 +60,7 @@ class Access:
     _renewed: float = 0.0
     _due: float = 0.0
     _written: int = 0
+    _closed: bool = False
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -83,6 +85,7 @@ class Access:
         Raises:
             CheckError: there is no configuration, it cannot be read, or its login program failed.
         """
+        self._closed = False
         await self._load()
 
     async def renew(self, since: float = float("inf")) -> bool:
@@ -118,7 +121,7 @@ class Access:
             body: JSON to send.
 
         Raises:
-            CheckError: as `open`. aiohttp.ClientError, TimeoutError: no answer.
+            CheckError: as `open`. aiohttp.ClientError, TimeoutError: no answer, or `close` was called.
         """
         await self._refresh()
         if url.startswith("/"):
@@ -129,17 +132,20 @@ class Access:
         return await self._connections.request(method, url, head, timeout, body)
 
     async def authorization(self) -> dict[str, str]:
-        """The header that logs in with a token that is current, for a client of one's own. Raises as `open`."""
+        """The header that logs in with a token that is current, for a client of one's own. Raises as `request`."""
         await self._refresh()
         return self._authorization()
 
     async def close(self) -> None:
-        """Drop the connections."""
+        """Drop the connections; there are no others until `open`."""
+        self._closed = True
         old, self._connections = self._connections, None
         if old is not None:
             await old.close()
 
     async def _refresh(self) -> None:
+        if self._closed:
+            raise aiohttp.ClientConnectionError("closed")
         if self._outdated():
             async with self._lock:  # a login program is not run once for each watch
                 if self._outdated():
@@ -171,19 +177,35 @@ class Access:
     async def _load(self) -> None:
         self._renewed, self._written = time.monotonic(), self._stamp()
         file = self._file()
+        if file is None:
+            await self._load_account()
+            return
+        login = Login()
         try:
-            if file is None:
-                self._due = self._renewed + _REREAD
-                login = of_service_account(self.account)
-            else:
-                login = Login()
-                self._due = await self._load_file(login, file)
+            self._due = await self._load_file(login, file)
         except CheckError:
             raise
         except Exception as error:  # whatever a broken file makes the library trip over
             raise _unusable(error, file) from None
         self._login = login
         await self._reconnect(login)
+
+    async def _load_account(self) -> None:
+        """Load the pod's service account; what was read before goes on where it cannot be, as in client-go."""
+        held = self._login is not None and self._connections is not None
+        self._due = self._renewed + (_AGAIN if held else _REREAD)
+        try:
+            login = of_service_account(self.account)
+            await self._reconnect(login)
+        except CheckError:
+            if held:
+                return
+            raise
+        except Exception as error:
+            if held:
+                return
+            raise _unusable(error, None) from None
+        self._login, self._due = login, self._renewed + _REREAD
 
     async def _load_file(self, login: Login, file: Path) -> float:
         """Load a kubeconfig; the time of the monotonic clock at which to do so again."""
@@ -232,6 +254,9 @@ class Access:
                 f"the certificate files of the cluster cannot be used: {getattr(error, 'strerror', '') or 'not PEM'}",
                 hint="see certificate-authority, client-certificate and client-key",
             ) from None
+        if self._closed:  # meanwhile
+            await made.close()
+            return
         old, self._connections, self._print = self._connections, made, new
         if old is not None:
             await old.close()

@@ -32,6 +32,7 @@ class Login:
         verify_ssl: whether the server's certificate is checked.
         tls_server_name: name in the server's certificate, if not the address's.
         proxy: address of an HTTP proxy; None for the environment's.
+        direct: whether the environment's proxy is passed by.
     """
 
     host: str = ""
@@ -42,18 +43,21 @@ class Login:
     verify_ssl: bool = True
     tls_server_name: str | None = None
     proxy: str | None = None
+    direct: bool = False
 
     def of_its_connections(self) -> tuple[Any, ...]:
         """What connections are made with: another value takes others. Raises OSError: a file cannot be read."""
         files = (self.ssl_ca_cert, self.cert_file, self.key_file)
         contents = (hash(Path(path).read_bytes()) if path else 0 for path in files)
-        return (self.host, self.verify_ssl, self.tls_server_name, self.proxy, *contents)
+        return (self.host, self.verify_ssl, self.tls_server_name, self.proxy, self.direct, *contents)
 
 
 def of_service_account(folder: Path) -> Login:
     """The login of a pod, from the files and variables that Kubernetes gives it.
 
     https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+
+    The address is the cluster's own, so it is asked without a proxy: aiohttp does not read networks in NO_PROXY.
 
     Raises:
         OSError, KeyError, ValueError: something is missing, or is empty.
@@ -63,7 +67,7 @@ def of_service_account(folder: Path) -> Login:
     if not (host and port and token and authority.read_text()):
         raise ValueError("empty")
     address = f"https://{f'[{host}]' if ':' in host else host}:{port}"
-    return Login(address, {"BearerToken": f"Bearer {token}"}, str(authority))
+    return Login(address, {"BearerToken": f"Bearer {token}"}, str(authority), direct=True)
 
 
 class Connections:
@@ -79,6 +83,7 @@ class Connections:
     def __init__(self, login: Login) -> None:
         context = ssl.create_default_context(cafile=login.ssl_ca_cert)
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as Go does: authorities of clusters lack fields
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as Go does: an intermediate may be what is trusted
         if login.cert_file:
             context.load_cert_chain(login.cert_file, login.key_file)
         if not login.verify_ssl:
@@ -86,7 +91,7 @@ class Connections:
             context.verify_mode = ssl.CERT_NONE
         self._how: dict[str, Any] = {"proxy": login.proxy, "server_hostname": login.tls_server_name}
         connector = aiohttp.TCPConnector(limit=0, ssl=context)
-        self._session = aiohttp.ClientSession(connector=connector, trust_env=True, read_bufsize=_LONGEST)
+        self._session = aiohttp.ClientSession(connector=connector, trust_env=not login.direct, read_bufsize=_LONGEST)
 
     async def request(
         self, method: str, url: str, headers: dict[str, str], timeout: aiohttp.ClientTimeout, body: Any

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import psutil
 import pytest
 import trustme
@@ -28,6 +29,7 @@ from vedette.advice import Grade
 from vedette_checks.k8s import access as access_module
 from vedette_checks.k8s.access import Access
 from vedette_checks.k8s.client import Client, same_origin
+from vedette_checks.k8s.errors import ApiError
 from vedette_checks.k8s.login import of_service_account
 
 pytestmark = pytest.mark.anyio
@@ -467,3 +469,74 @@ def test_a_service_account_is_its_two_files_and_an_address(tmp_path: Path, monke
     (tmp_path / "ca.crt").write_text("")
     with pytest.raises(ValueError, match="empty"):
         of_service_account(tmp_path)
+
+
+async def pod_access(drive: Drive, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA) -> tuple[Any, Access]:
+    """An API server, and the access to it that a pod has."""
+    server = await drive.server(small=True, tls=server_context(authority, "127.0.0.1"), token="first")
+    return server, Access(account=account(drive.folder, monkeypatch, server, authority, "first"))
+
+
+async def test_a_pod_asks_its_api_server_without_the_proxy_of_its_environment(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA
+) -> None:
+    """With NO_PROXY as kubeadm and others write it: a network, which aiohttp does not read."""
+    _, access = await pod_access(drive, monkeypatch, authority)
+    proxied = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        proxied.append(await reader.readline())
+        writer.close()
+
+    listening = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.0/8,.svc")
+    try:
+        assert json.loads(await Client(access).get("/api/v1/nodes"))["kind"] == "NodeList"
+        assert proxied == []
+    finally:
+        await access.close()
+        listening.close()
+
+
+@pytest.mark.parametrize(("file", "text"), [("token", ""), ("ca.crt", ""), ("ca.crt", "half of a")])
+async def test_what_was_read_goes_on_where_a_service_account_cannot_be_read_again(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA, file: str, text: str
+) -> None:
+    server, access = await pod_access(drive, monkeypatch, authority)
+    client = Client(access)
+    await client.get("/api/v1/nodes")
+    whole = (access.account / file).read_text()
+    (access.account / file).write_text(text)
+    access._due = 0.0  # a minute has passed
+    await client.get("/api/v1/nodes")
+    assert 0 < access._due - time.monotonic() <= 10
+    (access.account / file).write_text(whole)
+    (access.account / "token").write_text("second")
+    server.token = "second"
+    access._due = 0.0
+    await client.get("/api/v1/nodes")
+    assert [seen.headers["authorization"] for seen in server.requests] == ["Bearer first"] * 2 + ["Bearer second"]
+    await access.close()
+
+
+async def test_an_authority_may_be_an_intermediate_one(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, access = await pod_access(drive, monkeypatch, trustme.CA().create_child_ca())
+    assert json.loads(await Client(access).get("/api/v1/nodes"))["kind"] == "NodeList"
+    await access.close()
+
+
+async def test_nothing_is_asked_after_the_end(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA
+) -> None:
+    server, access = await pod_access(drive, monkeypatch, authority)
+    await Client(access).get("/api/v1/nodes")
+    await access.close()
+    with pytest.raises(ApiError):
+        await Client(access).get("/api/v1/nodes")
+    with pytest.raises(aiohttp.ClientConnectionError, match="closed"):
+        await access.authorization()
+    assert (access._connections, len(server.requests)) == (None, 1)
+    await access.open()
+    await Client(access).get("/api/v1/nodes")
+    await access.close()

@@ -106,18 +106,20 @@ secret-{{ . }}
 {{/* Seconds that pods of a role have to stop: those that are said, else 20 more than the agent's stop_timeout. */}}
 {{- define "vedette.grace" -}}
 {{- $said := .root.Values.terminationGracePeriodSeconds -}}
-{{- $timeout := toString (default "10s" (include "vedette.agent" . | fromYaml).stop_timeout) -}}
+{{- $timeout := default "10s" (include "vedette.agent" . | fromYaml).stop_timeout -}}
+{{- if kindIs "float64" $timeout }}{{ if eq $timeout (floor $timeout) }}{{ $timeout = int64 $timeout }}{{ end }}{{ end -}}
+{{- $timeout = trim (toString $timeout) -}}
 {{- $most := "" -}}
 {{- if regexMatch "^[0-9]+([.][0-9]+)?(ms|s|m|h|d)?$" $timeout -}}
 {{- $seconds := get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 "d" 86400.0) (default "s" (regexFind "[a-z]+$" $timeout)) -}}
-{{- $most = mulf (float64 (regexFind "^[0-9.]+" $timeout)) $seconds | ceil | int -}}
+{{- $most = mulf (float64 (regexFind "^[0-9.]+" $timeout)) $seconds | ceil | int64 -}}
 {{- else if not $said -}}
 {{- fail (printf "agent.stop_timeout of the %s agents is %s, which only they can read: set terminationGracePeriodSeconds too" .role $timeout) -}}
 {{- end -}}
-{{- if and $said (not (kindIs "string" $most)) (le (int $said) (int $most)) -}}
+{{- if and $said (not (kindIs "string" $most)) (le (int64 $said) (int64 $most)) -}}
 {{- fail (printf "terminationGracePeriodSeconds: %d is not more than stop_timeout of the %s agents, %s: kubelets would kill them before they have sent what they hold" (int $said) .role $timeout) -}}
 {{- end -}}
-{{- default (add (int $most) 20) $said -}}
+{{- default (add (int64 $most) 20) $said | int64 -}}
 {{- end -}}
 
 {{/* Every instance of a role's conf.d, with its file's defaults: a YAML list of file, check and options. */}}
@@ -140,17 +142,13 @@ secret-{{ . }}
 {{- toYaml $found -}}
 {{- end -}}
 
-{{/* Names of the checks of a role, each between blanks. */}}
-{{- define "vedette.checks" -}}
-{{- range (include "vedette.instances" . | fromYamlArray) }} {{ .check }} {{ end -}}
-{{- end -}}
-
-{{/* Ports of a role's StatsD instances, by name of the port: the first is `statsd`. */}}
+{{/* Ports of a role's StatsD instances that others than the pod can reach, by name of the port: the first is `statsd`. */}}
 {{- define "vedette.statsd" -}}
 {{- $ports := dict -}}
 {{- range (include "vedette.instances" . | fromYamlArray) -}}
 {{- if and (eq .check "statsd") (or .options.listen (not (hasKey .options "listen"))) -}}
-{{- $port := int (default "8125" (regexFind "[0-9]+$" (toString .options.listen))) -}}
+{{- $listen := default "127.0.0.1:8125" .options.listen | toString -}}
+{{- $port := ternary 0 (int (default "8125" (regexFind "[0-9]+$" $listen))) (regexMatch "^(127\\.|localhost(:|$)|\\[?::1\\]?(:|$))" $listen) -}}
 {{- if and $port (not (has $port (values $ports))) }}{{ $_ := set $ports (ternary (printf "statsd-%d" $port) "statsd" (hasKey $ports "statsd")) $port }}{{ end -}}
 {{- end -}}
 {{- end -}}

@@ -27,9 +27,17 @@ spec:
   {{- end }}
   securityContext:
     runAsNonRoot: true
-    runAsUser: 10001
-    runAsGroup: 10001
-    fsGroup: 10001
+    {{- with $values.runAs }}
+    runAsUser: {{ int64 . }}
+    runAsGroup: {{ int64 . }}
+    fsGroup: {{ int64 . }}
+    {{- end }}
+    {{- if $host }}
+    {{- with $own.host.seLinuxOptions }}
+    seLinuxOptions:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- end }}
     fsGroupChangePolicy: OnRootMismatch
     {{- if and $host $own.host.logs }}
     supplementalGroups: [0]  # containers' logs are root:root 0640
@@ -39,11 +47,11 @@ spec:
   {{- if and $host (or $own.host.socketDirectory $own.host.stateDirectory) }}
   initContainers:
     - name: folders  # the kubelet makes them root's
-      image: {{ include "vedette.image" .root }}
+      image: {{ include "vedette.image" .root | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
       command:
         - chown
-        - 10001:10001
+        - {{ printf "%d:%d" (int64 $values.runAs) (int64 $values.runAs) | quote }}
         {{- if $own.host.socketDirectory }}
         - /var/run/vedette
         {{- end }}
@@ -72,7 +80,7 @@ spec:
   {{- end }}
   containers:
     - name: vedette
-      image: {{ include "vedette.image" .root }}
+      image: {{ include "vedette.image" .root | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
       args: [run, --conf, /etc/vedette/conf.d]
       env:
@@ -154,11 +162,11 @@ spec:
     - name: state
       {{- if and $host $own.host.stateDirectory }}
       hostPath:
-        path: {{ $own.host.stateDirectory }}
+        path: {{ $own.host.stateDirectory | quote }}
         type: DirectoryOrCreate
       {{- else }}
       emptyDir:
-        sizeLimit: {{ $own.stateSizeLimit }}
+        sizeLimit: {{ $own.stateSizeLimit | quote }}
       {{- end }}
     - name: tmp
       emptyDir:
@@ -178,7 +186,7 @@ spec:
     {{- if and $host $own.host.socketDirectory }}
     - name: sockets
       hostPath:
-        path: {{ $own.host.socketDirectory }}
+        path: {{ $own.host.socketDirectory | quote }}
         type: DirectoryOrCreate
     {{- end }}
     {{- if and $host $own.host.root }}
@@ -213,6 +221,6 @@ spec:
                 {{- include "vedette.selector" . | nindent 16 }}
   {{- end }}
   {{- with $own.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
 {{- end -}}
