@@ -68,7 +68,7 @@ sinks:
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package as `make deb` builds it, and its next revision with another host.yaml."""
+    """A folder with the package as `make deb` builds it, and its next revision, which explains more."""
     if reason := why_not():
         pytest.skip(f"packages are not tried: {reason}")
     if made_before := os.environ.get("VEDETTE_PACKAGES"):  # for whoever works on these tests
@@ -86,7 +86,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["dpkg-deb", "-R", packages / "vedette-1.deb", tree], check=True, timeout=300)
     control = tree / "DEBIAN/control"
     control.write_text(re.sub(r"^Version: .*$", r"\g<0>+next", control.read_text(), flags=re.MULTILINE))
-    with (tree / "etc/vedette/conf.d/host.yaml").open("a") as stream:
+    with (tree / "usr/share/vedette/agent.yaml").open("a") as stream:
         stream.write("# as a later version has it\n")
     subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "-b", tree, packages / "vedette-2.deb"], check=True, timeout=300)
     shutil.rmtree(tree)
@@ -408,11 +408,15 @@ def test_what_comes_before_a_release_sorts_before_it() -> None:
 
 
 def test_an_upgrade_restarts_it_and_keeps_what_was_configured(machine: Machine) -> None:
+    """Nobody answers questions, and no option says what to do without an answer."""
     machine.run(f"echo '# mine' >> {CONF}/host.yaml && chmod 700 /etc/vedette && chmod 750 /etc/vedette")
     process, conf = machine.show("MainPID"), machine.run(f"cat {CONF}/*.yaml")
-    machine.run("dpkg -i --force-confold /srv/packages/vedette-2.deb")
+    shown = machine.run("DEBIAN_FRONTEND=noninteractive dpkg -i /srv/packages/vedette-2.deb </dev/null")
+    assert "onfiguration file" not in shown
+    assert machine.run("dpkg-query -W -f '${db:Status-Abbrev}' vedette").strip() == "ii"
     assert machine.run(f"cat {CONF}/*.yaml") == conf
-    assert "as a later version has it" in machine.run(f"cat {CONF}/host.yaml.dpkg-dist")
+    assert machine.run(f"ls {CONF} | grep dpkg- || true") == ""
+    assert "as a later version has it" in machine.run("cat /usr/share/vedette/agent.yaml")
     assert machine.show("ActiveState") == "active"
     assert machine.show("MainPID") != process
     machine.until(lambda: instances(machine).get("log_file/shop", {}).get("state") == "ok", "the new version's runs")
