@@ -21,6 +21,16 @@ FROZEN = {
 }
 
 
+def build() -> ModuleType:
+    """packaging/deb/build.py."""
+    found = importlib.util.spec_from_file_location("build_deb", DEB / "build.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
 def test_the_files_that_everybody_edits_are_the_same_in_every_release() -> None:
     """dpkg asks what to do with an edited conffile only if the new package's differs from the old one's.
 
@@ -33,6 +43,14 @@ def test_the_files_that_everybody_edits_are_the_same_in_every_release() -> None:
     conffiles = [one["src"] for one in contents if one.get("type", "").startswith("config")]
     assert conffiles == ["packaging/deb/conf.d/*.yaml"]
     assert not any(one["dst"].startswith("/etc") for one in contents if one.get("type") not in ("config", "dir"))
+
+
+@pytest.mark.parametrize(("machine", "arch"), [("x86_64", "amd64"), ("aarch64", "arm64"), ("riscv64", "amd64")])
+def test_the_package_is_for_the_machine_that_builds_it(
+    monkeypatch: pytest.MonkeyPatch, machine: str, arch: str
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert build().own_arch() == arch
 
 
 def test_the_reference_is_a_configuration_that_is_valid(tmp_path: Path) -> None:

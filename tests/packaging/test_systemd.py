@@ -430,6 +430,12 @@ def test_removed_it_keeps_its_configuration_and_purged_nothing(machine: Machine)
     # dpkg does not bring back configuration that was deleted: the agent has nothing to run, and that is said
     shown = machine.run("rm -r /etc/vedette && dpkg -i /srv/packages/vedette-2.deb")
     assert "THE AGENT DOES NOT RUN" in shown
+    assert "no valid instance" in shown
+    # where images are made it is not to run, which alarms nobody
+    machine.run("printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d")
+    shown = machine.run("/var/lib/dpkg/info/vedette.postinst configure; rm /usr/sbin/policy-rc.d")
+    assert "returned 101" in shown
+    assert "THE AGENT DOES NOT RUN" not in shown
     assert machine.run("stat -c '%U:%G %a' /etc/vedette /etc/vedette/conf.d").split("\n")[:2] == [
         "root:vedette 750",
         "root:vedette 2750",
