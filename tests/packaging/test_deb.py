@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
+import shutil
+import subprocess
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -51,6 +55,22 @@ def test_the_package_is_for_the_machine_that_builds_it(
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
     assert build().own_arch() == arch
+
+
+def test_what_the_page_says_to_install_can_be_read_by_the_agent_under_umask_027() -> None:
+    page = (ROOT / "docs/install.md").read_text()
+    commands = re.findall(r"^.*?((?:\(umask 022; )?[^`\n(]*(?<!python3-)\bpip .*)$", page, re.MULTILINE)
+    into = [one for one in commands if "/opt/vedette" in one]
+    assert len(into) == 2
+    assert all(one.startswith("(umask 022; ") for one in into)
+
+
+@pytest.mark.skipif(not shutil.which("dpkg"), reason="there is no dpkg")
+def test_what_comes_before_a_release_sorts_before_it() -> None:
+    order = ["0.2.0.dev3", "0.2.0a1", "0.2.0b1", "0.2.0rc1.dev1", "0.2.0rc1", "0.2.0", "0.2.0.post1", "0.2.1"]
+    versions = [f"{build().debian_version(one)}-1" for one in order]
+    for earlier, later in pairwise(versions):
+        assert subprocess.run(["dpkg", "--compare-versions", earlier, "lt", later], check=False).returncode == 0, later
 
 
 def test_the_reference_is_a_configuration_that_is_valid(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Found:
 
 
 def mark(path: Path) -> Mark:
-    """What tells one state of a file from another: path, inode, size, mode, times of change; the path if it is absent."""
+    """What tells one state of a file from another: path, inode, size, mode, times of change. Of none: the path."""
     try:
         seen = path.stat()
     except (OSError, ValueError):
