@@ -107,7 +107,7 @@ CLIENTS = {
     ),
     "sqs": (
         "instances:\n  - {region: eu-central-1, endpoint_url: 'http://127.0.0.1:8009', queues: [orders]}\n",
-        ("sqs/sqs failing: eu-central-1: sqs:GetQueueUrl: AWS answers 501",),
+        ("sqs/sqs failing: eu-central-1: sqs:GetQueueUrl: AWS answers 501 501",),
     ),
     "tls": (
         "instances:\n  - {host: 127.0.0.1, port: 9}\n",

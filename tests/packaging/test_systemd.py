@@ -270,8 +270,8 @@ def test_nothing_but_the_network_keeps_the_clients_of_servers_from_working_in_th
     machine.until(lambda: machine.tries(listens)[0] == 0, "that server")
     shown = as_the_service(machine, "", "/srv/clients/each")
     machine.run("systemctl stop not-aws && rm -r /srv/clients")
-    said = [line for line in shown.splitlines() if re.match(r"[a-z_0-9]+/", line)]
-    assert sorted(said) == sorted(line for _, wanted in CLIENTS.values() for line in wanted), shown
+    found = [line for line in shown.splitlines() if re.match(r"[a-z_0-9]+/", line)]
+    assert sorted(found) == sorted(line for _, wanted in CLIENTS.values() for line in wanted), shown
 
 
 def test_a_credential_reaches_the_agent_and_doctor_says_what_a_rotation_takes(machine: Machine) -> None:
