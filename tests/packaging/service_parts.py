@@ -102,8 +102,8 @@ CLIENTS = {
         (f"postgres/postgres failing: {CLOSED}",),
     ),
     "rabbitmq": (
-        "instances:\n  - {url: 'http://127.0.0.1:9'}\n",
-        ("rabbitmq/rabbitmq failing: nothing accepts connections on 127.0.0.1:9",),
+        "instances:\n  - {url: 'http://127.0.0.1:8009'}\n",
+        ("rabbitmq/rabbitmq failing: the server answers 404 for /api/overview",),
     ),
     "sqs": (
         "instances:\n  - {region: eu-central-1, endpoint_url: 'http://127.0.0.1:8009', queues: [orders]}\n",
@@ -116,7 +116,7 @@ CLIENTS = {
 }
 """Checks that talk to servers which are not in the machine: a file, and what they say of port 9, where nobody listens.
 
-At port 8009 is an HTTP server that is not AWS's: of a closed port these two would say no more than of a forbidden one.
+At port 8009 is an HTTP server that knows nothing: three say of a closed port what they say of a forbidden one.
 """
 KUBECONFIG = """
 apiVersion: v1

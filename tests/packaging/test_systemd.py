@@ -258,18 +258,18 @@ def test_every_kind_of_check_works_in_the_sandbox(machine: Machine) -> None:
 
 
 def test_nothing_but_the_network_keeps_the_clients_of_servers_from_working_in_the_sandbox(machine: Machine) -> None:
-    """Their drivers load, their login programs run, their sockets open, and then nobody answers."""
+    """Their drivers load, their login programs run, their sockets open, and then nobody is there who knows."""
     machine.run("mkdir -p /srv/clients/conf.d")
     for name, (text, _) in CLIENTS.items():
         machine.write(f"/srv/clients/conf.d/{name}.yaml", text)
     for name, text in {"kubeconfig": KUBECONFIG, "login": LOGIN, "each": EACH_CLIENT}.items():
         machine.write(f"/srv/clients/{name}", text)
     machine.run("chmod 755 /srv/clients/login /srv/clients/each")
-    machine.run("systemd-run --quiet --unit=not-aws python3 -m http.server 8009 --bind 127.0.0.1")
+    machine.run("systemd-run --quiet --unit=ignorant python3 -m http.server 8009 --bind 127.0.0.1")
     listens = "bash -c ': < /dev/tcp/127.0.0.1/8009'"
     machine.until(lambda: machine.tries(listens)[0] == 0, "that server")
     shown = as_the_service(machine, "", "/srv/clients/each")
-    machine.run("systemctl stop not-aws && rm -r /srv/clients")
+    machine.run("systemctl stop ignorant && rm -r /srv/clients")
     found = [line for line in shown.splitlines() if re.match(r"[a-z_0-9]+/", line)]
     assert sorted(found) == sorted(line for _, wanted in CLIENTS.values() for line in wanted), shown
 
