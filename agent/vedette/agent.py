@@ -101,7 +101,8 @@ class Agent:
         self._on_batch = on_batch
         self._reconfigure = reconfigure
         self._manager = manager or ServiceManager()
-        self._read = read
+        secrets = sorted(configuration.secret_files.items())
+        self._read = None if read is None else (*read, *(seen for _, seen in secrets))
         self._started = time.time()
         self._surroundings = self._make_surroundings()
         self._outlets = Outlets(configuration.sinks, self._make_home())
@@ -467,7 +468,7 @@ class Agent:
 
     def _sources(self) -> tuple[Path, frozenset[Path], float]:
         current = self._configuration
-        return current.directory, current.secret_files, current.agent.reload.settle
+        return current.directory, frozenset(current.secret_files), current.agent.reload.settle
 
     def _reload_soon(self) -> None:
         self._tasks.add(task := watched(self._reload_logged(), "vedette/reload now"))

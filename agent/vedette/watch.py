@@ -11,13 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vedette.config.files import find
+from vedette.config.files import find, mark
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     Sources = tuple[Path, frozenset[Path], float]
-    Fingerprint = tuple[tuple[str | int, ...], ...]
+    from vedette.config.files import Mark
+
+    Fingerprint = tuple[Mark, ...]
 
 log = logging.getLogger("vedette.reload")
 
@@ -40,7 +42,8 @@ class Watch:
     Args:
         sources: gives the configuration folder, the secret files and the seconds that they must stay as they are.
         reload: reads and applies.
-        read: the folder's fingerprint before it was read for the first time: what changed since then counts, too.
+        read: the fingerprint of the folder and of the secret files, each before it was read for the first time: what
+            changed since then counts, too.
     """
 
     def __init__(
@@ -88,13 +91,8 @@ class Watch:
         return now
 
     async def _first_look(self) -> Fingerprint:
-        """What was read: nothing that could be here, if the folder's files are others than they were then."""
-        known = await self._look()
-        if self._read is None:
-            return known
-        directory, secrets, _ = self._sources()
-        without = known[: len(known) - len(secrets)]
-        return known if self._read == without else (*known, (str(directory), "as it was"))
+        """What was read, or what is there if nobody says."""
+        return await self._look() if self._read is None else self._read
 
     async def _look(self) -> Fingerprint:
         directory, secrets, _ = self._sources()
@@ -124,16 +122,8 @@ async def _next_change(folders: Iterable[Path]) -> None:
 
 
 def fingerprint(directory: Path, secrets: Iterable[Path] = ()) -> Fingerprint:
-    """What tells one state of the files from another: path, inode, size, mode and times of change of each."""
-    made: list[tuple[str | int, ...]] = []
-    for path in _files(directory, secrets):
-        try:
-            seen = path.stat()
-        except OSError:
-            made.append((str(path),))
-        else:
-            made.append((str(path), seen.st_ino, seen.st_size, seen.st_mode, seen.st_mtime_ns, seen.st_ctime_ns))
-    return tuple(made)
+    """What tells one state of the files from another, the secret files sorted behind the folder's."""
+    return tuple(mark(path) for path in _files(directory, secrets))
 
 
 def _files(directory: Path, secrets: Iterable[Path]) -> list[Path]:

@@ -12,6 +12,7 @@ import argparse
 import compileall
 import gzip
 import os
+import platform
 import py_compile
 import re
 import shutil
@@ -52,7 +53,7 @@ CHANGES = """vedette ({version}-{revision}) stable; urgency=medium
 def main() -> None:
     """Lay out, pack, say where the package is and how large."""
     parser = argparse.ArgumentParser(description="builds the Debian package")
-    parser.add_argument("--arch", choices=sorted(MACHINES), default="amd64")
+    parser.add_argument("--arch", choices=sorted(MACHINES), default=own_arch(), help="default: this machine's")
     parser.add_argument("--revision", default="1", help="of the package, for the same version of vedette")
     parser.add_argument("--to", type=Path, default=ROOT / "dist")
     options = parser.parse_args()
@@ -69,6 +70,11 @@ def main() -> None:
     package = options.to / f"vedette_{version}-{options.revision}_{options.arch}.deb"
     _run(_program("nfpm"), "package", "-f", "packaging/deb/nfpm.yaml", "-p", "deb", "-t", str(package), env=environ)
     print(f"{package}: {package.stat().st_size / 1e6:.1f} MB")
+
+
+def own_arch() -> str:
+    """Debian's name of this machine; amd64 where there is none."""
+    return {machine: arch for arch, machine in MACHINES.items()}.get(platform.machine(), "amd64")
 
 
 def debian_version(version: str) -> str:

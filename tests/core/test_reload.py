@@ -278,6 +278,16 @@ async def test_what_is_dropped_while_it_starts_is_noticed(tmp_path: Path) -> Non
         await appears(site, "host/two")
 
 
+async def test_a_secret_that_is_rotated_while_it_starts_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "name").write_text("one")
+    site = Site(tmp_path)
+    site.write("agent", "reload: {settle: 300ms}\nsinks: [{type: file, path: ../out.jsonl}]\n")
+    site.write("host", named(f"'${{file:{tmp_path}/name}}'"))
+    async with site.running(lambda: (tmp_path / "name").write_text("two") and None):
+        await appears(site, "host/two")
+        assert site.agent._reloads == 1
+
+
 async def test_a_link_that_is_flipped_as_kubernetes_does(watched: Site) -> None:
     def version(number: int, text: str) -> None:
         folder = watched.conf / f"..2026_{number}"

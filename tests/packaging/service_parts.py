@@ -66,6 +66,81 @@ import socket
 socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"payments.sales:5|c", "/run/vedette/dsd.socket")
 """
 
+RAW = """
+import os, socket
+
+socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+os.setuid(os.getuid())
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(("127.0.0.1", 68))
+print("sent by check_icmp and check_dhcp")
+"""
+"""What check_icmp and check_dhcp ask of the system."""
+CLOSED = "nothing listens on 127.0.0.1:9"
+CLIENTS = {
+    "business_sql": (
+        "defaults: {queries: [{sql: SELECT 7 AS n, columns: {n: {metric: shop.sold}}}]}\ninstances:\n"
+        "  - {name: server, url: 'postgresql+asyncpg://u:p@127.0.0.1:9/shop'}\n"
+        "  - {name: file, url: 'sqlite+aiosqlite://'}\n",
+        (f"business_sql/server failing: {CLOSED}/shop", "business_sql/file ok"),
+    ),
+    "cloudwatch": (
+        "instances:\n  - {region: eu-central-1, endpoint_url: 'http://127.0.0.1:8009', "
+        "static: [{namespace: AWS/SQS, metric: NumberOfMessagesSent}]}\n",
+        ("cloudwatch/cloudwatch failing: eu-central-1: cloudwatch:GetMetricData: the answer is not that of AWS",),
+    ),
+    "dns": (
+        "instances:\n  - {hostname: shop.example, nameservers: [127.0.0.1], nameserver_port: 9}\n",
+        ("dns/dns failing: shop.example: 127.0.0.1: connection refused",),
+    ),
+    "k8s": (
+        "instances:\n  - {kubeconfig: /srv/clients/kubeconfig, run_on: every_node}\n",
+        (f"k8s/k8s failing: the API server: {CLOSED}",),
+    ),
+    "postgres": (
+        "instances:\n  - {host: 127.0.0.1, port: 9, username: u, password: p}\n",
+        (f"postgres/postgres failing: {CLOSED}",),
+    ),
+    "rabbitmq": (
+        "instances:\n  - {url: 'http://127.0.0.1:8009'}\n",
+        ("rabbitmq/rabbitmq failing: the server answers 404 for /api/overview",),
+    ),
+    "sqs": (
+        "instances:\n  - {region: eu-central-1, endpoint_url: 'http://127.0.0.1:8009', queues: [orders]}\n",
+        ("sqs/sqs failing: eu-central-1: sqs:GetQueueUrl: AWS answers 501 501",),
+    ),
+    "tls": (
+        "instances:\n  - {host: 127.0.0.1, port: 9}\n",
+        ("tls/tls failing: 127.0.0.1 port 9: connection refused",),
+    ),
+}
+"""Checks that talk to servers which are not in the machine: a file, and what they say of port 9, where nobody listens.
+
+At port 8009 is an HTTP server that knows nothing: three say of a closed port what they say of a forbidden one.
+"""
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: shop
+contexts: [{name: shop, context: {cluster: shop, user: agent}}]
+clusters: [{name: shop, cluster: {server: "https://127.0.0.1:9"}}]
+users:
+  - name: agent
+    user:
+      exec: {apiVersion: client.authentication.k8s.io/v1, command: /srv/clients/login, interactiveMode: Never}
+"""
+LOGIN = """#!/bin/sh
+echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "t"}}'
+"""
+"""Without it the k8s check says that the login program failed."""
+EACH_CLIENT = """#!/bin/sh
+export AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b
+for check in $(cd /srv/clients/conf.d && ls | sed s/.yaml//); do
+    vedette check $check --conf /srv/clients/conf.d 2>&1 | grep -E '^[a-z_0-9]+/|Error|Traceback' &
+done
+wait
+"""
+
 
 def page(machine: Machine) -> str:
     """What Prometheus would get; empty while nobody answers."""
@@ -137,8 +212,15 @@ def killed(machine: Machine, number: str, patience: float = 60) -> Back:
     return Back(started, ready, waited, ended.strip())
 
 
-def as_the_service(machine: Machine, drop_in: str, command: str) -> str:
-    """What a command prints in a unit like the agent's, with one of the package's drop-ins or none."""
+def as_the_service(machine: Machine, drop_in: str, command: str, *, whole: bool = False) -> str:
+    """What a command prints in a unit like the agent's, with one of the package's drop-ins or none.
+
+    Args:
+        machine: where.
+        drop_in: its name.
+        command: without a single quote.
+        whole: with the drop-in's settings that are commented out, too.
+    """
     unit = "/run/systemd/system/tried.service"
     own = r"^(Type|NotifyAccess|Exec.*|Restart.*|WatchdogSec|.*Directory.*)="
     machine.run(f"grep -Ev '{own}' /lib/systemd/system/vedette.service > {unit} && mkdir -p {unit}.d")
@@ -146,7 +228,8 @@ def as_the_service(machine: Machine, drop_in: str, command: str) -> str:
     output = "StandardOutput=truncate:/run/tried.out\nStandardError=inherit\n"  # opened outside the sandbox
     machine.write(f"{unit}.d/command.conf", f"[Service]\n{program}{output}")
     if drop_in:
-        machine.run(f"cp /usr/share/doc/vedette/systemd/{drop_in}.conf {unit}.d/")
+        uncomment = r"s/^#([A-Z][A-Za-z]+=)/\1/" if whole else ""
+        machine.run(f"sed -E '{uncomment}' /usr/share/doc/vedette/systemd/{drop_in}.conf > {unit}.d/{drop_in}.conf")
     machine.run("systemctl daemon-reload")
     machine.tries("systemctl start tried")
     shown = machine.run("cat /run/tried.out")

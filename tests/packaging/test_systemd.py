@@ -6,7 +6,6 @@ cgroups of a test machine may belong to somebody else.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -16,7 +15,6 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,11 +22,16 @@ from typing import Any
 import pytest
 from debian_machine import Machine, sources, why_not
 from service_parts import (
+    CLIENTS,
     CURL,
     DOCKER,
+    EACH_CLIENT,
     FOREIGN,
     HANG,
+    KUBECONFIG,
+    LOGIN,
     PAGE,
+    RAW,
     SALES,
     SAMPLES,
     as_the_service,
@@ -55,8 +58,6 @@ KILLS = 3
 """Their median counts."""
 PATIENCE = 5.0
 """Seconds between two tries of what cannot start, see ExecStopPost in the unit."""
-CLIENTS = {"business_sql", "cloudwatch", "dns", "k8s", "postgres", "rabbitmq", "sqs", "tls"}
-"""Checks that are not tried in the sandbox: they only talk to servers, as redis, tcp and synthetic do."""
 AGENT = """
 state_directory: /var/lib/vedette
 report_interval: 2s
@@ -68,7 +69,7 @@ sinks:
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package as `make deb` builds it, and its next revision with another host.yaml."""
+    """A folder with the package as `make deb` builds it, and its next revision, which explains more."""
     if reason := why_not():
         pytest.skip(f"packages are not tried: {reason}")
     if made_before := os.environ.get("VEDETTE_PACKAGES"):  # for whoever works on these tests
@@ -86,7 +87,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(["dpkg-deb", "-R", packages / "vedette-1.deb", tree], check=True, timeout=300)
     control = tree / "DEBIAN/control"
     control.write_text(re.sub(r"^Version: .*$", r"\g<0>+next", control.read_text(), flags=re.MULTILINE))
-    with (tree / "etc/vedette/conf.d/host.yaml").open("a") as stream:
+    with (tree / "usr/share/vedette/agent.yaml").open("a") as stream:
         stream.write("# as a later version has it\n")
     subprocess.run(["dpkg-deb", "-Zgzip", "-z1", "-b", tree, packages / "vedette-2.deb"], check=True, timeout=300)
     shutil.rmtree(tree)
@@ -233,7 +234,7 @@ def test_every_kind_of_check_works_in_the_sandbox(machine: Machine) -> None:
         "openmetrics/openmetrics",
         "redis/apart",
     }
-    assert {one.partition("/")[0] for one in wanted} | CLIENTS == set(built_in())
+    assert {one.partition("/")[0] for one in wanted} | CLIENTS.keys() == set(built_in())
     found: dict[str, dict[str, Any]] = {}
 
     def well() -> bool:
@@ -254,6 +255,23 @@ def test_every_kind_of_check_works_in_the_sandbox(machine: Machine) -> None:
     gone = ("apart", "datadog_check", "synthetic", "exec", "openmetrics", "process", "statsd")
     machine.run(f"cd {CONF} && rm {' '.join(f'{name}.yaml' for name in gone)}")
     machine.run("systemctl reload vedette")
+
+
+def test_nothing_but_the_network_keeps_the_clients_of_servers_from_working_in_the_sandbox(machine: Machine) -> None:
+    """Their drivers load, their login programs run, their sockets open, and then nobody is there who knows."""
+    machine.run("mkdir -p /srv/clients/conf.d")
+    for name, (text, _) in CLIENTS.items():
+        machine.write(f"/srv/clients/conf.d/{name}.yaml", text)
+    for name, text in {"kubeconfig": KUBECONFIG, "login": LOGIN, "each": EACH_CLIENT}.items():
+        machine.write(f"/srv/clients/{name}", text)
+    machine.run("chmod 755 /srv/clients/login /srv/clients/each")
+    machine.run("systemd-run --quiet --unit=ignorant python3 -m http.server 8009 --bind 127.0.0.1")
+    listens = "bash -c ': < /dev/tcp/127.0.0.1/8009'"
+    machine.until(lambda: machine.tries(listens)[0] == 0, "that server")
+    shown = as_the_service(machine, "", "/srv/clients/each")
+    machine.run("systemctl stop ignorant && rm -r /srv/clients")
+    found = [line for line in shown.splitlines() if re.match(r"[a-z_0-9]+/", line)]
+    assert sorted(found) == sorted(line for _, wanted in CLIENTS.values() for line in wanted), shown
 
 
 def test_a_credential_reaches_the_agent_and_doctor_says_what_a_rotation_takes(machine: Machine) -> None:
@@ -279,7 +297,11 @@ def test_a_credential_reaches_the_agent_and_doctor_says_what_a_rotation_takes(ma
     ("drop_in", "command", "wanted"),
     [
         ("ping", "ping -n -c 1 127.0.0.1", "1 received"),
+        ("ping", "python3 /srv/raw.py", "sent by check_icmp and check_dhcp"),
         ("processes", "ps -o user= -p $(pgrep -o redis-server)", "redis"),
+        ("processes, whole", "cat /proc/$(pgrep -o redis-server)/io", "read_bytes"),
+        ("credentials", "cat $CREDENTIALS_DIRECTORY/pg", "wonderland"),
+        ("credentials, whole", "cat $CREDENTIALS_DIRECTORY/redis", "looking-glass"),
         ("lease", "grep CapEff /proc/self/status", "0000000010000000"),
         ("log-files", "cat /var/log/shop.log", "sold out"),  # the group has no name in the sandbox, and counts
         ("programs", "ls /tmp", "seen-by-all"),
@@ -287,15 +309,24 @@ def test_a_credential_reaches_the_agent_and_doctor_says_what_a_rotation_takes(ma
     ],
 )
 def test_a_drop_in_lets_a_program_do_what_it_says(machine: Machine, drop_in: str, command: str, wanted: str) -> None:
-    """A program with the unit's own settings and the drop-in's; without the drop-in it cannot."""
+    """A program with the unit's own settings and the drop-in's; without the drop-in, or what is commented out, it
+    cannot.
+    """
     machine.run("touch /tmp/seen-by-all && (getent group docker || groupadd --system docker) > /dev/null")
     machine.run("echo sold out > /var/log/shop.log && chgrp adm /var/log/shop.log && chmod 640 /var/log/shop.log")
     machine.write("/srv/docker.py", DOCKER)
     machine.write("/srv/curl.py", CURL)
+    machine.write("/srv/raw.py", RAW)
+    machine.run("install -d -m 700 /etc/vedette/secrets")
+    machine.write("/etc/vedette/secrets/pg", "wonderland")
+    encrypt = "systemd-creds encrypt --with-key=host --name=redis - /etc/vedette/secrets/redis.cred"
+    machine.run(f"[ -e /etc/vedette/secrets/redis.cred ] || printf looking-glass | {encrypt}")
     if machine.tries("systemctl is-active dockerd")[0]:
         machine.run("systemd-run --quiet --unit=dockerd --property=Group=docker python3 /srv/docker.py")
         machine.until(lambda: "ApiVersion" in machine.tries("python3 /srv/curl.py")[1], "Docker's socket")
-    shown = [as_the_service(machine, name, command) for name in ("", drop_in)]
+    name, _, whole = drop_in.partition(", ")
+    without = as_the_service(machine, name if whole else "", command)
+    shown = [without, as_the_service(machine, name, command, whole=bool(whole))]
     assert wanted not in shown[0]
     assert wanted in shown[1]
 
@@ -395,24 +426,16 @@ def test_a_check_that_hangs_the_loop_is_ended_by_the_watchdog_and_runs_apart_fro
 # Upgrade and purge
 
 
-def test_what_comes_before_a_release_sorts_before_it() -> None:
-    found = importlib.util.spec_from_file_location("build_deb", ROOT / "packaging/deb/build.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    order = ["0.2.0.dev3", "0.2.0a1", "0.2.0b1", "0.2.0rc1.dev1", "0.2.0rc1", "0.2.0", "0.2.0.post1", "0.2.1"]
-    versions = [f"{module.debian_version(one)}-1" for one in order]
-    for earlier, later in pairwise(versions):
-        assert subprocess.run(["dpkg", "--compare-versions", earlier, "lt", later], check=False).returncode == 0, later
-
-
 def test_an_upgrade_restarts_it_and_keeps_what_was_configured(machine: Machine) -> None:
+    """Nobody answers questions, and no option says what to do without an answer."""
     machine.run(f"echo '# mine' >> {CONF}/host.yaml && chmod 700 /etc/vedette && chmod 750 /etc/vedette")
     process, conf = machine.show("MainPID"), machine.run(f"cat {CONF}/*.yaml")
-    machine.run("dpkg -i --force-confold /srv/packages/vedette-2.deb")
+    shown = machine.run("DEBIAN_FRONTEND=noninteractive dpkg -i /srv/packages/vedette-2.deb </dev/null")
+    assert "onfiguration file" not in shown
+    assert machine.run("dpkg-query -W -f '${db:Status-Abbrev}' vedette").strip() == "ii"
     assert machine.run(f"cat {CONF}/*.yaml") == conf
-    assert "as a later version has it" in machine.run(f"cat {CONF}/host.yaml.dpkg-dist")
+    assert machine.run(f"ls {CONF} | grep dpkg- || true") == ""
+    assert "as a later version has it" in machine.run("cat /usr/share/vedette/agent.yaml")
     assert machine.show("ActiveState") == "active"
     assert machine.show("MainPID") != process
     machine.until(lambda: instances(machine).get("log_file/shop", {}).get("state") == "ok", "the new version's runs")
@@ -426,6 +449,12 @@ def test_removed_it_keeps_its_configuration_and_purged_nothing(machine: Machine)
     # dpkg does not bring back configuration that was deleted: the agent has nothing to run, and that is said
     shown = machine.run("rm -r /etc/vedette && dpkg -i /srv/packages/vedette-2.deb")
     assert "THE AGENT DOES NOT RUN" in shown
+    assert "holds no file of a check" in shown
+    # where images are made it is not to run, which alarms nobody
+    machine.run("printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d")
+    shown = machine.run("/var/lib/dpkg/info/vedette.postinst configure; rm /usr/sbin/policy-rc.d")
+    assert "returned 101" in shown
+    assert "THE AGENT DOES NOT RUN" not in shown
     assert machine.run("stat -c '%U:%G %a' /etc/vedette /etc/vedette/conf.d").split("\n")[:2] == [
         "root:vedette 750",
         "root:vedette 2750",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from vedette.errors import Problem
 
+    Mark = tuple[str | int, ...]
+
 _SUFFIXES: Final = (".yaml", ".yml")
 _AS_FOLDER: Final = "a folder of files for one check is named like redis.d"
 
@@ -34,6 +36,15 @@ class Found:
     shown: str
     stem: str
     folder: str = ""
+
+
+def mark(path: Path) -> Mark:
+    """What tells one state of a file from another: path, inode, size, mode, times of change. Of none: the path."""
+    try:
+        seen = path.stat()
+    except (OSError, ValueError):
+        return (str(path),)
+    return (str(path), seen.st_ino, seen.st_size, seen.st_mode, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
 def find(directory: Path) -> tuple[list[Found], list[Problem]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from vedette.config.files import mark
 from vedette.config.problems import Path as NodePath
 from vedette.config.problems import Report, one_line, suggest
 from vedette.config.source import Entry, Hole, Mapping, Node, Scalar, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from collections.abc import Mapping as Dict
 
+    from vedette.config.files import Mark
     from vedette.plugins import Registry
     from vedette.secrets import Masker
 
@@ -137,7 +139,7 @@ class Secrets:
         self._vault = vault or Vault()
         self._options: Dict[str, Any] = {}
         self._known: dict[tuple[Reference, Path | None], Value] = {}
-        self._files: set[Path] = set()
+        self._files: dict[Path, Mark] = {}
         self._sources: dict[Key, Source] = {}
 
     @property
@@ -146,9 +148,9 @@ class Secrets:
         return self._sources
 
     @property
-    def files(self) -> frozenset[Path]:
-        """The files that references named so far."""
-        return frozenset(self._files)
+    def files(self) -> Dict[Path, Mark]:
+        """The files that references named so far, as they were just before they were read."""
+        return dict(self._files)
 
     def prepare(self, nodes: Iterable[Node], options: Dict[str, Any] | None = None) -> None:
         """Ask the resolver plugins for everything these trees need, all at once.
@@ -264,7 +266,8 @@ class Secrets:
         if ref.scheme == "env":
             return self._env(ref)
         if ref.scheme == "file":
-            self._files.add((base / ref.name).absolute())
+            path = (base / ref.name).absolute()
+            self._files.setdefault(path, mark(path))
             value = _read(base / ref.name, ref.name)
             if isinstance(value, str):
                 self._masker.add(value, certain=_CALLED_SECRET.search(ref.name) is not None)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vedette.check import Check, CheckConfig, Listener
+    from vedette.config.files import Mark
     from vedette.config.template import Template
     from vedette.discovery import Discovery, DiscoveryConfig
     from vedette.engine import Engine, EngineConfig
@@ -208,7 +209,7 @@ class Configuration:
         problems: everything that is wrong, warnings included.
         masker: knows every secret that was resolved.
         fatal: nothing may start: agent.yaml is broken.
-        secret_files: the files that `${file:…}` named, whether or not they could be read.
+        secret_files: the files that `${file:…}` named, whether or not they could be read, as they were just before.
         vault: what resolver plugins answered.
         discoveries: discovery classes with their validated options, in order.
         templates: what instances are made of for each target that fits.
@@ -225,7 +226,7 @@ class Configuration:
     problems: tuple[Problem, ...]
     masker: Masker
     fatal: bool = False
-    secret_files: frozenset[Path] = frozenset()
+    secret_files: Mapping[Path, Mark] = field(default_factory=dict)
     vault: Vault = field(default_factory=Vault, repr=False, compare=False)
     discoveries: tuple[tuple[type[Discovery[Any]], DiscoveryConfig], ...] = ()
     templates: tuple[Template, ...] = ()
