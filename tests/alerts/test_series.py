@@ -383,13 +383,59 @@ def test_a_sample_of_the_future_silences_no_later_one(ahead: float) -> None:
     assert stage.told == ["180 resolved old"]
 
 
-def test_a_latest_value_that_is_sent_again_counts_after_a_restart() -> None:
+def test_a_latest_value_that_is_sent_again_counts_after_a_restart_for_as_long_as_it_would_have() -> None:
     text = "alerts: [{name: old, when: sqs.age > 5}]"
-    stage = Stage(text)
-    own(stage, "sqs.age", 9.0, taken := stage.now - 10)
-    stage = stage.at(5).restart(text)
-    own(stage, "sqs.age", 9.0, taken)
-    assert stage.engine.cases[0].last is True
+    stage, seen = Stage(text), []
+    taken = stage.now - 10
+    for now in range(0, 60, 10):
+        stage.at(now)
+        own(stage, "sqs.age", 9.0, taken)
+        seen.append(stage.engine.cases[0].verdict(stage.now))
+        if now == 10:
+            stage = stage.restart(text)
+    assert seen == [True, True, True, True, None, None]
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "no data(sqs.age) for 10m",
+        "payments.failed > 5",
+        "sqs.age > 5 for 2 runs",
+        "sqs.age > 5 for 2 of 3 runs",
+        "sum(payments.failed) over 10m > 12",
+        "max(sqs.age) over 10m > 5",
+        "sum(bytes.sent) over 10m > 240",
+    ],
+)
+@pytest.mark.parametrize("at", [3, 11, 17])
+def test_a_restart_and_a_reload_change_nothing_where_samples_are_sent_again(when: str, at: int) -> None:
+    """The last of them came two minutes after the start, and is sent again in each run, as CloudWatch's are."""
+    text = f"alerts: [{{name: it, when: '{when}', expire: 15m}}]"
+    told = []
+    for act in ("nothing", "restart", "reload"):
+        stage, heard = Stage(text), []
+        for minute in range(30):
+            stage.at(60 * minute)
+            now = min(stage.now, stage.start + 120)
+            totals = [
+                Sample("bytes.sent", Kind.COUNTER, at, (), stage.start + at) for at in _minutes(now - stage.start)
+            ]
+            failed = Sample("payments.failed", Kind.COUNT, 9.0, (), now)
+            stage._run(QUEUES, (Sample("sqs.age", Kind.GAUGE, 9.0, (PAY,), now),), (), None)
+            stage._run(ORDERS, (failed, *totals), (), None)
+            if minute == at and act == "restart":
+                heard, stage = stage.told, stage.restart(text)
+            if minute == at and act == "reload":
+                for instance in (QUEUES, ORDERS):
+                    stage.closed(instance)
+        told.append([one.split()[one.count("resolved") :] for one in heard + stage.told])  # an end is seen by and by
+    assert told[1] == told[0]
+    assert told[2] == told[0]
+
+
+def _minutes(until: float) -> list[float]:
+    return [max(0.0, until - 60.0 * back) for back in (2, 1, 0)]
 
 
 def test_a_late_sample_makes_no_later_one_forgotten() -> None:

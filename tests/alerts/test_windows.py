@@ -119,6 +119,10 @@ def test_a_kill_leaves_of_a_window_what_was_kept_last(over: float, ago: float, p
     for place in range(int(1.5 * (over + ago) / pace)):
         now = pace * place
         before.put(now, float(place % 17))
+        if place % 7 == 0:
+            before.put(max(0.0, now - 40.0), 2.0)
+        if place % 11 == 5:
+            before.correct(now - 5 * pace, float((place - 5) % 17), 40.0)
         if now > 1.4 * (over + ago):
             old = {**store}
             rows.save([before], now, everything=place % 10 == 0)

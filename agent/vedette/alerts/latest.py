@@ -56,9 +56,24 @@ class Latest(Trail):
         """Several came at once."""
         self.put(time, last, until)
 
+    def recall(self, time: float, value: float, until: float) -> None:
+        """What came before a restart is the latest still, where nothing has come since; it is nothing new."""
+        if self.value is None:
+            self.at, self.value, self.until = self.at or time, value, until
+            self.add(time, value)
+
     def last(self, now: float) -> float | None:
         """The latest sample, unless it is stale."""
         return self.value if now <= self.until else None
+
+
+class Noticed(Latest):
+    """When something came last, where nothing else is asked."""
+
+    __slots__ = ()
+
+    def recall(self, time: float, value: float, until: float) -> None:
+        """Nothing came: it is known otherwise when something did."""
 
 
 class LatestCount(Latest):
@@ -79,6 +94,9 @@ class LatestCount(Latest):
         """A sample came, of a run that is not completed yet."""
         super().put(time, value, until)
         self._run = self._runs() + 1
+
+    def recall(self, time: float, value: float, until: float) -> None:
+        """The run that counted it is over."""
 
     def last(self, now: float) -> float | None:
         """The latest sample, unless it is stale or a later run brought none."""

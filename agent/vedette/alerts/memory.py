@@ -93,9 +93,10 @@ class Memory:
         """What the numbers of metrics mean that no configuration tells of, as far as they were seen."""
         self._kept_kinds = len(self.kinds)
         brought = _mapping(own.get(_BROUGHT))
-        self.brought = {key: at for key, row in brought.items() if 0 < (at := _number(row)) <= clock.now()}
-        """The newest time that samples brought along, by their series."""
-        self._kept_brought = self.brought
+        pairs = {key: (_number(row[0]), _number(row[1])) for key, row in brought.items() if _is_pair(row)}
+        self.brought = {key: pair for key, pair in pairs.items() if 0 < max(pair) <= clock.now()}
+        """The newest time that samples brought along and when that one counts, by their series."""
+        self._kept_brought: dict[str, list[float]] = {}
 
     # Incidents
 
@@ -207,7 +208,8 @@ class Memory:
         self._keeper.keep(OWN, _BEAT, {"at": self.alive, "statuses": runs.kept(wanted), "held": self._held_by(held)})
 
     def _save_brought(self, book: Book) -> None:
-        rows = {key: self._clock.wall(at) for key, at in islice(book.router.newest.items(), _MOST)}
+        wall = self._clock.wall
+        rows = {key: [wall(at), wall(counted)] for key, (at, counted) in islice(book.router.newest.items(), _MOST)}
         if rows != self._kept_brought:
             self._kept_brought = rows
             self._keep(_BROUGHT, rows)
@@ -263,6 +265,10 @@ def _age(row: Any, wall: float) -> float:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _is_pair(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == 2
 
 
 def _number(value: Any) -> float:

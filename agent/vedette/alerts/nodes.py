@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from vedette.alerts.history import Past, Window
-from vedette.alerts.latest import Each, Latest, LatestCount, Worst
+from vedette.alerts.latest import Each, Latest, LatestCount, Noticed, Worst
 from vedette.rules.catalogue import is_counted
 from vedette.rules.tree import Absent, Change, Selector, StatusIs, Value, span
 
@@ -78,7 +78,7 @@ def store_of(term: Term, node: Looked, book: Book, now: float) -> Callable[[Grou
         case StatusIs() | Absent(target=str()):
             return lambda _: Worst()
         case Absent():
-            return lambda _: Latest()
+            return lambda _: Noticed()
         case Value(over=float() as over):
             return lambda group: _windows(term, group, (over, 0.0), book, now)
         case Change(value=Value(over=float() as over), ago=ago):

@@ -35,8 +35,22 @@ class Points:
     """
 
     __slots__ = (
-        "_before", "_limit", "_most", "_room", "_slot", "ends", "high", "highs", "low", "lows", "numbers", "reach",
-        "times", "totals", "values",
+        "_before",
+        "_limit",
+        "_most",
+        "_room",
+        "_slot",
+        "behind",
+        "ends",
+        "high",
+        "highs",
+        "low",
+        "lows",
+        "numbers",
+        "reach",
+        "times",
+        "totals",
+        "values",
     )  # fmt: skip
 
     def __init__(self, reach: float, most: int = MOST_POINTS) -> None:
@@ -52,6 +66,8 @@ class Points:
         """When the last of them will have left."""
         self.low, self.high = _FOREVER, -_FOREVER
         """None is less, none is more."""
+        self.behind = _FOREVER
+        """The earliest point that has changed after later ones had come; whoever keeps them resets it."""
         self._before = 0
         self._limit = self._room = 0
         """How many points there may be until room is made, and until the next is not simply added: it never is among
@@ -92,6 +108,8 @@ class Points:
             self._bundle()
         self.high, self.low = max(self.high, bundle[3]), min(self.low, bundle[2])
         place = bisect_right(times, time)
+        if place < len(times):
+            self.behind = min(self.behind, times[place - 1] if place else time)
         many = len(times) >= self._most
         if many and place and time - times[place - 1] < self._slot:
             self._join(place - 1, bundle, last)
@@ -142,7 +160,7 @@ class Points:
 
     def adopt(self, columns: Sequence[array[float]]) -> None:
         """Have these, as `columns` gave them, where there is none yet."""
-        self.times, self.values = columns[0], columns[-1]
+        self.times, self.values, self.numbers = columns[0], columns[-1], None
         self.totals = self.lows = self.highs = self.values
         if len(columns) > 2:
             self.numbers, self.totals, self.lows, self.highs = columns[1:5]
@@ -166,13 +184,22 @@ class Points:
             if self.values[place] == old and (self.numbers is None or self.numbers[place] == 1):
                 for column in (self.totals, self.lows, self.highs, self.values):
                     column[place] = new
+                self.behind = min(self.behind, self.times[place])
                 return
-        place = bisect_right(self.times, time) - 1
-        if place >= 0 and self.numbers is not None and self.numbers[place] > 1:
+        if (place := self._bundle_of(time)) >= 0:
             self.totals[place] += new - old
             self.lows[place], self.highs[place] = min(self.lows[place], new), max(self.highs[place], new)
             if self.values[place] == old:
                 self.values[place] = new
+            self.behind = min(self.behind, self.times[place])
+
+    def _bundle_of(self, time: float) -> int:
+        """Where a sample is that was joined with others, with those before or those after it; -1 if it is not here."""
+        place, numbers = bisect_right(self.times, time), self.numbers or ()
+        for one in (place - 1, place):
+            if 0 <= one < len(numbers) and numbers[one] > 1 and abs(self.times[one] - time) < self._slot:
+                return one
+        return -1
 
     def rows(self, span: slice) -> list[Point]:
         """Those in a range of places."""

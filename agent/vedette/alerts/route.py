@@ -74,7 +74,7 @@ class Route:
         members: those among them that are a series of their own, by where they are.
         until: when the next sample should have come.
         total: the last value and time of what is cumulative.
-        newest: the newest time that a sample brought with it.
+        newest: the newest time that a sample brought with it, and `counted` when that one counts.
         brought: such samples.
     """
 
@@ -84,28 +84,30 @@ class Route:
     until: float = 0.0
     total: tuple[float, float] | None = None
     newest: float = 0.0
+    counted: float = 0.0
     brought: Brought = field(default_factory=Brought)
 
-    def put_again(self, sample: Sample, counted: float, until: float, touched: list[Store]) -> None:
-        """Take a sample that was reported before: as of now where nothing newer is known, else as a correction.
+    def put_again(self, sample: Sample, now: float, hole: float, touched: list[Store]) -> None:
+        """Take a sample that was reported before: where it has another value now as a correction.
 
         Args:
             sample: of this series, with its time.
-            counted: when it counts, where it does as of now: after a restart.
-            until: how long it is the latest.
-            touched: the stores that got it are added.
+            now: Unix seconds.
+            hole: how long a sample is the latest.
+            touched: the stores that it makes a difference to are added.
         """
         if isinstance(sample.value, str | Sketch):
             return
         time, new = sample.time or 0.0, _float(sample.value)
         if sample.kind in (_COUNTER, _RATE):
-            self.total = self.total or (new, time)
+            if self.total is None or time > self.total[1]:
+                self.total = (new, time)
             return
         old = self.brought.replace(time, new)
         for store in self.stores:
             if isinstance(store, Latest):
-                if store.value is None and time == self.newest:
-                    store.put(counted, new, until)
+                if time == self.newest and now <= self.counted + hole:
+                    store.recall(self.counted, new, self.counted + hole)
                     touched.append(store)
             elif old is not None and old[1] != new:
                 store.correct(*old, new)

@@ -69,8 +69,8 @@ class Router:
         self._refused: list[Key] = []
         self._waiting: dict[Key, Route] = {}
         self._again = 0.0
-        self.brought: dict[str, float] = {}
-        """The newest time that samples of a series had before the start, as long as nothing came of it since."""
+        self.brought: dict[str, tuple[float, float]] = {}
+        """Of series of which nothing came since the start: the newest time that a sample had, and when it counts."""
 
     @property
     def pace(self) -> float:
@@ -111,7 +111,7 @@ class Router:
         if not self._swept <= time < self._swept + _SWEEP:
             self._swept = time
             self._sweep(time, list(self._routes))
-            self.brought = {key: one for key, one in self.brought.items() if time - one < _LEFT}
+            self.brought = {key: one for key, one in self.brought.items() if time - one[1] < _LEFT}
             self._waiting = {key: one for key, one in self._waiting.items() if time - one.until < IDLE}
         routes, metrics = self._routes, self._metrics
         if self._refused and time >= self._again:
@@ -157,16 +157,17 @@ class Router:
             delay = max(0.0, now - max(newest[key], route.newest))
             counted = min(time + delay, now)  # whoever's clock is ahead
             if time <= route.newest or time in route.brought:
-                route.put_again(one, counted, until, touched)
+                route.put_again(one, now, until - now, touched)
             else:
-                route.newest = min(time, now)
+                route.newest, route.counted = min(time, now), counted
                 route.put(one, counted, time, until, touched)
 
     @property
-    def newest(self) -> dict[str, float]:
-        """The newest time that samples of a series had, of those whose samples bring their time."""
-        routes = {**self._waiting, **self._routes}
-        return {**{_text_of(key): one.newest for key, one in routes.items() if one.newest}, **self.brought}
+    def newest(self) -> dict[str, tuple[float, float]]:
+        """The newest time that samples of a series had, and when that one counts: of those that bring their time."""
+        routes = {**self._routes, **self._waiting}
+        mine = {_text_of(key): (one.newest, one.counted) for key, one in routes.items() if one.newest}
+        return {**mine, **self.brought}
 
     # Routes
 
@@ -174,10 +175,11 @@ class Router:
         """The route of a series that is seen for the first time, or for which there was no room before."""
         name, tags = key
         if before is None:
-            route = Route(instance, newest=self.brought.pop(_text_of(key), 0.0))
+            newest, counted = self.brought.pop(_text_of(key), (0.0, 0.0))
+            route = Route(instance, newest=newest, counted=counted)
         else:
             route = Route(instance, until=before.until, brought=before.brought)
-            route.total, route.newest = before.total, before.newest
+            route.total, route.newest, route.counted = before.total, before.newest, before.counted
         complete = True
         for term in self._metrics.get(name, ()):
             if term.selector is not None and fits(term.selector.tags, tags):
@@ -233,10 +235,16 @@ class Router:
         for key in keys:
             route = self._routes[key]
             if now - route.until >= IDLE and all(is_empty(one, now) for one in self._own(key, route)):
-                del self._routes[key]
-                self._of.get(route.instance, set()).discard(key)
+                self._leave(key, route)
                 for each in route.members:
                     each.drop(key[1])
+
+    def _leave(self, key: Key, route: Route) -> None:
+        """Forget a series, but for the samples that may be sent again."""
+        del self._routes[key]
+        self._of.get(route.instance, set()).discard(key)
+        if route.newest:
+            self.brought[_text_of(key)] = route.newest, route.counted
 
     @staticmethod
     def _own(key: Key, route: Route) -> list[Window | Latest]:
@@ -247,8 +255,7 @@ class Router:
         gone = {id(store) for store in stores}
         for key, route in list(self._routes.items()):
             if any(id(one) in gone for one in (*route.stores, *route.members)):
-                del self._routes[key]
-                self._of.get(route.instance, set()).discard(key)
+                self._leave(key, route)
         for reported in self._reported.values():
             for store in [one for one in reported if id(one) in gone]:
                 del reported[store]

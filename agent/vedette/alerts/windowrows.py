@@ -29,6 +29,7 @@ _LONG: Final = 240
 _WHOLE: Final = 600.0
 """Seconds after which they are."""
 _NEVER: Final = float("-inf")
+_FOREVER: Final = float("inf")
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class WindowRows:
         offset = self._clock.offset
         try:
             if tail is not None and tail["since"] == row["until"]:
-                window.restore(_unpacked(row["columns"], offset), min(now, nextafter(row["until"] + offset, _NEVER)))
+                window.restore(_unpacked(row["columns"], offset), min(now, nextafter(tail["from"] + offset, _NEVER)))
                 row = tail
             window.restore(_unpacked(row["columns"], offset), now)
             saved, ready = float(row["saved"]) + offset, float(row["ready"]) + offset
@@ -117,11 +118,14 @@ class WindowRows:
         kept.at = now
         row: dict[str, Any] = {"saved": now - offset, "over": window.over, "ready": window.ready - offset}
         if len(window.times) > _LONG and kept.steps == steps and now < kept.whole + _WHOLE:
-            kept.tail = True
-            columns = _packed(window.kept(kept.until + offset), offset)
-            self._keep(_TAIL + name, {**row, "since": kept.until, "columns": columns})
-            return
-        kept.whole, kept.steps, kept.until = now, steps, window.came - offset
+            first = min(kept.until + offset, window.behind)
+            columns = window.kept(first)
+            if len(columns[0]) <= _LONG:
+                kept.tail = True
+                row |= {"since": kept.until, "from": first - offset, "columns": _packed(columns, offset)}
+                self._keep(_TAIL + name, row)
+                return
+        kept.whole, kept.steps, kept.until, window.behind = now, steps, window.came - offset, _FOREVER
         self._keep(_WINDOW + name, {**row, "until": kept.until, "columns": _packed(window.kept(), offset)})
         if kept.tail:
             kept.tail = False

@@ -96,10 +96,12 @@ def load(
     rulebook = None
     if sinks and only is None:
         theirs = {file.shown for file in found if _role(file) == "check"}
-        unread = any(one.failed and one.file in theirs for one in (*reports, *(document.report for document in checks)))
+        missing = any(problem.severity == "error" for problem in problems)  # a dead link, a folder of somebody else's
+        parsed = (*reports, *(document.report for document in checks))
+        unread = missing or any(report.failed and report.file in theirs for report in parsed)
         whole = not (agent.discoveries or templates or broken or unread)
         rulebook = _rulebook(documents, instances, None if agent_report.failed else agent, masker, complete=whole)
-        if any(report.failed for report in (*reports, *(document.report for document in documents))):
+        if missing or any(report.failed for report in (*reports, *(document.report for document in documents))):
             from vedette.rules.model import Rulebook  # only where there may be rules that were not understood
 
             rulebook = replace(rulebook or Rulebook(), whole=False)
