@@ -11,7 +11,6 @@ import pytest
 
 from cli.process import environ, vedette
 from servers import RedisServer, free_port, redis62
-from vedette.cli import common
 
 ALERTS = ("alerts", "alerts explain", "alerts test", "silence", "ack")
 PINNED = Path(__file__).with_name("help.txt")
@@ -42,21 +41,6 @@ def conf(folder: Path, **files: str) -> None:
     (folder / "conf.d").mkdir(exist_ok=True)
     for name, text in files.items():
         (folder / "conf.d" / f"{name}.yaml").write_text(text)
-
-
-def test_a_folder_of_examples_does_not_hide_the_configuration_of_the_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(common, "MACHINES", tmp_path / "etc")
-    (tmp_path / "conf.d").mkdir()
-    (tmp_path / "conf.d/host.yaml.example").write_text("instances: [{}]")
-    here = Path("conf.d")
-    assert common.conf_directory(None) == here  # there is no other
-    (tmp_path / "etc").mkdir()
-    assert common.conf_directory(None) == tmp_path / "etc"
-    (tmp_path / "conf.d/host.yaml").write_text("instances: [{}]")
-    assert (common.conf_directory(None), common.conf_directory(tmp_path)) == (here, tmp_path)
 
 
 def test_check_host_without_any_configuration_prints_a_table(tmp_path: Path) -> None:

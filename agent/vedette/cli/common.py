@@ -13,34 +13,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vedette.config.files import find
 from vedette.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Iterator
 
 T = TypeVar("T")
-MACHINES = Path("/etc/vedette/conf.d")
-"""Configuration of the machine's agent."""
 
 
 def conf_directory(given: Path | None) -> Path:
-    """The folder named on the command line, else ./conf.d, else /etc/vedette/conf.d.
-
-    A ./conf.d without a YAML file, such as the one in the sources, hides none that the machine has.
-    """
+    """The folder named on the command line, else ./conf.d, else /etc/vedette/conf.d."""
     if given is not None:
         return given
     here = Path("conf.d")
-    return here if here.is_dir() and (_holds_files(here) or not os.access(MACHINES, os.R_OK | os.X_OK)) else MACHINES
-
-
-def _holds_files(directory: Path) -> bool:
-    """Whether there is something to read, or to complain of."""
-    try:
-        return any(find(directory))
-    except OSError:
-        return True
+    return here if here.is_dir() else Path("/etc/vedette/conf.d")
 
 
 def print_problems(problems: Iterable[Problem]) -> None:
