@@ -332,6 +332,36 @@ def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, 
     assert said in str(refused.value)
 
 
+NO_CONF = dict.fromkeys(("k8s.yaml", "host.yaml", "statsd.yaml"))
+DISCOVERY: dict[str, Any] = {"autodiscovery": [{"type": "k8s", "allow": ["redis"]}]}
+NAMESPACE = {"name": "x", "namespaces": ["${env:NS}"]}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {role: {"conf": NO_CONF, "agent": DISCOVERY} for role in ("node", "cluster")},
+        {"rbac": {"create": False}, "cluster": {"conf": {"k8s.yaml": {"instances": [NAMESPACE]}}}},
+        {"cluster": {"conf": {"k8s.yaml": {"instances": [{**NAMESPACE, "kubeconfig": "/k"}]}}}},
+        {"rbac": {"create": False}, "cluster": {"agent": {"fleet": {"namespace": "${env:NS}"}}}},
+        {"cluster": {"agent": {"fleet": {"namespace": "${env:NS}", "kubeconfig": "/k"}}}},
+    ],
+    ids=json.dumps,
+)
+def test_what_works_is_not_refused(chart: Any, values: dict[str, Any]) -> None:
+    objects = chart.objects(values)
+    assert pod(objects, "node") and pod(objects, "cluster")
+    for role in ("node", "cluster"):
+        given = values.get(role, {})
+        files = conf(objects, role)
+        assert merged(yaml.safe_load(files["agent.yaml"]), given.get("agent", {})) == yaml.safe_load(
+            files["agent.yaml"]
+        )
+        for name, content in given.get("conf", {}).items():
+            assert yaml.safe_load(files.get(name, "null")) == content
+    assert "${env:NS}" not in json.dumps([one for one in objects if one["kind"] in ("Role", "RoleBinding")])
+
+
 def test_what_looks_like_a_number_stays_a_name(chart: Any) -> None:
     host = {"stateDirectory": "/var/lib/a: b", "socketDirectory": "/var/run/c #d"}
     values: dict[str, Any] = merged(HOST, PAGE, {
