@@ -246,6 +246,8 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
     notes = chart.render(HOST)["NOTES.txt"]
     assert "pod-security.kubernetes.io/enforce=privileged" in notes
     assert "WARNING" not in notes
+    assert "They still run as 10001 without" in notes
+    assert "They still run as 1000650000 without" in chart.render(merged(HOST, {"runAs": 1000650000}))["NOTES.txt"]
     both = chart.render(merged(HOST, {"node": {"host": {"root": True}}}))["NOTES.txt"]
     assert "WARNING: with node.host.logs and node.host.root together" in both
     plain = chart.render({})["NOTES.txt"]
@@ -304,6 +306,7 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ({"fullnameOverride": "123"}, "/fullnameOverride': '123' does not match"),
         ({"fullnameOverride": "vedette-node"}, "as those on nodes of a release vedette would be called"),
         ({"nameOverride": "a b"}, "/nameOverride': 'a b' does not match"),
+        ({"nameOverride": "Vedette"}, "objects called vedette-Vedette, and Services"),
         ({"nameOverride": "x" * 64}, "/nameOverride': maxLength"),
         (
             merged(HOST, {"node": {"updateStrategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}}}),
@@ -316,12 +319,13 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
             {"secrets": {"existing": ["x"]}, "cluster": {"extraVolumes": [{"name": "secret-x", "emptyDir": {}}]}},
             "cluster.extraVolumes: secret-x is the name of another volume",
         ),
-        ({"env": [{"name": "NODE_NAME", "value": "x"}]}, "env: NODE_NAME is there twice for the node agents"),
-        ({"env": [{"name": "A"}], "cluster": {"env": [{"name": "A"}]}}, "env: A is there twice for the cluster"),
+        ({"env": [{"name": "NODE_NAME", "value": "x"}]}, "env: NODE_NAME is there twice (NODE_NAME is the chart's)"),
+        ({"cluster": {"env": [{"name": "A"}, {"name": "A"}]}}, "cluster.env: A is there twice"),
         ({"commonLabels": {"a": "b"}, "node": {"podLabels": {"a": "c"}}}, "node.podLabels: a is in commonLabels too"),
         ({"commonLabels": {"pod-security.kubernetes.io/enforce": "x"}}, "set namespace.podSecurity"),
         ({"cluster": {"serviceAccount": {"create": False}}}, "to the namespace's account default, that is to every"),
-        ({"networkPolicy": {"egress": [{"ports": [{"port": 443}]}]}}, "networkPolicy.egress: the node agents ask the"),
+        ({"networkPolicy": {"egress": [{"ports": [{"port": 443}]}]}}, "apiServer is empty: name them there, even if"),
+        ({"networkPolicy": {"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}}, "ports: [{port: 10250}]"),
         ({"networkPolicy": {"apiServer": [{"ports": [{"port": 443}]}]}}, "missing property 'to'"),
         ({"networkPolicy": {"apiServer": [{"to": []}]}}, "/networkPolicy/apiServer/0/to': minItems"),
     ],
@@ -350,7 +354,6 @@ NAMESPACE = {"name": "x", "namespaces": ["${env:NS}"]}
 )
 def test_what_works_is_not_refused(chart: Any, values: dict[str, Any]) -> None:
     objects = chart.objects(values)
-    assert pod(objects, "node") and pod(objects, "cluster")
     for role in ("node", "cluster"):
         given = values.get(role, {})
         files = conf(objects, role)
@@ -360,6 +363,43 @@ def test_what_works_is_not_refused(chart: Any, values: dict[str, Any]) -> None:
         for name, content in given.get("conf", {}).items():
             assert yaml.safe_load(files.get(name, "null")) == content
     assert "${env:NS}" not in json.dumps([one for one in objects if one["kind"] in ("Role", "RoleBinding")])
+
+
+def test_an_option_whose_lines_are_all_commented_out_is_empty(chart: Any) -> None:
+    """Such a key is null, and Helm then drops its default."""
+    base = merged(HOST, PAGE)
+    for path, default, _ in chart.options():
+        empty: Any = None
+        for part in reversed(path.split(".")):
+            empty = {part: empty}
+        if isinstance(default, dict | list) and path not in ("node.conf", "cluster.conf"):  # refused: nothing to do
+            assert pod(chart.objects(merged(base, empty)), "cluster"), path
+    out = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
+    labels = {"commonLabels": None, "node": {"podLabels": {"a": "b"}}}
+    objects = chart.objects(merged(base, labels, {"networkPolicy": {"egress": None, "apiServer": API_SERVER}}))
+    assert named(objects, "NetworkPolicy", "vedette")["spec"]["egress"][1:] == API_SERVER
+    nobody_asks = {"node": {"conf": {"k8s.yaml": None}}, "cluster": {"enabled": False}}
+    token = {"node": {"serviceAccount": {"automount": True}}}
+    objects = chart.objects(merged(base, nobody_asks, token, {"networkPolicy": {"egress": out, "apiServer": None}}))
+    assert named(objects, "NetworkPolicy", "vedette-node")["spec"]["egress"][1:] == out
+
+
+def test_variables_of_a_role_go_before_those_of_all(chart: Any) -> None:
+    both = [{"name": "A", "value": "all"}, {"name": "B", "value": "all"}]
+    objects = chart.objects({"env": both, "node": {"env": [{"name": "A", "value": "node"}]}})
+    found = {}
+    for role in ("node", "cluster"):
+        (agent,) = pod(objects, role)["containers"]
+        found[role] = [(one["name"], one["value"]) for one in agent["env"] if "value" in one]
+    assert found == {"node": [("B", "all"), ("A", "node")], "cluster": [("A", "all"), ("B", "all")]}
+
+
+def test_a_name_that_is_only_a_label_may_be_any_label(chart: Any) -> None:
+    for name in ("Vedette", "1_x.Y", "x" * 63):
+        objects = chart.objects({"nameOverride": name, "fullnameOverride": "vedette"})
+        (agents,) = of_kind(objects, "DaemonSet")
+        assert agents["metadata"]["name"] == "vedette-node"
+        assert agents["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"] == name
 
 
 def test_what_looks_like_a_number_stays_a_name(chart: Any) -> None:
@@ -394,6 +434,9 @@ def test_a_strategy_has_no_options_of_another_type(chart: Any) -> None:
     recreate, on_delete = {"type": "Recreate"}, {"type": "OnDelete"}
     objects = chart.objects({"cluster": {"updateStrategy": recreate}, "node": {"updateStrategy": on_delete}})
     assert of_kind(objects, "Deployment")[0]["spec"]["strategy"] == recreate
+    assert of_kind(objects, "DaemonSet")[0]["spec"]["updateStrategy"] == on_delete
+    left_over = {"updateStrategy": {**on_delete, "rollingUpdate": {"maxSurge": 1}}}
+    objects = chart.objects(merged(HOST, {"node": left_over}))
     assert of_kind(objects, "DaemonSet")[0]["spec"]["updateStrategy"] == on_delete
 
 

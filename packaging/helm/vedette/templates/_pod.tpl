@@ -88,7 +88,7 @@ spec:
           valueFrom:
             fieldRef:
               fieldPath: spec.nodeName
-        {{- with concat $values.env $own.env }}
+        {{- with include "vedette.env" . | fromYamlArray }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
       ports:
