@@ -229,7 +229,9 @@ def test_host_access_mounts_what_it_says_and_the_agent_stays_unprivileged(made: 
 
 def test_a_namespace_may_give_the_user_and_selinux_its_context(chart: Any) -> None:
     for role in ("node", "cluster"):
-        spec = pod(chart.objects({"runAs": None}), role)
+        spec = pod(chart.objects({"runAs": None, "secrets": {"existing": ["x"]}}), role)
+        kinds = [one.get("configMap") or one.get("secret") for one in spec["volumes"]]
+        assert [one["defaultMode"] for one in kinds if one] == [0o444, 0o444]  # whatever the user's group
         assert not {"runAsUser", "runAsGroup", "fsGroup"} & spec["securityContext"].keys()
         assert violations(spec) == []
     objects = chart.objects(
@@ -239,6 +241,7 @@ def test_a_namespace_may_give_the_user_and_selinux_its_context(chart: Any) -> No
     assert spec["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}
     assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["fsGroup"] == 1000680000
     assert spec["initContainers"][0]["command"][1] == "1000680000:1000680000"
+    assert spec["volumes"][0]["configMap"]["defaultMode"] == 0o440
     assert "seLinuxOptions" not in pod(objects, "cluster")["securityContext"]
 
 
