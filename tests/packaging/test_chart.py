@@ -229,7 +229,9 @@ def test_host_access_mounts_what_it_says_and_the_agent_stays_unprivileged(made: 
 
 def test_a_namespace_may_give_the_user_and_selinux_its_context(chart: Any) -> None:
     for role in ("node", "cluster"):
-        spec = pod(chart.objects({"runAs": None}), role)
+        spec = pod(chart.objects({"runAs": None, "secrets": {"existing": ["x"]}}), role)
+        kinds = [one.get("configMap") or one.get("secret") for one in spec["volumes"]]
+        assert [one["defaultMode"] for one in kinds if one] == [0o444, 0o444]  # whatever the user's group
         assert not {"runAsUser", "runAsGroup", "fsGroup"} & spec["securityContext"].keys()
         assert violations(spec) == []
     objects = chart.objects(
@@ -239,6 +241,7 @@ def test_a_namespace_may_give_the_user_and_selinux_its_context(chart: Any) -> No
     assert spec["securityContext"]["seLinuxOptions"] == {"type": "spc_t"}
     assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["fsGroup"] == 1000680000
     assert spec["initContainers"][0]["command"][1] == "1000680000:1000680000"
+    assert spec["volumes"][0]["configMap"]["defaultMode"] == 0o440
     assert "seLinuxOptions" not in pod(objects, "cluster")["securityContext"]
 
 
@@ -246,6 +249,8 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
     notes = chart.render(HOST)["NOTES.txt"]
     assert "pod-security.kubernetes.io/enforce=privileged" in notes
     assert "WARNING" not in notes
+    assert "They still run as 10001 without" in notes
+    assert "They still run as 1000650000 without" in chart.render(merged(HOST, {"runAs": 1000650000}))["NOTES.txt"]
     both = chart.render(merged(HOST, {"node": {"host": {"root": True}}}))["NOTES.txt"]
     assert "WARNING: with node.host.logs and node.host.root together" in both
     plain = chart.render({})["NOTES.txt"]
@@ -304,6 +309,7 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ({"fullnameOverride": "123"}, "/fullnameOverride': '123' does not match"),
         ({"fullnameOverride": "vedette-node"}, "as those on nodes of a release vedette would be called"),
         ({"nameOverride": "a b"}, "/nameOverride': 'a b' does not match"),
+        ({"nameOverride": "Vedette"}, "objects called vedette-Vedette, and Services"),
         ({"nameOverride": "x" * 64}, "/nameOverride': maxLength"),
         (
             merged(HOST, {"node": {"updateStrategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}}}),
@@ -316,12 +322,13 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
             {"secrets": {"existing": ["x"]}, "cluster": {"extraVolumes": [{"name": "secret-x", "emptyDir": {}}]}},
             "cluster.extraVolumes: secret-x is the name of another volume",
         ),
-        ({"env": [{"name": "NODE_NAME", "value": "x"}]}, "env: NODE_NAME is there twice for the node agents"),
-        ({"env": [{"name": "A"}], "cluster": {"env": [{"name": "A"}]}}, "env: A is there twice for the cluster"),
+        ({"env": [{"name": "NODE_NAME", "value": "x"}]}, "env: NODE_NAME is there twice (NODE_NAME is the chart's)"),
+        ({"cluster": {"env": [{"name": "A"}, {"name": "A"}]}}, "cluster.env: A is there twice"),
         ({"commonLabels": {"a": "b"}, "node": {"podLabels": {"a": "c"}}}, "node.podLabels: a is in commonLabels too"),
         ({"commonLabels": {"pod-security.kubernetes.io/enforce": "x"}}, "set namespace.podSecurity"),
         ({"cluster": {"serviceAccount": {"create": False}}}, "to the namespace's account default, that is to every"),
-        ({"networkPolicy": {"egress": [{"ports": [{"port": 443}]}]}}, "networkPolicy.egress: the node agents ask the"),
+        ({"networkPolicy": {"egress": [{"ports": [{"port": 443}]}]}}, "apiServer is empty: name them there, even if"),
+        ({"networkPolicy": {"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}}, "ports: [{port: 10250}]"),
         ({"networkPolicy": {"apiServer": [{"ports": [{"port": 443}]}]}}, "missing property 'to'"),
         ({"networkPolicy": {"apiServer": [{"to": []}]}}, "/networkPolicy/apiServer/0/to': minItems"),
     ],
@@ -330,6 +337,72 @@ def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, 
     with pytest.raises(chart.helm_python.HelmError) as refused:
         chart.render(values)
     assert said in str(refused.value)
+
+
+NO_CONF = dict.fromkeys(("k8s.yaml", "host.yaml", "statsd.yaml"))
+DISCOVERY: dict[str, Any] = {"autodiscovery": [{"type": "k8s", "allow": ["redis"]}]}
+NAMESPACE = {"name": "x", "namespaces": ["${env:NS}"]}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {role: {"conf": NO_CONF, "agent": DISCOVERY} for role in ("node", "cluster")},
+        {"rbac": {"create": False}, "cluster": {"conf": {"k8s.yaml": {"instances": [NAMESPACE]}}}},
+        {"cluster": {"conf": {"k8s.yaml": {"instances": [{**NAMESPACE, "kubeconfig": "/k"}]}}}},
+        {"rbac": {"create": False}, "cluster": {"agent": {"fleet": {"namespace": "${env:NS}"}}}},
+        {"cluster": {"agent": {"fleet": {"namespace": "${env:NS}", "kubeconfig": "/k"}}}},
+    ],
+    ids=json.dumps,
+)
+def test_what_works_is_not_refused(chart: Any, values: dict[str, Any]) -> None:
+    objects = chart.objects(values)
+    for role in ("node", "cluster"):
+        given = values.get(role, {})
+        files = conf(objects, role)
+        assert merged(yaml.safe_load(files["agent.yaml"]), given.get("agent", {})) == yaml.safe_load(
+            files["agent.yaml"]
+        )
+        for name, content in given.get("conf", {}).items():
+            assert yaml.safe_load(files.get(name, "null")) == content
+    assert "${env:NS}" not in json.dumps([one for one in objects if one["kind"] in ("Role", "RoleBinding")])
+
+
+def test_an_option_whose_lines_are_all_commented_out_is_empty(chart: Any) -> None:
+    """Such a key is null, and Helm then drops its default."""
+    base = merged(HOST, PAGE)
+    for path, default, _ in chart.options():
+        empty: Any = None
+        for part in reversed(path.split(".")):
+            empty = {part: empty}
+        if isinstance(default, dict | list) and path not in ("node.conf", "cluster.conf"):  # refused: nothing to do
+            assert pod(chart.objects(merged(base, empty)), "cluster"), path
+    out = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
+    labels = {"commonLabels": None, "node": {"podLabels": {"a": "b"}}}
+    objects = chart.objects(merged(base, labels, {"networkPolicy": {"egress": None, "apiServer": API_SERVER}}))
+    assert named(objects, "NetworkPolicy", "vedette")["spec"]["egress"][1:] == API_SERVER
+    nobody_asks = {"node": {"conf": {"k8s.yaml": None}}, "cluster": {"enabled": False}}
+    token = {"node": {"serviceAccount": {"automount": True}}}
+    objects = chart.objects(merged(base, nobody_asks, token, {"networkPolicy": {"egress": out, "apiServer": None}}))
+    assert named(objects, "NetworkPolicy", "vedette-node")["spec"]["egress"][1:] == out
+
+
+def test_variables_of_a_role_go_before_those_of_all(chart: Any) -> None:
+    both = [{"name": "A", "value": "all"}, {"name": "B", "value": "all"}]
+    objects = chart.objects({"env": both, "node": {"env": [{"name": "A", "value": "node"}]}})
+    found = {}
+    for role in ("node", "cluster"):
+        (agent,) = pod(objects, role)["containers"]
+        found[role] = [(one["name"], one["value"]) for one in agent["env"] if "value" in one]
+    assert found == {"node": [("B", "all"), ("A", "node")], "cluster": [("A", "all"), ("B", "all")]}
+
+
+def test_a_name_that_is_only_a_label_may_be_any_label(chart: Any) -> None:
+    for name in ("Vedette", "1_x.Y", "x" * 63):
+        objects = chart.objects({"nameOverride": name, "fullnameOverride": "vedette"})
+        (agents,) = of_kind(objects, "DaemonSet")
+        assert agents["metadata"]["name"] == "vedette-node"
+        assert agents["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"] == name
 
 
 def test_what_looks_like_a_number_stays_a_name(chart: Any) -> None:
@@ -364,6 +437,9 @@ def test_a_strategy_has_no_options_of_another_type(chart: Any) -> None:
     recreate, on_delete = {"type": "Recreate"}, {"type": "OnDelete"}
     objects = chart.objects({"cluster": {"updateStrategy": recreate}, "node": {"updateStrategy": on_delete}})
     assert of_kind(objects, "Deployment")[0]["spec"]["strategy"] == recreate
+    assert of_kind(objects, "DaemonSet")[0]["spec"]["updateStrategy"] == on_delete
+    left_over = {"updateStrategy": {**on_delete, "rollingUpdate": {"maxSurge": 1}}}
+    objects = chart.objects(merged(HOST, {"node": left_over}))
     assert of_kind(objects, "DaemonSet")[0]["spec"]["updateStrategy"] == on_delete
 
 

@@ -61,6 +61,7 @@ class Access:
     _due: float = 0.0
     _written: int = 0
     _closed: bool = False
+    _unread: CheckError | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -98,15 +99,16 @@ class Access:
             Whether it was read.
 
         Raises:
-            CheckError: as `open`.
+            CheckError: as `open`; also where what was read before goes on, as that is what the server did not like.
         """
         async with self._lock:
-            if self._renewed > since:
-                return True
-            if time.monotonic() - self._renewed < _LEAST:
-                return False
-            await self._load()
-            return True
+            read = self._renewed > since
+            if not read and time.monotonic() - self._renewed >= _LEAST:
+                await self._load()
+                read = True
+            if self._unread is not None:
+                raise CheckError(self._unread.message, hint=self._unread.hint)
+            return read
 
     async def request(
         self, method: str, url: str, headers: dict[str, str], timeout: aiohttp.ClientTimeout, body: Any = None
@@ -197,15 +199,12 @@ class Access:
         try:
             login = of_service_account(self.account)
             await self._reconnect(login)
-        except CheckError:
-            if held:
-                return
-            raise
         except Exception as error:
+            self._unread = error if isinstance(error, CheckError) else _unusable(error, None)
             if held:
                 return
-            raise _unusable(error, None) from None
-        self._login, self._due = login, self._renewed + _REREAD
+            raise self._unread from None
+        self._unread, self._login, self._due = None, login, self._renewed + _REREAD
 
     async def _load_file(self, login: Login, file: Path) -> float:
         """Load a kubeconfig; the time of the monotonic clock at which to do so again."""

@@ -289,23 +289,20 @@ class Watch:
             self._version = ""
         if error.fault is Fault.UNREACHABLE and self.synced and self.fault is None and not self._failures:
             return self._back_off()  # a connection that broke is no finding; one that cannot be made again is
-        if error.fault in (Fault.UNAUTHORIZED, Fault.UNTRUSTED) and await self._renewed():
-            self.fault = error
-            self._failures += 1
-            return 0.0
+        if error.fault in (Fault.UNAUTHORIZED, Fault.UNTRUSTED):
+            try:
+                renewed = await self._client.access.renew()
+            except CheckError as why:
+                return self._failed(why)
+            if renewed:
+                self.fault = error
+                self._failures += 1
+                return 0.0
         if error.fault is Fault.FORBIDDEN:
             return self._failed(error, self._pace.refused)
         if error.fault is Fault.ABSENT:
             return self._failed(error, self._pace.absent)
         return self._failed(error, error.retry_after or 0.0)
-
-    async def _renewed(self) -> bool:
-        """Whether token and certificates were read anew, after a first failure."""
-        try:
-            return await self._client.access.renew()
-        except CheckError as error:
-            self.fault = error
-            return False
 
     def _failed(self, error: ApiError | CheckError, least: float = 0.0) -> float:
         self.fault = error

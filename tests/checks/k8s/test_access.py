@@ -24,7 +24,7 @@ from yarl import URL
 from checks.k8s.driver import Drive, node_metrics, until
 from checks.k8s.test_command import diagnosed
 from checks.k8s.test_scope import summary
-from vedette import Status
+from vedette import CheckError, Status
 from vedette.advice import Grade
 from vedette_checks.k8s import access as access_module
 from vedette_checks.k8s.access import Access
@@ -518,6 +518,31 @@ async def test_what_was_read_goes_on_where_a_service_account_cannot_be_read_agai
     await client.get("/api/v1/nodes")
     assert [seen.headers["authorization"] for seen in server.requests] == ["Bearer first"] * 2 + ["Bearer second"]
     await access.close()
+
+
+@pytest.mark.parametrize("text", ["", None], ids=["emptied", "gone"])
+async def test_a_token_that_is_revoked_and_cannot_be_read_again_is_said_to_be_that(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA, text: str | None
+) -> None:
+    server, watching, folder = await in_cluster(drive, monkeypatch, authority)
+    await watching.run()
+    (folder / "token").unlink()
+    if text is not None:
+        (folder / "token").write_text(text)
+    server.token = "second"
+    asked = len(server.requests)
+    with pytest.raises(CheckError, match=r"token or ca\.crt is missing or empty") as raised:
+        await watching.check._client.get("/api/v1/nodes")
+    assert raised.value.hint == "is automountServiceAccountToken off?"
+    assert len(server.requests) == asked + 1  # not twice with the same token
+    server.cut()
+    watch = watching.watch("nodes")
+    await until(lambda: isinstance(watch.fault, CheckError), "the refusal")
+    said = (await watching.run()).status("k8s.can_connect").message
+    assert said.endswith("token or ca.crt is missing or empty; is automountServiceAccountToken off?")
+    (folder / "token").write_text("second")
+    await until(lambda: watch.fault is None and server.watching, "the watch under the new token")
+    assert (await watching.run()).value("k8s.nodes.ready") == 10
 
 
 async def test_an_authority_may_be_an_intermediate_one(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,16 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 {{- toYaml (ternary . (omit . "rollingUpdate") (eq (toString .type) "RollingUpdate")) -}}
 {{- end -}}
 
+{{/* Environment variables of a role, as a YAML list: its own go before those of all agents. */}}
+{{- define "vedette.env" -}}
+{{- $own := default list (index .root.Values .role).env -}}
+{{- $names := list -}}
+{{- range $own }}{{ $names = append $names .name }}{{ end -}}
+{{- $kept := list -}}
+{{- range .root.Values.env }}{{ if not (has .name $names) }}{{ $kept = append $kept . }}{{ end }}{{ end -}}
+{{- toYaml (concat $kept $own) -}}
+{{- end -}}
+
 {{/* Name of a Secret's volume: its own, or, where a volume cannot be called so, a part and a hash of it. */}}
 {{- define "vedette.volume" -}}
 {{- if or (contains "." .) (gt (len .) 56) -}}
@@ -88,7 +98,7 @@ secret-{{ . }}
 {{- else if $values.cluster.fleet -}}
 {{- $_ := set $made "fleet" (dict "backend" "kubernetes" "name" (include "vedette.fullname" .root)) -}}
 {{- end -}}
-{{- $made = mergeOverwrite $made (deepCopy $values.agent) (deepCopy (index $values .role).agent) -}}
+{{- $made = mergeOverwrite $made (deepCopy (default dict $values.agent)) (deepCopy (default dict (index $values .role).agent)) -}}
 {{- $sinks := default list $made.sinks -}}
 {{- if $values.prometheus.enabled -}}
 {{- $auth := printf "/etc/vedette/secrets/%s" $values.prometheus.authSecret -}}
@@ -269,9 +279,10 @@ subjects:
 {{/* Names of the Secrets that a role mounts, one a line: the name below /etc/vedette/secrets, `=`, the Secret's. */}}
 {{- define "vedette.secrets" -}}
 {{- $values := .root.Values -}}
-{{- $own := (index $values .role).secrets -}}
-{{- $names := concat $values.secrets.existing $own.existing -}}
+{{- $all := default dict $values.secrets -}}
+{{- $own := default dict (index $values .role).secrets -}}
+{{- $names := concat (default list $all.existing) (default list $own.existing) -}}
 {{- if $values.prometheus.enabled }}{{ $names = concat $names (list $values.prometheus.tlsSecret $values.prometheus.authSecret) }}{{ end -}}
 {{- range (uniq $names) }}{{ printf "%s=%s\n" . . }}{{ end -}}
-{{- if or $values.secrets.values $own.values }}{{ printf "values=%s\n" (include "vedette.name" .) }}{{ end -}}
+{{- if or $all.values $own.values }}{{ printf "values=%s\n" (include "vedette.name" .) }}{{ end -}}
 {{- end -}}

@@ -3,6 +3,7 @@
 {{- $values := .root.Values -}}
 {{- $own := index $values .role -}}
 {{- $host := and (eq .role "node") $own.hostAccess -}}
+{{- $mode := ternary "0440" "0444" (not (empty $values.runAs)) -}}{{/* without a user of ours perhaps nobody gives the files to its group */}}
 {{- $secrets := compact (splitList "\n" (include "vedette.secrets" .)) -}}
 metadata:
   labels:
@@ -88,7 +89,7 @@ spec:
           valueFrom:
             fieldRef:
               fieldPath: spec.nodeName
-        {{- with concat $values.env $own.env }}
+        {{- with include "vedette.env" . | fromYamlArray }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
       ports:
@@ -158,7 +159,7 @@ spec:
     - name: conf  # a whole folder, never a subPath: the agent sees what the kubelet puts there, and reloads
       configMap:
         name: {{ include "vedette.name" . | quote }}
-        defaultMode: 0440
+        defaultMode: {{ $mode }}
     - name: state
       {{- if and $host $own.host.stateDirectory }}
       hostPath:
@@ -175,7 +176,7 @@ spec:
     - name: {{ include "vedette.volume" (first (splitList "=" .)) }}
       secret:
         secretName: {{ last (splitList "=" .) | quote }}
-        defaultMode: 0440
+        defaultMode: {{ $mode }}
     {{- end }}
     {{- if and $host $own.host.logs }}
     - name: logs
