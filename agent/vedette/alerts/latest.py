@@ -57,7 +57,7 @@ class Latest(Trail):
         self.put(time, last, until)
 
     def recall(self, time: float, value: float, until: float) -> None:
-        """What came before, or before a restart, is the latest still where nothing has come since; it is nothing new."""
+        """What came before or before a restart is the latest still where nothing has come since; it is nothing new."""
         if self.value is None:
             self.at, self.value, self.until = self.at or time, value, until
             self.add(time, value)
