@@ -434,6 +434,41 @@ def test_a_restart_and_a_reload_change_nothing_where_samples_are_sent_again(when
     assert told[2] == told[0]
 
 
+def test_groups_beyond_the_most_of_samples_with_their_own_times_cost_no_other() -> None:
+    stage = Stage("alerts: [{name: old, when: max(sqs.age) over 1m > 5 by (queue)}]")
+    for _ in range(12):
+        stage.now += 10
+        made = [Sample("sqs.age", Kind.GAUGE, 9.0, (f"queue:{one}",), stage.now - 5.0) for one in range(1_001)]
+        stage._run(QUEUES, tuple(made), (), None)
+    assert stage.engine.faults == 0
+    assert len(stage.told) == 1_000
+
+
+def test_an_instance_ends_whose_rule_was_taken_out_before() -> None:
+    rules = "alerts: [{name: old, when: sqs.age > 5}, {name: few, when: payments.all > 1}]"
+    stage = Stage(rules)
+    ages(stage, (9.0, PAY))
+    stage.reload(rules.replace("sqs.age", "sqs.other").replace("payments.all", "sqs.age"))
+    stage.reload("alerts: [{name: few, when: payments.all > 1}]")
+    stage.closed(QUEUES)
+    assert list(stage.engine._estate.ended) == [QUEUES]
+
+
+def test_what_stopped_days_ago_and_is_sent_again_stays_missing_over_a_restart() -> None:
+    text = "alerts: [{name: gone, when: no data(sqs.age) for 30m, every: 30d}]"
+    stage, told = Stage(text), []
+    taken = stage.now
+    for hour in range(30):
+        stage.now = stage.start + 3_600.0 * hour
+        stage.engine.tick()
+        own(stage, "sqs.age", 9.0, taken)
+        if hour in (26, 28):
+            told += stage.told
+            stage = stage.restart(text)
+    told += stage.told
+    assert [one.split(maxsplit=1)[1] for one in told] == ["firing gone"]
+
+
 def _minutes(until: float) -> list[float]:
     return [max(0.0, until - 60.0 * back) for back in (2, 1, 0)]
 

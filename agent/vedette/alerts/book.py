@@ -321,7 +321,9 @@ class Book:
         """Let go the groups of a term of which nothing is left anywhere and that have no alert."""
         if not term.rules:
             return
-        idle = [group for group, store in term.stores.items() if group and is_empty(store, now)]
+        living = self.router.living
+        stores = term.stores.items()
+        idle = [group for group, one in stores if group and id(one) not in living and is_empty(one, now)]
         gone: list[Store] = []
         for group in idle:
             cases = [case for rule in term.rules if (case := self.cases[rule.name].get(group)) is not None]
@@ -329,7 +331,8 @@ class Book:
                 for case in cases:
                     self._let_go(case)
                 for one in [term, *(one for rule in term.rules for one in self._terms_of(rule))]:
-                    if (store := one.stores.get(group)) is not None and is_empty(store, now):
+                    store = one.stores.get(group)
+                    if store is not None and id(store) not in living and is_empty(store, now):
                         gone.append(store)
                         _free(one, group)
         if gone:

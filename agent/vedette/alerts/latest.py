@@ -57,10 +57,13 @@ class Latest(Trail):
         self.put(time, last, until)
 
     def recall(self, time: float, value: float, until: float) -> None:
-        """What came before a restart is the latest still, where nothing has come since; it is nothing new."""
+        """What came before or before a restart is the latest still where nothing has come since; it is nothing new."""
         if self.value is None:
             self.at, self.value, self.until = self.at or time, value, until
             self.add(time, value)
+        elif time == self.at:  # corrected, or its instance has begun anew
+            self.value = self.values[-1] = value
+            self.until = max(self.until, until)
 
     def last(self, now: float) -> float | None:
         """The latest sample, unless it is stale."""

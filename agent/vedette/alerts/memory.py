@@ -93,9 +93,10 @@ class Memory:
         """What the numbers of metrics mean that no configuration tells of, as far as they were seen."""
         self._kept_kinds = len(self.kinds)
         brought = _mapping(own.get(_BROUGHT))
-        pairs = {key: (_number(row[0]), _number(row[1])) for key, row in brought.items() if _is_pair(row)}
-        self.brought = {key: pair for key, pair in pairs.items() if 0 < max(pair) <= clock.now()}
-        """The newest time that samples brought along and when that one counts, by their series."""
+        now = clock.now()
+        rows = {key: (_number(row[0]), _number(row[1]), now) for key, row in brought.items() if _is_pair(row)}
+        self.brought = {key: row for key, row in rows.items() if 0 < max(row[:2]) <= now}
+        """The newest time that samples brought along and when that one counts, by their series; and since when."""
         self._kept_brought: dict[str, list[float]] = {}
 
     # Incidents

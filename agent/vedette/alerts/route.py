@@ -109,7 +109,7 @@ class Route:
                 if time == self.newest and now <= self.counted + hole:
                     store.recall(self.counted, new, self.counted + hole)
                     touched.append(store)
-            elif old is not None and old[1] != new:
+            elif old is not None and old[1] != new and old[0] > now - store.reach:
                 store.correct(*old, new)
                 touched.append(store)
 

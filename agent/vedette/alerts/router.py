@@ -69,8 +69,8 @@ class Router:
         self._refused: list[Key] = []
         self._waiting: dict[Key, Route] = {}
         self._again = 0.0
-        self.brought: dict[str, tuple[float, float]] = {}
-        """Of series of which nothing came since the start: the newest time that a sample had, and when it counts."""
+        self.brought: dict[str, tuple[float, float, float]] = {}
+        """Of series without a route: the newest time that a sample had, when it counts, and since when this is here."""
 
     @property
     def pace(self) -> float:
@@ -95,9 +95,12 @@ class Router:
                 self._instances.append((target, term))
             else:
                 self._checks.setdefault(target, []).append(term)
+        self._of = {}
         for key, route in before.items():
             if key[0] in self._metrics:
                 self._find(key, route.instance, route)
+            else:
+                self._remember(key, route)
 
     # Samples
 
@@ -111,8 +114,9 @@ class Router:
         if not self._swept <= time < self._swept + _SWEEP:
             self._swept = time
             self._sweep(time, list(self._routes))
-            self.brought = {key: one for key, one in self.brought.items() if time - one[1] < _LEFT}
-            self._waiting = {key: one for key, one in self._waiting.items() if time - one.until < IDLE}
+            self.brought = {key: one for key, one in self.brought.items() if time - one[2] < _LEFT}
+            for key in [key for key, one in self._waiting.items() if time - one.until >= IDLE]:
+                self._remember(key, self._waiting.pop(key))
         routes, metrics = self._routes, self._metrics
         if self._refused and time >= self._again:
             self._retry()
@@ -153,7 +157,9 @@ class Router:
             newest[key] = max(newest.get(key, 0.0), one.time or 0.0)
         for one in sorted(samples, key=lambda one: one.time or 0.0):
             key = (one.name, one.tags)
-            route, time = self._routes[key], one.time or 0.0
+            route, time = self._routes.get(key), one.time or 0.0
+            if route is None:  # another series needed its room
+                continue
             delay = max(0.0, now - max(newest[key], route.newest))
             counted = min(time + delay, now)  # whoever's clock is ahead
             if time <= route.newest or time in route.brought:
@@ -167,7 +173,7 @@ class Router:
         """The newest time that samples of a series had, and when that one counts: of those that bring their time."""
         routes = {**self._routes, **self._waiting}
         mine = {_text_of(key): (one.newest, one.counted) for key, one in routes.items() if one.newest}
-        return {**mine, **self.brought}
+        return {**mine, **{key: one[:2] for key, one in self.brought.items()}}
 
     # Routes
 
@@ -175,7 +181,7 @@ class Router:
         """The route of a series that is seen for the first time, or for which there was no room before."""
         name, tags = key
         if before is None:
-            newest, counted = self.brought.pop(_text_of(key), (0.0, 0.0))
+            newest, counted, _ = self.brought.pop(_text_of(key), (0.0, 0.0, 0.0))
             route = Route(instance, newest=newest, counted=counted)
         else:
             route = Route(instance, until=before.until, brought=before.brought)
@@ -243,8 +249,18 @@ class Router:
         """Forget a series, but for the samples that may be sent again."""
         del self._routes[key]
         self._of.get(route.instance, set()).discard(key)
+        self._remember(key, route)
+
+    def _remember(self, key: Key, route: Route) -> None:
         if route.newest:
-            self.brought[_text_of(key)] = route.newest, route.counted
+            self.brought[_text_of(key)] = route.newest, route.counted, self.now
+
+    @property
+    def living(self) -> set[int]:
+        """The ids of the stores of which something came lately, or is about to be put."""
+        now = self.now
+        routes = [one for one in self._routes.values() if now < one.until < _FOREVER]
+        return {id(store) for route in routes for store in (*route.stores, *route.members)}
 
     @staticmethod
     def _own(key: Key, route: Route) -> list[Window | Latest]:
@@ -309,7 +325,7 @@ class Router:
         self.paces.pop(instance, None)
         for worst in (*self._known.pop(instance, ()), *self._reported.pop(instance, ())):
             worst.forget(instance)
-        mine = list(self._of.get(instance, ()))
+        mine = [key for key in self._of.get(instance, ()) if key in self._routes]
         for key in mine:
             route = self._routes[key]
             route.until, route.total = -_FOREVER, None
