@@ -166,10 +166,10 @@ async def test_a_reload_under_fire_loses_nothing(tmp_path: Path) -> None:
         fire = Fire(port, path)
         fire.start()
         for number in range(8):
-            before = fire.sent
-            await eventually(lambda before=before: fire.sent > before + 50, "packets")  # type: ignore[misc]
+            await eventually(lambda number=number: len(_came(site).metrics) > number, "samples")  # type: ignore[misc]
             site.write("statsd", json.dumps({"instances": [{**options, "tags": [f"t:{number}"], "max_contexts": 9}]}))
             assert (await site.agent.reload()).changed
+        await eventually(lambda: len(_came(site).metrics) > 8, "samples")
         fire.ceasing.set()
         await asyncio.to_thread(fire.join)
         await eventually(lambda: _sum(site) >= fire.sent, "the rest", 10)
