@@ -72,7 +72,7 @@ def test_who_holds_the_loop_is_named_with_the_line(
 
     async def main() -> None:
         await runners[0].run()
-        for _ in range(3 if how == "holds_the_lock" else 1):  # another thread may be given the lock before the watchdog
+        for _ in range(9 if how == "holds_the_lock" else 1):  # another thread may be given the lock before the watchdog
             await asyncio.create_task(runners[1].run())
             if runners[1].vitals.blocked:
                 break
