@@ -415,6 +415,11 @@ async def test_nothing_of_the_token_is_printed(drive: Drive) -> None:
     await access.close()
 
 
+def printed(code: str) -> tuple[str, str]:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    return done.stdout, done.stderr
+
+
 def test_the_base_install_never_imports_kubernetes() -> None:
     code = (
         "import sys, vedette, vedette.kit, vedette.cli, vedette.agent, vedette.config\n"
@@ -423,8 +428,7 @@ def test_the_base_install_never_imports_kubernetes() -> None:
         "Registry().load('checks', 'host')\n"
         "print([name for name in sys.modules if name.startswith(('kubernetes', 'aiohttp', 'vedette_checks.k8s'))])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert printed(code) == ("[]\n", "")
 
 
 def test_without_the_driver_the_extra_is_named(tmp_path: Path) -> None:
@@ -454,8 +458,7 @@ def test_a_pod_does_without_the_forty_mebibytes_of_the_library() -> None:
         "import vedette_checks.k8s, vedette_checks.k8s.discovery, vedette_checks.k8s.engine\n"
         "print([name for name in sys.modules if name.startswith('kubernetes')])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.stdout, done.stderr) == ("[]\n", "")
+    assert printed(code) == ("[]\n", "")
 
 
 def test_a_service_account_is_its_two_files_and_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
