@@ -77,6 +77,7 @@ def test_a_service_tells_its_whole_life(systemd: Systemd, tmp_path: Path) -> Non
     env = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "600000"}
     with Running("--conf", conf, cwd=tmp_path, **env) as agent:
         assert systemd.hear_of("READY")["WATCHDOG"] == "1"
+        assert systemd.hear_of("STATUS", "all is well")["STATUS"] == "1 instance; all is well"  # it has run
         assert [systemd.hear_of("WATCHDOG").get("READY") for _ in range(3)] == [None] * 3  # fed again and again
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         agent.process.send_signal(signal.SIGHUP)
