@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import platform
+import random
 import signal
 import socket
 import ssl
@@ -22,16 +23,41 @@ from typing import Any
 import redis
 import trustme
 
-START_TIMEOUT = 20.0
+START_TIMEOUT = 40.0
 STOP_TIMEOUT = 10.0
 _ATTEMPTS = 5
 
 
+def _ports() -> Iterator[int]:
+    """Ports that the system gives to no connection and no listener by itself, each test process others than the rest.
+
+    What it gives by itself may be anybody's a moment later, of a client that connects to somewhere even.
+    """
+    lowest, highest = 10_000, 32_768
+    with suppress(OSError, ValueError):
+        highest = min(highest, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = max(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), worker + 1)
+    mine = range(lowest + worker, highest, workers)
+    if len(mine) < 1_000:
+        return
+    start = random.SystemRandom().randrange(len(mine))  # other test runs of this machine begin elsewhere
+    while True:
+        yield from mine[start:]
+        yield from mine[:start]
+
+
+_port_numbers = _ports()
+
+
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago."""
+    """A TCP port on 127.0.0.1 that was free a moment ago, and that nobody else is likely to be given."""
+    for port in _port_numbers:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+        found: int = probe.getsockname()[1]
+        return found
 
 
 @asynccontextmanager

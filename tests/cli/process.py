@@ -67,7 +67,7 @@ class Running:
             self._news.put(line.rstrip("\n"))
         self._news.put(None)
 
-    def wait_for(self, text: str, timeout: float = 20) -> str:
+    def wait_for(self, text: str, timeout: float = 40) -> str:
         """The next line that holds this text."""
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
@@ -82,7 +82,7 @@ class Running:
                 return line
         raise AssertionError(f"no line with {text!r} in:\n" + "\n".join(self.lines))
 
-    def end(self, number: int | None = None, timeout: float = 20) -> int:
+    def end(self, number: int | None = None, timeout: float = 40) -> int:
         """Send a signal if one is given, wait for the end, keep the rest of the output; the exit status."""
         if number is not None:
             self.process.send_signal(number)
@@ -102,7 +102,7 @@ class Running:
             self.end()
 
 
-def wait_until(condition: Callable[[], Any], what: str, timeout: float = 20) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, timeout: float = 40) -> Any:
     """Ask every 10 ms until the answer is true."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

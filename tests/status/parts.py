@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from loops import TidyLoop
 from servers import until
 from vedette.config import HttpConfig
 from vedette.config.changes import Change, Changes
@@ -86,7 +87,7 @@ class Served:
     """A page on a free port of this machine, with an event loop in a thread of its own."""
 
     def __init__(self, actor: Actor, **options: Any) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = TidyLoop()
         self.page = StatusPage(actor, HttpConfig(**{"listen": "127.0.0.1:0", **options}), len(actor.instances))
         self._thread = threading.Thread(target=self.loop.run_forever, name="page")
 
@@ -96,12 +97,12 @@ class Served:
 
     def start(self) -> None:
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.page.start(), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(self.page.start(), self.loop).result(40)
 
     def stop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.page.stop(), self.loop).result(10)
+        asyncio.run_coroutine_threadsafe(self.page.stop(), self.loop).result(40)
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
+        self._thread.join(40)
         self.loop.close()
 
     def remember(self, *batches: Batch) -> None:
