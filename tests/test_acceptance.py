@@ -152,7 +152,7 @@ def test_the_agents_own_metrics_are_all_reported(tmp_path: Path) -> None:
     (tmp_path / "conf.d" / "agent.yaml").write_text(
         "report_interval: 500ms\nsinks: [{type: file, name: out, path: ../out.jsonl}]\n"
     )
-    (tmp_path / "conf.d" / "host.yaml").write_text("instances: [{interval: 500ms}]\n")
+    (tmp_path / "conf.d" / "host.yaml").write_text("instances: [{interval: 500ms, timeout: 30s}]\n")
     out = tmp_path / "out.jsonl"
 
     def rows() -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from cli.process import Running
+from cli.process import Running, vedette
 from servers import RedisServer, free_port, redis62, until
 from vedette.cli import main, parser
 
@@ -225,7 +225,7 @@ def test_the_commands_of_operate_in_a_running_agent(
     (conf / "redis.yaml").write_text(f"instances: [{{name: cache, port: {redis.port}, interval: 30s}}]\n")
     said = []
     with Running(cwd=tmp_path, VEDETTE_TOKEN="page-token") as agent:
-        until(lambda: (tmp_path / "state" / "control.sock").exists(), "the agent's socket")
+        until(lambda: vedette("status", cwd=tmp_path).returncode == 0, "the agent's answer")
         for name, value in agent.env.items():
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)

@@ -111,4 +111,4 @@ def test_a_plan_that_is_interrupted_leaves_no_child(tmp_path: Path, number: str)
         assert len(children) == 2
         made.send_signal(getattr(signal, number))
         made.wait(20)
-    wait_until(lambda: all(map(gone, children)), "their end", 5)
+    wait_until(lambda: all(map(gone, children)), "their end")

@@ -75,7 +75,7 @@ def test_its_yaml_dropped_into_a_running_agent_starts_it(reader: Any, tmp_path: 
     agent = [str(reader.bin / "python"), *COMMAND[1:]]
     with Running(cwd=reader.folder, program=agent) as running, socket.create_server(("127.0.0.1", 0)) as service:
         out = reader.folder / "out.jsonl"
-        wait_until(lambda: out.exists() and "system." in out.read_text(), "the agent to run")
+        wait_until(lambda: out.exists() and "system." in out.read_text(), "the agent to run", 60)
         done = vedette("new-plugin", "demo", "--in", str(tmp_path), cwd=tmp_path)
         assert done.stdout.endswith("# then: vedette reload\n"), done.stderr
         reader.run("cd vedette-demo")

@@ -145,9 +145,21 @@ def test_the_two_commands_do_what_the_readme_says() -> None:
 
 
 def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    done = run(f"{sys.executable} {ROOT}/examples/demo --for 13s", tmp_path, TMPDIR=str(tmp_path))
-    assert (done.returncode, done.stderr) == (0, "")
-    last = done.stdout.split("vedette demo")[-1]
+    for seconds in (13, 40):
+        done = run(f"{sys.executable} {ROOT}/examples/demo --for {seconds}s", tmp_path, TMPDIR=str(tmp_path))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert list(tmp_path.iterdir()) == []
+        last = done.stdout.split("vedette demo")[-1]
+        try:
+            shows_live_values(last)
+            break
+        except (AssertionError, KeyError):
+            if seconds == 40:  # a machine that stops for a while shows less in the first seconds
+                raise
+
+
+def shows_live_values(last: str) -> None:
+    """The last screen of the demo."""
     instances = ("business_sql/hourly-summary", "host/host", "postgres/shop-primary", "postgres/shop-replica")
     clouds = ("cloudwatch/shop", "k8s/payments-cluster", "sqs/queues")
     others = ("redis/cache", "redis/dashboard", "statsd/payments", "synthetic/payment-flow")
@@ -177,7 +189,6 @@ def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) ->
     assert 30 < float(shown["k8s.hpa.desired_replicas"]) < 91
     assert shown["health_check.overall"] == "1"
     assert re.search(r"Prometheus page: http://127\.0\.0\.1:\d+/metrics", last)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.soak

@@ -34,6 +34,11 @@ class Options(CheckConfig):
     secret: Secret | None = None
     seconds: float = 600.0
 
+    @property
+    def grace(self) -> float:
+        """Room for a machine that stops, where the run is to end by itself."""
+        return 20.0 if self.how == "hangs" else 2.0
+
 
 class Rogue(Check[Options]):
     """Behaves as `how` says."""

@@ -64,8 +64,8 @@ async def test_after_the_stop_no_task_thread_socket_or_file_is_left(tmp_path: Pa
     before = threads(), open_files(), len(asyncio.all_tasks())
     agent = Agent(configuration, StateStore(tmp_path / "state"), {})
     await agent.run(duration=1.0)
-    await asyncio.to_thread(until, lambda: threads() == before[0], "the sinks' threads to end", 5)
-    assert open_files() == before[1]
+    await asyncio.to_thread(until, lambda: threads() <= before[0], "the sinks' threads to end")
+    assert open_files() <= before[1]  # of an earlier test's some may have been closed meanwhile
     assert len(asyncio.all_tasks()) == before[2]
 
 
@@ -74,16 +74,17 @@ async def test_the_snapshot_tells_where_every_instance_and_sink_stands(tmp_path:
     conf = configure(
         tmp_path,
         agent={"sinks": [{"type": "file", "path": str(tmp_path / "out.jsonl")}]},
-        host={"instances": [{"interval": "300ms"}]},
-        redis={"instances": [{"host": "127.0.0.1", "port": port, "interval": "300ms"}]},
+        host={"instances": [{"interval": "300ms", "timeout": "30s"}]},
+        redis={"instances": [{"host": "127.0.0.1", "port": port, "interval": "300ms", "timeout": "30s"}]},
     )
     configuration = await asyncio.to_thread(load, conf, Registry())
     agent = Agent(configuration, StateStore(tmp_path / "state"), {})
     running = asyncio.create_task(agent.run())
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         snapshot = agent.snapshot()
-        if all(vitals.runs >= 2 for vitals in snapshot.instances):
+        due = snapshot.time < snapshot.instances[0].next_run  # else the machine stopped, and its run is about to begin
+        if due and all(vitals.runs >= 2 for vitals in snapshot.instances):
             break
         await asyncio.sleep(0.01)
     agent.stop()

@@ -56,7 +56,7 @@ async def isolated(how: str, plugin: Any = Rogue, **options: Any) -> AsyncIterat
         await runner.stop()
         assert runner.vitals.state is State.STOPPED
         await asyncio.sleep(0)
-        assert descriptors() == before
+        assert descriptors() <= before  # of an earlier test's some may have been closed meanwhile
         assert [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
 
@@ -315,7 +315,7 @@ def test_what_does_not_end_is_killed_at_timeout_and_grace(how: str) -> None:
             vitals = runner.vitals
             assert vitals.message == "timed out after 100ms and did not end: the child process was killed"
             assert vitals.state is State.FAILING
-            assert 2.0 <= vitals.duration < 6.0  # 2.1 s and a quarter, on a machine that does other things
+            assert 2.0 <= vitals.duration < 20.0  # 2.1 s and a quarter, on a machine that stops for a while
             assert runner._child is not None
             assert runner._child.lost.done()
             assert recorder.values("health_check.status") == [0]
@@ -605,14 +605,14 @@ def test_an_agent_that_is_killed_takes_children_and_what_they_started_with_it(tm
     )
     path = conf(tmp_path, f"instances:\n{instances}")
     with Running(cwd=tmp_path, PYTHONPATH=path) as agent:
-        wait_until(lambda: len(descendants(agent.process.pid)) >= 6, "four children and some grandchildren")
+        wait_until(lambda: len(descendants(agent.process.pid)) >= 6, "four children and some grandchildren", 60)
         wait_until(lambda: len(rows(tmp_path, "rogue.value", "forks")) > 1, "forks")
         children = descendants(agent.process.pid)
         for pid in children:
             line = Path(f"/proc/{pid}/cmdline").read_bytes()
             assert b"how" not in line
         agent.end(signal.SIGKILL)
-        wait_until(lambda: all(gone(pid) for pid in children), "their end", 5)
+        wait_until(lambda: all(gone(pid) for pid in children), "their end")
 
 
 def descendants(pid: int) -> list[int]:

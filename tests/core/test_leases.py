@@ -23,6 +23,7 @@ from vedette.isolation.isolated import make_runner
 from vedette.lease import Lease, Term, boottime
 from vedette.outbox import Outbox, Receipt
 from vedette.runner import Runner, State
+from vedette.sinks import dogstatsd
 from vedette.sinks.dogstatsd import DogstatsdConfig, DogstatsdSink
 from vedette.sinks.prometheus.store import Store
 from vedette.state import StateStore
@@ -338,7 +339,7 @@ async def test_a_queue_gives_nothing_to_its_sink_that_lost_its_lease_but_that_it
     assert (outbox.fenced, outbox.dropped, outbox.delivered, outbox.queued) == (1, 0, 3, 0)
 
 
-async def test_packets_that_wait_for_the_sender_are_not_sent_after_the_term() -> None:
+async def test_packets_that_wait_for_the_sender_are_not_sent_after_the_term(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Hand()
     lease = clock.lease()
     with Port() as port:
@@ -346,11 +347,13 @@ async def test_packets_that_wait_for_the_sender_are_not_sent_after_the_term() ->
         async with running(sink) as outbox:
             outbox.put(batch(sample("mine", Kind.GAUGE, 1), lease=lease))
             assert await port.wait_for(1) == ["mine:1|g"]
+            monkeypatch.setattr(dogstatsd, "_FLUSH_AFTER", 60.0)  # only when this test says so
             outbox.put(batch(sample("mine", Kind.GAUGE, 2), lease=lease))
             while sink._client.terms == set():  # noqa: ASYNC110 - it is translated within this loop's next steps
                 await asyncio.sleep(0)
             clock.now += 10.0
             sink._flush()
+            monkeypatch.undo()
             outbox.put(batch(sample("every", Kind.GAUGE, 3)))
             assert await port.wait_for(2) == ["mine:1|g", "every:3|g"]
     assert (sink.fenced, sink.lost, sink.trouble) == (1, 0, "")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from servers import RedisServer, eventually, redis62
+from servers import START_TIMEOUT, RedisServer, redis62
 from sinks.intake import KEY, intake
 from vedette import Batch
 from vedette.agent import Agent
@@ -33,6 +33,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     made.start()
     yield made
     made.stop()
+
+
+async def eventually(condition: Callable[[], bool], what: str, timeout: float = START_TIMEOUT) -> None:
+    """Wait for something to become true; looks from the agent's own loop, as its pages and commands do."""
+    try:
+        async with asyncio.timeout(timeout):
+            while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pytest.fail(f"waited {timeout:g} s in vain for {what}")
 
 
 class Site:
@@ -86,7 +96,8 @@ class Site:
 
     def rows(self, file: str = "out.jsonl") -> list[dict[str, Any]]:
         path = self.folder / file
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]  # the last may be half written
 
     def names(self) -> list[str]:
         return [vitals.instance for vitals in self.agent.snapshot().instances]
@@ -103,7 +114,8 @@ def cache(server: RedisServer, *names: str, **options: str) -> str:
     """A file with these instances of one server, each with a connection that carries its name."""
     more = "".join(f", {key}: {value}" for key, value in options.items())
     return "instances:\n" + "".join(
-        f"  - {{name: {name}, host: 127.0.0.1, port: {server.port}, interval: 200ms{more}}}\n" for name in names
+        f"  - {{name: {name}, host: 127.0.0.1, port: {server.port}, interval: 200ms, timeout: 30s{more}}}\n"
+        for name in names
     )
 
 
@@ -123,7 +135,8 @@ async def test_an_edit_a_drop_and_a_removal_touch_only_their_own(tmp_path: Path,
         before, connected = site.agent.snapshot(), ids(server)
         site.write(
             "redis",
-            cache(server, "stays") + f"  - {{name: edited, host: 127.0.0.1, port: {server.port}, interval: 300ms}}\n",
+            cache(server, "stays")
+            + f"  - {{name: edited, host: 127.0.0.1, port: {server.port}, interval: 300ms, timeout: 30s}}\n",
         )
         site.write("new", "check: host\ninstances: [{name: dropped, interval: 200ms}]\n")
         (site.conf / "host.yaml").unlink()

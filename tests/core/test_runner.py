@@ -546,7 +546,7 @@ def test_a_listener_that_is_run_once_serves_for_most_of_its_deadline() -> None:
 
     recorder = Recorder()
     runner = Runner(instance(Port, timeout=0.2), recorder.surroundings)
-    batch = asyncio.run(runner.run())
+    batch = run_virtually(runner.run())
     assert [(sample.name, sample.value) for sample in batch.samples[:4]] == [
         ("any.name", 0), ("any.name", 1), ("any.name", 2), ("last.words", 1)
     ]  # fmt: skip

@@ -97,9 +97,9 @@ def test_equal_arguments_share_a_client_and_a_thread(port: Port, made: Made) -> 
 
 
 def test_no_thread_before_the_first_metric(port: Port, made: Made) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     made.business(port)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_disabled(port: Port, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,17 +192,18 @@ def test_a_full_socket_buffer_costs_the_caller_nothing(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as frozen:
         frozen.bind(str(tmp_path / "s"))
         business = made._keep(BusinessMetrics(socket_path=str(tmp_path / "s")))
-        made_so_far, longest = 0, 0.0
+        made_so_far, took = 0, list[float]()
         while business.stats().dropped < 1_000:
             assert made_so_far < 2_000_000
             started = time.perf_counter()
             for _ in range(100):
                 event(business, "u" * 100)
-            longest = max(longest, time.perf_counter() - started)
+            took.append(time.perf_counter() - started)
             made_so_far += 100
         stats = business.stats()
         assert stats.waiting <= 2_000
-        assert longest < 1.0  # a hundred calls, beside a busy thread on a busy machine: none waited for the socket
+        # a hundred calls, beside a busy thread on a machine that stops now and then: none waited for the socket
+        assert sum(seconds > 1.0 for seconds in took) <= 2
         until(lambda: business.stats().trouble != "", "the reason")
         business.close(0.5)
         total = business.stats()
@@ -240,11 +241,12 @@ def test_a_hanging_name_lookup(hanging_lookup: threading.Event, made: Made, monk
     assert (stats.sent, stats.dropped, stats.waiting) == (0, 500, 1_000)
     started = time.monotonic()
     business.close(0.1)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20  # of the thirty that the look-up hangs
 
 
 def test_a_failing_name_lookup_is_asked_once_a_batch(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "_KEEP_FOR", 0.0)
+    monkeypatch.setattr(client, "_FLUSH_AFTER", 60.0)  # all of them are one batch, however long it takes to make them
     asked: list[Any] = []
 
     def fail(*args: Any, **kwargs: Any) -> Any:
@@ -295,7 +297,7 @@ def test_close_waits_for_a_receiver_that_is_slow(tmp_path: Path, made: Made, mon
     monkeypatch.setattr(sender, "_STALLED", 60.0)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as slow:
         slow.bind(str(tmp_path / "s"))
-        slow.settimeout(10)
+        slow.settimeout(30)
         business = made._keep(BusinessMetrics(socket_path=str(tmp_path / "s")))
         for number in range(4_000):
             event(business, f"{number:0100}")
@@ -318,6 +320,7 @@ def test_the_sender_gives_way(port: Port, business: BusinessMetrics, monkeypatch
         monotonic=time.monotonic, sleep=lambda seconds: breaths.append((seconds, business.stats().waiting))
     )
     monkeypatch.setattr(client, "time", clock)
+    monkeypatch.setattr(client, "_FLUSH_AFTER", 60.0)  # all of them are one batch, however long it takes to make them
     for number in range(200):
         event(business, f"user-{number}")
     assert business.flush(10)
@@ -334,9 +337,12 @@ def test_gauges_are_read_once_and_those_that_are_refused_are_told(
 ) -> None:
     monkeypatch.setattr(client, "_MOST_POLLS", 2)
     technical = made.technical(port)
-    for depth in range(50):
-        with technical.queue_worker("jobs", depth=lambda depth=depth: depth).message():  # type: ignore[misc]
-            pass
+    with monkeypatch.context() as patch:
+        patch.setattr(technical._client, "_start", lambda: None)  # it reads once all of them are there
+        for depth in range(50):
+            with technical.queue_worker("jobs", depth=lambda depth=depth: depth).message():  # type: ignore[misc]
+                pass
+    technical._client._start()
     until(lambda: any("queue.depth" in line for line in port.lines), "the depth")
     assert [line for line in port.lines if "queue.depth" in line] == ["queue.depth:49|g|#queue:jobs"]
     for name in ("mails", "reports", "letters"):
@@ -511,7 +517,7 @@ def test_a_fork_does_not_wait_for_a_sender_that_hangs(hanging_lookup: threading.
     child = os.fork()
     if child == 0:
         os._exit(0)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20  # of the thirty that the look-up hangs
     os.waitpid(child, 0)
     business.close(0.1)
 

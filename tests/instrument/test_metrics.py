@@ -347,10 +347,11 @@ async def test_a_queue_worker(port: Port, technical: TechnicalMetrics) -> None:
         raise ValueError
     worker.report_depth(7)
     await until(lambda: any(line.startswith("queue.depth:1|g") for line in port.lines), "the depth by itself")
+    await asyncio.to_thread(lines, technical, port)  # where the machine stopped, that came before the others
     found = [Line.of(line) for line in port.lines]
     assert all(line.tags == ("queue:jobs",) for line in found)
     times = [float(line.value) for line in found if line.name == "queue.processing_time"]
     assert len(times) == 3
     assert 10 <= times[1] < 5000
     assert [line.value for line in found if line.name == "queue.messages_processed"] == ["1", "1"]
-    assert next(line.value for line in found if line.name == "queue.depth") == "7"
+    assert {"7", "1"} == {line.value for line in found if line.name == "queue.depth"}

