@@ -37,7 +37,7 @@ def nursery() -> Nursery:
     return made
 
 
-def vedette(*arguments: str | Path, cwd: Path, timeout: float = 60, **more: str) -> subprocess.CompletedProcess[str]:
+def vedette(*arguments: str | Path, cwd: Path, timeout: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return nursery().run([*map(str, arguments)], cwd=cwd, env=environ(cwd / "state", **more), timeout=timeout)
 
