@@ -24,6 +24,7 @@ from core.parts import Recorder, instance
 from core.rogue import Clocked, Port, Rogue, Unmakable
 from vedette import Batch, Kind, Sample, Status
 from vedette.config import load
+from vedette.isolation import warden
 from vedette.isolation.frames import FRAME_LIMIT, FrameError, Handed, Part, Report, Setup, encode, parts, read
 from vedette.isolation.isolated import IsolatedRunner, make_runner
 from vedette.metrics import ServiceCheck
@@ -286,6 +287,13 @@ LOST = {
 }
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the ends of its pipe and of its process a child on a busy machine takes longer than the agent waits."""
+    monkeypatch.setattr(warden, "_LAST_BREATH", 20.0)
+
+
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("how", LOST)
 def test_a_crash_is_named_and_the_next_run_starts_anew(how: str) -> None:
     async def main() -> None:
@@ -442,6 +450,7 @@ def test_a_listener_waits_while_there_is_no_room() -> None:
     live(main)
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(
     ("how", "message"),
     [("dies", "the child process ended with status 4"), ("raises", "Address already in use")],
