@@ -145,16 +145,16 @@ def test_the_two_commands_do_what_the_readme_says() -> None:
 
 
 def test_the_demo_shows_live_values_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    for seconds in (13, 40):
+    for seconds, last_try in ((13, False), (30, False), (40, True)):
         done = run(f"{sys.executable} {ROOT}/examples/demo --for {seconds}s", tmp_path, TMPDIR=str(tmp_path))
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
         assert list(tmp_path.iterdir()) == []
-        last = done.stdout.split("vedette demo")[-1]
         try:
-            shows_live_values(last)
+            assert done.stderr == ""
+            shows_live_values(done.stdout.split("vedette demo")[-1])
             break
         except (AssertionError, KeyError):
-            if seconds == 40:  # a machine that stops for a while shows less in the first seconds
+            if last_try:  # before it, a machine that stops for a while may have shown less, or have timed out
                 raise
 
 
