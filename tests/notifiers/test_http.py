@@ -330,11 +330,19 @@ async def test_a_success_whose_body_does_not_end_is_one(receiver: Receiver) -> N
         with contextlib.suppress(ConnectionError):
             await reader.read()
 
+    async def send(timeout: float) -> str:
+        notifier = Webhook(WebhookConfig(type="webhook", url=f"http://127.0.0.1:{port}/", timeout=timeout))  # type: ignore[arg-type]
+        try:
+            return await notifier.send(alert())
+        finally:
+            await notifier.close()
+
     async with listening(endless) as port:
-        url = f"http://127.0.0.1:{port}/"
-        notifier = Webhook(WebhookConfig(type="webhook", url=url, timeout=0.3))  # type: ignore[arg-type]
-        assert await notifier.send(alert()) == "202"
-        await notifier.close()
+        try:
+            told = await send(0.3)
+        except Undelivered:  # the machine may have stood still for longer than that before the success began
+            told = await send(10.0)
+        assert told == "202"
 
 
 async def test_what_a_webhook_gets(receiver: Receiver) -> None:
