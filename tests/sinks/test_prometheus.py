@@ -454,16 +454,21 @@ async def test_a_silent_scraper_is_cut_off_and_holds_up_nobody(capfd: pytest.Cap
 async def test_a_scraper_that_stops_reading_is_cut_off(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, setup = list[None](), listener._Handler.setup
-    monkeypatch.setattr(listener._Handler, "setup", lambda one: begun.append(setup(one)))  # type: ignore[func-returns-value]
+    serving, setup = list[threading.Thread](), listener._Handler.setup
+
+    def noted(one: Any) -> None:
+        serving.append(threading.current_thread())
+        setup(one)
+
+    monkeypatch.setattr(listener._Handler, "setup", noted)
     large = [sample("level", GAUGE, n, f"number:{n}", "padding:" + "x" * 1000) for n in range(10_000)]
     async with served(make(), *large) as url:
         with socket.socket() as scraper:
             scraper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             scraper.connect(("127.0.0.1", httpx.URL(url).port))
             scraper.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-            await until(lambda: bool(begun), "the scrape")  # which may have ended by the time somebody looks
-            await until(lambda: not scrapes(), "its end")
+            await until(lambda: bool(serving), "the scrape")
+            await until(lambda: not serving[0].is_alive(), "its end")
     assert capfd.readouterr().err == ""
 
 
