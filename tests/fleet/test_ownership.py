@@ -129,7 +129,7 @@ async def test_a_planned_move_waits_for_what_a_slow_sink_has_in_hand(tmp_path: P
         one.ttl = 1.0
         reloading = asyncio.create_task(one.agent.reload())
         await until(lambda: one.states()["a"] == "standby", "it to be halted")
-        asyncio.get_running_loop().call_later(0.35, sink.gate.set)
+        asyncio.get_running_loop().call_later(0.1, sink.gate.set)
         await reloading
         assert not lease.held
         assert '"number":1' in one.memory.records["claims/counting/a"].value.replace(" ", "")
