@@ -22,6 +22,7 @@ from aiohttp import web
 
 sys.path.insert(0, str(Path(__file__).parent))
 from lease_store import GROUP, Change, LeaseStore, Object, Refusal, selects
+from listening import cut_off, stop_accepting
 
 ALL = frozenset({"create", "delete", "get", "list", "patch", "update", "watch"})
 _LEASES = re.compile(rf"/apis/{GROUP}/v1(?:/namespaces/([^/]+))?/leases(?:/([^/]+))?")
@@ -73,6 +74,7 @@ class LeaseApi:
     pages: dict[str, list[Object]] = field(default_factory=dict)
     port: int = 0
     _runner: web.AppRunner | None = None
+    _server: asyncio.Server | None = None
 
     async def start(self) -> None:
         application = web.Application(client_max_size=4 << 20)
@@ -81,15 +83,19 @@ class LeaseApi:
             application, access_log=None, shutdown_timeout=0.02, handle_signals=False, handler_cancellation=True
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        assert self._runner.server is not None
+        self._server = await asyncio.get_running_loop().create_server(
+            self._runner.server, "127.0.0.1", self.port, reuse_address=True
+        )
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        runner, self._runner = self._runner, None
-        if runner is not None:
+        if self._runner is not None and self._server is not None:
+            await stop_accepting(self._server)
             self.cut()
-            await runner.cleanup()
+            await self._runner.cleanup()
+            await cut_off(self._server)
+        self._runner = self._server = None
 
     def cut(self) -> None:
         """Cut every connection without a word."""

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from listening import listening
+
 
 class SilentProxy:
     """Passes on what comes to a port on 127.0.0.1, and what comes back, until told otherwise.
@@ -20,20 +22,19 @@ class SilentProxy:
         self.port = 0
         self.requests = self.replies = True
         self._to = to
-        self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self._to)
         except OSError:
-            writer.close()
             return
         self._writers |= {writer, back}
-        for source, sink, direction in ((reader, back, "requests"), (there, writer, "replies")):
-            task = asyncio.create_task(self._pump(source, sink, direction))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        try:
+            await asyncio.gather(self._pump(reader, back, "requests"), self._pump(there, writer, "replies"))
+        finally:
+            back.transport.abort()
+            self._writers -= {writer, back}
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, direction: str) -> None:
         with suppress(OSError):
@@ -42,7 +43,6 @@ class SilentProxy:
                     sink.write(data)
                     await sink.drain()
         sink.close()
-        self._writers.discard(sink)
 
     def speak(self, requests: bool = True, replies: bool = True) -> None:
         """Say what is passed on from now on. Connections that lost something are cut where all is passed on again."""
@@ -56,22 +56,10 @@ class SilentProxy:
         for writer in list(self._writers):
             writer.transport.abort()
 
-    async def end(self) -> None:
-        self.cut()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
 
 @asynccontextmanager
 async def silent_proxy(to: int) -> AsyncIterator[SilentProxy]:
     """A proxy to this port, inside a test."""
     proxy = SilentProxy(to)
-    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    proxy.port = listener.sockets[0].getsockname()[1]
-    try:
+    async with listening(proxy.serve) as proxy.port:
         yield proxy
-    finally:
-        listener.close()
-        await proxy.end()
-        await listener.wait_closed()

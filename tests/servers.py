@@ -23,6 +23,8 @@ from typing import Any
 import redis
 import trustme
 
+from listening import ending, listening, stop_accepting
+
 START_TIMEOUT = 40.0
 STOP_TIMEOUT = 10.0
 _ATTEMPTS = 5
@@ -77,11 +79,14 @@ async def http_server(
     app.router.add_route(method, path, handler)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, **options)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
-    try:
-        yield f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    assert runner.server is not None
+    server = await asyncio.get_running_loop().create_server(runner.server, "127.0.0.1", port, ssl=tls)
+    async with ending(server) as at:
+        try:
+            yield f"http{'s' if tls else ''}://127.0.0.1:{at}"
+        finally:
+            await stop_accepting(server)
+            await runner.cleanup()
 
 
 class Waited:
@@ -364,29 +369,20 @@ async def relay(
 
     A function is asked for the port at each new connection: an address that fails over.
     """
-    tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         to = port if isinstance(port, int) else port()
         try:
             back_reader, back_writer = await asyncio.open_connection("127.0.0.1", to, local_addr=(source, 0))
         except OSError:
-            writer.close()
             return
-        for one, other in ((reader, back_writer), (back_reader, writer)):
-            task = asyncio.create_task(pump(one, other))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        try:
+            await asyncio.gather(pump(reader, back_writer), pump(back_reader, writer))
+        finally:
+            back_writer.transport.abort()
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    try:
-        yield listener.sockets[0].getsockname()[1]
-    finally:
-        listener.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await listener.wait_closed()
+    async with listening(serve, tls=tls) as at:
+        yield at
 
 
 class SentinelServer(RedisServer):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from alerts.parts import DB, FLOW, Stage, open_catalogue, read
+from listening import listening
 from vedette.alerts.heartbeat import Pulse
 from vedette.config import Configuration, load
 from vedette.config.changes import compare, in_force
@@ -196,20 +197,16 @@ async def test_the_heartbeat_asks_its_url_and_says_when_it_does_not_arrive(caplo
         asked.append(await reader.readline())
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    beat = HeartbeatConfig.model_validate({"url": f"http://127.0.0.1:{port}/s3cr", "every": "1m"})
     pulse = Pulse()
-    for now in (1000.0, 1001.0, 1059.0, 1060.0):
-        pulse.beat(beat, None, now)
-        assert pulse._sending is not None
-        await pulse._sending
-    assert asked == [b"GET /s3cr HTTP/1.1\r\n"] * 2
-    assert pulse.arrived is True
-    server.close()
-    await server.wait_closed()
+    async with listening(serve) as port:
+        beat = HeartbeatConfig.model_validate({"url": f"http://127.0.0.1:{port}/s3cr", "every": "1m"})
+        for now in (1000.0, 1001.0, 1059.0, 1060.0):
+            pulse.beat(beat, None, now)
+            assert pulse._sending is not None
+            await pulse._sending
+        assert asked == [b"GET /s3cr HTTP/1.1\r\n"] * 2
+        assert pulse.arrived is True
     pulse.beat(beat, None, 2000.0)
     await pulse._sending
     assert pulse.trouble == "the heartbeat does not arrive (URLError)"

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from fleet.memory import Memory
+from fleet.memory import Memory, loop_time
 from fleet.test_agent import House, until
 from vedette.config import Configuration
 from vedette.notifier import Alert
 from vedette.rules import Rule, Rulebook, parse
 from vedette.rules.model import RuleConfig, Source
 
+__all__ = ["loop_time"]
 pytestmark = pytest.mark.anyio
 
 WHEN = "counting.number{instance:c} > 5"

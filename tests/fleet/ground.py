@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cli.process import COMMAND, environ
 from engines.backends import Backend
 from lease_process import LeaseServer
 from lease_server import write_kubeconfig
-from proxies import SilentProxy
+from proxies import SilentProxy, silent_proxy
 from servers import until
 from vedette.lease import boottime
 
@@ -38,19 +38,13 @@ class Wires:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._listeners: list[asyncio.Server] = []
-        self._proxies: list[SilentProxy] = []
+        self._proxies = AsyncExitStack()
 
     def lay(self, port: int) -> SilentProxy:
         """A new one to this port."""
 
         async def begin() -> SilentProxy:
-            proxy = SilentProxy(port)
-            listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-            proxy.port = listener.sockets[0].getsockname()[1]
-            self._listeners.append(listener)
-            self._proxies.append(proxy)
-            return proxy
+            return await self._proxies.enter_async_context(silent_proxy(port))
 
         return asyncio.run_coroutine_threadsafe(begin(), self._loop).result(PATIENCE)
 
@@ -67,13 +61,7 @@ class Wires:
         done.wait(PATIENCE)
 
     def end(self) -> None:
-        async def close() -> None:
-            for listener in self._listeners:
-                listener.close()
-            for proxy in self._proxies:
-                await proxy.end()
-
-        asyncio.run_coroutine_threadsafe(close(), self._loop).result(PATIENCE)
+        asyncio.run_coroutine_threadsafe(self._proxies.aclose(), self._loop).result(PATIENCE)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -4,11 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import weakref
 from collections.abc import AsyncIterator
+from functools import partial
 
+import pytest
 from pydantic import Field
 
 from vedette import Duration, Engine, EngineConfig, EngineConflict, EngineRecord, EngineUnavailable
+from vedette.fleet import fleet
+from vedette.lease import boottime
+
+_TICK, _MOST = 0.005, 0.02  # seconds
+
+
+class LoopTime:
+    """A clock that stands still while the event loop does: terms of a second outlast a machine that stops for two."""
+
+    def __init__(self) -> None:
+        self._now = self._read = boottime()
+        self._ticks = False
+
+    def __call__(self) -> float:
+        if not self._ticks:
+            self._ticks = True
+            _go_on(weakref.ref(self))
+        return self._now
+
+    def tick(self) -> None:
+        """Time has passed, though no more than a busy loop's turn may take."""
+        now = boottime()
+        self._now += min(now - self._read, _MOST)
+        self._read = now
+
+
+def _go_on(clock: weakref.ref[LoopTime]) -> None:
+    if (there := clock()) is not None:
+        there.tick()
+        asyncio.get_running_loop().call_later(_TICK, _go_on, clock)
+
+
+@pytest.fixture(autouse=True)
+def loop_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agents of a test are members of a fleet by the loop's time."""
+    monkeypatch.setattr(fleet, "Fleet", partial(fleet.Fleet, clock=LoopTime()))
 
 
 class Memory:
@@ -21,6 +60,7 @@ class Memory:
         """Why it cannot be reached."""
         self.writes: list[str] = []
         self.latency = 0.0
+        self.clock = LoopTime()
 
     def wipe(self) -> None:
         self.records.clear()

@@ -159,8 +159,8 @@ async def test_two_agents_share_and_one_takes_over_what_the_other_had(tmp_path: 
             await until(lambda: all(one.numbers(n) for n in OURS if shared[n] == "ok"), "all to have run")
             standing = next(name for name in OURS if shared[name] == "standby")
             running = next(name for name in OURS if shared[name] == "ok")
-            rows = {row.instance: row for row in one.agent.snapshot().instances}
-            assert rows[f"counting/{standing}"].message == "runs on two"
+            messages = lambda: {row.instance: row.message for row in one.agent.snapshot().instances}  # noqa: E731
+            await until(lambda: messages()[f"counting/{standing}"] == "runs on two", "it to know where the rest runs")
             with pytest.raises(ControlError, match=r"cannot run now: runs on two"):
                 one.agent.run_now(f"counting/{standing}")
             one.agent.run_now(f"counting/{running}")

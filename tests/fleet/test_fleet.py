@@ -31,7 +31,7 @@ class Agent:
         self.engine = MemoryEngine(MemoryConfig(ttl=TTL), memory)
         self.leases: dict[str, Lease] = {}
         self.revoked: list[Lease] = []
-        self.fleet = Fleet(self.engine, name, self._changed)
+        self.fleet = Fleet(self.engine, name, self._changed, memory.clock)
         self.task: asyncio.Task[None] | None = None
         self.halts = True
 

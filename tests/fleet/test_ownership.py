@@ -122,18 +122,19 @@ async def test_a_planned_move_waits_for_what_a_slow_sink_has_in_hand(tmp_path: P
         one.sink.gate.clear()
         await until(lambda: one.states()["a"] == "starting", "it to be granted")
         await until(lambda: not one.agent._crew.get("counting/a").run_now(), "it to wait for its tick")
-        await until(lambda: one.numbers("a") == [1], "a batch in the sink's hand")
+        await until(lambda: one.numbers("a"), "a batch in the sink's hand")
         lease = one.agent._ownership._fleet.holdings["counting/a"].lease
         sink, saved = one.sink, one.memory.records["claims/counting/a"].value
         assert "number" not in saved
         one.ttl = 1.0
         reloading = asyncio.create_task(one.agent.reload())
         await until(lambda: one.states()["a"] == "standby", "it to be halted")
-        asyncio.get_running_loop().call_later(0.35, sink.gate.set)
+        asyncio.get_running_loop().call_later(0.1, sink.gate.set)
         await reloading
         assert not lease.held
-        assert '"number":1' in one.memory.records["claims/counting/a"].value.replace(" ", "")
-        assert values(sink.got) == [1]
+        sent = values(sink.got)  # on a busy machine the first tick of its own has come, too
+        assert sent in ([1], [1, 2])
+        assert f'"number":{int(sent[-1])}' in _claim(one.memory)
 
 
 async def test_an_older_commit_never_replaces_what_was_saved_since(tmp_path: Path) -> None:

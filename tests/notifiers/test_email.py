@@ -19,6 +19,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 from pydantic import ValidationError
 
+from listening import ending, listening
 from notifiers.receivers import alert
 from notifiers.test_http import huge
 from servers import Certificates, free_port
@@ -78,25 +79,15 @@ async def smtp(files: Certificates, way: str) -> AsyncIterator[Inbox]:
         good = isinstance(data, LoginPassword) and (data.login, data.password) == (b"vedette", b"hunter2secret")
         return AuthResult(success=good, handled=False)
 
-    sessions: list[SMTP] = []
-
     def make() -> SMTP:
         options: dict[str, Any] = {"hostname": "mail.test"}
         if way == "starttls":
             options |= {"tls_context": context, "require_starttls": True, "authenticator": auth, "auth_required": True}
-        sessions.append(SMTP(inbox, **options))
-        return sessions[-1]
+        return SMTP(inbox, **options)
 
     server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0, ssl=context if way == "tls" else None)
-    inbox.port = server.sockets[0].getsockname()[1]
-    try:
+    async with ending(server) as inbox.port:
         yield inbox
-    finally:
-        server.close()
-        for session in sessions:  # whoever is still on its way to QUIT
-            if session.transport is not None:
-                session.transport.abort()  # type: ignore[attr-defined]
-        await asyncio.sleep(0)
 
 
 def mailer(inbox: Inbox, files: Certificates, **options: Any) -> Email:
@@ -282,12 +273,9 @@ async def test_a_mail_that_was_taken_is_taken_though_the_server_hangs_at_the_end
 async def test_a_server_that_takes_nobody_now_may_take_the_mail_tomorrow(files: Certificates) -> None:
     async def closed(_: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(b"554 no service for you\r\n")
-        writer.close()
 
-    server = await asyncio.start_server(closed, "127.0.0.1", 0)
-    async with server:
-        inbox = Inbox()
-        inbox.port = server.sockets[0].getsockname()[1]
+    inbox = Inbox()
+    async with listening(closed) as inbox.port:
         with pytest.raises(Undelivered) as caught:
             await mailer(inbox, files, security="none").send(alert())
         assert (str(caught.value)[:29], caught.value.again) == ("the SMTP server answered 554:", True)

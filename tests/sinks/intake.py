@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 from backports import zstd
 
+from listening import listening
 from servers import http_server, pump
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -198,7 +199,6 @@ class Proxy:
 @asynccontextmanager
 async def http_proxy() -> AsyncIterator[Proxy]:
     """A proxy for http (whole URLs) and https (CONNECT), as others run them."""
-    tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -214,16 +214,11 @@ async def http_proxy() -> AsyncIterator[Proxy]:
         else:
             lines = [f"{method} /{place[2]} {version}", *filter(None, headers), "Connection: close", "", ""]
             back_writer.write("\r\n".join(lines).encode())
-        for one, other in ((reader, back_writer), (back_reader, writer)):
-            tasks.add(asyncio.create_task(pump(one, other)))
+        try:
+            await asyncio.gather(pump(reader, back_writer), pump(back_reader, writer))
+        finally:
+            back_writer.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    made = Proxy(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    try:
+    async with listening(serve) as port:
+        made = Proxy(f"http://127.0.0.1:{port}")
         yield made
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()

@@ -30,7 +30,7 @@ def sample(name: str, kind: Kind, value: Any, *tags: str, at: float | None = Non
     return Sample(name, kind, value, tags, at)
 
 
-async def until(condition: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
     """Wait for something that another thread brings about."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -47,7 +47,7 @@ async def running(sink: Sink[Any], limit: int = 100_000) -> AsyncIterator[Outbox
     try:
         yield outbox
         outbox.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await task
     finally:
         task.cancel()

@@ -16,6 +16,7 @@ import pytest
 
 from checks.log_file.plants import CARDS, CONFIGURED, SECRETS, lines, shown
 from cli.process import COMMAND, environ
+from listening import listening
 from notifiers.receivers import Receiver, receiving
 from servers import free_port
 from sinks.intake import APP_KEY, KEY, Intake, intake
@@ -120,10 +121,9 @@ async def quoting() -> AsyncIterator[int]:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while asked := await reader.read(4096):
             writer.write(f"-ERR card:{PAID[0]} is locked by {PAID[1]}\r\n".encode() * asked.count(b"*"))
-        writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1") as server:
-        yield server.sockets[0].getsockname()[1]
+    async with listening(answer) as port:
+        yield port
 
 
 def configure_sources(folder: Path, redis: int) -> None:
