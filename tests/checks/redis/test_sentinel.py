@@ -59,10 +59,17 @@ def trio(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
             started(made, SentinelServer(binary, folder / f"sentinel{number}", made[0], quorum=2))
         three = [server for server in made if isinstance(server, SentinelServer)]
         until(lambda: all(one.sees(replicas=1, sentinels=2) for one in three), "the sentinels to meet")
+        for one in three:
+            notice_after(one, 60_000)
         yield made
     finally:
         for server in made:
             server.kill()
+
+
+def notice_after(sentinel: SentinelServer, milliseconds: int) -> None:
+    """How long a server must be silent for this sentinel to call it down."""
+    sentinel.command("SENTINEL", "SET", "mymaster", "down-after-milliseconds", milliseconds)
 
 
 def option(*sentinels: RedisServer, **more: Any) -> dict[str, Any]:
@@ -129,7 +136,7 @@ async def test_pings_and_pending_commands(trio: list[RedisServer], watch: Watche
     others = {f"sentinel_port:{one.port}" for one in three[1:]}
     pings = outcome.samples("redis.sentinel.last_ok_ping_latency")
     assert {tag for ping in pings for tag in ping.tags if tag.startswith("sentinel_port")} == others
-    assert all(0 <= float(str(ping.value)) < 2 for ping in pings)
+    assert all(0 <= float(str(ping.value)) < 20 for ping in pings)  # seconds: it asks each second
     pending = outcome.samples("redis.sentinel.link_pending_commands")
     kinds = sorted(tag for sample in pending for tag in sample.tags if tag in ("master", "slave", "sentinel"))
     assert kinds == ["master", "sentinel", "sentinel", "slave"]
@@ -180,8 +187,7 @@ async def test_hung_sentinel_does_not_keep_the_master_from_being_watched(
     master = servers()
     hung, well = sentinels(master), sentinels(master)
     hung.pause()
-    outcome = await watch(sentinel=option(hung, well), timeout="2s").run()
-    assert outcome.error is None
+    outcome = await watch(sentinel=option(hung, well), timeout="2s").well()
     assert outcome.value("redis.net.slaves") == 0
     status, message = text(outcome, "redis.sentinel.can_connect")
     assert status is Status.WARNING
@@ -262,6 +268,7 @@ async def test_replica_that_is_taken_for_the_master(servers: Servers, sentinels:
 async def test_crash_and_failover(servers: Servers, sentinels: Sentinels, watch: Watches) -> None:
     master, replica = pair(servers)
     sentinel = sentinels(master, replicas=1)
+    notice_after(sentinel, 60_000)
     master.command("SET", "jobs:done", 41)
     for _ in range(500):
         master.command("PING")
@@ -277,6 +284,7 @@ async def test_crash_and_failover(servers: Servers, sentinels: Sentinels, watch:
         "else: is the server running, and is this its address?"
     )
     assert "app.done" not in meanwhile.names
+    notice_after(sentinel, 500)
     await eventually(lambda: sentinel.master() == replica.port, "the failover")
     replica.command("INCR", "jobs:done")
     after = await watching.run()
