@@ -29,7 +29,7 @@ recording, parsed = recordings.recording, recordings.parsed
 
 NOW = 1_795_466_000.0
 """The batch time of every run: some minutes after the recordings."""
-FAST = Pace(first=0.01, most=0.05, spread=0.01, refused=0.05, absent=0.05, quiet=0.3, silence=30.0, breath=0.0)
+FAST = Pace(first=0.01, most=0.05, spread=0.01, refused=0.05, absent=0.05, quiet=20.0, silence=30.0, breath=0.0)
 """So that nothing waits in tests."""
 
 Series = tuple[str, frozenset[str]]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.exceptions import AskError, MovedError
 
-from servers import ClusterServer, RedisCluster, RedisServer, eventually, free_port
+from servers import ClusterServer, RedisCluster, RedisServer, eventually
 from vedette import Status
 from vedette_checks.redis import RedisConfig
 from vedette_checks.redis.cluster import ClusterWatch, judge
@@ -221,15 +221,15 @@ async def test_no_more_nodes_than_allowed(quartet: RedisCluster, watch: Watches)
     assert whole(outcome, "redis.reads") == (Status.WARNING, "2 nodes are not visited; raise `cluster.max_nodes`")
 
 
-async def test_first_seed_down(quartet: RedisCluster, watch: Watches) -> None:
+async def test_first_seed_down(quartet: RedisCluster, watch: Watches, closed_port: int) -> None:
     options = option(quartet.nodes[0])
-    options["addresses"].insert(0, f"127.0.0.1:{free_port()}")
+    options["addresses"].insert(0, f"127.0.0.1:{closed_port}")
     outcome = await watch(cluster=options).run()
     assert statuses(outcome, "redis.can_connect") == well(*quartet.nodes)
 
 
-async def test_no_seed_answers(watch: Watches) -> None:
-    port = free_port()
+async def test_no_seed_answers(watch: Watches, closed_port: int) -> None:
+    port = closed_port
     outcome = await watch(cluster={"addresses": [f"127.0.0.1:{port}"]}).run()
     assert outcome.error is not None
     said = f"no node tells of the cluster: nothing listens on 127.0.0.1:{port}"

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import redis
 
-from servers import Certificates, RedisServer, free_port, redis62, relay, until
+from checks.guests import hosting
+from servers import Certificates, RedisServer, redis62, relay, until
 from vedette import CheckError, Status
 from vedette_checks.redis.address import Address
 from vedette_checks.redis.findings import Advisor
@@ -29,24 +30,16 @@ PASSWORD = "hunter2-is-secret"
 @asynccontextmanager
 async def silent_port(greeting: bytes = b"") -> AsyncIterator[int]:
     """A port that accepts, says at most a greeting, and never answers."""
-    writers: list[asyncio.StreamWriter] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.append(writer)
         writer.write(greeting)
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield listener.sockets[0].getsockname()[1]
-    finally:
-        listener.close()
-        for writer in writers:
-            writer.transport.abort()
-        await listener.wait_closed()
+    async with hosting(serve) as port:
+        yield port
 
 
-async def test_refused(watch: Watches) -> None:
-    port = free_port()
+async def test_refused(watch: Watches, closed_port: int) -> None:
+    port = closed_port
     outcome = await watch(host="127.0.0.1", port=port).run()
     assert outcome.refused() == (
         f"nothing listens on 127.0.0.1:{port}; is the server running, and is this its address?"
@@ -59,8 +52,8 @@ async def test_refused(watch: Watches) -> None:
     }
 
 
-async def test_refused_on_every_address_of_a_name(watch: Watches) -> None:
-    port = free_port()
+async def test_refused_on_every_address_of_a_name(watch: Watches, closed_port: int) -> None:
+    port = closed_port
     text = (await watch(host="localhost", port=port).run()).refused()
     assert text.startswith(f"nothing listens on localhost:{port}; ")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from servers import RedisServer, SentinelServer, eventually, free_port, until
+from servers import RedisServer, SentinelServer, eventually, until
 from vedette import Kind, Status
 from vedette.kit import Deltas
 from vedette_checks.redis import RedisConfig
@@ -153,8 +153,10 @@ async def test_connections_are_kept(trio: list[RedisServer], watch: Watches) -> 
     assert [clients(server) for server in (master, *three)] == before
 
 
-async def test_a_sentinel_that_does_not_answer_is_named(trio: list[RedisServer], watch: Watches) -> None:
-    gone = free_port()
+async def test_a_sentinel_that_does_not_answer_is_named(
+    trio: list[RedisServer], watch: Watches, closed_port: int
+) -> None:
+    gone = closed_port
     options = option(*trio[2:4])
     options["addresses"].insert(0, f"127.0.0.1:{gone}")
     outcome = await watch(sentinel=options).run()
