@@ -303,7 +303,8 @@ async def test_what_the_sdk_would_log_stays_secret(cloudwatch: FakeCloudWatch, t
     rest, log = await run.stdout.read(), await logging
     await run.wait()
     assert b"DEBUG" in log
-    assert [name for name, _ in cloudwatch.requests][:2] == ["AssumeRole", "GetMetricData"]
+    names = dict.fromkeys(name for name, _ in cloudwatch.requests)  # a slow machine may need several runs for the first
+    assert list(names)[:2] == ["AssumeRole", "GetMetricData"]
     for secret in ("secret-of-vedette", "ASIATAKENON", "Signature=", "X-Amz-Security-Token"):
         assert secret not in (out + rest + log).decode()
 

@@ -588,7 +588,7 @@ async def test_what_is_kept_is_bounded_by_what_there_is(drive: Drive) -> None:
     await watching.run()
     table = watching.watch("pods").store
     before = held(table)
-    churn(table, of_app(server, "search"), 4000)
+    await asyncio.to_thread(churn, table, of_app(server, "search"), 4000)
     await watching.run()
     after = held(table)
     assert {name: after[name] for name in ("rows", "groups", "members", "nodes")} == {
