@@ -10,7 +10,19 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from checks.k8s.driver import HASTY, NOW, Drive, Outcome, few, node_metrics, parsed, recording, recordings, replay, until
+from checks.k8s.driver import (
+    HASTY,
+    NOW,
+    Drive,
+    Outcome,
+    few,
+    node_metrics,
+    parsed,
+    recording,
+    recordings,
+    replay,
+    until,
+)  # fmt: skip
 from vedette import Status
 from vedette_checks.k8s.decode import MARK, event_of
 from vedette_checks.k8s.errors import ApiError, Fault, of_event, refusal
