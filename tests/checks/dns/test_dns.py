@@ -9,7 +9,7 @@ import shutil
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dnsmasq]:
 async def ask(port: int, hostname: str, **more: Any) -> CheckRun:
     options = {"hostname": hostname, "nameservers": ["127.0.0.1"], "nameserver_port": port, **more}
     return await run_check(Dns, options)
+
+
+async def ask_briefly(port: int) -> CheckRun:
+    """As `ask`, of a server that is awaited in vain; once more where the machine stood still when time was over."""
+    while True:
+        with suppress(TimeoutError):
+            return await ask(port, "one.test", timeout="500ms")
 
 
 class Liar(asyncio.DatagramProtocol):
@@ -273,10 +280,9 @@ async def test_what_comes_from_elsewhere_is_not_heard() -> None:
 )  # fmt: skip
 async def test_peers_that_lie(udp: Lie, tcp: Lie | None, message: str) -> None:
     async with liar(udp, tcp) as (port, _):
-        silent = message.startswith("no answer")
-        found = await ask(port, "one.test", timeout="500ms" if silent else "9s")
+        found = await (ask_briefly(port) if message.startswith("no answer") else ask(port, "one.test"))
         while found.message("dns.can_resolve") == "no answer" != message:  # it was over before the first packet came
-            found = await ask(port, "one.test", timeout="500ms")
+            found = await ask_briefly(port)
     assert found.error is not None
     assert found.status("dns.can_resolve") is Status.CRITICAL
     assert found.values("dns.response_time") == []
