@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from postgres_servers import PgBouncer, PostgresServer, pgbouncer_installed, running
-from servers import free_port, until
+from servers import until
 
 from .conftest import COLUMNS, NOW, SUMMARY, Instance, message, values
 
@@ -197,7 +197,7 @@ async def test_a_connection_that_died_since_the_last_run_is_made_anew(server: Po
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda port: f"postgresql://watcher@127.0.0.1:{free_port()}/postgres", "nothing listens on 127.0.0.1:"),
+        (lambda _: "postgresql://watcher@127.0.0.1:1/postgres", "nothing listens on 127.0.0.1:"),
         (lambda port: f"postgresql://watcher@no-such-host.invalid:{port}/x", "the host name of no-such-host.invalid"),
         (lambda port: f"postgresql://watcher:s3cret@127.0.0.1:{port}/nowhere", 'database "nowhere" does not exist'),
         (lambda port: f"postgresql://nobody:s3cret@127.0.0.1:{port}/postgres", 'role "nobody" does not exist'),

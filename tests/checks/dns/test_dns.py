@@ -9,7 +9,7 @@ import shutil
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from servers import Server, eventually, free_port
+from checks.guests import hosting
+from servers import Server, eventually
 from vedette import Diagnosis, Status
 from vedette.testing import CheckRun, assert_declared, run_check
-from vedette_checks.dns import Dns, DnsConfig, system_servers
+from vedette_checks.dns import Dns, DnsConfig, asking, system_servers
 
 pytestmark = pytest.mark.anyio
 DNSMASQ = shutil.which("dnsmasq", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -69,6 +70,13 @@ async def ask(port: int, hostname: str, **more: Any) -> CheckRun:
     return await run_check(Dns, options)
 
 
+async def ask_briefly(port: int) -> CheckRun:
+    """As `ask`, of a server that is awaited in vain; once more where the machine stood still when time was over."""
+    while True:
+        with suppress(TimeoutError):
+            return await ask(port, "one.test", timeout="500ms")
+
+
 class Liar(asyncio.DatagramProtocol):
     """Answers each question with what it is told to."""
 
@@ -95,8 +103,7 @@ async def liar(udp: Lie, tcp: Lie | None = None) -> AsyncIterator[tuple[int, Lia
         await writer.drain()
         writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
+    async with hosting(serve) as port:
         transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: Liar(udp), local_addr=("127.0.0.1", port)
         )
@@ -273,14 +280,17 @@ async def test_what_comes_from_elsewhere_is_not_heard() -> None:
 )  # fmt: skip
 async def test_peers_that_lie(udp: Lie, tcp: Lie | None, message: str) -> None:
     async with liar(udp, tcp) as (port, _):
-        found = await ask(port, "one.test", timeout="500ms")
+        found = await (ask_briefly(port) if message.startswith("no answer") else ask(port, "one.test"))
+        while found.message("dns.can_resolve") == "no answer" != message:  # it was over before the first packet came
+            found = await ask_briefly(port)
     assert found.error is not None
     assert found.status("dns.can_resolve") is Status.CRITICAL
     assert found.values("dns.response_time") == []
     assert re.fullmatch(message, found.message("dns.can_resolve"))
 
 
-async def test_a_lost_packet_is_asked_for_again() -> None:
+async def test_a_lost_packet_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_AGAIN", 0.3)
     lost: list[bytes] = []
 
     def second(question: bytes) -> list[bytes]:
@@ -288,9 +298,10 @@ async def test_a_lost_packet_is_asked_for_again() -> None:
         return [answer(question, "192.0.2.1").to_wire()] if len(lost) > 1 else []
 
     async with liar(second) as (port, peer):
-        found = await ask(port, "one.test", timeout="1s")
-    assert (found.error, peer.asked, lost[0]) == (None, 2, lost[1])
-    assert found.value("dns.response_time") > 0.3  # type: ignore[operator]
+        found = await ask(port, "one.test")
+    assert (found.error, set(lost)) == (None, {lost[0]})
+    assert peer.asked >= 2  # more only if it was in vain that the second was answered at once
+    assert found.value("dns.response_time") > 0.29  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("cut", [0, 7])
@@ -386,5 +397,5 @@ async def test_what_doctor_says(server: Dnsmasq) -> None:
         ("127.0.0.3 TCP", "warning", "connection refused"),
     ]
     diagnosis = Diagnosis()
-    await Dns(DnsConfig(hostname="a", nameservers=("127.0.0.1",), nameserver_port=free_port())).diagnose(diagnosis)
+    await Dns(DnsConfig(hostname="a", nameservers=("127.0.0.1",), nameserver_port=1)).diagnose(diagnosis)
     assert [str(one.grade) for one in diagnosis.symptoms] == ["failed", "warning"]

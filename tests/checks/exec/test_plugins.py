@@ -17,7 +17,6 @@ import psutil
 import pytest
 
 from core.parts import Recorder, instance
-from servers import free_port
 from vedette import Diagnosis, Kind, Status
 from vedette.runner import Runner
 from vedette.testing import run_check
@@ -82,9 +81,11 @@ REAL: list[tuple[str, str, int, set[str]]] = [
 
 @needs_plugins
 @pytest.mark.parametrize(("command", "text", "status", "labels"), REAL, ids=[row[0] for row in REAL])
-async def test_real_plugins(command: str, text: str, status: int, labels: set[str], page: int, tmp_path: Path) -> None:
+async def test_real_plugins(
+    command: str, text: str, status: int, labels: set[str], page: int, closed_port: int, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("x" * 100)
-    for word, meaning in (("PORT", str(page)), ("CLOSED", str(free_port())), ("FILE", str(tmp_path / "file"))):
+    for word, meaning in (("PORT", str(page)), ("CLOSED", str(closed_port)), ("FILE", str(tmp_path / "file"))):
         command = re.sub(rf"\b{word}\b", meaning, command)
     words = [str(FOLDER / command.split()[0]), *command.split()[1:]]
     run = await run_check(Exec, {"name": "x", "command": words, "timeout": "20s"})

@@ -98,7 +98,7 @@ async def test_at_the_deadline_all_that_it_started_is_gone(ignore: str, how: str
     began = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert time.monotonic() - began < 2 + 5  # the agent's grace, and a busy machine
+    assert time.monotonic() - began < 2 + 20  # the agent's grace, and a busy machine
     await eventually(lambda: gone(child) and gone(parent), "their end")
 
 
@@ -124,7 +124,7 @@ async def test_a_daemon_that_forked_twice_is_ended_at_the_deadline(tmp_path: Pat
 
 async def test_that_something_was_left_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     words = ["sh", "-c", "setsid sleep 600 >/dev/null 2>&1 & echo fine"]
-    runner = Runner(instance(Exec, name="x", command=words, timeout="10s"), Recorder().surroundings)
+    runner = Runner(instance(Exec, name="x", command=words, timeout="60s"), Recorder().surroundings)
     await runner.run()
     await runner.run()
     await runner.stop()

@@ -21,6 +21,7 @@ import yaml
 from aiohttp import web
 from yarl import URL
 
+from checks.guests import hosting
 from checks.k8s.driver import Drive, node_metrics, until
 from checks.k8s.test_command import diagnosed
 from checks.k8s.test_scope import summary
@@ -491,15 +492,14 @@ async def test_a_pod_asks_its_api_server_without_the_proxy_of_its_environment(
         proxied.append(await reader.readline())
         writer.close()
 
-    listening = await asyncio.start_server(proxy, "127.0.0.1", 0)
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.0/8,.svc")
-    try:
-        assert json.loads(await Client(access).get("/api/v1/nodes"))["kind"] == "NodeList"
-        assert proxied == []
-    finally:
-        await access.close()
-        listening.close()
+    async with hosting(proxy) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.0/8,.svc")
+        try:
+            assert json.loads(await Client(access).get("/api/v1/nodes"))["kind"] == "NodeList"
+            assert proxied == []
+        finally:
+            await access.close()
 
 
 @pytest.mark.parametrize(("file", "text"), [("token", ""), ("ca.crt", ""), ("ca.crt", "half of a")])

@@ -209,7 +209,7 @@ async def test_a_pods_life(drive: Drive, redis: RedisServer, tmp_path: Path) -> 
         assert site.agent.snapshot().instances == ()
         await server.cluster.put("pods", pod("api-1", REDIS, port=redis.port))
         await site.well("redis/payments.api-1")
-        sample = next(b for b in site.batches if b.instance == "redis/payments.api-1").samples[0]
+        sample = next(b for b in site.batches if b.instance == "redis/payments.api-1" and b.samples).samples[0]
         assert {"pod_name:api-1", "kube_deployment:api", "kube_namespace:payments", "short_image:redis"} <= set(
             sample.tags
         )

@@ -10,7 +10,19 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from checks.k8s.driver import NOW, Drive, Outcome, few, node_metrics, parsed, recording, recordings, replay, until
+from checks.k8s.driver import (
+    HASTY,
+    NOW,
+    Drive,
+    Outcome,
+    few,
+    node_metrics,
+    parsed,
+    recording,
+    recordings,
+    replay,
+    until,
+)  # fmt: skip
 from vedette import Status
 from vedette_checks.k8s.decode import MARK, event_of
 from vedette_checks.k8s.errors import ApiError, Fault, of_event, refusal
@@ -493,7 +505,7 @@ async def test_a_streaming_list_without_an_end_marker_is_given_up_for_a_list(dri
     server = await drive.server(small=True)
     hold = asyncio.Event()
     server.on(lambda seen: "sendInitialEvents" in seen.query, replay.streamed(lines, hold=hold))
-    watching = drive.watching(server, resources=["pods"], namespaces=["web"], **FEW)
+    watching = drive.watching(server, pace=HASTY, resources=["pods"], namespaces=["web"], **FEW)
     outcome = await watching.run()
     objects = [pod for pod in server.cluster.objects("pods") if pod["metadata"]["namespace"] == "web"]
     assert outcome.value("k8s.pods.running") == sum(pod["status"]["phase"] == "Running" for pod in objects)
@@ -688,7 +700,7 @@ async def test_with_etcd_frozen_a_list_from_the_cache_still_answers(drive: Drive
     hold = asyncio.Event()
     server.on(lambda seen: "sendInitialEvents" in seen.query, replay.streamed([], hold=hold))  # it waits for etcd
     server.on(lambda seen: seen.path == "/api/v1/nodes" and not seen.watches, "etcd-down/list-nodes.rv0.json")
-    outcome = await drive.watching(server, resources=["nodes"], **FEW).run()
+    outcome = await drive.watching(server, pace=HASTY, resources=["nodes"], **FEW).run()
     frozen = parsed("etcd-down/list-nodes.rv0.json")["items"]
     assert outcome.value("k8s.nodes.ready") + outcome.value("k8s.nodes.not_ready") == len(frozen) == 12  # type: ignore[operator]
     hold.set()

@@ -141,7 +141,7 @@ class AtIntake:
     def check(self, written: int, kills: int) -> None:
         assert sorted(self._seen) == list(range(written))
         again = f"{len(self.handed_on)} batches were read, {len(self.sent)} requests sent again after {kills} kills"
-        assert len(self.handed_on) + len(self.sent) <= kills, again
+        assert max(len(self.handed_on), len(self.sent)) <= kills, again  # one kill may meet a batch of either
 
     def __enter__(self) -> AtIntake:
         self._thread.start()

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from checks.exposed import Series, by_other_means, types
 from core.parts import Recorder, instance
-from servers import Certificates, Server, free_port, http_server
+from servers import Certificates, Server, http_server
 from vedette import Diagnosis, Kind, Status
 from vedette.runner import Runner
 from vedette.testing import CheckRun, assert_declared, run_check
@@ -396,7 +396,7 @@ async def test_endpoints_that_misbehave(changes: dict[str, Any], says: str, hint
     assert seen(run) == {}
 
 
-async def test_one_that_hangs_or_is_not_there(endpoint: Endpoint) -> None:
+async def test_one_that_hangs_or_is_not_there(endpoint: Endpoint, closed_port: int) -> None:
     endpoint.hang = True
     runner = Runner(instance(OpenMetrics, url=endpoint.url, timeout="300ms"), Recorder().surroundings)
     batch = await runner.run()
@@ -405,10 +405,9 @@ async def test_one_that_hangs_or_is_not_there(endpoint: Endpoint) -> None:
     assert (said.name, said.status, said.message) == (
         "openmetrics.health", Status.CRITICAL, "the endpoint does not answer in time"
     )  # fmt: skip
-    port = free_port()
-    run = await run_check(OpenMetrics, {"name": "x", "url": f"http://127.0.0.1:{port}/metrics"})
+    run = await run_check(OpenMetrics, {"name": "x", "url": f"http://127.0.0.1:{closed_port}/metrics"})
     assert run.error is not None
-    assert run.error.message == f"nothing accepts connections on 127.0.0.1:{port}"
+    assert run.error.message == f"nothing accepts connections on 127.0.0.1:{closed_port}"
     run = await scrape(Endpoint(url="http://nobody.invalid:9100/metrics"))
     assert run.error is not None
     assert run.error.message == "nobody.invalid has no address"
@@ -448,7 +447,7 @@ async def test_members_of_gzip_are_one_answer(endpoint: Endpoint) -> None:
     assert seen(run) == {("a", frozenset()): 1, ("b", frozenset()): 2}
 
 
-async def test_what_doctor_says(endpoint: Endpoint) -> None:
+async def test_what_doctor_says(endpoint: Endpoint, closed_port: int) -> None:
     async def said(url: str) -> list[tuple[str, str, str]]:
         diagnosis = Diagnosis()
         await OpenMetrics(OpenMetricsConfig(name="x", url=url)).diagnose(diagnosis)
@@ -458,7 +457,7 @@ async def test_what_doctor_says(endpoint: Endpoint) -> None:
     assert (await said(endpoint.url))[-1] == ("metrics", "ok", f"6 samples, {len(PAGE)} bytes, text format")
     endpoint.status = 403
     assert (await said(endpoint.url))[-1] == ("metrics", "failed", "the endpoint answered 403")
-    assert (await said(f"http://127.0.0.1:{free_port()}/"))[-1][:2] == ("metrics", "not reached")
+    assert (await said(f"http://127.0.0.1:{closed_port}/"))[-1][:2] == ("metrics", "not reached")
 
 
 @pytest.mark.parametrize(

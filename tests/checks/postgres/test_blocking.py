@@ -34,6 +34,7 @@ async def test_a_chain_behind_an_alter_table_names_its_root(server: PostgresServ
             outcome = await run(server, blocking_warning="1ms", blocking_critical="1h")
             calm = await run(server)
             await asyncio.to_thread(server.sql, f"SELECT pg_terminate_backend({root})")
+            await asyncio.to_thread(until, lambda: server.scalar(waiting) == "0", "those who waited to go on")
     assert outcome.error is None
     assert outcome.value("postgresql.blocking.waiting") == 2
     assert outcome.value("postgresql.blocking.roots") == 1

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from postgres_servers import PostgresServer
-from servers import free_port
 from vedette import Status
 from vedette_checks.postgres.target import parse_dsn
 
@@ -17,9 +16,9 @@ from .conftest import Watch, run
 pytestmark = pytest.mark.anyio
 
 
-async def test_nothing_listens() -> None:
+async def test_nothing_listens(closed_port: int) -> None:
     class Nowhere:
-        port = free_port()
+        port = closed_port
 
     outcome = await run(Nowhere)
     assert str(outcome.error).startswith(f"nothing listens on 127.0.0.1:{Nowhere.port}")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from postgres_servers import PostgresServer
-from servers import free_port, until
+from servers import until
 from vedette import Status
 from vedette.testing import CheckRun, assert_declared, run_check
 from vedette_checks.postgres import Postgres
@@ -23,7 +23,7 @@ from vedette_checks.postgres.config import PostgresConfig
 from vedette_checks.postgres.database import Database
 from vedette_checks.postgres.replica import History, Lag, Pair, Reading
 
-from .conftest import OURS, Watch, run
+from .conftest import OURS, Watch, run, undisturbed
 
 pytestmark = pytest.mark.anyio
 
@@ -183,9 +183,9 @@ async def test_a_server_that_is_no_copy(pair: Servers, servers: Callable[..., Po
     )
 
 
-async def test_a_replica_that_is_down_costs_the_primary_nothing(pair: Servers) -> None:
+async def test_a_replica_that_is_down_costs_the_primary_nothing(pair: Servers, closed_port: int) -> None:
     class Nowhere:
-        port = free_port()
+        port = closed_port
 
     outcome = await look(pair.primary, Nowhere)
     assert outcome.error is None
@@ -197,9 +197,9 @@ async def test_a_replica_that_is_down_costs_the_primary_nothing(pair: Servers) -
     assert len(outcome.values("postgresql.health.response_time", path="primary")) == 1
 
 
-async def test_a_primary_that_is_down_leaves_the_replica_measured(pair: Servers) -> None:
+async def test_a_primary_that_is_down_leaves_the_replica_measured(pair: Servers, closed_port: int) -> None:
     class Nowhere:
-        port = free_port()
+        port = closed_port
 
     outcome = await look(Nowhere, pair.standby)
     assert str(outcome.error).startswith(f"nothing listens on 127.0.0.1:{Nowhere.port}")
@@ -211,7 +211,7 @@ async def test_a_primary_that_is_down_leaves_the_replica_measured(pair: Servers)
 
 async def test_a_frozen_replica_is_waited_for_and_the_primary_is_not_held_up(pair: Servers) -> None:
     watch = Watch(pair.primary, timeout=3, replica={"dsn": dsn(pair.standby)})
-    batch, error = await watch.run()
+    batch, error = await undisturbed(watch)
     assert error == ""
     pid = int(await asyncio.to_thread(pair.standby.scalar, OURS.replace("count(*)", "pid")))
     os.kill(pid, signal.SIGSTOP)
@@ -227,7 +227,7 @@ async def test_a_frozen_replica_is_waited_for_and_the_primary_is_not_held_up(pai
         assert await asyncio.to_thread(pair.standby.scalar, OURS) == "1"
     finally:
         os.kill(pid, signal.SIGCONT)
-    batch, error = await watch.run()
+    batch, error = await undisturbed(watch)
     assert [(s.status, s.message) for s in batch.statuses if s.name == "postgres.health"] == [(Status.OK, "")]
     await watch.check.close()
 
@@ -238,7 +238,7 @@ async def silent_while_idle(pair: Servers, watch: Watch) -> float | None:
     None if the primary did some housekeeping meanwhile.
     """
     where = "SELECT pg_current_wal_insert_lsn()"
-    assert (await watch.run())[1] == ""
+    assert (await undisturbed(watch))[1] == ""
     before = await asyncio.to_thread(pair.primary.scalar, where)
     pid = int(await asyncio.to_thread(pair.standby.scalar, OURS.replace("count(*)", "pid")))
     os.kill(pid, signal.SIGSTOP)

@@ -14,7 +14,7 @@ from vedette_checks.postgres.database import Database
 from vedette_checks.postgres.session import Limits, Session, Sessions
 from vedette_checks.postgres.target import Target
 
-from .conftest import OURS, Watch
+from .conftest import OURS, Watch, undisturbed
 from .test_patience import hanging, reached, status, values
 from .test_trouble import observed
 
@@ -82,7 +82,7 @@ async def test_one_waits_for_the_other_within_its_own_time_and_says_so(lone: Pos
     assert status(batch, "postgres.reads") == (Status.WARNING, f"{said}; {hint}")
     await asyncio.to_thread(lone.sql, f"SELECT pg_cancel_backend(pid) FROM ({PIDS}) ours")
     assert (await run)[1] == ""
-    batch, error = await short.run()
+    batch, error = await undisturbed(short)
     assert (error, status(batch, "postgres.can_connect")) == ("", (Status.OK, ""))
     assert await asyncio.to_thread(lone.scalar, OURS) == "1"
     await long.check.close()

@@ -25,7 +25,7 @@ from servers import relay, until
 from vedette import Status
 from vedette.metrics import Batch
 
-from .conftest import OURS, Watch, psql
+from .conftest import OURS, Watch, psql, undisturbed
 
 pytestmark = pytest.mark.anyio
 
@@ -190,7 +190,7 @@ async def test_a_statistics_view_that_is_locked(lone: PostgresServer, neighbour:
 
 async def test_a_frozen_backend(lone: PostgresServer, neighbour: Watch) -> None:
     watch = Watch(lone, timeout=3)
-    assert (await watch.run())[1] == ""
+    assert (await undisturbed(watch))[1] == ""
     pid = int(await asyncio.to_thread(lone.scalar, OURS.replace("count(*)", "pid")))
     async with observed(lone) as seen:
         os.kill(pid, signal.SIGSTOP)

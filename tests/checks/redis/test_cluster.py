@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.exceptions import AskError, MovedError
 
-from servers import ClusterServer, RedisCluster, RedisServer, eventually, free_port
+from servers import ClusterServer, RedisCluster, RedisServer, eventually
 from vedette import Status
 from vedette_checks.redis import RedisConfig
 from vedette_checks.redis.cluster import ClusterWatch, judge
@@ -19,7 +19,7 @@ from vedette_checks.redis.counters import Counter
 from vedette_checks.redis.keys import KeyLength
 from vedette_checks.redis.shards import Shards, hash_tag, read_shards, slot_of, spoken
 
-from .driver import Outcome, Watches
+from .driver import Outcome, Watch, Watches
 
 pytestmark = pytest.mark.anyio
 
@@ -29,8 +29,11 @@ INSTANCE = {"instance:test"}
 
 @pytest.fixture(scope="session")
 def quartet(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    """Three primaries and a replica of the first; shared, so tests do it no harm."""
-    made = RedisCluster(binary, tmp_path_factory.mktemp("cluster"), 3, 1)
+    """Three primaries and a replica of the first; shared, so tests do it no harm.
+
+    None calls another down where the machine stood still, or one of them was frozen for a moment.
+    """
+    made = RedisCluster(binary, tmp_path_factory.mktemp("cluster"), 3, 1, cluster_node_timeout=10_000)
     try:
         made.start()
         yield made
@@ -218,15 +221,15 @@ async def test_no_more_nodes_than_allowed(quartet: RedisCluster, watch: Watches)
     assert whole(outcome, "redis.reads") == (Status.WARNING, "2 nodes are not visited; raise `cluster.max_nodes`")
 
 
-async def test_first_seed_down(quartet: RedisCluster, watch: Watches) -> None:
+async def test_first_seed_down(quartet: RedisCluster, watch: Watches, closed_port: int) -> None:
     options = option(quartet.nodes[0])
-    options["addresses"].insert(0, f"127.0.0.1:{free_port()}")
+    options["addresses"].insert(0, f"127.0.0.1:{closed_port}")
     outcome = await watch(cluster=options).run()
     assert statuses(outcome, "redis.can_connect") == well(*quartet.nodes)
 
 
-async def test_no_seed_answers(watch: Watches) -> None:
-    port = free_port()
+async def test_no_seed_answers(watch: Watches, closed_port: int) -> None:
+    port = closed_port
     outcome = await watch(cluster={"addresses": [f"127.0.0.1:{port}"]}).run()
     assert outcome.error is not None
     said = f"no node tells of the cluster: nothing listens on 127.0.0.1:{port}"
@@ -334,7 +337,8 @@ async def test_crashed_primary(clusters: Clusters, watch: Watches) -> None:
     assert (await watching.run()).value("app.number") == 7
     crashed.kill()
     await eventually(
-        lambda: all(node.state()["cluster_state"] == "fail" for node in others), "the others to notice", 15
+        lambda: all(node.state()["cluster_state"] == "fail" and "fail" in node.flags(crashed) for node in others),
+        "the others to notice",
     )
     outcome = await watching.run()
     assert outcome.error is None
@@ -378,7 +382,6 @@ async def test_replica_takes_over(clusters: Clusters, watch: Watches) -> None:
             for node in (heir, *others)
         ),
         "the replica to take over",
-        15,
     )
     outcome = await watching.run()
     assert outcome.error is None
@@ -406,16 +409,15 @@ async def test_hung_node_costs_the_others_nothing(quartet: RedisCluster, watch: 
     for node, counter in zip(quartet.primaries, counters, strict=True):
         node.command("SET", counter["key"], 7)
     watching = watch(cluster=option(hung), counters=counters, timeout="2s")
-    assert (await watching.run()).error is None
+    await all_answer(watching, *quartet.nodes)
     hung.pause()
     try:
-        outcome = await watching.run()
+        outcome = await all_answer(watching, *others)
     finally:
         hung.resume()
         await eventually(quartet.well, "the cluster to recover")
     assert outcome.error is None
     found = statuses(outcome, "redis.can_connect")
-    assert {port: found[port] for port in found if port != str(hung.port)} == well(*others)
     assert found[str(hung.port)][0] is Status.CRITICAL
     assert found[str(hung.port)][1].startswith(f"no answer from 127.0.0.1:{hung.port} within 0.81s")
     assert len(outcome.samples("redis.net.clients")) == len(others)
@@ -423,7 +425,16 @@ async def test_hung_node_costs_the_others_nothing(quartet: RedisCluster, watch: 
     assert "app.n2" not in outcome.names
     silent = f"app.n2 (get {counters[2]['key']}): 127.0.0.1:{hung.port} does not answer"
     assert whole(outcome, "redis.reads") == (Status.WARNING, silent)
-    assert statuses(await watching.run(), "redis.can_connect") == well(*quartet.nodes)
+    await all_answer(watching, *quartet.nodes)
+
+
+async def all_answer(watching: Watch, *nodes: RedisServer) -> Outcome:
+    """The first run that heard of all these: of a busy machine the shares of two seconds are soon over."""
+    async with asyncio.timeout(60):
+        while True:
+            outcome = await watching.run()
+            if well(*nodes).items() <= statuses(outcome, "redis.can_connect").items():
+                return outcome
 
 
 @pytest.fixture

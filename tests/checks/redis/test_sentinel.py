@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from servers import RedisServer, SentinelServer, eventually, free_port, until
+from servers import RedisServer, SentinelServer, eventually, until
 from vedette import Kind, Status
 from vedette.kit import Deltas
 from vedette_checks.redis import RedisConfig
@@ -59,10 +60,17 @@ def trio(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
             started(made, SentinelServer(binary, folder / f"sentinel{number}", made[0], quorum=2))
         three = [server for server in made if isinstance(server, SentinelServer)]
         until(lambda: all(one.sees(replicas=1, sentinels=2) for one in three), "the sentinels to meet")
+        for one in three:
+            notice_after(one, 60_000)
         yield made
     finally:
         for server in made:
             server.kill()
+
+
+def notice_after(sentinel: SentinelServer, milliseconds: int) -> None:
+    """How long a server must be silent for this sentinel to call it down."""
+    sentinel.command("SENTINEL", "SET", "mymaster", "down-after-milliseconds", milliseconds)
 
 
 def option(*sentinels: RedisServer, **more: Any) -> dict[str, Any]:
@@ -90,6 +98,12 @@ def rates(deltas: Deltas, outcome: Outcome, time: float) -> list[float]:
         if sample.kind is Kind.RATE
     ]
     return [step for step in steps if step is not None]
+
+
+def ping(server: RedisServer, times: int) -> None:
+    with server.client() as client:
+        for _ in range(times):
+            client.ping()
 
 
 def clients(server: RedisServer) -> set[str]:
@@ -129,7 +143,7 @@ async def test_pings_and_pending_commands(trio: list[RedisServer], watch: Watche
     others = {f"sentinel_port:{one.port}" for one in three[1:]}
     pings = outcome.samples("redis.sentinel.last_ok_ping_latency")
     assert {tag for ping in pings for tag in ping.tags if tag.startswith("sentinel_port")} == others
-    assert all(0 <= float(str(ping.value)) < 2 for ping in pings)
+    assert all(0 <= float(str(ping.value)) < 20 for ping in pings)  # seconds: it asks each second
     pending = outcome.samples("redis.sentinel.link_pending_commands")
     kinds = sorted(tag for sample in pending for tag in sample.tags if tag in ("master", "slave", "sentinel"))
     assert kinds == ["master", "sentinel", "sentinel", "slave"]
@@ -146,8 +160,10 @@ async def test_connections_are_kept(trio: list[RedisServer], watch: Watches) -> 
     assert [clients(server) for server in (master, *three)] == before
 
 
-async def test_a_sentinel_that_does_not_answer_is_named(trio: list[RedisServer], watch: Watches) -> None:
-    gone = free_port()
+async def test_a_sentinel_that_does_not_answer_is_named(
+    trio: list[RedisServer], watch: Watches, closed_port: int
+) -> None:
+    gone = closed_port
     options = option(*trio[2:4])
     options["addresses"].insert(0, f"127.0.0.1:{gone}")
     outcome = await watch(sentinel=options).run()
@@ -180,8 +196,7 @@ async def test_hung_sentinel_does_not_keep_the_master_from_being_watched(
     master = servers()
     hung, well = sentinels(master), sentinels(master)
     hung.pause()
-    outcome = await watch(sentinel=option(hung, well), timeout="2s").run()
-    assert outcome.error is None
+    outcome = await watch(sentinel=option(hung, well), timeout="2s").well()
     assert outcome.value("redis.net.slaves") == 0
     status, message = text(outcome, "redis.sentinel.can_connect")
     assert status is Status.WARNING
@@ -262,9 +277,9 @@ async def test_replica_that_is_taken_for_the_master(servers: Servers, sentinels:
 async def test_crash_and_failover(servers: Servers, sentinels: Sentinels, watch: Watches) -> None:
     master, replica = pair(servers)
     sentinel = sentinels(master, replicas=1)
+    notice_after(sentinel, 60_000)
     master.command("SET", "jobs:done", 41)
-    for _ in range(500):
-        master.command("PING")
+    await asyncio.to_thread(ping, master, 500)
     watching, deltas = watch(sentinel=option(sentinel), counters=[{"metric": "app.done", "key": "jobs:done"}]), Deltas()
     before = await watching.run()
     assert (before.value("app.done"), rates(deltas, before, 0)) == (41, [])
@@ -277,6 +292,7 @@ async def test_crash_and_failover(servers: Servers, sentinels: Sentinels, watch:
         "else: is the server running, and is this its address?"
     )
     assert "app.done" not in meanwhile.names
+    notice_after(sentinel, 500)
     await eventually(lambda: sentinel.master() == replica.port, "the failover")
     replica.command("INCR", "jobs:done")
     after = await watching.run()
@@ -304,8 +320,7 @@ async def test_old_master_comes_back(servers: Servers, sentinels: Sentinels, wat
     rates(deltas, await watching.run(), 15)
     master.kill()
     master.start()
-    for _ in range(300):
-        master.command("PING")
+    await asyncio.to_thread(ping, master, 300)
     appoint(sentinel, master, replica)
     outcome = await watching.run()
     assert f"redis_port:{master.port}" in outcome.sample("redis.net.commands").tags

@@ -15,6 +15,7 @@ import pytest
 from checks.statsd.parts import Came, came
 from core.test_reload import Site
 from servers import eventually, free_port
+from vedette.sinks.prometheus import store
 from vedette.testing import UdpCapture
 
 pytestmark = pytest.mark.anyio
@@ -39,7 +40,10 @@ _e{5,4}:title|text|t:error|#a:1
 _sc|app.ok|1|#a:1|m:so so"""
 
 
-async def test_every_sink_says_what_was_sent(tmp_path: Path, udp_capture: UdpCapture) -> None:
+async def test_every_sink_says_what_was_sent(
+    tmp_path: Path, udp_capture: UdpCapture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_LIFETIMES", 60)  # the page forgets what is unseen for so many intervals
     port, page = free_udp(), free_port()
     site = Site(
         tmp_path,
@@ -56,9 +60,9 @@ async def test_every_sink_says_what_was_sent(tmp_path: Path, udp_capture: UdpCap
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
             out.sendto(PACKET, ("127.0.0.1", port))
         await eventually(lambda: _came(site).statuses, "the hand-over")
-        with httpx.Client(trust_env=False) as client:  # at once: the page forgets what is unseen for three intervals
+        with httpx.Client(trust_env=False) as client:
             await eventually(lambda: _shows(client, page, pages), "the page")
-        lines = await udp_capture.wait_for(lambda lines: any("_sc|app.ok" in line for line in lines), 10)
+        lines = await udp_capture.wait_for(lambda lines: any("_sc|app.ok" in line for line in lines), 20)
         await eventually(lambda: any(row["name"] == "app.ok" for row in site.rows()), "the file")
     _check_lines([line for line in lines if "vedette." not in line and "health_check" not in line])
     _check_page(pages[-1])
@@ -172,7 +176,7 @@ async def test_a_reload_under_fire_loses_nothing(tmp_path: Path) -> None:
         await eventually(lambda: len(_came(site).metrics) > 8, "samples")
         fire.ceasing.set()
         await asyncio.to_thread(fire.join)
-        await eventually(lambda: _sum(site) >= fire.sent, "the rest", 10)
+        await eventually(lambda: _sum(site) >= fire.sent, "the rest")
     assert fire.failures == []
     assert _sum(site) == fire.sent
     assert len(_came(site).metrics) == 9  # each reload began a new series

@@ -200,7 +200,7 @@ async def test_a_stream_without_lengths_is_ended_and_counted(tmp_path: Path) -> 
         writer.write(frame(b"good:1|c") + frame(b"cut:1|c")[:6])
         writer.close()
         found = await line.all(1)
-        await line.serving.wait_for(lambda serving: came(serving.batches).own["malformed"] == 3)
+        await line.serving.wait_for(lambda serving: came(serving.batches).own["malformed"] == 3, 20)
     assert found.names() == ["good"]
 
 
@@ -361,7 +361,7 @@ async def test_it_does_not_wait_for_ever_when_it_stops(caplog: pytest.LogCapture
     for number in range(3_000):
         check._intake.take(b"n.%d:1|c" % number, "here")
     task.cancel()
-    await asyncio.wait([task], timeout=10)
+    await asyncio.wait([task], timeout=20)
     assert task.done()
     await check.close()
     assert caplog.messages == ["stopped while the sinks' queues were full: 1000 series are lost"]

@@ -330,7 +330,7 @@ async def test_it_counts_what_came_and_what_did_not_stay() -> None:
         "dropped reason:mapping": 1,
         "socket.dropped listener:udp": 0,
     }
-    assert line.serving.values("vedette.statsd.contexts")[0] == 3  # with the one that collects what is beyond
+    assert max(line.serving.values("vedette.statsd.contexts")) == 3  # with the one that collects what is beyond
 
 
 def test_every_metric_of_its_own_is_declared() -> None:

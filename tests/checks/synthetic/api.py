@@ -6,10 +6,12 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
+
+from checks.guests import hosting
 
 TOKEN = "tok-3f9a8b7c6d5e4f"
 
@@ -176,24 +178,9 @@ class PaymentsApi:
     @asynccontextmanager
     async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[PaymentsApi]:
         """Serve on a free port while the body runs."""
-        tasks: set[asyncio.Task[None]] = set()
-
-        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.ensure_future(self._serve(reader, writer))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        server = await asyncio.start_server(accept, "127.0.0.1", self.port, ssl=tls)
-        self.port = server.sockets[0].getsockname()[1]
-        self.scheme = "https" if tls else "http"
-        try:
+        async with hosting(self._serve, port=self.port, tls=tls) as self.port:
+            self.scheme = "https" if tls else "http"
             yield self
-        finally:
-            server.close()
-            for task in list(tasks):
-                task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def payment_flow(api: PaymentsApi, **changes: Any) -> dict[str, Any]:

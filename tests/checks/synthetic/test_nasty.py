@@ -7,6 +7,7 @@ import gzip
 
 import pytest
 
+from checks.guests import hosting
 from vedette import Status
 from vedette.testing import run_check
 from vedette_checks.synthetic import Synthetic
@@ -63,13 +64,10 @@ async def test_a_nasty_answer_is_a_finding(name: str) -> None:
         writer.write(sent)
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     steps = [{"name": "a", "request": "GET /x", "expect": {"json": {"a": 1}}}]
-    run = await run_check(
-        Synthetic, {"name": "x", "base_url": f"http://127.0.0.1:{port}", "timeout": "60s", "steps": steps}
-    )
-    server.close()
+    async with hosting(serve) as port:
+        options = {"name": "x", "base_url": f"http://127.0.0.1:{port}", "timeout": "60s", "steps": steps}
+        run = await run_check(Synthetic, options)
     assert run.error is None
     assert run.status("synthetic.flow") is Status.CRITICAL
     assert run.message("synthetic.flow").startswith(f"a: {said}")

@@ -17,6 +17,7 @@ import h2.exceptions
 import pytest
 import trustme
 
+from checks.guests import hosting
 from vedette import Status
 from vedette.testing import assert_declared, run_check
 from vedette_checks.synthetic import Synthetic
@@ -132,10 +133,8 @@ async def test_no_tls_where_it_is_expected(authority: Authority) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    api = PaymentsApi(port=server.sockets[0].getsockname()[1], scheme="https")
-    run = await run_check(Synthetic, health(api, authority))
-    server.close()
+    async with hosting(refuse) as port:
+        run = await run_check(Synthetic, health(PaymentsApi(port=port, scheme="https"), authority))
     assert run.message("synthetic.flow").startswith("request: no TLS connection: ")
 
 
@@ -172,12 +171,8 @@ class Http2Server:
     @asynccontextmanager
     async def running(self, tls: ssl.SSLContext) -> AsyncIterator[Http2Server]:
         tls.set_alpn_protocols(["h2", "http/1.1"])
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with hosting(self._serve, tls=tls) as self.port:
             yield self
-        finally:
-            server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
@@ -218,12 +213,8 @@ class Proxy:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
+        async with hosting(self._serve) as self.port:
             yield self
-        finally:
-            server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -242,7 +233,10 @@ class Proxy:
             writer.write(b"HTTP/1.1 200 X\r\n\r\n")
         else:
             out.write(head.replace(f"http://{place}", "").encode())
-        await asyncio.gather(self._pump(reader, out), self._pump(there, writer))
+        try:
+            await asyncio.gather(self._pump(reader, out), self._pump(there, writer))
+        finally:
+            out.close()
 
     async def _pump(self, one: asyncio.StreamReader, other: asyncio.StreamWriter) -> None:
         try:

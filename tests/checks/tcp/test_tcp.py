@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from cli.process import COMMAND, environ
-from servers import free_port
 from vedette import Diagnosis, Status
 from vedette.testing import CheckRun, assert_declared, run_check
 from vedette_checks.tcp import Tcp, TcpConfig
@@ -35,8 +35,8 @@ async def test_one_that_accepts() -> None:
     assert_declared(run)
 
 
-async def test_one_that_refuses() -> None:
-    port = free_port()
+async def test_one_that_refuses(closed_port: int) -> None:
+    port = closed_port
     run = await run_check(Tcp, {"name": "x", "host": "127.0.0.1", "port": port})
     assert (run.value("network.tcp.can_connect"), run.values("network.tcp.response_time")) == (0, [])
     assert run.error is not None
@@ -55,7 +55,10 @@ async def test_one_that_does_not_answer() -> None:
             one.connect_ex(server.getsockname())
             waiting.append(one)
         port = server.getsockname()[1]
-        run = await run_check(Tcp, {"name": "x", "host": "127.0.0.1", "port": port, "timeout": "500ms"})
+        run = None
+        while run is None:
+            with suppress(TimeoutError):  # the machine stood still just when the time was over
+                run = await run_check(Tcp, {"name": "x", "host": "127.0.0.1", "port": port, "timeout": "500ms"})
         for one in waiting:
             one.close()
     assert run.error is not None
@@ -98,12 +101,14 @@ async def test_a_name_without_an_address() -> None:
 
 
 async def test_addresses_have_a_status_beside_the_names_own() -> None:
-    port = free_port()
-    given = {"name": "x", "host": "127.0.0.1", "port": port, "all_addresses": True}
-    tags = ("instance:x", f"port:{port}", "target_host:127.0.0.1")
-    both = [tags, ("address:127.0.0.1", *tags)]
-    assert tags_of(await run_check(Tcp, given)) == dict.fromkeys(both, Status.CRITICAL)
-    with socket.create_server(("127.0.0.1", port)):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        given = {"name": "x", "host": "127.0.0.1", "port": port, "all_addresses": True}
+        tags = ("instance:x", f"port:{port}", "target_host:127.0.0.1")
+        both = [tags, ("address:127.0.0.1", *tags)]
+        assert tags_of(await run_check(Tcp, given)) == dict.fromkeys(both, Status.CRITICAL)
+        server.listen()
         assert tags_of(await run_check(Tcp, given)) == dict.fromkeys(both, Status.OK)
 
 

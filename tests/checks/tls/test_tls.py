@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from servers import Certificates, free_port
+from checks.guests import hosting
+from servers import Certificates
 from vedette import Diagnosis, Status
 from vedette.testing import CheckRun, assert_declared, run_check
 from vedette_checks.tls import Tls, TlsConfig
@@ -38,11 +39,8 @@ async def server(files: Certificates | None, *, highest: ssl.TLSVersion | None =
         await reader.read(1)
         writer.close()
 
-    made = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield made.sockets[0].getsockname()[1]
-    finally:
-        made.close()
+    async with hosting(serve, tls=context) as port:
+        yield port
 
 
 async def look(port: int, files: Certificates | None, **options: Any) -> CheckRun:
@@ -104,13 +102,13 @@ async def test_a_version_that_is_not_allowed(tmp_path: Path) -> None:
         assert (await look(port, files)).status("tls.version") is Status.OK
 
 
-async def test_no_tls_and_no_server() -> None:
+async def test_no_tls_and_no_server(closed_port: int) -> None:
     async with server(None) as port:
         run = await look(port, None)
         assert run.error is not None
         assert run.error.message == f"127.0.0.1 port {port}: wrong version number"
         assert said(run) == [Status.CRITICAL, None, None, None]
-    port = free_port()
+    port = closed_port
     run = await look(port, None)
     assert run.error is not None
     assert run.error.message.startswith(f"127.0.0.1 port {port}: connection refused")
