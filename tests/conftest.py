@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import selectors
 import signal
@@ -15,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from loops import TidyLoop
 from servers import Waited
 from vedette import logs
 
@@ -69,7 +69,7 @@ class WatchedSelector(selectors.DefaultSelector):
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "asyncio", {"loop_factory": lambda: TidyLoop(WatchedSelector())}
+    return "asyncio", {"loop_factory": lambda: asyncio.SelectorEventLoop(WatchedSelector())}
 
 
 @pytest.fixture(autouse=True)

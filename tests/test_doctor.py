@@ -20,6 +20,7 @@ from typing import ClassVar
 import pytest
 
 from cli.process import Running, vedette, wait_until
+from listening import listening
 from postgres_servers import PostgresServer, postgres18
 from servers import Certificates, RedisServer, free_port, redis62, valkey9
 from vedette import Diagnosis
@@ -745,8 +746,7 @@ async def test_tls_where_there_is_none() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
-    async with await asyncio.start_server(mute, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with listening(mute) as port:
         diagnosis = Diagnosis()
         assert await probe_tcp(diagnosis, "127.0.0.1", port)
         assert not await probe_tls(diagnosis, "127.0.0.1", port, ssl.create_default_context())

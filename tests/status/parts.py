@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from loops import TidyLoop
 from servers import until
 from vedette.config import HttpConfig
 from vedette.config.changes import Change, Changes
@@ -87,7 +86,7 @@ class Served:
     """A page on a free port of this machine, with an event loop in a thread of its own."""
 
     def __init__(self, actor: Actor, **options: Any) -> None:
-        self.loop = TidyLoop()
+        self.loop = asyncio.new_event_loop()
         self.page = StatusPage(actor, HttpConfig(**{"listen": "127.0.0.1:0", **options}), len(actor.instances))
         self._thread = threading.Thread(target=self.loop.run_forever, name="page")
 

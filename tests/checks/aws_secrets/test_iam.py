@@ -19,6 +19,7 @@ from urllib.parse import quote
 import pytest
 
 from aws import REGION, AwsServer, clean_environment
+from listening import listening
 from postgres_servers import PostgresServer, postgres18
 from servers import Certificates, RedisServer, pump, relay, valkey9
 from vedette import CheckError, Login, SecretError
@@ -264,25 +265,19 @@ def database() -> Iterator[PostgresServer]:
 @asynccontextmanager
 async def tls_for_postgres(port: int, certificates: Certificates) -> AsyncIterator[int]:
     """A port that speaks PostgreSQL's TLS and passes on to a server that is built without."""
-    tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.readexactly(8) == struct.pack("!ii", 8, 80877103)  # SSLRequest
         writer.write(b"S")
         await writer.start_tls(certificates.server_side())
         back_reader, back_writer = await asyncio.open_connection("127.0.0.1", port)
-        for one, other in ((reader, back_writer), (back_reader, writer)):
-            tasks.add(asyncio.create_task(pump(one, other)))
+        try:
+            await asyncio.gather(pump(reader, back_writer), pump(back_reader, writer))
+        finally:
+            back_writer.transport.abort()
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield listener.sockets[0].getsockname()[1]
-    finally:
-        listener.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await listener.wait_closed()
+    async with listening(serve) as at:
+        yield at
 
 
 @dataclass

@@ -19,7 +19,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from checks.guests import hosting
+from listening import listening
 from servers import Server, eventually
 from vedette import Diagnosis, Status
 from vedette.testing import CheckRun, assert_declared, run_check
@@ -103,7 +103,7 @@ async def liar(udp: Lie, tcp: Lie | None = None) -> AsyncIterator[tuple[int, Lia
         await writer.drain()
         writer.close()
 
-    async with hosting(serve) as port:
+    async with listening(serve) as port:
         transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: Liar(udp), local_addr=("127.0.0.1", port)
         )

@@ -21,10 +21,10 @@ import yaml
 from aiohttp import web
 from yarl import URL
 
-from checks.guests import hosting
 from checks.k8s.driver import Drive, node_metrics, until
 from checks.k8s.test_command import diagnosed
 from checks.k8s.test_scope import summary
+from listening import listening
 from vedette import CheckError, Status
 from vedette.advice import Grade
 from vedette_checks.k8s import access as access_module
@@ -492,7 +492,7 @@ async def test_a_pod_asks_its_api_server_without_the_proxy_of_its_environment(
         proxied.append(await reader.readline())
         writer.close()
 
-    async with hosting(proxy) as port:
+    async with listening(proxy) as port:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("NO_PROXY", "127.0.0.0/8,.svc")
         try:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from checks.guests import hosting
+from listening import listening
 from servers import Certificates, RedisServer, redis62, relay, until
 from vedette import CheckError, Status
 from vedette_checks.redis.address import Address
@@ -34,7 +34,7 @@ async def silent_port(greeting: bytes = b"") -> AsyncIterator[int]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
 
-    async with hosting(serve) as port:
+    async with listening(serve) as port:
         yield port
 
 

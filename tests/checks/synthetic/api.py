@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from checks.guests import hosting
+from listening import listening
 
 TOKEN = "tok-3f9a8b7c6d5e4f"
 
@@ -178,7 +178,7 @@ class PaymentsApi:
     @asynccontextmanager
     async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[PaymentsApi]:
         """Serve on a free port while the body runs."""
-        async with hosting(self._serve, port=self.port, tls=tls) as self.port:
+        async with listening(self._serve, port=self.port, tls=tls) as self.port:
             self.scheme = "https" if tls else "http"
             yield self
 

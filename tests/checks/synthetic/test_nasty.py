@@ -7,7 +7,7 @@ import gzip
 
 import pytest
 
-from checks.guests import hosting
+from listening import listening
 from vedette import Status
 from vedette.testing import run_check
 from vedette_checks.synthetic import Synthetic
@@ -65,7 +65,7 @@ async def test_a_nasty_answer_is_a_finding(name: str) -> None:
         writer.close()
 
     steps = [{"name": "a", "request": "GET /x", "expect": {"json": {"a": 1}}}]
-    async with hosting(serve) as port:
+    async with listening(serve) as port:
         options = {"name": "x", "base_url": f"http://127.0.0.1:{port}", "timeout": "60s", "steps": steps}
         run = await run_check(Synthetic, options)
     assert run.error is None

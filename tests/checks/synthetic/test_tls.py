@@ -17,7 +17,7 @@ import h2.exceptions
 import pytest
 import trustme
 
-from checks.guests import hosting
+from listening import listening
 from vedette import Status
 from vedette.testing import assert_declared, run_check
 from vedette_checks.synthetic import Synthetic
@@ -133,7 +133,7 @@ async def test_no_tls_where_it_is_expected(authority: Authority) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
-    async with hosting(refuse) as port:
+    async with listening(refuse) as port:
         run = await run_check(Synthetic, health(PaymentsApi(port=port, scheme="https"), authority))
     assert run.message("synthetic.flow").startswith("request: no TLS connection: ")
 
@@ -171,7 +171,7 @@ class Http2Server:
     @asynccontextmanager
     async def running(self, tls: ssl.SSLContext) -> AsyncIterator[Http2Server]:
         tls.set_alpn_protocols(["h2", "http/1.1"])
-        async with hosting(self._serve, tls=tls) as self.port:
+        async with listening(self._serve, tls=tls) as self.port:
             yield self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -213,7 +213,7 @@ class Proxy:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
-        async with hosting(self._serve) as self.port:
+        async with listening(self._serve) as self.port:
             yield self
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

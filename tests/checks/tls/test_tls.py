@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from checks.guests import hosting
+from listening import listening
 from servers import Certificates
 from vedette import Diagnosis, Status
 from vedette.testing import CheckRun, assert_declared, run_check
@@ -39,7 +39,7 @@ async def server(files: Certificates | None, *, highest: ssl.TLSVersion | None =
         await reader.read(1)
         writer.close()
 
-    async with hosting(serve, tls=context) as port:
+    async with listening(serve, tls=context) as port:
         yield port
 
 
