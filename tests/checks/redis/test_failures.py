@@ -33,6 +33,7 @@ async def silent_port(greeting: bytes = b"") -> AsyncIterator[int]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
+        await reader.read()
 
     async with listening(serve) as port:
         yield port

@@ -23,7 +23,10 @@ from vedette.testing import CheckRun, assert_declared, run_check
 from vedette_checks.tls import Tls, TlsConfig
 
 pytestmark = pytest.mark.anyio
-NOW = datetime.now(UTC)
+
+
+def in_days(days: float) -> datetime:
+    return datetime.now(UTC) + timedelta(days=days)
 
 
 @asynccontextmanager
@@ -61,7 +64,7 @@ def said(run: CheckRun) -> list[Status | None]:
     [(100.5, Status.OK), (13.5, Status.WARNING), (6.5, Status.CRITICAL), (-1.5, Status.CRITICAL)],
 )
 async def test_how_long_a_certificate_still_holds(days: float, expiration: Status, tmp_path: Path) -> None:
-    begins, ends = NOW - timedelta(days=30), NOW + timedelta(days=days)
+    begins, ends = in_days(-30), in_days(days)
     files = Certificates.make(tmp_path, not_before=begins, not_after=ends)
     async with server(files) as port:
         run = await look(port, files)
@@ -116,7 +119,7 @@ async def test_no_tls_and_no_server(closed_port: int) -> None:
 
 
 async def test_a_file(tmp_path: Path) -> None:
-    files = Certificates.make(tmp_path, not_after=NOW + timedelta(days=10))
+    files = Certificates.make(tmp_path, not_after=in_days(10))
     run = await run_check(Tls, {"name": "x", "cert_path": str(files.cert)})
     assert run.value("tls.days_left", path=str(files.cert)) == pytest.approx(10, abs=0.01)
     assert said(run) == [None, None, Status.OK, Status.WARNING]
@@ -144,7 +147,7 @@ def signed(name: str, days: float, by: Signed | None, *, authority: bool) -> Sig
     made = (
         x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - timedelta(days=30)).not_valid_after(NOW + timedelta(days=days))
+        .not_valid_before(in_days(-30)).not_valid_after(in_days(days))
         .add_extension(x509.BasicConstraints(authority, None), critical=True)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
     )  # fmt: skip
@@ -168,7 +171,8 @@ async def test_one_of_the_chain_that_ends_before_the_servers_own(days: float, en
     files = chained(tmp_path, days)
     async with server(files) as port:
         run = await look(port, files, server_name="localhost")
-    text = f"CN=between of the chain {ends} on {(NOW + timedelta(days=days)).strftime('%Y-%m-%d %H:%M UTC')}"
+    when = x509.load_pem_x509_certificates(files.cert.read_bytes())[1].not_valid_after_utc
+    text = f"CN=between of the chain {ends} on {when:%Y-%m-%d %H:%M UTC}"
     assert (run.message("tls.cert_expiration") or "").startswith(text)
     validation = Status.OK if days > 0 else Status.CRITICAL
     assert said(run) == [Status.OK, Status.OK, validation, Status.CRITICAL]
