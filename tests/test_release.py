@@ -40,7 +40,7 @@ def test_the_unit_names_only_what_the_package_brings() -> None:
 def test_the_pages_name_the_one_package_that_is_built() -> None:
     """With a second one in dist, of another version or processor, a pattern is both: apt refuses, dpkg-deb misreads."""
     for page in (ROOT / "README.md", ROOT / "docs/install.md"):
-        packages = re.findall(r"\bdist/(\S+\.deb)", page.read_text())
+        packages = re.findall(r"\bdist/(.+?\.deb)", page.read_text())
         assert set(packages) == {f'vedette_{PROJECT["version"]}-1_"$(dpkg --print-architecture)".deb'}, page
         assert len(packages) == 2
 
