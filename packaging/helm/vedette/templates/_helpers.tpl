@@ -88,12 +88,12 @@ conf.d of one role as YAML: a file's name to its content. A file of host.conf is
 {{- $given := default dict $own.conf -}}
 {{- $shipped := .root.Files.Get "files/defaults.yaml" | fromYaml -}}
 {{- $conf := dict -}}
-{{- range $file, $content := $given }}{{ if not (kindIs "invalid" $content) }}{{ $_ := set $conf $file $content }}{{ end }}{{ end -}}
+{{- range $file, $content := $given }}{{ if $content }}{{ $_ := set $conf $file $content }}{{ end }}{{ end -}}
 {{- if and (eq .role "node") $own.hostAccess -}}
 {{- range $file, $content := $own.host.conf -}}
 {{- $idle := or (and (eq $file "log_file.yaml") (not $own.host.logs)) (and (eq $file "statsd.yaml") (not $own.host.socketDirectory)) -}}
 {{- $untouched := eq (toJson (pick $given $file)) (toJson (pick $shipped.conf $file)) -}}
-{{- if and $untouched (not (or $idle (kindIs "invalid" $content))) }}{{ $_ := set $conf $file $content }}{{ end -}}
+{{- if and $untouched $content (not $idle) }}{{ $_ := set $conf $file $content }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- $statsd := get $conf "statsd.yaml" -}}
