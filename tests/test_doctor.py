@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from typing import ClassVar
 
 import pytest
 
-from cli.process import Running, vedette, wait_until
+from cli.process import COMMAND, Running, environ, vedette, wait_until
 from listening import listening
 from postgres_servers import PostgresServer, postgres18
 from servers import Certificates, RedisServer, free_port, redis62, valkey9
@@ -45,12 +47,16 @@ def doctor(folder: Path, *more: str, **environment: str) -> tuple[int, dict[str,
     """Exit status, and the symptoms by case and by what was looked at."""
     done = vedette("doctor", "--conf", "conf.d", "--json", *more, cwd=folder, **environment)
     assert done.stdout, done.stderr
+    return done.returncode, cases_of(done.stdout)
+
+
+def cases_of(text: str) -> dict[str, dict[str, list[dict[str, str]]]]:
     cases: dict[str, dict[str, list[dict[str, str]]]] = {}
-    for case in json.loads(done.stdout):
+    for case in json.loads(text):
         lines = cases.setdefault(case["name"], {})
         for symptom in case["symptoms"]:
             lines.setdefault(symptom["what"], []).append(symptom)
-    return done.returncode, cases
+    return cases
 
 
 def one(lines: dict[str, list[dict[str, str]]], what: str) -> dict[str, str]:
@@ -702,6 +708,29 @@ def test_who_may_read_what(tmp_path: Path) -> None:
     assert "> chmod o-rwx conf.d/redis.yaml" in shown
     for value in ("wonderland", "rabbit", "hush-hush"):
         assert value not in shown
+
+
+def test_what_no_chmod_can_mend_is_not_said(tmp_path: Path) -> None:
+    """Secrets in a pod without a user of the chart's are 0444, on a file system that is read-only."""
+    instances = [f"{{port: {free_port()}, password: '${{file:pw}}'}}", f"{{port: {free_port()}, password: rabbit}}"]
+    directory = conf(tmp_path, redis=f"instances: [{', '.join(instances)}]\n")
+    (directory / "pw").write_text("hush-hush\n")
+    for path in directory.iterdir():
+        path.chmod(0o444)
+    _, cases = doctor(tmp_path)
+    assert one(cases["agent"], "secret file")["grade"] == "warning"
+    assert cases["agent"].keys() >= {"plain text", "permissions"}
+    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    fixed = ["unshare", "-rm", "sh", "-c", mount, str(directory)]
+    if shutil.which("unshare") is None or subprocess.run([*fixed, "true"], check=False).returncode:
+        pytest.skip("needs a mount namespace, for a folder that is read-only")
+    command = [*fixed, *COMMAND, "doctor", "--conf", "conf.d", "--json"]
+    env = environ(tmp_path / "state")
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    lines = cases_of(done.stdout)["agent"]
+    assert (one(lines, "secret file")["grade"], one(lines, "secret file")["seen"]) == ("ok", "conf.d/pw can be read")
+    assert "plain text" in lines
+    assert "permissions" not in lines
 
 
 def test_options_of_resolvers_are_no_secrets(tmp_path: Path) -> None:

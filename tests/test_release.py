@@ -35,3 +35,18 @@ def test_the_unit_names_only_what_the_package_brings() -> None:
         assert program == "/bin/sh" or f"dst: {program}," in listed  # every Debian has the shell
     for folder in re.findall(r"--conf (\S+)", unit):
         assert f"dst: {folder}," in listed
+
+
+def test_the_pages_name_the_one_package_that_is_built() -> None:
+    """With a second one in dist, of another version or processor, a pattern is both: apt refuses, dpkg-deb misreads."""
+    for page in (ROOT / "README.md", ROOT / "docs/install.md"):
+        packages = re.findall(r"\bdist/(.+?\.deb)", page.read_text())
+        assert set(packages) == {f'vedette_{PROJECT["version"]}-1_"$(dpkg --print-architecture)".deb'}, page
+        assert len(packages) == 2
+
+
+def test_the_namespace_goes_last_when_the_chart_is_taken_away() -> None:
+    page = (ROOT / "docs/kubernetes.md").read_text().partition("\n## Take it away\n")[2]
+    assert "kubectl -n vedette debug" in page
+    assert page.count("kubectl delete namespace vedette") == 1
+    assert page.rindex("kubectl") == page.index("kubectl delete namespace vedette")

@@ -218,7 +218,10 @@ def probe_clock(diagnosis: Diagnosis, theirs: float, asked: float, answered: flo
 
 
 def probe_file(diagnosis: Diagnosis, path: Path, what: str = "file", *, private: bool = False) -> bool:
-    """Whether a file can be read; of a `private` one also whether others can. Says so in a line called `what`."""
+    """Whether a file can be read; of a `private` one also whether others can. Says so in a line called `what`.
+
+    Others are left out on a file system that is read-only here, as a Secret in a pod is: no chmod could mend it.
+    """
     try:
         with path.open("rb") as stream:
             mode = os.fstat(stream.fileno()).st_mode
@@ -227,7 +230,7 @@ def probe_file(diagnosis: Diagnosis, path: Path, what: str = "file", *, private:
         hint = denied if error.errno == errno.EACCES else "check the path"
         diagnosis.failed(what, f"{path} cannot be read: {error.strerror}", hint)
         return False
-    if private and mode & (stat.S_IROTH | stat.S_IWOTH):
+    if private and mode & (stat.S_IROTH | stat.S_IWOTH) and not read_only(path):
         word = "changed" if mode & stat.S_IWOTH else "read"
         diagnosis.warning(
             what, f"{path} can be {word} by everybody", "it holds a secret", f"chmod o-rwx {quoted(path)}"
@@ -235,6 +238,15 @@ def probe_file(diagnosis: Diagnosis, path: Path, what: str = "file", *, private:
     else:
         diagnosis.ok(what, f"{path} can be read")
     return True
+
+
+def read_only(path: Path) -> bool:
+    """Whether the file system that a path is on is mounted read-only, as this process sees it.
+
+    Raises:
+        OSError: the path cannot be reached.
+    """
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def quoted(path: Path) -> str:

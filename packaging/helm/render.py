@@ -1,6 +1,7 @@
 """Writes what is made from the Helm chart: plain manifests in packaging/kubernetes, the table in the chart's README.
 
-It also puts the rules of packaging/kubernetes/rbac-*.yaml into the chart, whose templates make roles of them.
+It also puts into the chart what its templates read: the rules of packaging/kubernetes/rbac-*.yaml, of which they make
+roles, and the defaults of conf.d, by which they tell what the user gave.
 
 `make manifests` runs it; `--check` changes nothing and fails where a file is stale, as a test does.
 """
@@ -159,16 +160,24 @@ def made() -> dict[Path, str]:
     if _BEGIN not in text or _END not in text:
         raise ValueError(f"README.md: no {_BEGIN} … {_END}")
     filled = re.sub(f"{_BEGIN}.*{_END}", lambda _: f"{_BEGIN}\n{table()}\n{_END}", text, flags=re.DOTALL)
+    return parts() | {readme: filled} | {MANIFESTS / name: manifest(*how) for name, how in RENDERED.items()}
+
+
+def parts() -> dict[Path, str]:
+    """Files of the chart that its templates read: the rules, and conf.d of nodes as values.yaml has it."""
+    node = yaml.safe_load((CHART / "values.yaml").read_text())["node"]
+    head = "# node.conf and node.host.conf of values.yaml (`make manifests`): what differs from them is the user's.\n"
+    shipped = yaml.dump({"conf": node["conf"], "host": node["host"]["conf"]}, Dumper=_Dumper, sort_keys=False)
     rules = {CHART / "files" / path.name: path.read_text() for path in sorted(MANIFESTS.glob("rbac-*.yaml"))}
-    return rules | {readme: filled} | {MANIFESTS / name: manifest(*how) for name, how in RENDERED.items()}
+    return rules | {CHART / "files" / "defaults.yaml": head + shipped}
 
 
 def main() -> int:
     """Write them, or with `--check` name those that are stale."""
     check = "--check" in sys.argv
     (CHART / "files").mkdir(exist_ok=True)
-    for path in [] if check else sorted(MANIFESTS.glob("rbac-*.yaml")):  # the chart is rendered with them
-        (CHART / "files" / path.name).write_text(path.read_text())
+    for path, text in ({} if check else parts()).items():  # the chart is rendered with them
+        path.write_text(text)
     stale = {path: text for path, text in made().items() if not path.exists() or path.read_text() != text}
     for path, text in stale.items():
         if not check:

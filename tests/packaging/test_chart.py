@@ -94,6 +94,9 @@ FULL: dict[str, Any] = {
 HOST: dict[str, Any] = {"namespace": {"create": True, "podSecurity": "privileged"}, "node": {"hostAccess": True}}
 ROOT_MOUNT: dict[str, Any] = {"node": {"hostAccess": True, "host": {"root": True, "logs": False}}}
 ALL = {"defaults": {}, "full": FULL, "host": HOST, "root": ROOT_MOUNT}
+DISCOVERY: dict[str, Any] = {"autodiscovery": [{"type": "k8s", "allow": ["redis"]}]}
+OWN_NODE = {"type": "k8s", "node": "${env:NODE_NAME:-node-7}"}
+TEMPLATE: dict[str, Any] = {"instances": [{"match": {"image": "redis:*"}, "host": "%%host%%"}]}
 VERSIONS = ("1.25", "1.28", "1.31", "1.34", "1.36", "1.37")
 slow = pytest.mark.slow  # what `make lint-packaging` leaves out
 
@@ -331,6 +334,32 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ({"networkPolicy": {"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}}, "ports: [{port: 10250}]"),
         ({"networkPolicy": {"apiServer": [{"ports": [{"port": 443}]}]}}, "missing property 'to'"),
         ({"networkPolicy": {"apiServer": [{"to": []}]}}, "/networkPolicy/apiServer/0/to': minItems"),
+        ({"cluster": {"agent": DISCOVERY}}, "cluster.agent.autodiscovery: k8s finds the pods of the node that the"),
+        ({"cluster": {"agent": {"autodiscovery": [OWN_NODE]}}}, "cluster.agent.autodiscovery: k8s finds the pods of"),
+        ({"agent": DISCOVERY, "cluster": {"conf": {"k8s.yaml": None}}}, "set cluster.enabled: false"),
+        ({"cluster": {"conf": {"k8s.yaml": None, "redis.yaml": TEMPLATE}}}, "cluster.conf has no instance"),
+        (
+            {role: {"serviceAccount": {"name": "x"}} for role in ("node", "cluster")},
+            "node.serviceAccount and cluster.serviceAccount are both to be made, and both called x: set create: false",
+        ),
+        (
+            {"cluster": {"serviceAccount": {"name": "vedette-node"}}},
+            "are both to be made, and both called vedette-node",
+        ),
+        (
+            merged(
+                PAGE, {"agent": {"sinks": [{"type": "prometheus", "listen": 9464}]}, "probes": {"listen": "[::]:9464"}}
+            ),
+            "probes.listen: [::]:9464 is on the port of the node agents' Prometheus page",
+        ),
+        (
+            {"cluster": {"conf": {"k8s.yaml": {"instances": [{"namespaces": "shop"}]}}}},
+            "cluster.conf: k8s.yaml: namespaces is a list: write [shop]",
+        ),
+        (
+            {"cluster": {"conf": {"all.yaml": "check: k8s\ndefaults: {resources: pods}\ninstances: [{}]"}}},
+            "cluster.conf: all.yaml: resources is a list: write [pods]",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, Any], said: str) -> None:
@@ -340,14 +369,15 @@ def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, 
 
 
 NO_CONF = dict.fromkeys(("k8s.yaml", "host.yaml", "statsd.yaml"))
-DISCOVERY: dict[str, Any] = {"autodiscovery": [{"type": "k8s", "allow": ["redis"]}]}
 NAMESPACE = {"name": "x", "namespaces": ["${env:NS}"]}
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        {role: {"conf": NO_CONF, "agent": DISCOVERY} for role in ("node", "cluster")},
+        {"node": {"conf": NO_CONF, "agent": DISCOVERY}},
+        {"cluster": {"conf": NO_CONF, "agent": {"autodiscovery": [{"type": "k8s", "node": "worker-03"}]}}},
+        {role: {"serviceAccount": {"name": "x", "create": role == "node"}} for role in ("node", "cluster")},
         {"rbac": {"create": False}, "cluster": {"conf": {"k8s.yaml": {"instances": [NAMESPACE]}}}},
         {"cluster": {"conf": {"k8s.yaml": {"instances": [{**NAMESPACE, "kubeconfig": "/k"}]}}}},
         {"rbac": {"create": False}, "cluster": {"agent": {"fleet": {"namespace": "${env:NS}"}}}},
@@ -366,6 +396,111 @@ def test_what_works_is_not_refused(chart: Any, values: dict[str, Any]) -> None:
         for name, content in given.get("conf", {}).items():
             assert yaml.safe_load(files.get(name, "null")) == content
     assert "${env:NS}" not in json.dumps([one for one in objects if one["kind"] in ("Role", "RoleBinding")])
+
+
+def test_the_pods_of_a_node_are_found_by_its_own_agent_alone(chart: Any) -> None:
+    """Agents for the cluster would find those of the nodes that they happen to be on, a second time."""
+    another = {"type": "k8s", "node": "worker-03"}
+    objects = chart.objects({"agent": {"autodiscovery": [*DISCOVERY["autodiscovery"], OWN_NODE]}})
+    pods = {("", verb, "", "pods") for verb in ("list", "watch")}
+    assert "autodiscovery" not in yaml.safe_load(conf(objects, "cluster")["agent.yaml"])
+    found = yaml.safe_load(conf(objects, "node")["agent.yaml"])["autodiscovery"]
+    assert found == [*DISCOVERY["autodiscovery"], OWN_NODE]
+    assert granted(objects, "vedette-node") >= pods
+    texts = chart.render({"agent": {"autodiscovery": [OWN_NODE, another]}})
+    assert "agent.autodiscovery: k8s is for the agents on nodes alone." in texts["NOTES.txt"]
+    objects = chart.objects({"agent": {"autodiscovery": [OWN_NODE, another]}})
+    assert yaml.safe_load(conf(objects, "cluster")["agent.yaml"])["autodiscovery"] == [another]
+    assert "autodiscovery" not in chart.render({"node": {"agent": DISCOVERY}})["NOTES.txt"]
+
+
+# Files of node.conf and of node.host.conf
+
+PAYMENTS: dict[str, Any] = {"instances": [{"name": "payments", "paths": ["/var/log/containers/*_payments_*.log"]}]}
+OWN_STATSD: dict[str, Any] = {"instances": [{"name": "apps", "listen": "0.0.0.0:9125"}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "files"),
+    [
+        ({"log_file.yaml": PAYMENTS}, {}, {"log_file.yaml": PAYMENTS}),
+        ({"log_file.yaml": PAYMENTS}, {"log_file.yaml": OWN_STATSD}, {"log_file.yaml": PAYMENTS}),
+        ({"log_file.yaml": yaml.dump(PAYMENTS)}, {}, {"log_file.yaml": PAYMENTS}),
+        ({"log_file.yaml": ""}, {}, {"log_file.yaml": None}),
+        ({"log_file.yaml": None}, {}, {"log_file.yaml": None}),
+        ({}, {"log_file.yaml": None}, {"log_file.yaml": None}),
+        ({}, {"log_file.yaml": PAYMENTS}, {"log_file.yaml": PAYMENTS}),
+        ({"statsd.yaml": OWN_STATSD}, {}, {"statsd.yaml": OWN_STATSD}),
+        ({"statsd.yaml": None}, {}, {"statsd.yaml": None}),
+        ({"statsd.yaml": None}, {"statsd.yaml": OWN_STATSD}, {"statsd.yaml": None}),
+        ({}, {"statsd.yaml": OWN_STATSD}, {"statsd.yaml": OWN_STATSD}),
+        ({}, {"host.yaml": {"instances": [{"name": "all"}]}}, {"host.yaml": {"instances": [{"name": "all"}]}}),
+        ({"payments.yaml": {"check": "log_file", **PAYMENTS}, "log_file.yaml": None}, {},
+         {"payments.yaml": {"check": "log_file", **PAYMENTS}, "log_file.yaml": None}),
+    ],
+)  # fmt: skip
+def test_what_the_user_gives_for_nodes_goes_before_what_host_access_brings(
+    chart: Any, given: dict[str, Any], host: dict[str, Any], files: dict[str, Any]
+) -> None:
+    objects = chart.objects({"node": {"hostAccess": True, "conf": given, "host": {"conf": host}}})
+    found = conf(objects, "node")
+    assert {name: yaml.safe_load(found.get(name, "")) for name in files} == files
+    ports = [one["containerPort"] for one in pod(objects, "node")["containers"][0]["ports"] if one["name"] == "statsd"]
+    statsd = files.get("statsd.yaml", ...)
+    assert ports == ([8125] if statsd is ... else [9125] if statsd else [])
+
+
+def test_a_files_defaults_alone_are_the_users_too(chart: Any) -> None:
+    tagged = {"statsd.yaml": {"defaults": {"tags": ["a:b"]}}}
+    shipped = yaml.safe_load(conf(chart.objects({}), "node")["statsd.yaml"])
+    objects = chart.objects({"node": {"hostAccess": True, "conf": tagged}})
+    assert yaml.safe_load(conf(objects, "node")["statsd.yaml"]) == {**shipped, **tagged["statsd.yaml"]}
+
+
+@pytest.mark.parametrize("values", [{}, HOST, {"node": {"conf": {"statsd.yaml": {"defaults": {"tags": ["a:b"]}}}}}])
+def test_statsd_of_the_chart_listens_as_the_probes_do(chart: Any, values: dict[str, Any]) -> None:
+    def instances(**more: Any) -> list[dict[str, Any]]:
+        objects = chart.objects(merged(values, more))
+        (service,) = [one for one in of_kind(objects, "Service") if one["metadata"]["name"] == "vedette-statsd"]
+        assert service["spec"]["ports"][0]["port"] == 8125
+        found: list[dict[str, Any]] = yaml.safe_load(conf(objects, "node")["statsd.yaml"])["instances"]
+        return found
+
+    (plain,) = instances()
+    assert plain["listen"] == "0.0.0.0:8125"
+    assert instances(probes={"listen": "[::]:8128"}) == [{**plain, "listen": "[::]:8125"}]
+
+
+def test_a_statsd_of_the_users_listens_as_it_says(chart: Any) -> None:
+    values = {"probes": {"listen": "[::]:8128"}, "node": {"conf": {"statsd.yaml": OWN_STATSD}}}
+    assert yaml.safe_load(conf(chart.objects(values), "node")["statsd.yaml"]) == OWN_STATSD
+
+
+@pytest.mark.parametrize("path", [
+    "image", "namespace", "rbac", "prometheus", "networkPolicy", "probes", "node", "cluster", "node.host",
+    "node.serviceAccount", "cluster.serviceAccount", "cluster.podDisruptionBudget",
+])  # fmt: skip
+def test_a_block_with_nothing_below_it_is_refused_by_its_name(chart: Any, path: str) -> None:
+    """Such a key is null, which takes its defaults away."""
+    *above, last = path.split(".")
+    values: Any = {last: None}
+    for part in reversed(above):
+        values = {part: values}
+    with pytest.raises(chart.helm_python.HelmError, match=f"at '{''.join(f'/{one}' for one in above)}': "
+                       f"missing property '{last}'"):  # fmt: skip
+        chart.render(values)
+
+
+def test_every_block_of_options_is_required(chart: Any) -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    for path, _, _ in chart.options():
+        *above, last = path.split(".")
+        node = schema
+        for part in above:
+            assert part in node["required"] or part == "secrets", path  # which may be empty
+            node = node["properties"][part]
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+        assert last in node["properties"]
 
 
 def test_an_option_whose_lines_are_all_commented_out_is_empty(chart: Any) -> None:
@@ -387,14 +522,17 @@ def test_an_option_whose_lines_are_all_commented_out_is_empty(chart: Any) -> Non
     assert named(objects, "NetworkPolicy", "vedette-node")["spec"]["egress"][1:] == out
 
 
-def test_variables_of_a_role_go_before_those_of_all(chart: Any) -> None:
-    both = [{"name": "A", "value": "all"}, {"name": "B", "value": "all"}]
-    objects = chart.objects({"env": both, "node": {"env": [{"name": "A", "value": "node"}]}})
+def test_variables_of_a_role_stand_where_those_of_all_do(chart: Any) -> None:
+    """Kubernetes puts into `$(NAME)` only what stands before it."""
+    common = [{"name": "A", "value": "all"}, {"name": "URL", "value": "http://$(A)"}, {"name": "B", "value": "all"}]
+    own = [{"name": "C", "value": "$(A)"}, {"name": "A", "value": "node"}]
+    objects = chart.objects({"env": common, "node": {"env": own}})
     found = {}
     for role in ("node", "cluster"):
         (agent,) = pod(objects, role)["containers"]
         found[role] = [(one["name"], one["value"]) for one in agent["env"] if "value" in one]
-    assert found == {"node": [("B", "all"), ("A", "node")], "cluster": [("A", "all"), ("B", "all")]}
+    rest = [("URL", "http://$(A)"), ("B", "all")]
+    assert found == {"node": [("A", "node"), *rest, ("C", "$(A)")], "cluster": [("A", "all"), *rest]}
 
 
 def test_a_name_that_is_only_a_label_may_be_any_label(chart: Any) -> None:

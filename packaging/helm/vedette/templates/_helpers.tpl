@@ -37,14 +37,18 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 {{- toYaml (ternary . (omit . "rollingUpdate") (eq (toString .type) "RollingUpdate")) -}}
 {{- end -}}
 
-{{/* Environment variables of a role, as a YAML list: its own go before those of all agents. */}}
+{{/* Environment variables of a role, as a YAML list: its own in the places of all agents', for `$(NAME)` is what stands before. */}}
 {{- define "vedette.env" -}}
-{{- $own := default list (index .root.Values .role).env -}}
+{{- $own := dict -}}
+{{- $found := list -}}
 {{- $names := list -}}
-{{- range $own }}{{ $names = append $names .name }}{{ end -}}
-{{- $kept := list -}}
-{{- range .root.Values.env }}{{ if not (has .name $names) }}{{ $kept = append $kept . }}{{ end }}{{ end -}}
-{{- toYaml (concat $kept $own) -}}
+{{- range (index .root.Values .role).env }}{{ $_ := set $own .name . }}{{ end -}}
+{{- range .root.Values.env -}}
+{{- $found = append $found (ternary (get $own .name) . (hasKey $own .name)) -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- range (index .root.Values .role).env }}{{ if not (has .name $names) }}{{ $found = append $found . }}{{ end }}{{ end -}}
+{{- toYaml $found -}}
 {{- end -}}
 
 {{/* Name of a Secret's volume: its own, or, where a volume cannot be called so, a part and a hash of it. */}}
@@ -75,21 +79,39 @@ secret-{{ . }}
 {{- end -}}
 {{- end -}}
 
-{{/* conf.d of one role as YAML: a file's name to its content. */}}
+{{/*
+conf.d of one role as YAML: a file's name to its content. A file of host.conf is used where conf has that name as the chart ships it
+(files/defaults.yaml), so that the user's goes before it, null included. The chart's StatsD listens as the probes do.
+*/}}
 {{- define "vedette.conf" -}}
 {{- $own := index .root.Values .role -}}
+{{- $given := default dict $own.conf -}}
+{{- $shipped := .root.Files.Get "files/defaults.yaml" | fromYaml -}}
 {{- $conf := dict -}}
-{{- range $file, $content := $own.conf }}{{ if not (kindIs "invalid" $content) }}{{ $_ := set $conf $file $content }}{{ end }}{{ end -}}
+{{- range $file, $content := $given }}{{ if $content }}{{ $_ := set $conf $file $content }}{{ end }}{{ end -}}
 {{- if and (eq .role "node") $own.hostAccess -}}
 {{- range $file, $content := $own.host.conf -}}
 {{- $idle := or (and (eq $file "log_file.yaml") (not $own.host.logs)) (and (eq $file "statsd.yaml") (not $own.host.socketDirectory)) -}}
-{{- if not (or $idle (kindIs "invalid" $content)) }}{{ $_ := set $conf $file $content }}{{ end -}}
+{{- $untouched := eq (toJson (pick $given $file)) (toJson (pick $shipped.conf $file)) -}}
+{{- if and $untouched $content (not $idle) }}{{ $_ := set $conf $file $content }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $statsd := get $conf "statsd.yaml" -}}
+{{- if and (hasPrefix "[" .root.Values.probes.listen) (kindIs "map" $statsd) -}}
+{{- $instances := toJson $statsd.instances -}}
+{{- if has $instances (list (toJson (get $shipped.conf "statsd.yaml").instances) (toJson (get $shipped.host "statsd.yaml").instances)) -}}
+{{- $_ := set $conf "statsd.yaml" (set (deepCopy $statsd) "instances" ($instances | replace "0.0.0.0:" "[::]:" | fromJsonArray)) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $conf -}}
 {{- end -}}
 
-{{/* agent.yaml of one role. */}}
+{{/* Whether a discovery finds the pods of the agent's own node, as that of pods does unless it names another: nothing, or a word. */}}
+{{- define "vedette.ownNode" -}}
+{{- if and (eq (toString .type) "k8s") (or (not .node) (contains "NODE_NAME" (toString .node))) }}yes{{ end -}}
+{{- end -}}
+
+{{/* agent.yaml of one role. Discoveries for all that look at the agent's own node are not for cluster agents: its pods have an agent. */}}
 {{- define "vedette.agent" -}}
 {{- $values := .root.Values -}}
 {{- $made := dict "http" (dict "probes" $values.probes.listen) -}}
@@ -98,7 +120,14 @@ secret-{{ . }}
 {{- else if $values.cluster.fleet -}}
 {{- $_ := set $made "fleet" (dict "backend" "kubernetes" "name" (include "vedette.fullname" .root)) -}}
 {{- end -}}
-{{- $made = mergeOverwrite $made (deepCopy (default dict $values.agent)) (deepCopy (default dict (index $values .role).agent)) -}}
+{{- $common := deepCopy (default dict $values.agent) -}}
+{{- if eq .role "cluster" -}}
+{{- $kept := list -}}
+{{- range $common.autodiscovery }}{{ if not (include "vedette.ownNode" .) }}{{ $kept = append $kept . }}{{ end }}{{ end -}}
+{{- $common = omit $common "autodiscovery" -}}
+{{- if $kept }}{{ $_ := set $common "autodiscovery" $kept }}{{ end -}}
+{{- end -}}
+{{- $made = mergeOverwrite $made $common (deepCopy (default dict (index $values .role).agent)) -}}
 {{- $sinks := default list $made.sinks -}}
 {{- if $values.prometheus.enabled -}}
 {{- $auth := printf "/etc/vedette/secrets/%s" $values.prometheus.authSecret -}}
@@ -146,6 +175,11 @@ secret-{{ . }}
 {{- $check := default (regexReplaceAll "\\.ya?ml$" $file "") $body.check -}}
 {{- range $instance := (default list $body.instances) -}}
 {{- $options := mergeOverwrite (dict) (deepCopy (default dict $body.defaults)) (deepCopy (default dict $instance)) -}}
+{{- range $option := ternary (list "namespaces" "resources") list (eq $check "k8s") -}}
+{{- if not (kindIs "slice" (default list (get $options $option))) -}}
+{{- fail (printf "%s.conf: %s: %s is a list: write [%v]" $.role $file $option (get $options $option)) -}}
+{{- end -}}
+{{- end -}}
 {{- $found = append $found (dict "file" $file "check" $check "options" $options) -}}
 {{- end -}}
 {{- end -}}
