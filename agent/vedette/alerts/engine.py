@@ -115,6 +115,7 @@ class AlertEngine:
         if not self._started:
             self._started = self._hush.started = now
             self._runs.restore(self._memory.statuses, now)
+            self._runs.completed.update(self._memory.completed)
         before = {case.key: case for case in self._book}
         gone = self._book.change(self._rulebook.rules, now)
         self._course.busy = {}

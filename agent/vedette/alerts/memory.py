@@ -85,6 +85,9 @@ class Memory:
         self.rings = RingRows(own.get(_RINGS), clock, self.alive)
         """How the last runs went."""
         self.statuses = beat.get("statuses")
+        completed = _mapping(beat.get("completed"))
+        self.completed = {one: _number(at) for one, at in completed.items() if 0 < _number(at) <= clock.now()}
+        """When those completed a run last of which no count is 0."""
         self._held = {one: _number(at) for one, at in _mapping(beat.get("held")).items()}
         self._saved: dict[str, float] = {}
         self._saved_at = 0.0
@@ -94,9 +97,9 @@ class Memory:
         self._kept_kinds = len(self.kinds)
         brought = _mapping(own.get(_BROUGHT))
         now = clock.now()
-        rows = {key: (_number(row[0]), _number(row[1]), now) for key, row in brought.items() if _is_pair(row)}
-        self.brought = {key: row for key, row in rows.items() if 0 < max(row[:2]) <= now}
-        """The newest time that samples brought along and when that one counts, by their series; and since when."""
+        rows = {key: _times(row) for key, row in brought.items()}
+        self.brought = {key: (now, row) for key, row in rows.items() if 0 < max(row[:2], default=0.0) <= now}
+        """Which samples came that brought their times, by their series: since now, as `Route.kept` has it."""
         self._kept_brought: dict[str, list[float]] = {}
 
     # Incidents
@@ -206,11 +209,13 @@ class Memory:
                 self._save_groups(rule, book, now, everything=everything)
         wanted = {one for rule in book.rules.values() for one in rule.config.depends_on}
         self.alive = self._clock.wall(now)
-        self._keeper.keep(OWN, _BEAT, {"at": self.alive, "statuses": runs.kept(wanted), "held": self._held_by(held)})
+        completed = {one: self._clock.wall(at) for one, at in runs.completed.items() if one in book.counting}
+        beat = {"at": self.alive, "statuses": runs.kept(wanted), "completed": completed, "held": self._held_by(held)}
+        self._keeper.keep(OWN, _BEAT, beat)
 
     def _save_brought(self, book: Book) -> None:
         wall = self._clock.wall
-        rows = {key: [wall(at), wall(counted)] for key, (at, counted) in islice(book.router.newest.items(), _MOST)}
+        rows = {key: [wall(one) for one in row] for key, row in islice(book.router.kept.items(), _MOST)}
         if rows != self._kept_brought:
             self._kept_brought = rows
             self._keep(_BROUGHT, rows)
@@ -268,8 +273,12 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_pair(row: Any) -> bool:
-    return isinstance(row, list) and len(row) == 2
+def _times(row: Any) -> tuple[float, ...]:
+    """A row of `Route.kept`; an older version had but the first two. Empty if it is none."""
+    if not isinstance(row, list) or len(row) < 2 or not all(isinstance(one, int | float) for one in row):
+        return ()
+    newest, counted, floor, *times = map(float, row if len(row) > 2 else [*row, row[0]])
+    return newest, counted, floor, *sorted(times)
 
 
 def _number(value: Any) -> float:
