@@ -39,6 +39,7 @@ _SEEN: Final = f"{BESIDE}seen:"
 _RINGS: Final = f"{BESIDE}rings"
 _KINDS: Final = "kinds"
 _BROUGHT: Final = "brought"
+_EMITTERS: Final = "emitters"
 _BEAT: Final = f"{BESIDE}beat"
 _SLOWLY: Final = 20.0
 _USELESS: Final = 3_600.0
@@ -87,7 +88,7 @@ class Memory:
         self.statuses = beat.get("statuses")
         completed = _mapping(beat.get("completed"))
         self.completed = {one: _number(at) for one, at in completed.items() if 0 < _number(at) <= clock.now()}
-        """When those completed a run last of which no count is 0."""
+        """When instances completed a run last: what they did not count then is 0."""
         self._held = {one: _number(at) for one, at in _mapping(beat.get("held")).items()}
         self._saved: dict[str, float] = {}
         self._saved_at = 0.0
@@ -101,6 +102,9 @@ class Memory:
         self.brought = {key: (now, row) for key, row in rows.items() if 0 < max(row[:2], default=0.0) <= now}
         """Which samples came that brought their times, by their series: since now, as `Route.kept` has it."""
         self._kept_brought: dict[str, list[float]] = {}
+        self.emitters = _emitters(own.get(_EMITTERS))
+        """Who emitted what is counted and was not configured to: as `Book.emitters` has it."""
+        self._kept_emitters: list[Any] = []
 
     # Incidents
 
@@ -203,15 +207,15 @@ class Memory:
             self._kept_kinds = len(self.kinds)
             self._keep(_KINDS, {name: kind for name, (kind, _) in self.kinds.items()})
         self._save_brought(book)
+        self._save_emitters(book, runs, now)
         self._let_groups_go(book, now)
         for rule in book.rules.values():
             if _waits(rule, book):
                 self._save_groups(rule, book, now, everything=everything)
         wanted = {one for rule in book.rules.values() for one in rule.config.depends_on}
         self.alive = self._clock.wall(now)
-        completed = {one: self._clock.wall(at) for one, at in runs.completed.items() if one in book.counting}
-        beat = {"at": self.alive, "statuses": runs.kept(wanted), "completed": completed, "held": self._held_by(held)}
-        self._keeper.keep(OWN, _BEAT, beat)
+        beat = {"at": self.alive, "statuses": runs.kept(wanted), "held": self._held_by(held)}
+        self._keeper.keep(OWN, _BEAT, {**beat, "completed": self._completed(book, runs, now)})
 
     def _save_brought(self, book: Book) -> None:
         wall = self._clock.wall
@@ -219,6 +223,27 @@ class Memory:
         if rows != self._kept_brought:
             self._kept_brought = rows
             self._keep(_BROUGHT, rows)
+
+    def _completed(self, book: Book, runs: Runs, now: float) -> dict[str, float]:
+        if not any(term.counted for term in book.terms.values()):
+            return {}
+        late = now - _LEFT
+        some = [one for one in runs.completed.items() if one[0] in book.counting or one[1] > late]
+        return {one: self._clock.wall(at) for one, at in some[:_MOST]}
+
+    def _save_emitters(self, book: Book, runs: Runs, now: float) -> None:
+        ran = {one for one, at in runs.completed.items() if now - at < _LEFT}
+        rows = [
+            [term.text, term.by, group, sorted(found)]
+            for term in book.terms.values()
+            if term.counted
+            for group in term.heard.keys() | term.before.keys()
+            if (found := (term.emitters(group) & ran) - {one.instance for one in term.sources})
+        ]
+        rows = sorted(rows[:_MOST])
+        if rows != self._kept_emitters:
+            self._kept_emitters = rows
+            self._keep(_EMITTERS, rows or None)
 
     def _held_by(self, held: Iterable[str]) -> dict[str, float]:
         """When this agent had the say last about what is or was under a lease: the next start may come before it is."""
@@ -279,6 +304,17 @@ def _times(row: Any) -> tuple[float, ...]:
         return ()
     newest, counted, floor, *times = map(float, row if len(row) > 2 else [*row, row[0]])
     return newest, counted, floor, *sorted(times)
+
+
+def _emitters(rows: Any) -> dict[tuple[str, tuple[str, ...]], dict[Group, set[str]]]:
+    found: dict[tuple[str, tuple[str, ...]], dict[Group, set[str]]] = {}
+    for row in rows if isinstance(rows, list) else ():
+        match row:
+            case [str(text), list(by), list(group), list(names)] if all(isinstance(one, str) for one in by + group):
+                found.setdefault((text, tuple(by)), {})[tuple(group)] = {one for one in names if isinstance(one, str)}
+            case _:
+                pass
+    return found
 
 
 def _number(value: Any) -> float:

@@ -99,9 +99,7 @@ class Points:
         else:
             self.put_bundle(time, (1.0, value, value, value), value)
 
-    def put_bundle(
-        self, time: float, bundle: Bundle, last: float, _until: float = 0.0, *, late: bool = False
-    ) -> None:
+    def put_bundle(self, time: float, bundle: Bundle, last: float, _until: float = 0.0, *, late: bool = False) -> None:
         """Several samples came at once, or one that may not simply be added; a late one is not the last of a point."""
         times = self.times
         if len(times) >= self._limit:
