@@ -83,7 +83,7 @@ class Brought:
         for column, one in ((self._times, time), (self._counted, counted), (self._values, value)):
             column.insert(place, one)
         gone = max(0, len(self._times) - _CORRECTABLE)
-        while self._counted[gone] < oldest:
+        while gone < len(self._times) - 1 and self._counted[gone] < oldest:
             gone += 1
         if gone:
             self.floor = self._times[gone - 1]
@@ -221,7 +221,8 @@ class Route:
     def _note(self, taken: float, time: float, number: float) -> None:
         reach = max([store.reach for store in self.stores if isinstance(store, Window)], default=0.0)
         self.brought.note(taken, time, number, time - reach)
-        self.brought.floor = min(self.brought.floor, self.newest)  # those of the future hide none of now
+        if self.brought.floor > self.newest:  # those of the future hide none of now
+            self.brought.floor = self.newest
 
     def resume(self, time: float) -> None:
         """A window in which nothing was seen for all of its length has no verdict until it is full again."""

@@ -167,7 +167,8 @@ class Router:
                 route.put_late(one, now, touched)
             else:
                 counted = min(time + max(0.0, now - newest[key]), now)  # whoever's clock is ahead
-                if counted - route.counted > max(until - now, _STALE * route.brought.pace(route.newest)):
+                hole = counted - route.counted
+                if hole > until - now and hole > _STALE * route.brought.pace(route.newest):
                     route.resume(now)
                 route.newest, route.counted = min(time, now), counted
                 route.put(one, counted, time, until, touched)
