@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -260,6 +261,39 @@ def test_a_count_of_an_instance_that_nobody_configured_is_0_too() -> None:
     assert stage.told == ["90 firing failed", "140 resolved failed"]
 
 
+@pytest.mark.parametrize("who", [ORDERS, "pods/a"])
+@pytest.mark.parametrize("before", [False, True])
+def test_what_the_first_run_after_a_restart_counts_is_told(who: str, before: bool) -> None:
+    """A window that was full and is empty stays full; `pods/a` nobody configured."""
+    text = "alerts: [{name: failed, when: sum(payments.failed) over 10m > 4}]"
+    told = []
+    for restart in (False, True):
+        stage, heard = Stage(text), list[str]()
+        for minute in range(45):
+            stage.at(60 * minute)
+            if minute == 30 and restart:
+                heard, stage = stage.told, stage.restart(text)
+            stage.interval = 60.0
+            came = minute == 30 or (minute == 1 and before)
+            stage.values(who, *([("payments.failed", Kind.COUNT, 5)] if came else []))
+        told.append(heard + stage.told)
+    assert told[0][-2:] == ["1800 firing failed", "2400 resolved failed"]
+    assert told[1] == told[0]
+
+
+@pytest.mark.parametrize("by", ["", " by (queue)"])
+def test_a_count_of_an_instance_that_nobody_configured_is_0_after_a_restart(by: str) -> None:
+    text = f"alerts: [{{name: few, when: sum(payments.all) over 5m < 1{by}}}]"
+    stage, heard = Stage(text), list[str]()
+    for minute in range(30):
+        stage.at(60 * minute)
+        if minute == 22:
+            heard, stage = stage.told, stage.restart(text)
+        stage.interval = 60.0
+        stage.values("pods/a", *([("payments.all", Kind.COUNT, 5, PAY)] if minute < 20 else []))
+    assert [one.split("{")[0] for one in heard + stage.told] == ["1440 firing few"]
+
+
 # Windows
 
 
@@ -432,6 +466,124 @@ def test_a_restart_and_a_reload_change_nothing_where_samples_are_sent_again(when
         told.append([one.split()[one.count("resolved") :] for one in heard + stage.told])  # an end is seen by and by
     assert told[1] == told[0]
     assert told[2] == told[0]
+
+
+LATE = """
+alerts:
+  - {name: sum, when: sum(payments.failed) over 10m > 1e9}
+  - {name: number, when: count(payments.failed) over 30m > 1e9}
+  - {name: mean, when: avg(sqs.age) over 10m > 1e9 by (queue)}
+  - {name: low, when: min(sqs.age) over 10m < -1e9}
+  - {name: high, when: max(sqs.age) over 10m > 1e9}
+  - {name: last, when: last(sqs.age) over 10m > 1e9}
+  - {name: more, when: "change(sum(payments.failed) over 10m, 10m) > 1e9"}
+  - {name: part, when: sum(payments.failed) / sum(payments.all) over 10m > 1e9}
+"""
+
+
+def seen_of(came: list[list[int]], over: str, restart: int = -1) -> dict[str, tuple[float | None, ...]]:
+    """What conditions see after runs that bring the samples of these minutes, each with its value at its own time."""
+    text = LATE.replace("10m", over)
+    stage = Stage(text)
+    for now, minutes in enumerate(came):
+        stage.at(60 * now)
+        if now == restart:
+            stage = stage.restart(text)
+        stage.interval = 60.0
+        made = [(minute, stage.start + 60.0 * minute - 5) for minute in minutes]
+        failed = [Sample("payments.failed", Kind.COUNT, float(minute * 5 % 13), (), at) for minute, at in made]
+        every = [Sample("payments.all", Kind.COUNT, 20.0, (), at) for _, at in made]
+        old = [Sample("sqs.age", Kind.GAUGE, float(minute * 7 % 11), (PAY,), at) for minute, at in made]
+        stage._run(QUEUES, tuple(old), (), None)
+        stage._run(ORDERS, (*failed, *every), (), None)
+    assert stage.engine.faults == 0
+    return {case.key: tuple(leaf.read(stage.now) for leaf in case.compiler.leaves) for case in stage.engine.cases}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("over", ["10m", "35m"])
+def test_samples_count_in_whatever_order_they_come_and_however_often(seed: int, over: str) -> None:
+    """Up to five minutes late, some again afterwards, also over a restart; a series is as late as its newest sample."""
+    random = Random(seed)
+    came: list[list[int]] = [[] for _ in range(36)]
+    for minute in range(10, 36):
+        late = random.choice([0, 1, 3, 5]) if minute % 2 == 0 or over == "35m" else 0
+        for now in {min(35, minute + late), min(35, minute + late + random.randrange(6))}:
+            came[now].append(minute)
+    for some in came:
+        random.shuffle(some)
+    in_order = seen_of([[now] if now >= 10 else [] for now in range(36)], over)
+    assert in_order["sum"][0] == sum(minute * 5 % 13 for minute in range(26 if over == "10m" else 10, 36))
+    assert seen_of(came, over) == in_order
+    assert seen_of(came, over, restart=random.randrange(12, 34)) == in_order
+
+
+def test_a_late_sample_fires_and_is_in_the_evidence() -> None:
+    text = "alerts: [{name: many, when: sum(payments.failed) over 10m > 12}, {name: now, when: payments.failed > 12}]"
+    stage = Stage(text)
+    for minute in range(30):
+        stage.at(60 * minute)
+        for back in {20: (), 22: (2, 0)}.get(minute, (0,)):
+            own(stage, "payments.failed", 20.0 if minute - back == 20 else 0.0, stage.now - 60 * back)
+    assert stage.told == ["1320 firing many"]
+    assert stage.alerts[0].evidence.values[-2:] == ((stage.start + 1200, 20.0), (stage.start + 1260, 0.0))
+
+
+@pytest.mark.parametrize("again", [1, 3])
+@pytest.mark.parametrize("restart", [-1, 30])
+def test_what_is_sent_again_keeps_no_window_full(again: int, restart: int) -> None:
+    """Nothing new for a quarter of an hour, then one that is above the limit: one is not five minutes."""
+    text = "alerts: [{name: old, when: min(sqs.age) over 5m > 5}]"
+    stage, told = Stage(text), list[str]()
+    mine = [minute for minute in range(60) if not 20 <= minute < 35]
+    for now in range(60):
+        stage.at(60 * now)
+        if now == restart:
+            told, stage = stage.told, stage.restart(text)
+        stage.interval = 60.0
+        some = [minute for minute in mine if minute <= now][-again:]
+        made = [
+            (9.0 if minute == 35 else 1.0, stage.start + 60 * minute) for minute in some if again > 1 or minute == now
+        ]
+        stage._run(QUEUES, tuple(Sample("sqs.age", Kind.GAUGE, value, (PAY,), at) for value, at in made), (), None)
+    assert told + stage.told == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_window_as_long_as_its_samples_are_apart_has_its_verdicts(again: bool) -> None:
+    """Every five minutes one, by an instance that runs each minute."""
+    stage = Stage("alerts: [{name: old, when: max(sqs.age) over 5m > 5}]")
+    for now in range(32):
+        stage.at(60 * now)
+        stage.interval = 60.0
+        made = Sample("sqs.age", Kind.GAUGE, 9.0 if now >= 20 else 1.0, (PAY,), stage.start + 60 * (now - now % 5))
+        stage._run(QUEUES, (made,) if again or now % 5 == 0 else (), (), None)
+    assert stage.told == ["1200 firing old"]
+
+
+def test_samples_of_the_future_that_are_sent_again_count_once_over_a_restart() -> None:
+    text = "alerts: [{name: failed, when: sum(payments.failed) over 10m > 30}]"
+    stage, sums = Stage(text), []
+    for minute in range(24):
+        stage.at(60 * minute)
+        if minute in (15, 17):
+            stage = stage.restart(text)
+        made = [Sample("payments.failed", Kind.COUNT, 9.0, (), stage.start + 86_400.0 + one) for one in range(3)]
+        stage._run(ORDERS, tuple(made) if minute >= 12 else (), (), None)
+        sums.append(stage.engine.cases[0].compiler.leaves[0].read(stage.now))
+    assert sums[11:] == [0.0, *[27.0] * 10, 0.0, 0.0]
+
+
+def test_many_samples_of_the_future_silence_no_later_one_after_a_restart() -> None:
+    text = "alerts: [{name: old, when: max(sqs.age) over 1m > 5}]"
+    stage = Stage(text)
+    for now in range(0, 600, 10):
+        stage.at(now)
+        own(stage, "sqs.age", 1.0, stage.now + 3_600)
+    stage = stage.restart(text)
+    stage.at(610)
+    own(stage, "sqs.age", 9.0, stage.now - 5)
+    assert stage.told == ["610 firing old"]
 
 
 def test_groups_beyond_the_most_of_samples_with_their_own_times_cost_no_other() -> None:

@@ -100,6 +100,15 @@ def test_late_samples_that_come_in_falling_order_are_joined_too() -> None:
     assert window.sum(5_399.5) == pytest.approx(number, abs=15)
 
 
+def test_a_late_sample_is_the_last_of_no_point() -> None:
+    window = Window(3_600.0, NEVER)
+    for place in range(3_000):
+        window.put(float(place), float(place))
+    window.put_bundle(2_998.5, (1.0, 7.0, 7.0, 7.0), 7.0, late=True)
+    assert window.last(3_000.0) == 2_999.0
+    assert window.sum(3_000.0) == sum(range(3_000)) + 7
+
+
 @pytest.mark.parametrize(
     ("over", "ago", "pace"), [(300.0, 0.0, 10.0), (300.0, 86_400.0, 20.0), (3_600.0, 0.0, 2.0), (3_600.0, 0.0, 12.0)]
 )

@@ -68,6 +68,8 @@ class Book:
         self._born = born
         self._started: dict[str, float] = {}
         self._kinds = kinds if kinds is not None else {}
+        self.emitters: dict[tuple[str, tuple[str, ...]], dict[Group, set[str]]] = {}
+        """By the name and tags of terms that there may be: who emitted something before the start, by group."""
         self._seen = Seen(self._runs_of, self._is_alive, lambda: self.router.source, lambda: self.router.pace)
 
     def __iter__(self) -> Iterator[Case]:
@@ -143,7 +145,7 @@ class Book:
             key = (name_of(node, rule.kinds), rule.when.by)
             if key in self.terms:
                 continue
-            term = before.get(key) or Term(key[0], key[1], lambda _: Worst())
+            term = before.get(key) or Term(*key, lambda _: Worst(), before=self.emitters.pop(key, {}))
             term.selector = selector_of(node)
             target = node.target if isinstance(node, StatusIs | Absent) and isinstance(node.target, str) else None
             term.sources = rule.sources.get(target or str(term.selector), ())
@@ -252,7 +254,8 @@ class Book:
                 if rule not in term.rules:
                     term.rules.append(rule)
                 if term.counted:
-                    for instance in {one.instance for one in term.sources}.union(*term.heard.values()):
+                    configured = {one.instance for one in term.sources}
+                    for instance in configured.union(*term.heard.values(), *term.before.values()):
                         self._count(instance, cases)
             for case in cases.values():
                 for store in case.compiler.stores:
@@ -273,7 +276,7 @@ class Book:
         """An instance ended."""
         self.counting.pop(instance, None)
         for term in self.terms.values():
-            for heard in term.heard.values():
+            for heard in (*term.heard.values(), *term.before.values()):
                 heard.discard(instance)
         for case in self:
             for ring in case.compiler.rings:
@@ -391,6 +394,7 @@ def looked_at(rule: Rule) -> Iterator[Looked]:
 def _free(term: Term, group: Group) -> None:
     """Should the group come again it is a new one; what was seen of it stays where another rule looks at it."""
     term.heard.pop(group, None)
+    term.before.pop(group, None)
     for case in term.stores[group].users:
         for ring in case.compiler.rings:
             ring.resume()

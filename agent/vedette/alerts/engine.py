@@ -75,7 +75,7 @@ class AlertEngine:
         self._rulebook = Rulebook()
         runs, memory = self._runs, self._memory
         self._book = Book(runs.completed, runs.counts, self._is_here, self._restore_window, self._came, memory.kinds)
-        self._book.router.brought = memory.brought
+        self._book.router.brought, self._book.emitters = memory.brought, memory.emitters
         self._hush = Hush(self._book, self._runs, self._clock, Silences(self._memory.silences))
         self._teller = Teller(self._memory, self._hush, self._clock, self._runs.saying, heard)
         self._course = Course(self._teller, self._runs)
@@ -115,6 +115,7 @@ class AlertEngine:
         if not self._started:
             self._started = self._hush.started = now
             self._runs.restore(self._memory.statuses, now)
+            self._runs.completed.update(self._memory.completed)
         before = {case.key: case for case in self._book}
         gone = self._book.change(self._rulebook.rules, now)
         self._course.busy = {}

@@ -39,6 +39,7 @@ _SEEN: Final = f"{BESIDE}seen:"
 _RINGS: Final = f"{BESIDE}rings"
 _KINDS: Final = "kinds"
 _BROUGHT: Final = "brought"
+_EMITTERS: Final = "emitters"
 _BEAT: Final = f"{BESIDE}beat"
 _SLOWLY: Final = 20.0
 _USELESS: Final = 3_600.0
@@ -85,6 +86,9 @@ class Memory:
         self.rings = RingRows(own.get(_RINGS), clock, self.alive)
         """How the last runs went."""
         self.statuses = beat.get("statuses")
+        completed = _mapping(beat.get("completed"))
+        self.completed = {one: _number(at) for one, at in completed.items() if 0 < _number(at) <= clock.now()}
+        """When instances completed a run last: what they did not count then is 0."""
         self._held = {one: _number(at) for one, at in _mapping(beat.get("held")).items()}
         self._saved: dict[str, float] = {}
         self._saved_at = 0.0
@@ -94,10 +98,13 @@ class Memory:
         self._kept_kinds = len(self.kinds)
         brought = _mapping(own.get(_BROUGHT))
         now = clock.now()
-        rows = {key: (_number(row[0]), _number(row[1]), now) for key, row in brought.items() if _is_pair(row)}
-        self.brought = {key: row for key, row in rows.items() if 0 < max(row[:2]) <= now}
-        """The newest time that samples brought along and when that one counts, by their series; and since when."""
+        rows = {key: _times(row) for key, row in brought.items()}
+        self.brought = {key: (now, row) for key, row in rows.items() if 0 < max(row[:2], default=0.0) <= now}
+        """Which samples came that brought their times, by their series: since now, as `Route.kept` has it."""
         self._kept_brought: dict[str, list[float]] = {}
+        self.emitters = _emitters(own.get(_EMITTERS))
+        """Who emitted what is counted and was not configured to: as `Book.emitters` has it."""
+        self._kept_emitters: list[Any] = []
 
     # Incidents
 
@@ -200,20 +207,43 @@ class Memory:
             self._kept_kinds = len(self.kinds)
             self._keep(_KINDS, {name: kind for name, (kind, _) in self.kinds.items()})
         self._save_brought(book)
+        self._save_emitters(book, runs, now)
         self._let_groups_go(book, now)
         for rule in book.rules.values():
             if _waits(rule, book):
                 self._save_groups(rule, book, now, everything=everything)
         wanted = {one for rule in book.rules.values() for one in rule.config.depends_on}
         self.alive = self._clock.wall(now)
-        self._keeper.keep(OWN, _BEAT, {"at": self.alive, "statuses": runs.kept(wanted), "held": self._held_by(held)})
+        beat = {"at": self.alive, "statuses": runs.kept(wanted), "held": self._held_by(held)}
+        self._keeper.keep(OWN, _BEAT, {**beat, "completed": self._completed(book, runs, now)})
 
     def _save_brought(self, book: Book) -> None:
         wall = self._clock.wall
-        rows = {key: [wall(at), wall(counted)] for key, (at, counted) in islice(book.router.newest.items(), _MOST)}
+        rows = {key: [wall(one) for one in row] for key, row in islice(book.router.kept.items(), _MOST)}
         if rows != self._kept_brought:
             self._kept_brought = rows
             self._keep(_BROUGHT, rows)
+
+    def _completed(self, book: Book, runs: Runs, now: float) -> dict[str, float]:
+        if not any(term.counted for term in book.terms.values()):
+            return {}
+        late = now - _LEFT
+        some = [one for one in runs.completed.items() if one[0] in book.counting or one[1] > late]
+        return {one: self._clock.wall(at) for one, at in some[:_MOST]}
+
+    def _save_emitters(self, book: Book, runs: Runs, now: float) -> None:
+        ran = {one for one, at in runs.completed.items() if now - at < _LEFT}
+        rows = [
+            [term.text, term.by, group, sorted(found)]
+            for term in book.terms.values()
+            if term.counted
+            for group in term.heard.keys() | term.before.keys()
+            if (found := (term.emitters(group) & ran) - {one.instance for one in term.sources})
+        ]
+        rows = sorted(rows[:_MOST])
+        if rows != self._kept_emitters:
+            self._kept_emitters = rows
+            self._keep(_EMITTERS, rows or None)
 
     def _held_by(self, held: Iterable[str]) -> dict[str, float]:
         """When this agent had the say last about what is or was under a lease: the next start may come before it is."""
@@ -268,8 +298,23 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_pair(row: Any) -> bool:
-    return isinstance(row, list) and len(row) == 2
+def _times(row: Any) -> tuple[float, ...]:
+    """A row of `Route.kept`; an older version had but the first two. Empty if it is none."""
+    if not isinstance(row, list) or len(row) < 2 or not all(isinstance(one, int | float) for one in row):
+        return ()
+    newest, counted, floor, *times = map(float, row if len(row) > 2 else [*row, row[0]])
+    return newest, counted, floor, *sorted(times)
+
+
+def _emitters(rows: Any) -> dict[tuple[str, tuple[str, ...]], dict[Group, set[str]]]:
+    found: dict[tuple[str, tuple[str, ...]], dict[Group, set[str]]] = {}
+    for row in rows if isinstance(rows, list) else ():
+        match row:
+            case [str(text), list(by), list(group), list(names)] if all(isinstance(one, str) for one in by + group):
+                found.setdefault((text, tuple(by)), {})[tuple(group)] = {one for one in names if isinstance(one, str)}
+            case _:
+                pass
+    return found
 
 
 def _number(value: Any) -> float:

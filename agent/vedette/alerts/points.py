@@ -99,8 +99,8 @@ class Points:
         else:
             self.put_bundle(time, (1.0, value, value, value), value)
 
-    def put_bundle(self, time: float, bundle: Bundle, last: float, _until: float = 0.0) -> None:
-        """Several samples came at once, or one that may not simply be added."""
+    def put_bundle(self, time: float, bundle: Bundle, last: float, _until: float = 0.0, *, late: bool = False) -> None:
+        """Several samples came at once, or one that may not simply be added; a late one is not the last of a point."""
         times = self.times
         if len(times) >= self._limit:
             self._make_room(time)
@@ -112,7 +112,7 @@ class Points:
             self.behind = min(self.behind, times[place - 1] if place else time)
         many = len(times) >= self._most
         if many and place and time - times[place - 1] < self._slot:
-            self._join(place - 1, bundle, last)
+            self._join(place - 1, bundle, self.values[place - 1] if late else last)
         elif many and place < len(times) and times[place] - time < self._slot:
             self._join(place, bundle, self.values[place])
         else:
@@ -230,6 +230,13 @@ class Trail:
         self.values.append(value)
         if len(self.times) >= self.most:
             self.shorten()
+
+    def insert(self, time: float, value: float) -> None:
+        """One that comes late."""
+        place = bisect_right(self.times, time)
+        if 0 < place < len(self.times):
+            self.times.insert(place, time)
+            self.values.insert(place, value)
 
     def shorten(self) -> None:
         """Forget the older half."""

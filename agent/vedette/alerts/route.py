@@ -6,6 +6,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.history import Window, tolerated
@@ -13,6 +14,9 @@ from vedette.alerts.latest import Each, Latest
 from vedette.metrics import Kind, Sketch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vedette.alerts.points import Bundle
     from vedette.alerts.terms import Store
     from vedette.metrics import Sample
 
@@ -20,22 +24,49 @@ IDLE: Final = 3_600.0
 """Seconds, and more where the interval is longer, after which a series that does not come is forgotten."""
 _CORRECTABLE: Final = 2_048
 """Samples of a series that came with their times and may be corrected, at the most: as long as a window has them."""
+_KEPT: Final = 32
+"""Times of them that are known over a restart."""
 _NONE: Final[array[float]] = array("d")
 _COUNTER: Final = Kind.COUNTER
 _RATE: Final = Kind.RATE
 
 
 class Brought:
-    """The latest samples of a series that brought their times: those that may be reported again with another value."""
+    """The latest samples of a series that brought their times: those that may be reported again with another value.
 
-    __slots__ = ("_counted", "_times", "_values")
+    Args:
+        floor: up to which time nobody knows any more what came.
+        times: later ones that came, in order; what values they had is not known.
+        delay: seconds after which those counted.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_counted", "_times", "_values", "floor")
+
+    def __init__(self, floor: float = 0.0, times: Sequence[float] = (), delay: float = 0.0) -> None:
+        self.floor = floor
         self._times = self._counted = self._values = _NONE
+        if times:
+            self._times, self._values = array("d", times), array("d", [nan]) * len(times)
+            self._counted = array("d", [one + delay for one in times])
 
     def __contains__(self, time: float) -> bool:
+        """Whether it came before, as far as anybody knows."""
+        if time <= self.floor:
+            return True
         place = bisect_left(self._times, time)
         return place < len(self._times) and self._times[place] == time
+
+    @property
+    def kept(self) -> tuple[float, ...]:
+        """What outlasts a restart: from when on all are known, and when those were."""
+        first = max(0, len(self._times) - _KEPT)
+        return (self._times[first - 1] if first else self.floor, *self._times[first:])
+
+    def pace(self, time: float) -> float:
+        """Seconds from the sample before to that of this time; 0 if nobody knows of one."""
+        place = bisect_left(self._times, time)
+        before = self._times[place - 1] if place else self.floor
+        return time - before if before else 0.0
 
     def note(self, time: float, counted: float, value: float, oldest: float) -> None:
         """One more.
@@ -43,7 +74,7 @@ class Brought:
         Args:
             time: that it brought.
             counted: the time as of which it counts.
-            value: its value.
+            value: its value; NaN is never corrected.
             oldest: what counted before that is forgotten.
         """
         if self._times is _NONE:
@@ -51,15 +82,19 @@ class Brought:
         place = bisect_left(self._times, time)
         for column, one in ((self._times, time), (self._counted, counted), (self._values, value)):
             column.insert(place, one)
-        gone = max(bisect_left(self._counted, oldest), len(self._times) - _CORRECTABLE)
-        for column in (self._times, self._counted, self._values):
-            del column[: max(gone, 0)]
+        gone = max(0, len(self._times) - _CORRECTABLE)
+        while gone < len(self._times) - 1 and self._counted[gone] < oldest:
+            gone += 1
+        if gone:
+            self.floor = self._times[gone - 1]
+            for column in (self._times, self._counted, self._values):
+                del column[:gone]
 
     def replace(self, time: float, value: float) -> tuple[float, float] | None:
         """Another value; returns when the sample counts and its value before, None where it is not known any more."""
-        if time not in self:
-            return None
         place = bisect_left(self._times, time)
+        if place == len(self._times) or self._times[place] != time or isnan(self._values[place]):
+            return None
         old, self._values[place] = self._values[place], value
         return self._counted[place], old
 
@@ -75,7 +110,7 @@ class Route:
         until: when the next sample should have come.
         total: the last value and time of what is cumulative.
         newest: the newest time that a sample brought with it, and `counted` when that one counts.
-        brought: such samples.
+        brought: such samples, also those of the future.
     """
 
     instance: str
@@ -86,6 +121,17 @@ class Route:
     newest: float = 0.0
     counted: float = 0.0
     brought: Brought = field(default_factory=Brought)
+
+    @property
+    def kept(self) -> tuple[float, ...]:
+        """What outlasts a restart: `newest`, `counted` and which samples came."""
+        floor, *times = self.brought.kept
+        return self.newest, self.counted, min(floor, self.newest), *times
+
+    def restore(self, row: Sequence[float]) -> None:
+        """Know what `kept` gave."""
+        self.newest, self.counted, floor, *times = row
+        self.brought = Brought(floor, times, self.counted - self.newest)
 
     def put_again(self, sample: Sample, now: float, hole: float, touched: list[Store]) -> None:
         """Take a sample that was reported before: where it has another value now as a correction.
@@ -136,17 +182,47 @@ class Route:
         if isinstance(value, Sketch):
             if not value.count:
                 return
-            bundle = (value.count, value.sum, value.min, value.max)
+            number, bundle = nan, _bundle(value)
             for store in self.stores:
-                store.put_bundle(time, bundle, value.sum / value.count, until)
+                store.put_bundle(time, bundle, bundle[1] / bundle[0], until)
         else:
             number = 1.0 if isinstance(value, str) else _float(value)
             for store in self.stores:
                 store.put(time, number, until)
-            if sample.time is not None:
-                reach = max([store.reach for store in self.stores if isinstance(store, Window)], default=0.0)
-                self.brought.note(sample.time, time, number, time - reach)
+        if sample.time is not None:
+            self._note(sample.time, time, number)
         touched += self.stores
+
+    def put_late(self, sample: Sample, now: float, touched: list[Store]) -> None:
+        """Take a sample after later ones: it counts as long before the newest one as it was taken before that.
+
+        Args:
+            sample: of this series, with its time; no total, for what that grew by is in the next one.
+            now: Unix seconds.
+            touched: the windows that got it are added.
+        """
+        taken, value = sample.time or 0.0, sample.value
+        time = taken + self.counted - self.newest
+        if isinstance(value, Sketch):
+            if not value.count:
+                return
+            number, bundle = nan, _bundle(value)
+        else:
+            number = 1.0 if isinstance(value, str) else _float(value)
+            bundle = (1.0, number, number, number)
+        for store in self.stores:
+            if isinstance(store, Latest):
+                store.insert(time, bundle[1] / bundle[0])
+            elif time > now - store.reach:
+                store.put_bundle(time, bundle, bundle[1] / bundle[0], late=True)
+                touched.append(store)
+        self._note(taken, time, number)
+
+    def _note(self, taken: float, time: float, number: float) -> None:
+        reach = max([store.reach for store in self.stores if isinstance(store, Window)], default=0.0)
+        self.brought.note(taken, time, number, time - reach)
+        if self.brought.floor > self.newest:  # those of the future hide none of now
+            self.brought.floor = self.newest
 
     def resume(self, time: float) -> None:
         """A window in which nothing was seen for all of its length has no verdict until it is full again."""
@@ -155,6 +231,10 @@ class Route:
                 full = time + store.reach
                 if store.is_empty(time) and full - store.ready > tolerated(store.over) and not store.is_zero(time):
                     store.ready = full
+
+
+def _bundle(sketch: Sketch) -> Bundle:
+    return sketch.count, sketch.sum, sketch.min, sketch.max
 
 
 def _float(value: Any) -> float:

@@ -69,8 +69,8 @@ class Router:
         self._refused: list[Key] = []
         self._waiting: dict[Key, Route] = {}
         self._again = 0.0
-        self.brought: dict[str, tuple[float, float, float]] = {}
-        """Of series without a route: the newest time that a sample had, when it counts, and since when this is here."""
+        self.brought: dict[str, tuple[float, tuple[float, ...]]] = {}
+        """Of series without a route: since when this is here, and which samples came that brought their times."""
 
     @property
     def pace(self) -> float:
@@ -114,7 +114,7 @@ class Router:
         if not self._swept <= time < self._swept + _SWEEP:
             self._swept = time
             self._sweep(time, list(self._routes))
-            self.brought = {key: one for key, one in self.brought.items() if time - one[2] < _LEFT}
+            self.brought = {key: one for key, one in self.brought.items() if time - one[0] < _LEFT}
             for key in [key for key, one in self._waiting.items() if time - one.until >= IDLE]:
                 self._remember(key, self._waiting.pop(key))
         routes, metrics = self._routes, self._metrics
@@ -130,7 +130,7 @@ class Router:
             route = routes.get((name, tags))
             if route is None:
                 route = self._find((name, tags), batch.instance, self._waiting.pop((name, tags), None))
-            elif time > route.until:
+            elif time > route.until and own is None:
                 route.resume(time)
             route.until = until
             if own is not None:
@@ -160,20 +160,25 @@ class Router:
             route, time = self._routes.get(key), one.time or 0.0
             if route is None:  # another series needed its room
                 continue
-            delay = max(0.0, now - max(newest[key], route.newest))
-            counted = min(time + delay, now)  # whoever's clock is ahead
-            if time <= route.newest or time in route.brought:
+            late = time <= route.newest
+            if time in route.brought or (late and one.kind in (_COUNTER, _RATE)):
                 route.put_again(one, now, until - now, touched)
+            elif late:
+                route.put_late(one, now, touched)
             else:
+                counted = min(time + max(0.0, now - newest[key]), now)  # whoever's clock is ahead
+                hole = counted - route.counted
+                if hole > until - now and hole > _STALE * route.brought.pace(route.newest):
+                    route.resume(now)
                 route.newest, route.counted = min(time, now), counted
                 route.put(one, counted, time, until, touched)
 
     @property
-    def newest(self) -> dict[str, tuple[float, float]]:
-        """The newest time that samples of a series had, and when that one counts: of those that bring their time."""
+    def kept(self) -> dict[str, tuple[float, ...]]:
+        """Which samples came, by their series: of those that bring their time."""
         routes = {**self._routes, **self._waiting}
-        mine = {_text_of(key): (one.newest, one.counted) for key, one in routes.items() if one.newest}
-        return {**mine, **{key: one[:2] for key, one in self.brought.items()}}
+        mine = {_text_of(key): one.kept for key, one in routes.items() if one.newest}
+        return {**mine, **{key: row for key, (_, row) in self.brought.items()}}
 
     # Routes
 
@@ -181,8 +186,9 @@ class Router:
         """The route of a series that is seen for the first time, or for which there was no room before."""
         name, tags = key
         if before is None:
-            newest, counted, _ = self.brought.pop(_text_of(key), (0.0, 0.0, 0.0))
-            route = Route(instance, newest=newest, counted=counted)
+            route = Route(instance)
+            if (came := self.brought.pop(_text_of(key), None)) is not None:
+                route.restore(came[1])
         else:
             route = Route(instance, until=before.until, brought=before.brought)
             route.total, route.newest, route.counted = before.total, before.newest, before.counted
@@ -205,7 +211,7 @@ class Router:
             self._refused.append(key)
         self._routes[key] = route
         self._of.setdefault(instance, set()).add(key)
-        if before is None:
+        if before is None and not route.newest:
             route.resume(self.now)
         return route
 
@@ -253,7 +259,7 @@ class Router:
 
     def _remember(self, key: Key, route: Route) -> None:
         if route.newest:
-            self.brought[_text_of(key)] = route.newest, route.counted, self.now
+            self.brought[_text_of(key)] = self.now, route.kept
 
     @property
     def living(self) -> set[int]:

@@ -41,6 +41,7 @@ class Term:
         kind: what its numbers mean; empty if nobody knows.
         counted: whether nothing coming means 0.
         heard: who does emit it, by group.
+        before: who did before the start, and was not configured to.
         rules: those that must know of new groups.
         left_out: series for which there was no room.
     """
@@ -53,6 +54,7 @@ class Term:
     kind: str = ""
     counted: bool = False
     heard: dict[Group, set[str]] = field(default_factory=dict)
+    before: dict[Group, set[str]] = field(default_factory=dict)
     stores: dict[Group, Store] = field(default_factory=dict)
     rules: list[Any] = field(default_factory=list)
     left_out: int = 0
@@ -70,7 +72,8 @@ class Term:
 
     def emitters(self, group: Group) -> set[str]:
         """The instances that emit it in a group, or may."""
-        return {one.instance for one in sources_of(self, group)} | self.heard.get(group, set())
+        configured = {one.instance for one in sources_of(self, group)}
+        return configured | self.heard.get(group, set()) | self.before.get(group, set())
 
 
 def sources_of(term: Term, group: Group) -> Sequence[Source]:
