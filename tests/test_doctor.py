@@ -710,13 +710,21 @@ def test_who_may_read_what(tmp_path: Path) -> None:
         assert value not in shown
 
 
-def test_what_no_chmod_can_mend_is_not_said(tmp_path: Path) -> None:
-    """Secrets in a pod without a user of the chart's are 0444, on a file system that is read-only."""
+@pytest.mark.parametrize("kubelet", [False, True], ids=["bind mount", "kubelet"])
+def test_only_of_what_a_kubelet_brought_is_not_said_who_may_read_it(tmp_path: Path, kubelet: bool) -> None:
+    """Its names are links through `..data`, and no chmod mends them. A folder of the host, mounted read-only, it does."""
     instances = [f"{{port: {free_port()}, password: '${{file:pw}}'}}", f"{{port: {free_port()}, password: rabbit}}"]
     directory = conf(tmp_path, redis=f"instances: [{', '.join(instances)}]\n")
     (directory / "pw").write_text("hush-hush\n")
-    for path in directory.iterdir():
+    for path in list(directory.iterdir()):
         path.chmod(0o444)
+        if kubelet:
+            version = directory / "..2026_11_27"
+            version.mkdir(exist_ok=True)
+            path.rename(version / path.name)
+            path.symlink_to(f"..data/{path.name}")
+    if kubelet:
+        (directory / "..data").symlink_to("..2026_11_27")
     _, cases = doctor(tmp_path)
     assert one(cases["agent"], "secret file")["grade"] == "warning"
     assert cases["agent"].keys() >= {"plain text", "permissions"}
@@ -728,9 +736,17 @@ def test_what_no_chmod_can_mend_is_not_said(tmp_path: Path) -> None:
     env = environ(tmp_path / "state")
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
     lines = cases_of(done.stdout)["agent"]
-    assert (one(lines, "secret file")["grade"], one(lines, "secret file")["seen"]) == ("ok", "conf.d/pw can be read")
     assert "plain text" in lines
-    assert "permissions" not in lines
+    secret = one(lines, "secret file")
+    if kubelet:
+        assert (secret["grade"], secret["seen"]) == ("ok", "conf.d/pw can be read")
+        assert "permissions" not in lines
+    else:
+        assert (secret["grade"], secret["seen"]) == ("warning", "conf.d/pw can be read by everybody")
+        assert secret["hint"] == "it holds a secret; it is mounted read-only here: change it where it comes from"
+        permissions = one(lines, "permissions")
+        assert permissions["grade"] == "failed"
+        assert permissions["hint"] == "it is mounted read-only here: change it where it comes from"
 
 
 def test_options_of_resolvers_are_no_secrets(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def probe_clock(diagnosis: Diagnosis, theirs: float, asked: float, answered: flo
 def probe_file(diagnosis: Diagnosis, path: Path, what: str = "file", *, private: bool = False) -> bool:
     """Whether a file can be read; of a `private` one also whether others can. Says so in a line called `what`.
 
-    Others are left out on a file system that is read-only here, as a Secret in a pod is: no chmod could mend it.
+    Others are left out in a volume that the kubelet fills, as a Secret in a pod is: no chmod could mend it.
     """
     try:
         with path.open("rb") as stream:
@@ -230,22 +230,36 @@ def probe_file(diagnosis: Diagnosis, path: Path, what: str = "file", *, private:
         hint = denied if error.errno == errno.EACCES else "check the path"
         diagnosis.failed(what, f"{path} cannot be read: {error.strerror}", hint)
         return False
-    if private and mode & (stat.S_IROTH | stat.S_IWOTH) and not read_only(path):
+    if private and mode & (stat.S_IROTH | stat.S_IWOTH) and not kubelets_own(path):
         word = "changed" if mode & stat.S_IWOTH else "read"
-        diagnosis.warning(
-            what, f"{path} can be {word} by everybody", "it holds a secret", f"chmod o-rwx {quoted(path)}"
-        )
+        hint = f"it holds a secret{read_only_word(path)}"
+        diagnosis.warning(what, f"{path} can be {word} by everybody", hint, f"chmod o-rwx {quoted(path)}")
     else:
         diagnosis.ok(what, f"{path} can be read")
     return True
 
 
-def read_only(path: Path) -> bool:
-    """Whether the file system that a path is on is mounted read-only, as this process sees it.
+def kubelets_own(path: Path) -> bool:
+    """Whether a file is in a volume that a kubelet fills: read-only here, its name a link through `..data`.
+
+    Raises:
+        OSError: the path cannot be reached.
+
+    Source: AtomicWriter in Kubernetes' pkg/volume/util: `NAME -> ..data/NAME`, `..data -> ..2026_11_27_…`.
+    """
+    return _read_only(path) and any(part.startswith("..") for part in path.resolve().parts)
+
+
+def read_only_word(path: Path) -> str:
+    """What a hint to change a file's mode adds where that has to be done elsewhere: nothing, or words.
 
     Raises:
         OSError: the path cannot be reached.
     """
+    return "; it is mounted read-only here: change it where it comes from" if _read_only(path) else ""
+
+
+def _read_only(path: Path) -> bool:
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 

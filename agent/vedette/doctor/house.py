@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vedette.config.values import harvest
 from vedette.doctor.written import is_plain_secret, read_all, references, texts
-from vedette.probes import probe_file, quoted, read_only
+from vedette.probes import kubelets_own, probe_file, quoted, read_only_word
 from vedette.state import state_directory
 
 if TYPE_CHECKING:
@@ -61,19 +61,19 @@ def _look_at_file(written: Written, secrets: frozenset[str], diagnosis: Diagnosi
     found = written.found
     try:
         mode = found.path.stat().st_mode
-        fixed = read_only(found.path)  # a ConfigMap in a pod: no chmod could mend it
+        fixed = kubelets_own(found.path)  # a ConfigMap in a pod: no chmod could mend it
+        elsewhere = read_only_word(found.path).removeprefix("; ")
     except OSError:
         return  # loading it has said so
     plain = [text for text in texts(written) if is_plain_secret(text, secrets)]
     for text in plain:
         diagnosis.warning("plain text", f"{_place(text)} is a secret written down", _HINT, _reference(text))
     if mode & stat.S_IWOTH:
-        diagnosis.failed(
-            "permissions", f"{found.shown} can be changed by everybody", "", f"chmod o-w {quoted(found.path)}"
-        )
+        seen = f"{found.shown} can be changed by everybody"
+        diagnosis.failed("permissions", seen, elsewhere, f"chmod o-w {quoted(found.path)}")
     elif plain and mode & stat.S_IROTH and not fixed:
         seen = f"{found.shown} holds secrets and can be read by everybody"
-        diagnosis.failed("permissions", seen, "", f"chmod o-rwx {quoted(found.path)}")
+        diagnosis.failed("permissions", seen, elsewhere, f"chmod o-rwx {quoted(found.path)}")
 
 
 def _place(text: Text) -> str:
