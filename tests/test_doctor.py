@@ -712,7 +712,7 @@ def test_who_may_read_what(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kubelet", [False, True], ids=["bind mount", "kubelet"])
 def test_only_of_what_a_kubelet_brought_is_not_said_who_may_read_it(tmp_path: Path, kubelet: bool) -> None:
-    """Its names are links through `..data`, and no chmod mends them. A folder of the host, mounted read-only, it does."""
+    """Its names are links through `..data`, and no chmod mends them. It does a folder that is mounted read-only."""
     instances = [f"{{port: {free_port()}, password: '${{file:pw}}'}}", f"{{port: {free_port()}, password: rabbit}}"]
     directory = conf(tmp_path, redis=f"instances: [{', '.join(instances)}]\n")
     (directory / "pw").write_text("hush-hush\n")

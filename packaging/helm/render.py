@@ -1,7 +1,6 @@
 """Writes what is made from the Helm chart: plain manifests in packaging/kubernetes, the table in the chart's README.
 
-It also puts into the chart what its templates read: the rules of packaging/kubernetes/rbac-*.yaml, of which they make
-roles, and the defaults of conf.d, by which they tell what the user gave.
+It also puts the rules of packaging/kubernetes/rbac-*.yaml into the chart, of which its templates make roles.
 
 `make manifests` runs it; `--check` changes nothing and fails where a file is stale, as a test does.
 """
@@ -164,12 +163,8 @@ def made() -> dict[Path, str]:
 
 
 def parts() -> dict[Path, str]:
-    """Files of the chart that its templates read: the rules, and conf.d of nodes as values.yaml has it."""
-    node = yaml.safe_load((CHART / "values.yaml").read_text())["node"]
-    head = "# node.conf and node.host.conf of values.yaml (`make manifests`): what differs from them is the user's.\n"
-    shipped = yaml.dump({"conf": node["conf"], "host": node["host"]["conf"]}, Dumper=_Dumper, sort_keys=False)
-    rules = {CHART / "files" / path.name: path.read_text() for path in sorted(MANIFESTS.glob("rbac-*.yaml"))}
-    return rules | {CHART / "files" / "defaults.yaml": head + shipped}
+    """Files of the chart that its templates read: the rules."""
+    return {CHART / "files" / path.name: path.read_text() for path in sorted(MANIFESTS.glob("rbac-*.yaml"))}
 
 
 def main() -> int:

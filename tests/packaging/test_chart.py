@@ -56,7 +56,7 @@ FULL: dict[str, Any] = {
     },
     "node": {
         "agent": {"autodiscovery": [{"type": "k8s", "allow": ["redis"]}]},
-        "conf": {"statsd.yaml": "instances:\n  - {name: apps, listen: '0.0.0.0:8125'}\n", "k8s.yaml": None},
+        "conf": {"statsd.yaml": "instances:\n  - {name: apps, listen: '0.0.0.0:8125'}\n", "k8s.yaml": ""},
         "priorityClassName": "system-node-critical",
         "podAnnotations": {"a": "b"},
         "podLabels": {"c": "d"},
@@ -303,8 +303,8 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ({"agent": {"stop_timeout": "${env:STOP}"}}, "${env:STOP}, which only they can read: set terminationGrace"),
         ({"secrets": {"existing": ["values"], "values": {"a": "b"}}}, "secrets.existing: values is the folder of"),
         (merged(HOST, {"runAs": None}), "runAs: null leaves open whose the folders of node.hostAccess are to be"),
-        ({"cluster": {"conf": {"k8s.yaml": None}}}, "cluster.conf has no instance, and an agent with nothing to do"),
-        ({"node": {"conf": dict.fromkeys(("k8s.yaml", "host.yaml", "statsd.yaml"))}}, "set node.enabled: false"),
+        ({"cluster": {"conf": {"k8s.yaml": ""}}}, "cluster.conf has no instance, and an agent with nothing to do"),
+        ({"node": {"conf": dict.fromkeys(("k8s.yaml", "host.yaml", "statsd.yaml"), "")}}, "set node.enabled: false"),
         (merged(PAGE, {"probes": {"listen": "0.0.0.0:9464"}}), "is on the port of the node agents' Prometheus page"),
         ({"probes": {"listen": "0.0.0.0:9464"}}, "is on the port of the node agents' Prometheus page"),
         ({"probes": {"listen": "0.0.0.0:8127"}}, "is on the port of the node agents' status page"),
@@ -336,8 +336,16 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ({"networkPolicy": {"apiServer": [{"to": []}]}}, "/networkPolicy/apiServer/0/to': minItems"),
         ({"cluster": {"agent": DISCOVERY}}, "cluster.agent.autodiscovery: k8s finds the pods of the node that the"),
         ({"cluster": {"agent": {"autodiscovery": [OWN_NODE]}}}, "cluster.agent.autodiscovery: k8s finds the pods of"),
-        ({"agent": DISCOVERY, "cluster": {"conf": {"k8s.yaml": None}}}, "set cluster.enabled: false"),
-        ({"cluster": {"conf": {"k8s.yaml": None, "redis.yaml": TEMPLATE}}}, "cluster.conf has no instance"),
+        (
+            {"node": {"enabled": False}, "cluster": {"agent": DISCOVERY}},
+            "cluster.agent.autodiscovery: k8s finds the pods of one node, and node.enabled is false: enable it, or",
+        ),
+        (
+            {"node": {"enabled": False}, "agent": DISCOVERY},
+            "): agent.autodiscovery: k8s finds the pods of one node, and node.enabled is false: enable it, or name",
+        ),
+        ({"agent": DISCOVERY, "cluster": {"conf": {"k8s.yaml": ""}}}, "set cluster.enabled: false"),
+        ({"cluster": {"conf": {"k8s.yaml": "", "redis.yaml": TEMPLATE}}}, "cluster.conf has no instance"),
         (
             {role: {"serviceAccount": {"name": "x"}} for role in ("node", "cluster")},
             "node.serviceAccount and cluster.serviceAccount are both to be made, and both called x: set create: false",
@@ -368,7 +376,7 @@ def test_what_is_wrong_is_refused_with_what_it_is(chart: Any, values: dict[str, 
     assert said in str(refused.value)
 
 
-NO_CONF = dict.fromkeys(("k8s.yaml", "host.yaml", "statsd.yaml"))
+NO_CONF = dict.fromkeys(("k8s.yaml", "host.yaml", "statsd.yaml"), "")
 NAMESPACE = {"name": "x", "namespaces": ["${env:NS}"]}
 
 
@@ -377,6 +385,8 @@ NAMESPACE = {"name": "x", "namespaces": ["${env:NS}"]}
     [
         {"node": {"conf": NO_CONF, "agent": DISCOVERY}},
         {"cluster": {"conf": NO_CONF, "agent": {"autodiscovery": [{"type": "k8s", "node": "worker-03"}]}}},
+        {"cluster": {"conf": NO_CONF, "agent": {"autodiscovery": [{"type": "k8s", "kubeconfig": "/k"}]}}},
+        {"agent": {"autodiscovery": [{"type": "k8s", "kubeconfig": "/k"}]}, "cluster": {"conf": NO_CONF}},
         {role: {"serviceAccount": {"name": "x", "create": role == "node"}} for role in ("node", "cluster")},
         {"rbac": {"create": False}, "cluster": {"conf": {"k8s.yaml": {"instances": [NAMESPACE]}}}},
         {"cluster": {"conf": {"k8s.yaml": {"instances": [{**NAMESPACE, "kubeconfig": "/k"}]}}}},
@@ -394,7 +404,7 @@ def test_what_works_is_not_refused(chart: Any, values: dict[str, Any]) -> None:
             files["agent.yaml"]
         )
         for name, content in given.get("conf", {}).items():
-            assert yaml.safe_load(files.get(name, "null")) == content
+            assert yaml.safe_load(files.get(name, "''")) == content
     assert "${env:NS}" not in json.dumps([one for one in objects if one["kind"] in ("Role", "RoleBinding")])
 
 
@@ -418,46 +428,93 @@ def test_the_pods_of_a_node_are_found_by_its_own_agent_alone(chart: Any) -> None
 
 PAYMENTS: dict[str, Any] = {"instances": [{"name": "payments", "paths": ["/var/log/containers/*_payments_*.log"]}]}
 OWN_STATSD: dict[str, Any] = {"instances": [{"name": "apps", "listen": "0.0.0.0:9125"}]}
+CHARTS = {path.name for path in (CHART / "files" / "conf.d").glob("node*/*.yaml")}
+CONTAINERS = yaml.safe_load((CHART / "files" / "conf.d" / "node-logs" / "log_file.yaml").read_text())
 
 
 @pytest.mark.parametrize(
     ("given", "host", "files"),
     [
         ({"log_file.yaml": PAYMENTS}, {}, {"log_file.yaml": PAYMENTS}),
-        ({"log_file.yaml": PAYMENTS}, {"log_file.yaml": OWN_STATSD}, {"log_file.yaml": PAYMENTS}),
         ({"log_file.yaml": yaml.dump(PAYMENTS)}, {}, {"log_file.yaml": PAYMENTS}),
         ({"log_file.yaml": ""}, {}, {"log_file.yaml": None}),
-        ({"log_file.yaml": None}, {}, {"log_file.yaml": None}),
-        ({}, {"log_file.yaml": None}, {"log_file.yaml": None}),
+        ({}, {"log_file.yaml": " \n"}, {"log_file.yaml": None}),
         ({}, {"log_file.yaml": PAYMENTS}, {"log_file.yaml": PAYMENTS}),
+        ({"log_file.yaml": PAYMENTS}, {"log_file.yaml": None}, {"log_file.yaml": PAYMENTS}),
         ({"statsd.yaml": OWN_STATSD}, {}, {"statsd.yaml": OWN_STATSD}),
-        ({"statsd.yaml": None}, {}, {"statsd.yaml": None}),
-        ({"statsd.yaml": None}, {"statsd.yaml": OWN_STATSD}, {"statsd.yaml": None}),
+        ({"statsd.yaml": ""}, {}, {"statsd.yaml": None}),
+        ({"statsd.yaml": None}, {"statsd.yaml": OWN_STATSD}, {"statsd.yaml": OWN_STATSD}),
         ({}, {"statsd.yaml": OWN_STATSD}, {"statsd.yaml": OWN_STATSD}),
         ({}, {"host.yaml": {"instances": [{"name": "all"}]}}, {"host.yaml": {"instances": [{"name": "all"}]}}),
-        ({"payments.yaml": {"check": "log_file", **PAYMENTS}, "log_file.yaml": None}, {},
+        (None, None, {"log_file.yaml": CONTAINERS}),
+        ({"redis.yaml": None}, {}, {"log_file.yaml": CONTAINERS, "redis.yaml": None}),
+        ({"payments.yaml": {"check": "log_file", **PAYMENTS}, "log_file.yaml": ""}, {},
          {"payments.yaml": {"check": "log_file", **PAYMENTS}, "log_file.yaml": None}),
     ],
 )  # fmt: skip
-def test_what_the_user_gives_for_nodes_goes_before_what_host_access_brings(
-    chart: Any, given: dict[str, Any], host: dict[str, Any], files: dict[str, Any]
+def test_a_file_for_nodes_is_used_wherever_it_is_given(
+    chart: Any, given: dict[str, Any] | None, host: dict[str, Any] | None, files: dict[str, Any]
 ) -> None:
     objects = chart.objects({"node": {"hostAccess": True, "conf": given, "host": {"conf": host}}})
     found = conf(objects, "node")
     assert {name: yaml.safe_load(found.get(name, "")) for name in files} == files
+    assert sorted({*found, *files}) == sorted({*files, *CHARTS, "agent.yaml"})
     ports = [one["containerPort"] for one in pod(objects, "node")["containers"][0]["ports"] if one["name"] == "statsd"]
     statsd = files.get("statsd.yaml", ...)
     assert ports == ([8125] if statsd is ... else [9125] if statsd else [])
 
 
-def test_a_files_defaults_alone_are_the_users_too(chart: Any) -> None:
-    tagged = {"statsd.yaml": {"defaults": {"tags": ["a:b"]}}}
-    shipped = yaml.safe_load(conf(chart.objects({}), "node")["statsd.yaml"])
-    objects = chart.objects({"node": {"hostAccess": True, "conf": tagged}})
-    assert yaml.safe_load(conf(objects, "node")["statsd.yaml"]) == {**shipped, **tagged["statsd.yaml"]}
+@pytest.mark.parametrize(
+    ("given", "host", "said"),
+    [
+        ({"log_file.yaml": PAYMENTS}, {"log_file.yaml": OWN_STATSD}, "log_file.yaml is in node.conf and in node.host"),
+        ({"statsd.yaml": ""}, {"statsd.yaml": OWN_STATSD}, "statsd.yaml is in node.conf and in node.host.conf: leave"),
+        ({"log_file.yaml": None}, {}, 'node.conf: log_file.yaml would take the place of the chart\'s, but has no inst'),
+        ({"log_file.yaml": {}}, {}, "or write log_file.yaml: \"\" to do without"),
+        ({"log_file.yaml": "# none\n"}, {}, "node.conf: log_file.yaml would take the place of the chart's, but has no"),
+        ({"log_file.yaml": {"defaults": {"tags": ["a:b"]}}}, {}, "but has no instances: give them too, leave it away"),
+        ({}, {"statsd.yaml": "defaults: {}"}, "node.host.conf: statsd.yaml would take the place of the chart's, but"),
+        ({"k8s.yaml": None}, {}, "node.conf: k8s.yaml would take the place of the chart's, but has no instances: give"),
+        ({"log_file.yaml": "instances: [}"}, {}, "node.conf: log_file.yaml: error converting YAML"),
+    ],
+)  # fmt: skip
+def test_what_a_file_for_nodes_does_not_say_is_asked(
+    chart: Any, given: dict[str, Any], host: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(chart.helm_python.HelmError) as refused:
+        chart.render({"node": {"hostAccess": True, "conf": given, "host": {"conf": host}}})
+    assert said in str(refused.value)
 
 
-@pytest.mark.parametrize("values", [{}, HOST, {"node": {"conf": {"statsd.yaml": {"defaults": {"tags": ["a:b"]}}}}}])
+def test_without_host_access_its_files_are_nobodys(chart: Any) -> None:
+    given = {"conf": {"statsd.yaml": OWN_STATSD, "log_file.yaml": None}, "host": {"conf": {"statsd.yaml": PAYMENTS}}}
+    found = conf(chart.objects({"node": given}), "node")
+    assert (yaml.safe_load(found["statsd.yaml"]), "log_file.yaml" in found) == (OWN_STATSD, False)
+
+
+def test_values_of_an_older_chart_are_the_users_files_or_refused(chart: Any) -> None:
+    """What `--reuse-values` brings of a chart whose values.yaml held its files: no log stops, none begins, silently."""
+    statsd = {"statsd.yaml": {"instances": [{"name": "node", "listen": "0.0.0.0:8125"}]}}
+    old = {"conf": statsd, "host": {"conf": {**statsd, "log_file.yaml": CONTAINERS}}}
+    assert yaml.safe_load(conf(chart.objects({"node": old}), "node")["statsd.yaml"]) == statsd["statsd.yaml"]
+    with pytest.raises(chart.helm_python.HelmError, match="older chart's defaults: say --reset-then-reuse-values"):
+        chart.render({"node": {"hostAccess": True, **old}})
+
+
+def test_empty_text_takes_a_file_out_in_an_umbrella_charts_values_too(chart: Any, tmp_path: Path) -> None:
+    """Where Helm takes no notice of null: https://helm.sh/docs/chart_template_guide/subcharts_and_globals/."""
+    shutil.copytree(CHART, tmp_path / "charts" / "vedette")
+    (tmp_path / "Chart.yaml").write_text("{apiVersion: v2, name: umbrella, version: 0.1.0}")
+    node = {"hostAccess": True, "conf": {"log_file.yaml": "", "k8s.yaml": ""}, "host": {"conf": {"statsd.yaml": ""}}}
+    (tmp_path / "values.yaml").write_text(yaml.dump({"vedette": {"node": node}}))
+    with chart.helm_python.Chart.load(str(tmp_path)) as loaded:
+        texts = loaded.render({}, name="vedette", namespace="vedette")
+    (text,) = [text for name, text in texts.items() if name.endswith("/configmap.yaml")]
+    (found,) = [one["data"] for one in yaml.safe_load_all(text) if one and one["metadata"]["name"] == "vedette-node"]
+    assert sorted(found) == ["agent.yaml", "host.yaml"]
+
+
+@pytest.mark.parametrize("values", [{}, HOST])
 def test_statsd_of_the_chart_listens_as_the_probes_do(chart: Any, values: dict[str, Any]) -> None:
     def instances(**more: Any) -> list[dict[str, Any]]:
         objects = chart.objects(merged(values, more))
@@ -491,13 +548,25 @@ def test_a_block_with_nothing_below_it_is_refused_by_its_name(chart: Any, path: 
         chart.render(values)
 
 
+@pytest.mark.parametrize(
+    ("role", "blocks"), [("node", ("host", "serviceAccount")), ("cluster", ("serviceAccount", "podDisruptionBudget"))]
+)
+def test_blocks_of_a_role_that_is_off_may_be_empty(chart: Any, role: str, blocks: tuple[str, ...]) -> None:
+    off = {"enabled": False, **({"hostAccess": True} if role == "node" else {})}
+    objects = chart.objects(merged(PAGE, {role: {**off, **dict.fromkeys(blocks)}}))
+    assert objects == chart.objects(merged(PAGE, {role: {"enabled": False}}))
+    notes = chart.render({role: {**off, **dict.fromkeys(blocks)}})["NOTES.txt"]
+    assert notes == chart.render({role: {"enabled": False}})["NOTES.txt"]
+
+
 def test_every_block_of_options_is_required(chart: Any) -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     for path, _, _ in chart.options():
         *above, last = path.split(".")
         node = schema
         for part in above:
-            assert part in node["required"] or part == "secrets", path  # which may be empty
+            required = node.get("required") or node["then"]["required"]
+            assert part in required or part == "secrets", path  # which may be empty
             node = node["properties"][part]
             node = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
         assert last in node["properties"]
@@ -510,13 +579,13 @@ def test_an_option_whose_lines_are_all_commented_out_is_empty(chart: Any) -> Non
         empty: Any = None
         for part in reversed(path.split(".")):
             empty = {part: empty}
-        if isinstance(default, dict | list) and path not in ("node.conf", "cluster.conf"):  # refused: nothing to do
+        if isinstance(default, dict | list):
             assert pod(chart.objects(merged(base, empty)), "cluster"), path
     out = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
     labels = {"commonLabels": None, "node": {"podLabels": {"a": "b"}}}
     objects = chart.objects(merged(base, labels, {"networkPolicy": {"egress": None, "apiServer": API_SERVER}}))
     assert named(objects, "NetworkPolicy", "vedette")["spec"]["egress"][1:] == API_SERVER
-    nobody_asks = {"node": {"conf": {"k8s.yaml": None}}, "cluster": {"enabled": False}}
+    nobody_asks = {"node": {"conf": {"k8s.yaml": ""}}, "cluster": {"enabled": False}}
     token = {"node": {"serviceAccount": {"automount": True}}}
     objects = chart.objects(merged(base, nobody_asks, token, {"networkPolicy": {"egress": out, "apiServer": None}}))
     assert named(objects, "NetworkPolicy", "vedette-node")["spec"]["egress"][1:] == out
@@ -533,6 +602,22 @@ def test_variables_of_a_role_stand_where_those_of_all_do(chart: Any) -> None:
         found[role] = [(one["name"], one["value"]) for one in agent["env"] if "value" in one]
     rest = [("URL", "http://$(A)"), ("B", "all")]
     assert found == {"node": [("A", "node"), *rest, ("C", "$(A)")], "cluster": [("A", "all"), *rest]}
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "found"),
+    [
+        ([("PROXY", "p1")], [("H", "p2"), ("PROXY", "http://$(H):3128")], [("H", "p2"), ("PROXY", "http://$(H):3128")]),
+        ([("A", "1"), ("B", "$(A)")], [("B", "x"), ("A", "$(B)")], [("B", "x"), ("A", "$(B)")]),
+        ([("A", "1"), ("Z", "z")], [("A", "$(Z)-$(Y)$(NODE_NAME)")], [("Z", "z"), ("A", "$(Z)-$(Y)$(NODE_NAME)")]),
+        ([("A", "1"), ("B", "b")], [("A", "$(C)"), ("C", "$(B)")], [("B", "b"), ("C", "$(B)"), ("A", "$(C)")]),
+        ([("A", "$(B)"), ("B", "$(A)")], [], [("B", "$(A)"), ("A", "$(B)")]),
+    ],
+)
+def test_a_variable_stands_behind_those_that_it_takes(chart: Any, common: Any, own: Any, found: Any) -> None:
+    lists = [[{"name": name, "value": value} for name, value in variables] for variables in (common, own)]
+    (agent,) = pod(chart.objects({"env": lists[0], "cluster": {"env": lists[1]}}), "cluster")["containers"]
+    assert [(one["name"], one["value"]) for one in agent["env"] if "value" in one] == found
 
 
 def test_a_name_that_is_only_a_label_may_be_any_label(chart: Any) -> None:
@@ -680,7 +765,7 @@ def test_releases_of_one_name_in_two_namespaces_do_not_meet(chart: Any) -> None:
 
 
 def test_who_asks_nothing_of_the_api_has_no_token(chart: Any) -> None:
-    objects = chart.objects({"node": {"conf": {"k8s.yaml": None}}})
+    objects = chart.objects({"node": {"conf": {"k8s.yaml": ""}}})
     assert pod(objects, "node")["automountServiceAccountToken"] is False
     assert granted(objects, "vedette-node") == set()
     assert pod(objects, "cluster")["automountServiceAccountToken"] is True
@@ -697,7 +782,7 @@ def test_a_token_is_there_for_who_names_it_and_rights_for_who_lists_them(chart: 
         {"serviceAccount": {"automount": True}},
         {"serviceAccount": {"rules": [rule]}},
     ):
-        objects = chart.objects({"node": merged({"conf": {"k8s.yaml": None}}, node)})
+        objects = chart.objects({"node": merged({"conf": {"k8s.yaml": ""}}, node)})
         assert pod(objects, "node")["automountServiceAccountToken"] is True
     assert named(objects, "ClusterRole", "vedette-node-extra")["rules"] == [rule]
     assert named(objects, "ClusterRoleBinding", "vedette-node-extra")["subjects"][0]["name"] == "vedette-node"
@@ -794,7 +879,7 @@ def test_the_ports_of_statsd_are_those_of_its_instances(chart: Any) -> None:
 
 def test_only_who_asks_the_api_server_is_let_out_to_it(chart: Any) -> None:
     out = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
-    values = {"networkPolicy": {"egress": out, "apiServer": API_SERVER}, "node": {"conf": {"k8s.yaml": None}}}
+    values = {"networkPolicy": {"egress": out, "apiServer": API_SERVER}, "node": {"conf": {"k8s.yaml": ""}}}
     objects = chart.objects(values)
     assert named(objects, "NetworkPolicy", "vedette-node")["spec"]["egress"][1:] == out
     assert named(objects, "NetworkPolicy", "vedette")["spec"]["egress"][1:] == [*API_SERVER, *out]
@@ -807,7 +892,7 @@ def test_only_who_asks_the_api_server_is_let_out_to_it(chart: Any) -> None:
 def test_a_tight_policy_stays_tight(chart: Any) -> None:
     """No rule but the one for names is without addresses, whatever is left away."""
     out = [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]
-    nobody_asks = {"node": {"conf": {"k8s.yaml": None}}, "cluster": {"enabled": False}}
+    nobody_asks = {"node": {"conf": {"k8s.yaml": ""}}, "cluster": {"enabled": False}}
     for policy, rest in (
         ({"egress": out, "apiServer": API_SERVER}, {}),
         ({"apiServer": API_SERVER, "dnsPorts": [5353]}, {}),
@@ -877,7 +962,7 @@ def test_a_changed_configmap_reaches_the_agent_which_stays_ready(chart: Any, tmp
         values = {
             "agent": {"http": {"listen": "127.0.0.1:0"}, "sinks": [{"type": "file", "path": str(tmp_path / "out")}]},
             "node": {"conf": {
-                "k8s.yaml": None,
+                "k8s.yaml": "",
                 "host.yaml": {"instances": [{"name": "node", "interval": interval}]},
                 "statsd.yaml": {"instances": [{"name": "node", "listen": f"127.0.0.1:{statsd}"}]},
             }},

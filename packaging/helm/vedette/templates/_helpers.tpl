@@ -37,18 +37,29 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 {{- toYaml (ternary . (omit . "rollingUpdate") (eq (toString .type) "RollingUpdate")) -}}
 {{- end -}}
 
-{{/* Environment variables of a role, as a YAML list: its own in the places of all agents', for `$(NAME)` is what stands before. */}}
+{{/*
+Environment variables of a role, as a YAML list: its own in the places of all agents', each behind those that its `$(NAME)` takes,
+as Kubernetes puts in only what stands before.
+*/}}
 {{- define "vedette.env" -}}
-{{- $own := dict -}}
-{{- $found := list -}}
-{{- $names := list -}}
-{{- range (index .root.Values .role).env }}{{ $_ := set $own .name . }}{{ end -}}
-{{- range .root.Values.env -}}
-{{- $found = append $found (ternary (get $own .name) . (hasKey $own .name)) -}}
-{{- $names = append $names .name -}}
+{{- $state := dict "all" dict "done" dict "found" list -}}
+{{- $variables := concat (default list .root.Values.env) (default list (index .root.Values .role).env) -}}
+{{- range $variables }}{{ $_ := set $state.all .name . }}{{ end -}}
+{{- range $variables }}{{ include "vedette.putEnv" (dict "name" .name "state" $state) }}{{ end -}}
+{{- toYaml $state.found -}}
 {{- end -}}
-{{- range (index .root.Values .role).env }}{{ if not (has .name $names) }}{{ $found = append $found . }}{{ end }}{{ end -}}
-{{- toYaml $found -}}
+
+{{/* Appends a variable to `found`, first those that it takes. Takes a dict of name and state. */}}
+{{- define "vedette.putEnv" -}}
+{{- $state := .state -}}
+{{- if and (hasKey $state.all .name) (not (hasKey $state.done .name)) -}}
+{{- $one := get $state.all .name -}}
+{{- $_ := set $state.done .name true -}}
+{{- range (regexFindAll "[$][(][^()]+[)]" (toString $one.value) -1) -}}
+{{- include "vedette.putEnv" (dict "name" (. | trimPrefix "$(" | trimSuffix ")") "state" $state) -}}
+{{- end -}}
+{{- $_ := set $state "found" (append $state.found $one) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Name of a Secret's volume: its own, or, where a volume cannot be called so, a part and a hash of it. */}}
@@ -79,36 +90,50 @@ secret-{{ . }}
 {{- end -}}
 {{- end -}}
 
-{{/*
-conf.d of one role as YAML: a file's name to its content. A file of host.conf is used where conf has that name as the chart ships it
-(files/defaults.yaml), so that the user's goes before it, null included. The chart's StatsD listens as the probes do.
-*/}}
-{{- define "vedette.conf" -}}
-{{- $own := index .root.Values .role -}}
-{{- $given := default dict $own.conf -}}
-{{- $shipped := .root.Files.Get "files/defaults.yaml" | fromYaml -}}
-{{- $conf := dict -}}
-{{- range $file, $content := $given }}{{ if $content }}{{ $_ := set $conf $file $content }}{{ end }}{{ end -}}
+{{/* The chart's own conf.d of one role as YAML: a file's name to its content. Its StatsD listens as the probes do. */}}
+{{- define "vedette.shipped" -}}
+{{- $root := .root -}}
+{{- $own := index $root.Values .role -}}
+{{- $folders := list .role -}}
 {{- if and (eq .role "node") $own.hostAccess -}}
-{{- range $file, $content := $own.host.conf -}}
-{{- $idle := or (and (eq $file "log_file.yaml") (not $own.host.logs)) (and (eq $file "statsd.yaml") (not $own.host.socketDirectory)) -}}
-{{- $untouched := eq (toJson (pick $given $file)) (toJson (pick $shipped.conf $file)) -}}
-{{- if and $untouched $content (not $idle) }}{{ $_ := set $conf $file $content }}{{ end -}}
+{{- if $own.host.logs }}{{ $folders = append $folders "node-logs" }}{{ end -}}
+{{- if $own.host.socketDirectory }}{{ $folders = append $folders "node-socket" }}{{ end -}}
 {{- end -}}
-{{- end -}}
-{{- $statsd := get $conf "statsd.yaml" -}}
-{{- if and (hasPrefix "[" .root.Values.probes.listen) (kindIs "map" $statsd) -}}
-{{- $instances := toJson $statsd.instances -}}
-{{- if has $instances (list (toJson (get $shipped.conf "statsd.yaml").instances) (toJson (get $shipped.host "statsd.yaml").instances)) -}}
-{{- $_ := set $conf "statsd.yaml" (set (deepCopy $statsd) "instances" ($instances | replace "0.0.0.0:" "[::]:" | fromJsonArray)) -}}
+{{- $conf := dict -}}
+{{- range $folder := $folders -}}
+{{- range $path, $_ := $root.Files.Glob (printf "files/conf.d/%s/*" $folder) -}}
+{{- $text := $root.Files.Get $path -}}
+{{- if hasPrefix "[" $root.Values.probes.listen }}{{ $text = $text | replace "0.0.0.0:8125" "'[::]:8125'" }}{{ end -}}
+{{- $_ := set $conf (base $path) (fromYaml $text) -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $conf -}}
 {{- end -}}
 
-{{/* Whether a discovery finds the pods of the agent's own node, as that of pods does unless it names another: nothing, or a word. */}}
+{{/* What the user gives for conf.d of one role: a YAML list of option and files. */}}
+{{- define "vedette.given" -}}
+{{- $own := index .root.Values .role -}}
+{{- $given := list (dict "option" (printf "%s.conf" .role) "files" (default dict $own.conf)) -}}
+{{- if and (eq .role "node") $own.hostAccess }}{{ $given = append $given (dict "option" "node.host.conf" "files" (default dict $own.host.conf)) }}{{ end -}}
+{{- toYaml $given -}}
+{{- end -}}
+
+{{/* conf.d of one role as YAML: a file's name to its content, the user's in the places of the chart's. refusals.yaml sees to what is unclear. */}}
+{{- define "vedette.conf" -}}
+{{- $conf := include "vedette.shipped" . | fromYaml -}}
+{{- range (include "vedette.given" . | fromYamlArray) -}}
+{{- range $file, $content := .files }}{{ if not (kindIs "invalid" $content) }}{{ $_ := set $conf $file $content }}{{ end }}{{ end -}}
+{{- end -}}
+{{- $kept := dict -}}
+{{- range $file, $content := $conf -}}
+{{- if and $content (not (and (kindIs "string" $content) (eq (trim (toString $content)) ""))) }}{{ $_ := set $kept $file $content }}{{ end -}}
+{{- end -}}
+{{- toYaml $kept -}}
+{{- end -}}
+
+{{/* Whether a discovery finds the pods of the agent's own node, as that of pods does unless it names another (or a cluster): nothing, or a word. */}}
 {{- define "vedette.ownNode" -}}
-{{- if and (eq (toString .type) "k8s") (or (not .node) (contains "NODE_NAME" (toString .node))) }}yes{{ end -}}
+{{- if and (eq (toString .type) "k8s") (not .kubeconfig) (or (not .node) (contains "NODE_NAME" (toString .node))) }}yes{{ end -}}
 {{- end -}}
 
 {{/* agent.yaml of one role. Discoveries for all that look at the agent's own node are not for cluster agents: its pods have an agent. */}}
