@@ -747,6 +747,7 @@ def test_only_of_what_a_kubelet_brought_is_not_said_who_may_read_it(tmp_path: Pa
         permissions = one(lines, "permissions")
         assert permissions["grade"] == "failed"
         assert permissions["hint"] == "it is mounted read-only here: change it where it comes from"
+        assert (secret["snippet"], permissions["snippet"]) == ("", "")
 
 
 def test_options_of_resolvers_are_no_secrets(tmp_path: Path) -> None:

@@ -232,8 +232,9 @@ def probe_file(diagnosis: Diagnosis, path: Path, what: str = "file", *, private:
         return False
     if private and mode & (stat.S_IROTH | stat.S_IWOTH) and not kubelets_own(path):
         word = "changed" if mode & stat.S_IWOTH else "read"
-        hint = f"it holds a secret{read_only_word(path)}"
-        diagnosis.warning(what, f"{path} can be {word} by everybody", hint, f"chmod o-rwx {quoted(path)}")
+        elsewhere = read_only_word(path)
+        snippet = "" if elsewhere else f"chmod o-rwx {quoted(path)}"
+        diagnosis.warning(what, f"{path} can be {word} by everybody", f"it holds a secret{elsewhere}", snippet)
     else:
         diagnosis.ok(what, f"{path} can be read")
     return True

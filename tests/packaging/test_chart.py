@@ -95,6 +95,7 @@ HOST: dict[str, Any] = {"namespace": {"create": True, "podSecurity": "privileged
 ROOT_MOUNT: dict[str, Any] = {"node": {"hostAccess": True, "host": {"root": True, "logs": False}}}
 ALL = {"defaults": {}, "full": FULL, "host": HOST, "root": ROOT_MOUNT}
 DISCOVERY: dict[str, Any] = {"autodiscovery": [{"type": "k8s", "allow": ["redis"]}]}
+CONTAINERS = yaml.safe_load((CHART / "files" / "conf.d" / "node-logs" / "log_file.yaml").read_text())
 OWN_NODE = {"type": "k8s", "node": "${env:NODE_NAME:-node-7}"}
 TEMPLATE: dict[str, Any] = {"instances": [{"match": {"image": "redis:*"}, "host": "%%host%%"}]}
 VERSIONS = ("1.25", "1.28", "1.31", "1.34", "1.36", "1.37")
@@ -327,6 +328,15 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ),
         ({"env": [{"name": "NODE_NAME", "value": "x"}]}, "env: NODE_NAME is there twice (NODE_NAME is the chart's)"),
         ({"cluster": {"env": [{"name": "A"}, {"name": "A"}]}}, "cluster.env: A is there twice"),
+        ({"node": {"env": [{"name": "A", "value": "$(A),x"}]}}, "node.env: A takes itself: write it out"),
+        (
+            {"node": {"conf": {"host.yml": ""}}},
+            "node.conf: host.yml would run beside the chart's host.yaml: call it host.",
+        ),
+        (
+            {"node": {"hostAccess": True, "host": {"conf": {"log_file.yaml": CONTAINERS}}}},
+            "node.host.conf: log_file.yaml is the chart's own, as --reuse-values brings it from an older chart",
+        ),
         ({"commonLabels": {"a": "b"}, "node": {"podLabels": {"a": "c"}}}, "node.podLabels: a is in commonLabels too"),
         ({"commonLabels": {"pod-security.kubernetes.io/enforce": "x"}}, "set namespace.podSecurity"),
         ({"cluster": {"serviceAccount": {"create": False}}}, "to the namespace's account default, that is to every"),
@@ -336,6 +346,10 @@ def test_the_notes_say_what_host_access_takes(chart: Any) -> None:
         ({"networkPolicy": {"apiServer": [{"to": []}]}}, "/networkPolicy/apiServer/0/to': minItems"),
         ({"cluster": {"agent": DISCOVERY}}, "cluster.agent.autodiscovery: k8s finds the pods of the node that the"),
         ({"cluster": {"agent": {"autodiscovery": [OWN_NODE]}}}, "cluster.agent.autodiscovery: k8s finds the pods of"),
+        (
+            {"cluster": {"agent": {"autodiscovery": [{"type": "k8s", "kubeconfig": "/k"}]}}},
+            "cluster.agent.autodiscovery: k8s finds the pods of the node that the agent is on",
+        ),
         (
             {"node": {"enabled": False}, "cluster": {"agent": DISCOVERY}},
             "cluster.agent.autodiscovery: k8s finds the pods of one node, and node.enabled is false: enable it, or",
@@ -385,8 +399,7 @@ NAMESPACE = {"name": "x", "namespaces": ["${env:NS}"]}
     [
         {"node": {"conf": NO_CONF, "agent": DISCOVERY}},
         {"cluster": {"conf": NO_CONF, "agent": {"autodiscovery": [{"type": "k8s", "node": "worker-03"}]}}},
-        {"cluster": {"conf": NO_CONF, "agent": {"autodiscovery": [{"type": "k8s", "kubeconfig": "/k"}]}}},
-        {"agent": {"autodiscovery": [{"type": "k8s", "kubeconfig": "/k"}]}, "cluster": {"conf": NO_CONF}},
+        {"cluster": {"conf": NO_CONF, "agent": {"autodiscovery": [{"type": "k8s", "node": "n", "kubeconfig": "/k"}]}}},
         {role: {"serviceAccount": {"name": "x", "create": role == "node"}} for role in ("node", "cluster")},
         {"rbac": {"create": False}, "cluster": {"conf": {"k8s.yaml": {"instances": [NAMESPACE]}}}},
         {"cluster": {"conf": {"k8s.yaml": {"instances": [{**NAMESPACE, "kubeconfig": "/k"}]}}}},
@@ -411,17 +424,20 @@ def test_what_works_is_not_refused(chart: Any, values: dict[str, Any]) -> None:
 def test_the_pods_of_a_node_are_found_by_its_own_agent_alone(chart: Any) -> None:
     """Agents for the cluster would find those of the nodes that they happen to be on, a second time."""
     another = {"type": "k8s", "node": "worker-03"}
-    objects = chart.objects({"agent": {"autodiscovery": [*DISCOVERY["autodiscovery"], OWN_NODE]}})
+    by_file = {"type": "k8s", "kubeconfig": "/k"}  # how to reach a cluster, and not that it is another
+    objects = chart.objects({"agent": {"autodiscovery": [*DISCOVERY["autodiscovery"], OWN_NODE, by_file]}})
     pods = {("", verb, "", "pods") for verb in ("list", "watch")}
     assert "autodiscovery" not in yaml.safe_load(conf(objects, "cluster")["agent.yaml"])
     found = yaml.safe_load(conf(objects, "node")["agent.yaml"])["autodiscovery"]
-    assert found == [*DISCOVERY["autodiscovery"], OWN_NODE]
+    assert found == [*DISCOVERY["autodiscovery"], OWN_NODE, by_file]
     assert granted(objects, "vedette-node") >= pods
     texts = chart.render({"agent": {"autodiscovery": [OWN_NODE, another]}})
     assert "agent.autodiscovery: k8s is for the agents on nodes alone." in texts["NOTES.txt"]
     objects = chart.objects({"agent": {"autodiscovery": [OWN_NODE, another]}})
     assert yaml.safe_load(conf(objects, "cluster")["agent.yaml"])["autodiscovery"] == [another]
     assert "autodiscovery" not in chart.render({"node": {"agent": DISCOVERY}})["NOTES.txt"]
+    alone = {"node": {"enabled": False}, "agent": DISCOVERY, "cluster": {"agent": {"autodiscovery": []}}}
+    assert not yaml.safe_load(conf(chart.objects(alone), "cluster")["agent.yaml"])["autodiscovery"]
 
 
 # Files of node.conf and of node.host.conf
@@ -429,7 +445,6 @@ def test_the_pods_of_a_node_are_found_by_its_own_agent_alone(chart: Any) -> None
 PAYMENTS: dict[str, Any] = {"instances": [{"name": "payments", "paths": ["/var/log/containers/*_payments_*.log"]}]}
 OWN_STATSD: dict[str, Any] = {"instances": [{"name": "apps", "listen": "0.0.0.0:9125"}]}
 CHARTS = {path.name for path in (CHART / "files" / "conf.d").glob("node*/*.yaml")}
-CONTAINERS = yaml.safe_load((CHART / "files" / "conf.d" / "node-logs" / "log_file.yaml").read_text())
 
 
 @pytest.mark.parametrize(
@@ -612,6 +627,7 @@ def test_variables_of_a_role_stand_where_those_of_all_do(chart: Any) -> None:
         ([("A", "1"), ("Z", "z")], [("A", "$(Z)-$(Y)$(NODE_NAME)")], [("Z", "z"), ("A", "$(Z)-$(Y)$(NODE_NAME)")]),
         ([("A", "1"), ("B", "b")], [("A", "$(C)"), ("C", "$(B)")], [("B", "b"), ("C", "$(B)"), ("A", "$(C)")]),
         ([("A", "$(B)"), ("B", "$(A)")], [], [("B", "$(A)"), ("A", "$(B)")]),
+        ([("A", "$$(B)"), ("B", "$(A)")], [], [("A", "$$(B)"), ("B", "$(A)")]),
     ],
 )
 def test_a_variable_stands_behind_those_that_it_takes(chart: Any, common: Any, own: Any, found: Any) -> None:

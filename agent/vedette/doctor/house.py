@@ -70,10 +70,10 @@ def _look_at_file(written: Written, secrets: frozenset[str], diagnosis: Diagnosi
         diagnosis.warning("plain text", f"{_place(text)} is a secret written down", _HINT, _reference(text))
     if mode & stat.S_IWOTH:
         seen = f"{found.shown} can be changed by everybody"
-        diagnosis.failed("permissions", seen, elsewhere, f"chmod o-w {quoted(found.path)}")
+        diagnosis.failed("permissions", seen, elsewhere, "" if elsewhere else f"chmod o-w {quoted(found.path)}")
     elif plain and mode & stat.S_IROTH and not fixed:
         seen = f"{found.shown} holds secrets and can be read by everybody"
-        diagnosis.failed("permissions", seen, elsewhere, f"chmod o-rwx {quoted(found.path)}")
+        diagnosis.failed("permissions", seen, elsewhere, "" if elsewhere else f"chmod o-rwx {quoted(found.path)}")
 
 
 def _place(text: Text) -> str:

@@ -267,7 +267,7 @@ async def test_an_idle_primary_does_not_hold_windows_open(servers: Any) -> None:
     standby = await asyncio.to_thread(lambda: servers(replica_of=primary))
     end = int(float(await asyncio.to_thread(primary.scalar, "SELECT extract(epoch FROM now())"))) + 1
     heard = f"SELECT extract(epoch FROM last_msg_send_time) > {end} AND pg_last_wal_replay_lsn() >= latest_end_lsn FROM pg_stat_wal_receiver"
-    await asyncio.to_thread(until, lambda: standby.scalar(heard) == "t", "the replica to hear from the primary")
+    await asyncio.to_thread(until, lambda: standby.sql(heard) == [("t",)], "the replica to hear from the primary")
     sql = "SELECT count(*) AS n FROM t WHERE at >= :start_time AND at < :end_time"
     instance = Instance(url(standby), sql=sql, columns=ONE, window={"every": "1s", "lag": "0s"})
     instance.state["watermark"] = end - 1

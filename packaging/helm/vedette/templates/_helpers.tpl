@@ -55,7 +55,7 @@ as Kubernetes puts in only what stands before.
 {{- if and (hasKey $state.all .name) (not (hasKey $state.done .name)) -}}
 {{- $one := get $state.all .name -}}
 {{- $_ := set $state.done .name true -}}
-{{- range (regexFindAll "[$][(][^()]+[)]" (toString $one.value) -1) -}}
+{{- range (regexFindAll "[$][(][^()]+[)]" (toString $one.value | replace "$$" "") -1) -}}
 {{- include "vedette.putEnv" (dict "name" (. | trimPrefix "$(" | trimSuffix ")") "state" $state) -}}
 {{- end -}}
 {{- $_ := set $state "found" (append $state.found $one) -}}
@@ -131,9 +131,9 @@ secret-{{ . }}
 {{- toYaml $kept -}}
 {{- end -}}
 
-{{/* Whether a discovery finds the pods of the agent's own node, as that of pods does unless it names another (or a cluster): nothing, or a word. */}}
+{{/* Whether a discovery finds the pods of the agent's own node, as that of pods does unless it names another: nothing, or a word. */}}
 {{- define "vedette.ownNode" -}}
-{{- if and (eq (toString .type) "k8s") (not .kubeconfig) (or (not .node) (contains "NODE_NAME" (toString .node))) }}yes{{ end -}}
+{{- if and (eq (toString .type) "k8s") (or (not .node) (contains "NODE_NAME" (toString .node))) }}yes{{ end -}}
 {{- end -}}
 
 {{/* agent.yaml of one role. Discoveries for all that look at the agent's own node are not for cluster agents: its pods have an agent. */}}
