@@ -294,6 +294,35 @@ def test_a_count_of_an_instance_that_nobody_configured_is_0_after_a_restart(by: 
     assert [one.split("{")[0] for one in heard + stage.told] == ["1440 firing few"]
 
 
+def test_who_ended_while_the_agent_was_down_counts_no_0() -> None:
+    """A pod that nobody configured, over two restarts; as if it had ended before the first."""
+    text = "alerts: [{name: few, when: sum(payments.all) over 30m < 1 by (queue)}]"
+    stage = Stage(text)
+    for minute in range(90):
+        stage.now += 60
+        stage.engine.tick()
+        if minute in (45, 46):
+            assert stage.told == []
+            stage = stage.restart(text)
+        stage.interval = 60.0
+        if minute < 45:
+            stage.values("pods/a", *([("payments.all", Kind.COUNT, 5, PAY)] if minute < 40 else []))
+        stage.values("pods/b", ("payments.all", Kind.COUNT, 5, MAIL))
+    assert stage.told == []
+
+
+def test_a_window_that_nothing_came_for_fills_over_a_restart() -> None:
+    text = "alerts: [{name: failed, when: sum(payments.failed) over 10m > 4}]"
+    stage = Stage(text)
+    for minute in range(12):
+        stage.at(60 * minute)
+        if minute == 7:
+            stage = stage.restart(text)
+        stage.interval = 60.0
+        stage.values(ORDERS, *([("payments.failed", Kind.COUNT, 5)] if minute == 7 else []))
+    assert stage.told == ["600 firing failed"]
+
+
 # Windows
 
 
@@ -559,6 +588,20 @@ def test_a_window_as_long_as_its_samples_are_apart_has_its_verdicts(again: bool)
         made = Sample("sqs.age", Kind.GAUGE, 9.0 if now >= 20 else 1.0, (PAY,), stage.start + 60 * (now - now % 5))
         stage._run(QUEUES, (made,) if again or now % 5 == 0 else (), (), None)
     assert stage.told == ["1200 firing old"]
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("high", [60, 80])
+def test_no_gap_excuses_a_longer_one(own: bool, high: int) -> None:
+    """One each twenty minutes, of which one is above the limit: one is not five minutes."""
+    stage = Stage("alerts: [{name: old, when: min(sqs.age) over 5m > 5}]")
+    stage.interval = 60.0
+    for now in range(90):
+        stage.at(60 * now)
+        value, at = 9.0 if now == high else 1.0, stage.now - 1 if own else None
+        some = (Sample("sqs.age", Kind.GAUGE, value, (PAY,), at),) if now < 20 or now % 20 == 0 else ()
+        stage._run(QUEUES, some, (), None)
+    assert stage.told == []
 
 
 def test_samples_of_the_future_that_are_sent_again_count_once_over_a_restart() -> None:

@@ -238,7 +238,10 @@ class Memory:
             for term in book.terms.values()
             if term.counted
             for group in term.heard.keys() | term.before.keys()
-            if (found := (term.emitters(group) & ran) - {one.instance for one in term.sources})
+            if (
+                found := (term.emitters(group) | term.before.get(group, set()))
+                & ran - {one.instance for one in term.sources}
+            )
         ]
         rows = sorted(rows[:_MOST])
         if rows != self._kept_emitters:

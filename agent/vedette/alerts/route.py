@@ -6,7 +6,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from math import isnan, nan
+from math import inf, isnan, nan
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.history import Window, tolerated
@@ -224,10 +224,15 @@ class Route:
         if self.brought.floor > self.newest:  # those of the future hide none of now
             self.brought.floor = self.newest
 
-    def resume(self, time: float) -> None:
-        """A window in which nothing was seen for all of its length has no verdict until it is full again."""
+    def resume(self, time: float, pace: float = inf) -> None:
+        """A window in which nothing was seen for all of its length has no verdict until it is full again.
+
+        Args:
+            time: Unix seconds.
+            pace: seconds between two samples, lately; no hole says anything to windows that are as long.
+        """
         for store in self.stores:
-            if isinstance(store, Window):
+            if isinstance(store, Window) and store.over < pace:
                 full = time + store.reach
                 if store.is_empty(time) and full - store.ready > tolerated(store.over) and not store.is_zero(time):
                     store.ready = full

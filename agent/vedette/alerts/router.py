@@ -108,6 +108,7 @@ class Router:
         """Take a batch's samples; the stores that got some are added to `touched`."""
         time, interval = batch.time, batch.interval
         self.now, self.source = time, batch.instance
+        hole = self.paces[batch.instance] = _STALE * interval if interval else _FOREVER
         self.begins(batch.instance, time)
         if self.unknown:
             self._learn(batch)
@@ -120,7 +121,6 @@ class Router:
         routes, metrics = self._routes, self._metrics
         if self._refused and time >= self._again:
             self._retry()
-        hole = self.paces[batch.instance] = _STALE * interval if interval else _FOREVER
         until = time + hole
         timed: list[Sample] = []
         for sample in batch.samples:
@@ -168,8 +168,9 @@ class Router:
             else:
                 counted = min(time + max(0.0, now - newest[key]), now)  # whoever's clock is ahead
                 hole = counted - route.counted
-                if hole > until - now and hole > _STALE * route.brought.pace(route.newest):
-                    route.resume(now)
+                if hole > until - now:
+                    pace = route.brought.pace(route.newest)
+                    route.resume(now, pace if hole <= _STALE * pace else _FOREVER)
                 route.newest, route.counted = min(time, now), counted
                 route.put(one, counted, time, until, touched)
 
