@@ -167,7 +167,7 @@ class AlertEngine:
         now = self._now = self._clock.now() if now is None else now
         instance, lease, pace = batch.instance, batch.lease, batch.interval
         if self._offset != self._clock.offset:
-            self._heed_clock(now)
+            self._try("a step of the clock", lambda: self._heed_clock(now))
         if self._offset:
             batch = self._clock.steadied(batch, now)
         if lease is not None:
