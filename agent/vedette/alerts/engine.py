@@ -167,7 +167,7 @@ class AlertEngine:
         now = self._now = self._clock.now() if now is None else now
         instance, lease, pace = batch.instance, batch.lease, batch.interval
         if self._offset != self._clock.offset:
-            self._try("a step of the clock", lambda: self._heed_clock(now))
+            self._try("a step of the clock", self._heed_clock)
         if self._offset:
             batch = self._clock.steadied(batch, now)
         if lease is not None:
@@ -262,13 +262,13 @@ class AlertEngine:
             if not case.home or self._claims.holds(case.home):
                 self._pass_time(case, now, late)
 
-    def _heed_clock(self, now: float) -> None:
+    def _heed_clock(self) -> None:
         back, self._offset = self._clock.offset - self._offset, self._clock.offset
-        self._book.router.clock_was_set(now, back)
+        self._book.router.clock_was_set(self._now, back)
 
     def _save(self, now: float) -> None:
         if self._offset != self._clock.offset:
-            self._heed_clock(now)
+            self._heed_clock()
         if self._steps != self._clock.steps:  # what was kept is in the time that the clock had before
             self._steps = self._clock.steps
             self._course.keep_all(now)
