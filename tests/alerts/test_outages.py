@@ -271,6 +271,8 @@ def test_a_window_of_which_nothing_came_back_is_not_kept_for_ever() -> None:
     assert any("window" in key for key in stage.memory["vedette/alerts"])
     stage.now += 400
     stage = stage.restart(text, kill=True).at(430)
+    assert any("window" in key for key in stage.memory["vedette/alerts"])  # since when it fills
+    stage = stage.restart("alerts: []").at(1_100)
     assert [key for key in stage.memory["vedette/alerts"] if "window" in key] == []
 
 

@@ -294,6 +294,35 @@ def test_a_count_of_an_instance_that_nobody_configured_is_0_after_a_restart(by: 
     assert [one.split("{")[0] for one in heard + stage.told] == ["1440 firing few"]
 
 
+def test_who_ended_while_the_agent_was_down_counts_no_0() -> None:
+    """A pod that nobody configured, over two restarts; as if it had ended before the first."""
+    text = "alerts: [{name: few, when: sum(payments.all) over 30m < 1 by (queue)}]"
+    stage = Stage(text)
+    for minute in range(90):
+        stage.now += 60
+        stage.engine.tick()
+        if minute in (45, 46):
+            assert stage.told == []
+            stage = stage.restart(text)
+        stage.interval = 60.0
+        if minute < 45:
+            stage.values("pods/a", *([("payments.all", Kind.COUNT, 5, PAY)] if minute < 40 else []))
+        stage.values("pods/b", ("payments.all", Kind.COUNT, 5, MAIL))
+    assert stage.told == []
+
+
+def test_a_window_that_nothing_came_for_fills_over_a_restart() -> None:
+    text = "alerts: [{name: failed, when: sum(payments.failed) over 10m > 4}]"
+    stage = Stage(text)
+    for minute in range(12):
+        stage.at(60 * minute)
+        if minute == 7:
+            stage = stage.restart(text)
+        stage.interval = 60.0
+        stage.values(ORDERS, *([("payments.failed", Kind.COUNT, 5)] if minute == 7 else []))
+    assert stage.told == ["600 firing failed"]
+
+
 # Windows
 
 
@@ -559,6 +588,82 @@ def test_a_window_as_long_as_its_samples_are_apart_has_its_verdicts(again: bool)
         made = Sample("sqs.age", Kind.GAUGE, 9.0 if now >= 20 else 1.0, (PAY,), stage.start + 60 * (now - now % 5))
         stage._run(QUEUES, (made,) if again or now % 5 == 0 else (), (), None)
     assert stage.told == ["1200 firing old"]
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("high", [60, 80])
+def test_no_gap_excuses_a_longer_one(own: bool, high: int) -> None:
+    """One each twenty minutes, of which one is above the limit: one is not five minutes."""
+    stage = Stage("alerts: [{name: old, when: min(sqs.age) over 5m > 5}]")
+    stage.interval = 60.0
+    for now in range(90):
+        stage.at(60 * now)
+        value, at = 9.0 if now == high else 1.0, stage.now - 1 if own else None
+        some = (Sample("sqs.age", Kind.GAUGE, value, (PAY,), at),) if now < 20 or now % 20 == 0 else ()
+        stage._run(QUEUES, some, (), None)
+    assert stage.told == []
+
+
+def counts(stage: Stage, minute: int, again: int, age: float) -> float | None:
+    """A run that brings the counts of the last minutes, each 1; returns what the window sees then."""
+    made = [Sample("payments.failed", Kind.COUNT, 1.0, (), stage.start + 60 * one - age) for one in range(minute + 1)]
+    stage.interval = 60.0
+    stage._run(ORDERS, tuple(made[-again:]), (), None)
+    seen: float | None = stage.engine.cases[0].compiler.leaves[0].read(stage.engine.now())
+    return seen
+
+
+@pytest.mark.parametrize("steps", [(-30,), (-2, -90.7, 0.1), (-3_600,), (30,), (400, 370)])
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("age", [5.0, 500.0])
+def test_what_is_sent_again_counts_once_though_the_clock_is_set(
+    steps: tuple[float, ...], restart: bool, age: float
+) -> None:
+    """The agent's, not that of whoever dates the samples, by another in each run."""
+    text = "alerts: [{name: many, when: sum(payments.failed) over 10m > 15}]"
+    stage, seen, behind = Stage(text), list[float | None](), 0.0
+    for minute in range(36):
+        stage.at(60 * minute + behind)
+        if minute >= 14 and not behind:
+            stage.skew = steps[min(minute - 14, len(steps) - 1)]
+        if minute == 18 and restart:
+            stage.engine.close()
+            behind = stage.skew
+            stage = Stage(text, memory=stage.memory, now=60 * minute + behind)
+        seen.append(counts(stage, minute, again=8, age=age))
+    assert [one for one in seen[12:] if one is not None and one > 10] == []
+    if not restart:
+        assert seen[12:] == [10.0] * 24
+
+
+def test_a_source_whose_clock_is_ahead_counts_once_however_long_it_sends_again() -> None:
+    stage = Stage("alerts: [{name: many, when: sum(payments.failed) over 5m > 7}]")
+    seen = []
+    for minute in range(50):
+        stage.at(60 * minute)
+        seen.append(counts(stage, minute, again=15, age=-1_800.0))
+    assert seen[6:] == [5.0] * 44
+    assert len(next(iter(stage.engine._book.router._routes.values())).brought._times) < 40
+
+
+def test_of_what_comes_once_and_in_order_but_the_newest_is_kept() -> None:
+    stage = Stage("alerts: [{name: many, when: sum(payments.failed) over 10m > 15}]")
+
+    def row() -> list[float]:
+        stage.engine.close()
+        (row,) = stage.memory["vedette/alerts"]["brought"].values()
+        return [one - stage.start if one > stage.start else one for one in row]
+
+    for minute in range(20):
+        stage.at(60 * minute)
+        counts(stage, minute, again=1, age=0.0)
+    assert row() == [1_140.0, 1_140.0, 60.0]
+    counts(stage, 19, again=2, age=0.0)
+    assert row() == [1_140.0, 1_140.0, 660.0, *(60.0 * age for age in range(10, -1, -1))]
+    for minute in range(20, 60):
+        stage.at(60 * minute)
+        counts(stage, minute, again=1, age=0.0)
+    assert row()[2:] == [660.0, *(60.0 * age for age in range(10, -1, -1))]
 
 
 def test_samples_of_the_future_that_are_sent_again_count_once_over_a_restart() -> None:

@@ -145,7 +145,10 @@ class Book:
             key = (name_of(node, rule.kinds), rule.when.by)
             if key in self.terms:
                 continue
-            term = before.get(key) or Term(*key, lambda _: Worst(), before=self.emitters.pop(key, {}))
+            term = before.get(key)
+            if term is None:
+                emitters = self.emitters.pop(key, {})
+                term = Term(*key, lambda _: Worst(), before=emitters, here=self.router.paces)
             term.selector = selector_of(node)
             target = node.target if isinstance(node, StatusIs | Absent) and isinstance(node.target, str) else None
             term.sources = rule.sources.get(target or str(term.selector), ())

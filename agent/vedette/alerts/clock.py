@@ -16,6 +16,9 @@ log = logging.getLogger("vedette.alerts")
 _STEP: Final = 1.0
 """Seconds between two looks that make a step; less is a clock being disciplined, and is followed."""
 
+_EXACT: Final = 1_024
+"""Parts of a second that offsets are made of: a power of 2, so that times plus and minus them are what they were."""
+
 
 class Steady:
     """Unix seconds as the clock said them at the start, plus what has passed since.
@@ -44,7 +47,7 @@ class Steady:
         if self._ahead is not None and abs(ahead - self._ahead) >= _STEP:
             self.steps += 1
             self._before = self.offset
-            self.offset -= ahead - self._ahead
+            self.offset -= round((ahead - self._ahead) * _EXACT) / _EXACT
             log.warning("the clock was set %+.1f s: what rules have seen stays as old as it is", ahead - self._ahead)
         self._ahead = ahead
         return wall + self.offset
@@ -59,8 +62,8 @@ class Steady:
         return moment - self.offset if moment else 0.0
 
     def steadied(self, batch: Batch, now: float) -> Batch:
-        """A batch with its times by this clock."""
-        samples = batch.samples
+        """A batch with its times by this clock; what is sent again has the same time each time."""
+        samples, offset = batch.samples, self.offset
         if any(one.time is not None for one in samples):
-            samples = tuple(one if one.time is None else one._replace(time=self.of(one.time, now)) for one in samples)
+            samples = tuple(one if one.time is None else one._replace(time=one.time + offset) for one in samples)
         return replace(batch, time=self.of(batch.time, now), samples=samples)

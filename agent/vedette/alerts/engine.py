@@ -84,6 +84,7 @@ class AlertEngine:
         self._claims.resume, self._claims.forget = resume, forget
         self.tell = tell
         self._batch = self._steps = 0
+        self._offset = 0.0
         self._now = 0.0
         self._started = 0.0
         self._all_at = 0.0
@@ -165,7 +166,9 @@ class AlertEngine:
             return
         now = self._now = self._clock.now() if now is None else now
         instance, lease, pace = batch.instance, batch.lease, batch.interval
-        if self._clock.offset:
+        if self._offset != self._clock.offset:
+            self._try("a step of the clock", self._heed_clock)
+        if self._offset:
             batch = self._clock.steadied(batch, now)
         if lease is not None:
             try:
@@ -259,7 +262,13 @@ class AlertEngine:
             if not case.home or self._claims.holds(case.home):
                 self._pass_time(case, now, late)
 
+    def _heed_clock(self) -> None:
+        back, self._offset = self._clock.offset - self._offset, self._clock.offset
+        self._book.router.clock_was_set(self._now, back)
+
     def _save(self, now: float) -> None:
+        if self._offset != self._clock.offset:
+            self._heed_clock()
         if self._steps != self._clock.steps:  # what was kept is in the time that the clock had before
             self._steps = self._clock.steps
             self._course.keep_all(now)

@@ -218,8 +218,9 @@ class Memory:
         self._keeper.keep(OWN, _BEAT, {**beat, "completed": self._completed(book, runs, now)})
 
     def _save_brought(self, book: Book) -> None:
-        wall = self._clock.wall
-        rows = {key: [wall(one) for one in row] for key, row in islice(book.router.kept.items(), _MOST)}
+        offset = self._clock.offset
+        some = islice(book.router.kept, _MOST)
+        rows = {key: [newest - offset, counted - offset, *ages] for key, (newest, counted, *ages) in some}
         if rows != self._kept_brought:
             self._kept_brought = rows
             self._keep(_BROUGHT, rows)
@@ -238,7 +239,10 @@ class Memory:
             for term in book.terms.values()
             if term.counted
             for group in term.heard.keys() | term.before.keys()
-            if (found := (term.emitters(group) & ran) - {one.instance for one in term.sources})
+            if (
+                found := (term.emitters(group) | term.before.get(group, set()))
+                & ran - {one.instance for one in term.sources}
+            )
         ]
         rows = sorted(rows[:_MOST])
         if rows != self._kept_emitters:
@@ -302,8 +306,8 @@ def _times(row: Any) -> tuple[float, ...]:
     """A row of `Route.kept`; an older version had but the first two. Empty if it is none."""
     if not isinstance(row, list) or len(row) < 2 or not all(isinstance(one, int | float) for one in row):
         return ()
-    newest, counted, floor, *times = map(float, row if len(row) > 2 else [*row, row[0]])
-    return newest, counted, floor, *sorted(times)
+    newest, counted, *ages = map(float, row)
+    return newest, counted, *sorted(ages or [0.0], reverse=True)
 
 
 def _emitters(rows: Any) -> dict[tuple[str, tuple[str, ...]], dict[Group, set[str]]]:

@@ -6,7 +6,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from math import isnan, nan
+from math import inf, isnan, nan
 from typing import TYPE_CHECKING, Any, Final
 
 from vedette.alerts.history import Window, tolerated
@@ -25,7 +25,7 @@ IDLE: Final = 3_600.0
 _CORRECTABLE: Final = 2_048
 """Samples of a series that came with their times and may be corrected, at the most: as long as a window has them."""
 _KEPT: Final = 32
-"""Times of them that are known over a restart."""
+"""Times of them that are known over a restart, of a series of which something came late or again."""
 _NONE: Final[array[float]] = array("d")
 _COUNTER: Final = Kind.COUNTER
 _RATE: Final = Kind.RATE
@@ -38,12 +38,16 @@ class Brought:
         floor: up to which time nobody knows any more what came.
         times: later ones that came, in order; what values they had is not known.
         delay: seconds after which those counted.
+
+    Attributes:
+        again: whether something came late, again, or of the future: if not, the newest one tells what is new.
     """
 
-    __slots__ = ("_counted", "_times", "_values", "floor")
+    __slots__ = ("_counted", "_times", "_values", "again", "floor")
 
     def __init__(self, floor: float = 0.0, times: Sequence[float] = (), delay: float = 0.0) -> None:
         self.floor = floor
+        self.again = len(times) > 1
         self._times = self._counted = self._values = _NONE
         if times:
             self._times, self._values = array("d", times), array("d", [nan]) * len(times)
@@ -68,14 +72,15 @@ class Brought:
         before = self._times[place - 1] if place else self.floor
         return time - before if before else 0.0
 
-    def note(self, time: float, counted: float, value: float, oldest: float) -> None:
+    def note(self, time: float, counted: float, value: float, oldest: float, newest: float) -> None:
         """One more.
 
         Args:
             time: that it brought.
             counted: the time as of which it counts.
             value: its value; NaN is never corrected.
-            oldest: what counted before that is forgotten.
+            oldest: what counted before that is forgotten, but for
+            newest: what has a later time than that: it will not be known to be old.
         """
         if self._times is _NONE:
             self._times, self._counted, self._values = array("d"), array("d"), array("d")
@@ -83,12 +88,18 @@ class Brought:
         for column, one in ((self._times, time), (self._counted, counted), (self._values, value)):
             column.insert(place, one)
         gone = max(0, len(self._times) - _CORRECTABLE)
-        while gone < len(self._times) - 1 and self._counted[gone] < oldest:
+        while gone < len(self._times) - 1 and self._counted[gone] < oldest and self._times[gone] <= newest:
             gone += 1
         if gone:
             self.floor = self._times[gone - 1]
             for column in (self._times, self._counted, self._values):
                 del column[:gone]
+
+    def shift(self, by: float, newest: float) -> None:
+        """All have times from now on that are later by so many seconds; none up to `newest` is hidden by others."""
+        self.floor = min(self.floor + by, newest)
+        if self._times is not _NONE:
+            self._times = array("d", [one + by for one in self._times])
 
     def replace(self, time: float, value: float) -> tuple[float, float] | None:
         """Another value; returns when the sample counts and its value before, None where it is not known any more."""
@@ -124,14 +135,27 @@ class Route:
 
     @property
     def kept(self) -> tuple[float, ...]:
-        """What outlasts a restart: `newest`, `counted` and which samples came."""
-        floor, *times = self.brought.kept
-        return self.newest, self.counted, min(floor, self.newest), *times
+        """What outlasts a restart: `newest`, `counted`, how long before `newest` all are known, and those came.
+
+        Where all came once and in order the newest tells what is new: those are left out.
+        """
+        newest, brought = self.newest, self.brought
+        if not brought.again:
+            return newest, self.counted, brought.pace(newest)
+        floor, *times = brought.kept
+        return newest, self.counted, newest - min(floor, newest), *(newest - one for one in times)
 
     def restore(self, row: Sequence[float]) -> None:
         """Know what `kept` gave."""
-        self.newest, self.counted, floor, *times = row
-        self.brought = Brought(floor, times, self.counted - self.newest)
+        self.newest, self.counted, age, *ages = row
+        times = [self.newest - one for one in ages or (0.0,)]
+        self.brought = Brought(self.newest - age, times, self.counted - self.newest)
+
+    def clock_was_set(self, now: float, back: float) -> None:
+        """See `Router.clock_was_set`."""
+        if self.newest:
+            self.newest = min(now, self.newest + back)
+            self.brought.shift(back, self.newest)
 
     def put_again(self, sample: Sample, now: float, hole: float, touched: list[Store]) -> None:
         """Take a sample that was reported before: where it has another value now as a correction.
@@ -142,6 +166,7 @@ class Route:
             hole: how long a sample is the latest.
             touched: the stores that it makes a difference to are added.
         """
+        self.brought.again = True
         if isinstance(sample.value, str | Sketch):
             return
         time, new = sample.time or 0.0, _float(sample.value)
@@ -201,6 +226,7 @@ class Route:
             now: Unix seconds.
             touched: the windows that got it are added.
         """
+        self.brought.again = True
         taken, value = sample.time or 0.0, sample.value
         time = taken + self.counted - self.newest
         if isinstance(value, Sketch):
@@ -220,14 +246,21 @@ class Route:
 
     def _note(self, taken: float, time: float, number: float) -> None:
         reach = max([store.reach for store in self.stores if isinstance(store, Window)], default=0.0)
-        self.brought.note(taken, time, number, time - reach)
+        self.brought.note(taken, time, number, time - reach, self.newest)
+        if taken > time:
+            self.brought.again = True
         if self.brought.floor > self.newest:  # those of the future hide none of now
             self.brought.floor = self.newest
 
-    def resume(self, time: float) -> None:
-        """A window in which nothing was seen for all of its length has no verdict until it is full again."""
+    def resume(self, time: float, pace: float = inf) -> None:
+        """A window in which nothing was seen for all of its length has no verdict until it is full again.
+
+        Args:
+            time: Unix seconds.
+            pace: seconds between two samples, lately; no hole says anything to windows that are as long.
+        """
         for store in self.stores:
-            if isinstance(store, Window):
+            if isinstance(store, Window) and store.over < pace:
                 full = time + store.reach
                 if store.is_empty(time) and full - store.ready > tolerated(store.over) and not store.is_zero(time):
                     store.ready = full

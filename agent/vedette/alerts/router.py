@@ -6,6 +6,7 @@ A sample finds its stores through one look-up by name and tags; only what a rule
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from vedette.alerts.history import Window
@@ -15,7 +16,7 @@ from vedette.alerts.terms import BADNESS, CRITICAL, MOST_GROUPS, fits, group_of,
 from vedette.metrics import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from vedette.alerts.terms import Group, Store, Term
     from vedette.metrics import Batch, Sample, Tags
@@ -108,6 +109,7 @@ class Router:
         """Take a batch's samples; the stores that got some are added to `touched`."""
         time, interval = batch.time, batch.interval
         self.now, self.source = time, batch.instance
+        hole = self.paces[batch.instance] = _STALE * interval if interval else _FOREVER
         self.begins(batch.instance, time)
         if self.unknown:
             self._learn(batch)
@@ -120,7 +122,6 @@ class Router:
         routes, metrics = self._routes, self._metrics
         if self._refused and time >= self._again:
             self._retry()
-        hole = self.paces[batch.instance] = _STALE * interval if interval else _FOREVER
         until = time + hole
         timed: list[Sample] = []
         for sample in batch.samples:
@@ -168,17 +169,33 @@ class Router:
             else:
                 counted = min(time + max(0.0, now - newest[key]), now)  # whoever's clock is ahead
                 hole = counted - route.counted
-                if hole > until - now and hole > _STALE * route.brought.pace(route.newest):
-                    route.resume(now)
+                if hole > until - now:
+                    pace = route.brought.pace(route.newest)
+                    route.resume(now, pace if hole <= _STALE * pace else _FOREVER)
                 route.newest, route.counted = min(time, now), counted
                 route.put(one, counted, time, until, touched)
 
     @property
-    def kept(self) -> dict[str, tuple[float, ...]]:
-        """Which samples came, by their series: of those that bring their time."""
-        routes = {**self._routes, **self._waiting}
-        mine = {_text_of(key): one.kept for key, one in routes.items() if one.newest}
-        return {**mine, **{key: row for key, (_, row) in self.brought.items()}}
+    def kept(self) -> Iterator[tuple[str, tuple[float, ...]]]:
+        """Which samples came, by their series: of those that bring their time, as `Route.kept` has it."""
+        for key, route in chain(self._routes.items(), self._waiting.items()):
+            if route.newest:
+                yield _text_of(key), route.kept
+        yield from ((key, row) for key, (_, row) in self.brought.items())
+
+    def clock_was_set(self, now: float, back: float) -> None:
+        """The times that samples bring are others by the engine's clock from now on, also of those that are sent again.
+
+        Args:
+            now: Unix seconds.
+            back: seconds by which the clock was set back; negative if it was set forward.
+        """
+        for route in chain(self._routes.values(), self._waiting.values()):
+            route.clock_was_set(now, back)
+        for key, (since, row) in self.brought.items():
+            newest, counted, *ages = row
+            kept = (newest + back, counted, *ages) if newest + back <= now else (now, counted, 0.0)
+            self.brought[key] = since, kept
 
     # Routes
 

@@ -12,7 +12,7 @@ from vedette.metrics import Status
 from vedette.rules.tree import STATUSES, Selector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vedette.metrics import Tags
     from vedette.rules.model import Source
@@ -42,6 +42,7 @@ class Term:
         counted: whether nothing coming means 0.
         heard: who does emit it, by group.
         before: who did before the start, and was not configured to.
+        here: who ran since then: only those of `before` emit it still.
         rules: those that must know of new groups.
         left_out: series for which there was no room.
     """
@@ -55,6 +56,7 @@ class Term:
     counted: bool = False
     heard: dict[Group, set[str]] = field(default_factory=dict)
     before: dict[Group, set[str]] = field(default_factory=dict)
+    here: Mapping[str, object] = field(default_factory=dict)
     stores: dict[Group, Store] = field(default_factory=dict)
     rules: list[Any] = field(default_factory=list)
     left_out: int = 0
@@ -73,7 +75,7 @@ class Term:
     def emitters(self, group: Group) -> set[str]:
         """The instances that emit it in a group, or may."""
         configured = {one.instance for one in sources_of(self, group)}
-        return configured | self.heard.get(group, set()) | self.before.get(group, set())
+        return configured | self.heard.get(group, set()) | (self.before.get(group, set()) & self.here.keys())
 
 
 def sources_of(term: Term, group: Group) -> Sequence[Source]:

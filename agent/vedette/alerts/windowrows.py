@@ -6,6 +6,7 @@ import logging
 from array import array
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from itertools import islice
 from math import nextafter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -91,13 +92,8 @@ class WindowRows:
     def save(self, windows: Iterable[Window], now: float, *, everything: bool) -> None:
         """Keep those whose turn it is since the last time."""
         turns = self._turns(int(now))
-        sweeps, names, number = everything or 0 in turns, set[str](), 0
-        for window in windows:
-            if window.is_empty(now) and window.ready > now:
-                continue
-            number += 1
-            if number > _MOST:
-                break
+        sweeps, names = everything or 0 in turns, set[str]()
+        for window in islice(windows, _MOST):
             if sweeps:
                 names.add(window.name)
             if everything or hash(window.name) % EVERY in turns:
