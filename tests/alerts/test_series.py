@@ -636,6 +636,74 @@ def test_what_is_sent_again_counts_once_though_the_clock_is_set(
         assert seen[12:] == [10.0] * 24
 
 
+@pytest.mark.parametrize("step", [-30, 30])
+def test_a_step_of_the_clock_right_before_the_end_is_heeded(step: float) -> None:
+    text = "alerts: [{name: many, when: sum(payments.failed) over 10m > 15}]"
+    stage, seen, behind = Stage(text), list[float | None](), 0.0
+    for minute in range(36):
+        stage.at(60 * minute + behind)
+        if minute == 20:
+            stage.skew = behind = step
+            stage.engine.close()
+            stage = Stage(text, memory=stage.memory, now=60 * minute + step)
+        seen.append(counts(stage, minute, again=8, age=5.0))
+    assert [one for one in seen[12:] if one is not None and one > 10] == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "local"),
+    [
+        ({20: 30}, False), ({20: -30}, False), ({20: 55}, False), ({20: 90}, False), ({20: 3_600}, False),
+        ({20: -90}, False), ({20: 30, 22: 0}, False), ({20: 30}, True), ({20: -30}, True), ({20: 55, 22: 0}, True),
+    ],
+)  # fmt: skip
+def test_a_step_of_the_clock_is_no_growth_of_totals_with_their_own_times(steps: dict[int, float], local: bool) -> None:
+    """Ten a second, dated by a clock that is right, or by the one that was set."""
+    of_rate = "{name: fast, when: max(requests) over 10m > 11}, {name: slow, when: min(requests) over 10m < 9}"
+    stage = Stage(f"alerts: [{of_rate}, {{name: few, when: sum(bytes.sent) over 10m < 5999}}]")
+    stage.interval = 60.0
+    for minute in range(40):
+        stage.at(60 * minute)
+        stage.skew = steps.get(minute, stage.skew)
+        total, at = 600.0 * minute, stage.now - 5 + (stage.skew if local else 0)
+        some = Sample("requests", Kind.RATE, total, (), at), Sample("bytes.sent", Kind.COUNTER, total, (), at)
+        stage._run(ORDERS, some, (), None)
+    assert stage.told == []
+    assert set(stage.states.values()) == {"ok"}
+
+
+def test_a_run_that_was_under_way_when_the_clock_was_set_back_to_what_it_was_is_of_now() -> None:
+    stage = Stage("alerts: [{name: many, when: sum(payments.failed) over 1m > 1.5}]")
+    seen = []
+    for place in range(45):
+        stage.at(10 * place)
+        begun, before = stage.now - 2, stage.skew
+        stage.skew = 3_600.25 if 20 <= place < 30 else 0.0
+        some = (Sample("payments.failed", Kind.COUNT, 0.2, ()),)
+        stage.engine.consume(Batch(ORDERS, "business_sql", begun + before, 10.0, samples=some))
+        seen.append(stage.engine.cases[0].compiler.leaves[0].read(stage.engine.now()))
+    assert None not in seen[10:]
+    assert {round(one or 0, 1) for one in seen[10:]} <= {1.0, 1.2}
+
+
+@pytest.mark.parametrize("missing", [50, 55])
+@pytest.mark.parametrize("again", [1, 3])
+def test_a_datapoint_that_is_missing_withholds_no_later_verdict(missing: int, again: int) -> None:
+    stage = Stage("alerts: [{name: old, when: min(sqs.age) over 5m > 5}]")
+    mine = [minute for minute in range(0, 90, 5) if minute != missing]
+    for now in range(90):
+        stage.at(60 * now)
+        stage.interval = 60.0
+        some = [minute for minute in mine if minute <= now][-again:]
+        made = [
+            Sample("sqs.age", Kind.GAUGE, 9.0 if minute >= 60 else 1.0, (PAY,), stage.start + 60 * minute - 1)
+            for minute in some
+            if again > 1 or minute == now
+        ]
+        stage._run(QUEUES, tuple(made), (), None)
+    assert stage.told == ["3600 firing old"]
+
+
 def test_a_source_whose_clock_is_ahead_counts_once_however_long_it_sends_again() -> None:
     stage = Stage("alerts: [{name: many, when: sum(payments.failed) over 5m > 7}]")
     seen = []

@@ -168,7 +168,7 @@ class AlertEngine:
         instance, lease, pace = batch.instance, batch.lease, batch.interval
         if self._offset != self._clock.offset:
             self._try("a step of the clock", self._heed_clock)
-        if self._offset:
+        if self._clock.steps:
             batch = self._clock.steadied(batch, now)
         if lease is not None:
             try:
@@ -264,11 +264,11 @@ class AlertEngine:
 
     def _heed_clock(self) -> None:
         back, self._offset = self._clock.offset - self._offset, self._clock.offset
-        self._book.router.clock_was_set(self._now, back)
+        if back:
+            self._book.router.clock_was_set(self._now, back)
 
     def _save(self, now: float) -> None:
-        if self._offset != self._clock.offset:
-            self._heed_clock()
+        self._heed_clock()
         if self._steps != self._clock.steps:  # what was kept is in the time that the clock had before
             self._steps = self._clock.steps
             self._course.keep_all(now)
@@ -289,7 +289,9 @@ class AlertEngine:
 
     def close(self) -> None:
         """Keep what the next start needs."""
-        self._memory.save(self._book, self._runs, self._claims.held, self._clock.now(), everything=True)
+        now = self._clock.now()
+        self._heed_clock()
+        self._memory.save(self._book, self._runs, self._claims.held, now, everything=True)
 
     # For people
 

@@ -119,7 +119,7 @@ class Route:
         stores: the windows and latest values.
         members: those among them that are a series of their own, by where they are.
         until: when the next sample should have come.
-        total: the last value and time of what is cumulative.
+        total: the last value of what is cumulative, when it was taken (NaN once the clock was set) and when it counts.
         newest: the newest time that a sample brought with it, and `counted` when that one counts.
         brought: such samples, also those of the future.
     """
@@ -128,7 +128,7 @@ class Route:
     stores: tuple[Window | Latest, ...] = ()
     members: list[Each] = field(default_factory=list)
     until: float = 0.0
-    total: tuple[float, float] | None = None
+    total: tuple[float, float, float] | None = None
     newest: float = 0.0
     counted: float = 0.0
     brought: Brought = field(default_factory=Brought)
@@ -156,6 +156,8 @@ class Route:
         if self.newest:
             self.newest = min(now, self.newest + back)
             self.brought.shift(back, self.newest)
+            if self.total is not None:  # whoever dates them may have the clock that was set, or another
+                self.total = (self.total[0], nan, self.counted)
 
     def put_again(self, sample: Sample, now: float, hole: float, touched: list[Store]) -> None:
         """Take a sample that was reported before: where it has another value now as a correction.
@@ -172,7 +174,7 @@ class Route:
         time, new = sample.time or 0.0, _float(sample.value)
         if sample.kind in (_COUNTER, _RATE):
             if self.total is None or time > self.total[1]:
-                self.total = (new, time)
+                self.total = (new, time, self.counted)
             return
         old = self.brought.replace(time, new)
         for store in self.stores:
@@ -198,12 +200,13 @@ class Route:
         kind = sample.kind
         if kind is _COUNTER or kind is _RATE:
             number = _float(value)
-            before, self.total = self.total, (number, taken)
-            if before is None or number < before[0] or taken <= before[1]:
+            before, self.total = self.total, (number, taken, time)
+            passed = 0.0 if before is None else time - before[2] if isnan(before[1]) else taken - before[1]
+            if before is None or number < before[0] or passed <= 0:
                 return
             value = number - before[0]
             if kind is _RATE:
-                value /= taken - before[1]
+                value /= passed
         if isinstance(value, Sketch):
             if not value.count:
                 return

@@ -170,7 +170,7 @@ class Router:
                 counted = min(time + max(0.0, now - newest[key]), now)  # whoever's clock is ahead
                 hole = counted - route.counted
                 if hole > until - now:
-                    pace = route.brought.pace(route.newest)
+                    pace = min(route.brought.pace(route.newest), time - route.newest)
                     route.resume(now, pace if hole <= _STALE * pace else _FOREVER)
                 route.newest, route.counted = min(time, now), counted
                 route.put(one, counted, time, until, touched)
