@@ -232,9 +232,8 @@ def probe_file(diagnosis: Diagnosis, path: Path, what: str = "file", *, private:
         return False
     if private and mode & (stat.S_IROTH | stat.S_IWOTH) and not kubelets_own(path):
         word = "changed" if mode & stat.S_IWOTH else "read"
-        elsewhere = read_only_word(path)
-        snippet = "" if elsewhere else f"chmod o-rwx {quoted(path)}"
-        diagnosis.warning(what, f"{path} can be {word} by everybody", f"it holds a secret{elsewhere}", snippet)
+        hint, snippet = mode_change(path, "o-rwx", "it holds a secret")
+        diagnosis.warning(what, f"{path} can be {word} by everybody", hint, snippet)
     else:
         diagnosis.ok(what, f"{path} can be read")
     return True
@@ -251,13 +250,20 @@ def kubelets_own(path: Path) -> bool:
     return _read_only(path) and any(part.startswith("..") for part in path.resolve().parts)
 
 
-def read_only_word(path: Path) -> str:
-    """What a hint to change a file's mode adds where that has to be done elsewhere: nothing, or words.
+def mode_change(path: Path, change: str, why: str = "") -> tuple[str, str]:
+    """The hint and the snippet by which a file's mode is changed; no snippet where it is mounted read-only.
+
+    Args:
+        path: the file.
+        change: as chmod takes it.
+        why: what the hint begins with.
 
     Raises:
         OSError: the path cannot be reached.
     """
-    return "; it is mounted read-only here: change it where it comes from" if _read_only(path) else ""
+    if _read_only(path):
+        return f"{why}{'; ' if why else ''}it is mounted read-only here: change it where it comes from", ""
+    return why, f"chmod {change} {quoted(path)}"
 
 
 def _read_only(path: Path) -> bool:

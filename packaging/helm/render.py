@@ -1,6 +1,6 @@
 """Writes what is made from the Helm chart: plain manifests in packaging/kubernetes, the table in the chart's README.
 
-It also puts the rules of packaging/kubernetes/rbac-*.yaml into the chart, of which its templates make roles.
+It also puts the rules of packaging/kubernetes/rbac-*.yaml into the chart, whose templates make roles of them.
 
 `make manifests` runs it; `--check` changes nothing and fails where a file is stale, as a test does.
 """

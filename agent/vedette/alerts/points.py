@@ -35,22 +35,8 @@ class Points:
     """
 
     __slots__ = (
-        "_before",
-        "_limit",
-        "_most",
-        "_room",
-        "_slot",
-        "behind",
-        "ends",
-        "high",
-        "highs",
-        "low",
-        "lows",
-        "numbers",
-        "reach",
-        "times",
-        "totals",
-        "values",
+        "_before", "_limit", "_most", "_room", "_slot", "behind", "ends", "high", "highs", "low", "lows", "numbers",
+        "reach", "times", "totals", "values",
     )  # fmt: skip
 
     def __init__(self, reach: float, most: int = MOST_POINTS) -> None:

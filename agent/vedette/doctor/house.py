@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vedette.config.values import harvest
 from vedette.doctor.written import is_plain_secret, read_all, references, texts
-from vedette.probes import kubelets_own, probe_file, quoted, read_only_word
+from vedette.probes import kubelets_own, mode_change, probe_file, quoted
 from vedette.state import state_directory
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _look_at_file(written: Written, secrets: frozenset[str], diagnosis: Diagnosi
     try:
         mode = found.path.stat().st_mode
         fixed = kubelets_own(found.path)  # a ConfigMap in a pod: no chmod could mend it
-        elsewhere = read_only_word(found.path).removeprefix("; ")
+        no_change, no_look = mode_change(found.path, "o-w"), mode_change(found.path, "o-rwx")
     except OSError:
         return  # loading it has said so
     plain = [text for text in texts(written) if is_plain_secret(text, secrets)]
@@ -70,10 +70,10 @@ def _look_at_file(written: Written, secrets: frozenset[str], diagnosis: Diagnosi
         diagnosis.warning("plain text", f"{_place(text)} is a secret written down", _HINT, _reference(text))
     if mode & stat.S_IWOTH:
         seen = f"{found.shown} can be changed by everybody"
-        diagnosis.failed("permissions", seen, elsewhere, "" if elsewhere else f"chmod o-w {quoted(found.path)}")
+        diagnosis.failed("permissions", seen, *no_change)
     elif plain and mode & stat.S_IROTH and not fixed:
         seen = f"{found.shown} holds secrets and can be read by everybody"
-        diagnosis.failed("permissions", seen, elsewhere, "" if elsewhere else f"chmod o-rwx {quoted(found.path)}")
+        diagnosis.failed("permissions", seen, *no_look)
 
 
 def _place(text: Text) -> str:
